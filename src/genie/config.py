@@ -1,0 +1,97 @@
+"""Strict frozen dataclasses to JSON and back: an unknown key or a wrong type is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
+
+
+class UserError(ValueError):
+    """Something the user can put right; the message says how. The CLI prints it without a traceback."""
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns a configuration as nested plain dicts, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
+    """Builds a configuration dataclass from nested plain dicts, as read from JSON.
+
+    Args:
+        cls: the dataclass to build.
+        values: field names to values; fields left out take their defaults.
+        path: dotted name of the place where `values` stands, for messages.
+
+    Raises:
+        UserError: a key is unknown, a value has the wrong type, or the dataclass refuses the
+            combination; the message names the field.
+    """
+    where = f"{path}." if path else ""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path or cls.__name__}: expected a mapping, got {values!r}")
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    for key in values:
+        if key not in names:
+            raise UserError(f"{where}{key}: unknown key{_suggestion(key, names)}")
+    parsed = {key: _parse(hints[key], value, where + key) for key, value in values.items()}
+    try:
+        return cls(**parsed)
+    except UserError as error:
+        raise UserError(f"{where}{error}") from None
+    except TypeError as error:
+        raise UserError(f"{path or cls.__name__}: {error}") from None
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises `UserError(message)` unless the condition holds; for `__post_init__` checks."""
+    if not condition:
+        raise UserError(message)
+
+
+def _suggestion(key: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(key, names, n=1)
+    return f", did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(names)}"
+
+
+def _parse(hint: Any, value: Any, path: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else from_dict(hint, value, path)  # type: ignore[arg-type]
+    if origin is typing.Literal:
+        require(value in args, f"{path}: {value!r} is not one of {', '.join(map(repr, args))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _parse_union(args, value, path)
+    if origin is tuple:
+        require(isinstance(value, list | tuple), f"{path}: expected a list, got {value!r}")
+        item_hints = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        require(len(item_hints) == len(value), f"{path}: expected {len(item_hints)} items, got {value!r}")
+        return tuple(_parse(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(item_hints, value, strict=True)))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str, bool):
+        right = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+        require(right, f"{path}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    errors: list[str] = []
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _parse(option, value, path)
+        except UserError as error:
+            errors.append(str(error))
+    raise UserError(errors[-1])
