@@ -1,0 +1,1 @@
+"""Training: three stages under Lightning, checkpoints that survive a kill, the pipeline."""
