@@ -1,0 +1,217 @@
+"""The dynamics model: what happens next (MaskGIT over tokens, arXiv 2402.15391, section 2.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genie.config import require
+from genie.nn.attention import TemporalCache, causal_window_mask
+from genie.nn.transformer import STTransformer, TransformerConfig
+
+
+@dataclass(frozen=True)
+class DynamicsConfig(TransformerConfig):
+    """Size and training of the dynamics model.
+
+    Attributes:
+        context: "clean" trains each frame, masked, on clean past frames, as it is played (two
+            streams in one forward); "masked" is the paper's single masked stream.
+        conditioning: "add" adds the action to every token of the frame it leads to, "prepend"
+            gives that frame one more token, "both" does both.
+        mask_rate: share of masked tokens in training: "uniform" in [0.5, 1] (the paper's) or
+            "cosine", which follows the sampling schedule down to no masked token at all.
+        corruption: largest share of context tokens replaced by random ones in training, so that
+            the model learns to live with its own mistakes; the level is an input, 0 in play.
+        corruption_levels: number of levels from 0 to `corruption`.
+        label_smoothing: of the cross-entropy.
+    """
+
+    layers: int = 4
+    width: int = 192
+    heads: int = 6
+    context: Literal["clean", "masked"] = "clean"
+    conditioning: Literal["add", "prepend", "both"] = "both"
+    mask_rate: Literal["uniform", "cosine"] = "cosine"
+    corruption: float = 0.1
+    corruption_levels: int = 4
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses impossible combinations."""
+        super().__post_init__()
+        require(self.window >= 2, "window: dynamics need at least 2 frames, the past and the next")
+        require(0 <= self.corruption <= 1, "corruption: must lie in [0, 1]")
+        require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
+        require(0 <= self.label_smoothing < 1, "label_smoothing: must lie in [0, 1)")
+
+
+class Dynamics(nn.Module):
+    """Tokens and actions so far to the tokens of the next frame.
+
+    Args:
+        config: size and training.
+        grid: rows and columns of tokens.
+        vocabulary: V; token V is the mask.
+        num_actions: A; action A means "none known" and stands before the first frame.
+    """
+
+    def __init__(
+        self, config: DynamicsConfig, grid: tuple[int, int], vocabulary: int, num_actions: int
+    ):
+        super().__init__()
+        self.config, self.grid = config, grid
+        self.vocabulary, self.num_actions = vocabulary, num_actions
+        self.tokens_per_frame, self.mask_token = grid[0] * grid[1], vocabulary
+        self.prepends = config.conditioning in ("prepend", "both")
+        self.adds = config.conditioning in ("add", "both")
+        self.token = nn.Embedding(vocabulary + 1, config.width)
+        self.action = nn.Embedding(num_actions + 1, config.width)
+        self.level = nn.Embedding(config.corruption_levels, config.width)
+        self.position = nn.Parameter(torch.zeros(self.tokens_per_frame, config.width))
+        for weight in (self.token.weight, self.action.weight, self.level.weight, self.position):
+            nn.init.normal_(weight, std=0.02)
+        self.transformer = STTransformer(config)
+        self.head = nn.Linear(config.width, vocabulary)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def logits(
+        self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"]
+    ) -> Float[Tensor, "b t s v"]:
+        """Logits for every token of every frame, in one plain causal forward.
+
+        Frame t sees frames before it as given, so for a prediction under play conditions only its
+        own tokens should be masked. The slow twin of `draft` and `commit`.
+        """
+        return self.head(self._trim(self.transformer(self._embed(tokens, self._leading(actions)))))
+
+    def empty_cache(self, batch: int) -> TemporalCache:
+        """The memory of `batch` players before their first frame."""
+        return self.transformer.empty_cache(batch, self.tokens_per_frame + self.prepends)
+
+    def draft(
+        self, tokens: Int[Tensor, "b s"], action: Int[Tensor, " b"], cache: TemporalCache
+    ) -> Float[Tensor, "b s v"]:
+        """Logits for a frame whose tokens are partly masked; the cache is only read."""
+        x = self._embed(tokens[:, None], action[:, None])
+        return self.head(self._trim(self.transformer.read(x, cache)))[:, 0]
+
+    def commit(
+        self, tokens: Int[Tensor, "b s"], action: Int[Tensor, " b"], cache: TemporalCache
+    ) -> TemporalCache:
+        """Takes a finished frame, and the action that led to it, into a new cache.
+
+        `action` is `num_actions` for a first frame.
+        """
+        return self.transformer.step(self._embed(tokens[:, None], action[:, None]), cache)[1]
+
+    def loss(
+        self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"], progress: float = 1.0
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Cross-entropy of the masked tokens of frames 1 ... T - 1.
+
+        Args:
+            tokens: clips of T >= 2 frames.
+            actions: the action between each frame and the next.
+            progress: share of the training budget that is spent; not used here.
+        """
+        masked = self._draw_mask(tokens[:, 1:])
+        level, context = self._corrupt(tokens)
+        streams = self._two_streams if self.config.context == "clean" else self._one_stream
+        logits = self.head(streams(tokens, context, masked, self._leading(actions), level)[masked])
+        targets = tokens[:, 1:][masked]
+        loss = F.cross_entropy(
+            logits.float(), targets, label_smoothing=self.config.label_smoothing
+        )
+        with torch.no_grad():
+            hits = (logits.argmax(dim=-1) == targets).float().mean()
+            entropy = F.cross_entropy(logits.float(), targets) if self.training else loss.detach()
+        return loss, {"masked_cross_entropy": entropy, "masked_accuracy": hits}
+
+    def _two_streams(
+        self, tokens: Tensor, context: Tensor, masked: Tensor, leading: Tensor, level: Tensor
+    ) -> Tensor:
+        """Clean frames 0 ... T - 2, then masked copies of frames 1 ... T - 1; features of those."""
+        past = context[:, :-1]
+        drafts = tokens[:, 1:].masked_fill(masked, self.mask_token)
+        frames = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self._embed(
+            torch.cat([past, drafts], dim=1),
+            torch.cat([leading[:, :-1], leading[:, 1:]], dim=1),
+            level,
+        )
+        positions = torch.cat([frames[:-1], frames[1:]])
+        mask = two_stream_mask(tokens.shape[1], self.config.window, tokens.device)
+        return self._trim(self.transformer(x, positions, mask))[:, past.shape[1] :]
+
+    def _one_stream(
+        self, tokens: Tensor, context: Tensor, masked: Tensor, leading: Tensor, level: Tensor
+    ) -> Tensor:
+        """The paper's: every frame after the first is masked where it stands."""
+        drafts = context[:, 1:].masked_fill(masked, self.mask_token)
+        x = self._embed(torch.cat([tokens[:, :1], drafts], dim=1), leading, level)
+        return self._trim(self.transformer(x))[:, 1:]
+
+    def _embed(self, tokens: Tensor, leading: Tensor, level: Tensor | None = None) -> Tensor:
+        x = self.token(tokens) + self.position
+        action = self.action(leading)[:, :, None]
+        if self.adds:
+            x = x + action
+        if self.prepends:
+            x = torch.cat([action, x], dim=2)
+        shift = self.level.weight[0] if level is None else self.level(level)[:, None, None]
+        return x + shift
+
+    def _trim(self, x: Tensor) -> Tensor:
+        return x[:, :, 1:] if self.prepends else x
+
+    def _leading(self, actions: Tensor) -> Tensor:
+        """The action that led to each frame; none led to the first."""
+        none = actions.new_full((len(actions), 1), self.num_actions)
+        return torch.cat([none, actions], dim=1)
+
+    def _draw_mask(self, tokens: Tensor) -> Bool[Tensor, "b t s"]:
+        """At least one token of every frame is masked."""
+        b, t, s = tokens.shape
+        spent = torch.rand(b, t, 1, device=tokens.device)
+        if self.config.mask_rate == "uniform":
+            rate = 0.5 + 0.5 * spent
+        else:
+            rate = torch.cos(spent * (math.pi / 2))
+        noise = torch.rand(b, t, s, device=tokens.device)
+        return (noise < rate) | (noise == noise.amin(dim=-1, keepdim=True))
+
+    def _corrupt(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """A level per clip, and the tokens with that share replaced by random ones."""
+        levels = self.config.corruption_levels
+        level = torch.randint(levels, (len(tokens),), device=tokens.device)
+        if not self.training or self.config.corruption == 0:
+            return torch.zeros_like(level), tokens
+        share = level[:, None, None] * (self.config.corruption / (levels - 1))
+        wrong = torch.rand(tokens.shape, device=tokens.device) < share
+        return level, torch.where(wrong, torch.randint_like(tokens, self.vocabulary), tokens)
+
+
+def two_stream_mask(frames: int, window: int, device: torch.device) -> Bool[Tensor, "n n"]:
+    """Who may look at whom over [clean 0 ... T - 2, masked copies of 1 ... T - 1].
+
+    Clean frames see clean frames of their causal window; a masked copy sees the clean frames
+    before it in its window, and itself.
+    """
+    causal = causal_window_mask(frames, window, device)
+    clean_to_clean = causal[:-1, :-1]
+    masked_to_clean = causal[1:, :-1] & ~torch.eye(frames, dtype=torch.bool, device=device)[1:, :-1]
+    itself = torch.eye(frames - 1, dtype=torch.bool, device=device)
+    return torch.cat(
+        [
+            torch.cat([clean_to_clean, torch.zeros_like(itself)], dim=1),
+            torch.cat([masked_to_clean, itself], dim=1),
+        ]
+    )

@@ -1,0 +1,149 @@
+"""Attention over space inside a frame and, causally within a window, over time at one position."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class TemporalCache:
+    """Keys and values of the last `window - 1` finished frames, for every layer: a ring per player.
+
+    A value: `append` returns a new cache and leaves this one usable, so a game can branch.
+    Frame number n of a player stands in slot `n % (window - 1)`. Keys are stored rotated by their
+    frame number; attention depends on differences of frame numbers only, so they stay valid for ever.
+
+    Attributes:
+        keys, values: (L, B, S, heads, window - 1, head width).
+        time: (B,) frames committed so far, per player.
+    """
+
+    keys: Float[Tensor, "l b s h slots d"]
+    values: Float[Tensor, "l b s h slots d"]
+    time: Int[Tensor, " b"]
+
+    @property
+    def seen(self) -> Bool[Tensor, "b slots"]:
+        """True for the slots that hold a frame."""
+        slots = torch.arange(self.keys.shape[4], device=self.time.device)
+        return slots < self.time[:, None]
+
+    def append(
+        self, keys: Float[Tensor, "l b s h 1 d"], values: Float[Tensor, "l b s h 1 d"]
+    ) -> TemporalCache:
+        """Returns a cache in which the oldest frame of each player has given way to a new one."""
+        slots = self.keys.shape[4]
+        if slots == 0:
+            return replace(self, time=self.time + 1)
+        new = torch.arange(slots, device=self.time.device) == (self.time % slots)[:, None]
+        new = new[None, :, None, None, :, None]
+        return TemporalCache(
+            torch.where(new, keys, self.keys), torch.where(new, values, self.values), self.time + 1
+        )
+
+    def select(self, rows: Int[Tensor, " n"]) -> TemporalCache:
+        """Returns the cache of some of the players, in the order given."""
+        return TemporalCache(self.keys[:, rows], self.values[:, rows], self.time[rows])
+
+    @staticmethod
+    def concatenate(caches: list[TemporalCache]) -> TemporalCache:
+        """Joins the players of several caches into one batch."""
+        return TemporalCache(
+            torch.cat([cache.keys for cache in caches], dim=1),
+            torch.cat([cache.values for cache in caches], dim=1),
+            torch.cat([cache.time for cache in caches]),
+        )
+
+
+def causal_window_mask(frames: int, window: int, device: torch.device) -> Bool[Tensor, "t t"]:
+    """True where frame i may look at frame j: itself and the `window - 1` frames before it."""
+    age = torch.arange(frames, device=device)[:, None] - torch.arange(frames, device=device)
+    return (age >= 0) & (age < window)
+
+
+def rotate(x: Float[Tensor, "*b t d"], positions: Int[Tensor, "*t"]) -> Float[Tensor, "*b t d"]:
+    """Rotary positions (Su et al. 2021): turns each pair of features by its frame number.
+
+    Angles are taken in double precision, so a game may run for millions of frames.
+    """
+    half = x.shape[-1] // 2
+    rates = torch.exp(
+        torch.arange(half, device=x.device, dtype=torch.float64) * (-math.log(10_000.0) / half)
+    )
+    angles = positions[..., None].to(torch.float64) * rates
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x[..., :half], x[..., half : 2 * half]
+    turned = torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return turned if x.shape[-1] == 2 * half else torch.cat([turned, x[..., 2 * half :]], dim=-1)
+
+
+class Attention(nn.Module):
+    """Projections with normalised queries and keys, shared by attention over space and over time."""
+
+    def __init__(self, width: int, heads: int, head_width: int):
+        super().__init__()
+        self.heads, self.head_width = heads, head_width
+        self.qkv = nn.Linear(width, 3 * heads * head_width, bias=False)
+        self.query_norm = nn.LayerNorm(head_width, bias=False)
+        self.key_norm = nn.LayerNorm(head_width, bias=False)
+        self.out = nn.Linear(heads * head_width, width, bias=False)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns queries, keys and values, each (..., heads, head width)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_width))
+        query, key, value = qkv.unbind(-3)
+        return self.query_norm(query), self.key_norm(key), value
+
+
+class SpaceAttention(Attention):
+    """Every token attends to the tokens of its own frame."""
+
+    def forward(self, x: Float[Tensor, "b t s d"]) -> Float[Tensor, "b t s d"]:
+        """Mixes the tokens within each frame."""
+        q, k, v = (y.flatten(0, 1).transpose(1, 2) for y in self.project(x))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).flatten(2).unflatten(0, x.shape[:2]))
+
+
+class TimeAttention(Attention):
+    """Every token attends to the tokens at its own place in other frames, as a mask allows."""
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t s d"],
+        positions: Int[Tensor, " t"],
+        mask: Bool[Tensor, "t t"],
+    ) -> Float[Tensor, "b t s d"]:
+        """Mixes the frames of whole clips; `positions` are frame numbers."""
+        b, _, s, _ = x.shape
+        q, k, v = (y.permute(0, 2, 3, 1, 4).flatten(0, 1) for y in self.project(x))
+        y = F.scaled_dot_product_attention(
+            rotate(q, positions), rotate(k, positions), v, attn_mask=mask
+        )
+        return self.out(y.unflatten(0, (b, s)).permute(0, 3, 1, 2, 4).flatten(3))
+
+    def step(
+        self,
+        x: Float[Tensor, "b 1 s d"],
+        cached_keys: Float[Tensor, "b s h slots e"],
+        cached_values: Float[Tensor, "b s h slots e"],
+        cache: TemporalCache,
+    ) -> tuple[Float[Tensor, "b 1 s d"], Tensor, Tensor]:
+        """One frame after the cached ones; also returns its own key and value, for `append`."""
+        b, _, s, _ = x.shape
+        q, k, v = (y.permute(0, 2, 3, 1, 4) for y in self.project(x))
+        positions = cache.time[:, None, None, None]
+        q, k = rotate(q, positions), rotate(k, positions)
+        own = torch.ones(b, 1, dtype=torch.bool, device=x.device)
+        mask = torch.cat([cache.seen, own], dim=1).repeat_interleave(s, dim=0)[:, None, None]
+        keys = torch.cat([cached_keys, k], dim=3).flatten(0, 1)
+        values = torch.cat([cached_values, v], dim=3).flatten(0, 1)
+        y = F.scaled_dot_product_attention(q.flatten(0, 1), keys, values, attn_mask=mask)
+        y = self.out(y.unflatten(0, (b, s)).permute(0, 3, 1, 2, 4).flatten(3))
+        return y, k, v

@@ -1,0 +1,28 @@
+"""Between uint8 frames, which everything public speaks, and the floats inside the models."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+MOVED = 12  # grey levels out of 255; below it is compression noise
+
+
+def to_float(
+    frames: UInt8[Tensor, "*b"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*b"]:
+    """0 ... 255 to -1 ... 1."""
+    return frames.to(dtype) / 127.5 - 1
+
+
+def to_uint8(pixels: Float[Tensor, "*b"]) -> UInt8[Tensor, "*b"]:
+    """-1 ... 1 to 0 ... 255, rounded; what lies outside is cut."""
+    return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def moved(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w 1"]:
+    """1.0 where a pixel changed visibly since the frame before, else 0.0; the first frame is 0.0."""
+    change = (frames[:, 1:].short() - frames[:, :-1].short()).abs().amax(dim=-1, keepdim=True)
+    first = torch.zeros_like(frames[:, :1, :, :, :1], dtype=torch.float32)
+    return torch.cat([first, (change > MOVED).float()], dim=1)

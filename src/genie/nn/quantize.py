@@ -1,0 +1,266 @@
+"""Turning features into codes: one interface over VQ with a moving-average codebook, FSQ and LFQ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genie.config import require
+
+# Levels per dimension that Mentzer et al. 2023 (arXiv 2309.15505, table 1) give for a size.
+FSQ_LEVELS = {
+    8: (4, 2),
+    64: (8, 8),
+    240: (8, 6, 5),
+    1000: (8, 5, 5, 5),
+    4375: (7, 5, 5, 5, 5),
+    15360: (8, 8, 8, 6, 5),
+    64000: (8, 8, 8, 5, 5, 5),
+}
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """Which codes, and how they are learned.
+
+    Attributes:
+        kind: "vq" (van den Oord et al. 2017, codebook as moving average), "fsq" (finite scalar
+            quantisation, Mentzer et al. 2023) or "lfq" (lookup-free, Yu et al. 2023).
+        codes: size of the vocabulary. FSQ takes the sizes of its paper, LFQ powers of two.
+        dim: features per code; for "vq" only.
+        decay: of the moving averages, per step ("vq").
+        commitment: weight of the loss that keeps features near their code ("vq", "lfq").
+        revive_below: a code used less than this share of its fair part is moved onto a feature of
+            the batch at hand ("vq").
+        entropy: weight of the loss that spreads use over the codes ("lfq").
+    """
+
+    kind: Literal["vq", "fsq", "lfq"] = "vq"
+    codes: int = 1024
+    dim: int = 32
+    decay: float = 0.98
+    commitment: float = 0.25
+    revive_below: float = 0.05
+    entropy: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuses impossible combinations."""
+        require(self.codes >= 2, "codes: must be at least 2")
+        require(self.dim >= 1, "dim: must be at least 1")
+        require(0 <= self.decay < 1, "decay: must lie in [0, 1)")
+        if self.kind == "fsq":
+            sizes = ", ".join(map(str, FSQ_LEVELS))
+            require(self.codes in FSQ_LEVELS, f"codes: FSQ has sizes {sizes}; got {self.codes}")
+        if self.kind == "lfq":
+            power = self.codes & (self.codes - 1) == 0
+            require(power, f"codes: LFQ needs a power of two, got {self.codes}")
+
+
+class Quantized(NamedTuple):
+    """What a quantizer returns: vectors (..., dim) that pass gradients, codes (...), and a loss."""
+
+    vectors: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class Quantizer(nn.Module):
+    """Features (..., dim) to codes (...) in 0 ... size - 1, and codes back to vectors.
+
+    Attributes:
+        size: number of codes.
+        dim: features per code.
+    """
+
+    size: int
+    dim: int
+
+    def forward(self, features: Float[Tensor, "*b dim"]) -> Quantized:
+        """Quantizes; while training also learns the codebook."""
+        raise TypeError("a Quantizer is one of VectorQuantizer, FiniteScalarQuantizer, LookupFree")
+
+    def assign(self, features: Float[Tensor, "*b dim"]) -> Int[Tensor, "*b"]:
+        """The codes of features; learns nothing, whatever the mode."""
+        return self(features).codes
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:
+        """The vectors that codes stand for."""
+        raise TypeError("a Quantizer is one of VectorQuantizer, FiniteScalarQuantizer, LookupFree")
+
+
+class VectorQuantizer(Quantizer):
+    """Nearest entry of a codebook that follows its features as a moving average.
+
+    Features are normalised to zero mean and unit variance first, so the codebook has a fixed scale.
+    The first training batch places the codes by k-means; codes that fall out of use are moved onto
+    features of the batch. Own code because vector-quantize-pytorch took four times as long a step
+    on a CPU (docs/log.md).
+    """
+
+    codebook: Tensor
+    usage: Tensor
+    sums: Tensor
+    placed: Tensor
+
+    def __init__(self, config: QuantizerConfig):
+        super().__init__()
+        self.config, self.size, self.dim = config, config.codes, config.dim
+        self.register_buffer("codebook", F.layer_norm(torch.randn(self.size, self.dim), (self.dim,)))
+        self.register_buffer("usage", torch.ones(self.size))
+        self.register_buffer("sums", self.codebook.clone())
+        self.register_buffer("placed", torch.tensor(False))
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """Brings features to the scale of the codebook."""
+        return F.layer_norm(features, (self.dim,))
+
+    def forward(self, features: Float[Tensor, "*b dim"]) -> Quantized:
+        """Quantizes; while training moves the codebook. The loss is the commitment loss."""
+        features = self.normalise(features)
+        flat = features.detach().reshape(-1, self.dim).float()
+        if self.training and not self.placed:
+            self._place(flat)
+        codes = self._nearest(flat)
+        vectors = self.codebook[codes].view_as(features).to(features.dtype)
+        if self.training:
+            self._follow(flat, codes)
+        loss = self.config.commitment * F.mse_loss(features, vectors)
+        vectors = features + (vectors - features).detach()
+        return Quantized(vectors, codes.view(features.shape[:-1]), loss)
+
+    def assign(self, features: Float[Tensor, "*b dim"]) -> Int[Tensor, "*b"]:
+        """The nearest codes; learns nothing, whatever the mode."""
+        flat = self.normalise(features).reshape(-1, self.dim)
+        return self._nearest(flat).view(features.shape[:-1])
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:
+        """The codebook entries."""
+        return self.codebook[codes]
+
+    def _nearest(self, flat: Tensor) -> Tensor:
+        # |f - c|^2 without the part that is the same for every code.
+        distance = torch.addmm(self.codebook.square().sum(1), flat, self.codebook.T, alpha=-2)
+        return distance.argmin(dim=1)
+
+    @torch.no_grad()
+    def _place(self, flat: Tensor, rounds: int = 10) -> None:
+        sample = flat[torch.randperm(len(flat), device=flat.device)[: 32 * self.size]]
+        self.codebook.copy_(_spread_start(sample, self.size))
+        for _ in range(rounds):
+            counts, sums = self._totals(sample, self._nearest(sample))
+            means = sums / counts.clamp(min=1)[:, None]
+            self.codebook.copy_(torch.where(counts[:, None] > 0, means, self.codebook))
+        _same_on_all_ranks(self.codebook)
+        fair = len(flat) / self.size
+        self.usage.fill_(fair)
+        self.sums.copy_(self.codebook * fair)
+        self.placed.fill_(True)
+
+    @torch.no_grad()
+    def _follow(self, flat: Tensor, codes: Tensor) -> None:
+        counts, sums = self._totals(flat, codes)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(counts)
+            dist.all_reduce(sums)
+        self.usage.lerp_(counts, 1 - self.config.decay)
+        self.sums.lerp_(sums, 1 - self.config.decay)
+        fair = self.usage.sum() / self.size
+        dead = self.usage < self.config.revive_below * fair
+        if dead.any():
+            fresh = flat[torch.randint(len(flat), (self.size,), device=flat.device)]
+            _same_on_all_ranks(fresh)
+            self.sums.copy_(torch.where(dead[:, None], fresh * fair, self.sums))
+            self.usage.copy_(torch.where(dead, fair, self.usage))
+        self.codebook.copy_(self.sums / self.usage.clamp(min=1e-6)[:, None])
+
+    def _totals(self, flat: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        counts = torch.bincount(codes, minlength=self.size).to(flat.dtype)
+        sums = torch.zeros_like(self.codebook).index_add_(0, codes, flat)
+        return counts, sums
+
+
+class FiniteScalarQuantizer(Quantizer):
+    """FSQ of vector-quantize-pytorch behind our interface: rounds a few bounded numbers."""
+
+    def __init__(self, config: QuantizerConfig):
+        super().__init__()
+        from vector_quantize_pytorch import FSQ
+
+        levels = FSQ_LEVELS[config.codes]
+        self.quantize = FSQ(list(levels))
+        self.size, self.dim = config.codes, len(levels)
+
+    def forward(self, features: Float[Tensor, "*b dim"]) -> Quantized:
+        """Quantizes; there is nothing to learn but what comes before, so the loss is zero."""
+        vectors, codes = self.quantize(features.reshape(1, -1, self.dim))
+        return Quantized(
+            vectors.view_as(features), codes.view(features.shape[:-1]).long(), features.new_zeros(())
+        )
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:
+        """The grid points that codes stand for, in [-1, 1]."""
+        return self.quantize.indices_to_codes(codes.reshape(1, -1)).view(*codes.shape, self.dim)
+
+
+class LookupFree(Quantizer):
+    """LFQ of vector-quantize-pytorch behind our interface: one bit per feature."""
+
+    def __init__(self, config: QuantizerConfig):
+        super().__init__()
+        from vector_quantize_pytorch import LFQ
+
+        self.size, self.dim = config.codes, config.codes.bit_length() - 1
+        self.quantize = LFQ(
+            dim=self.dim,
+            codebook_size=config.codes,
+            entropy_loss_weight=config.entropy,
+            commitment_loss_weight=config.commitment,
+        )
+
+    def forward(self, features: Float[Tensor, "*b dim"]) -> Quantized:
+        """Quantizes; the loss is commitment plus entropy."""
+        vectors, codes, loss = self.quantize(features.reshape(1, -1, self.dim))
+        return Quantized(
+            vectors.view_as(features), codes.view(features.shape[:-1]).long(), loss.sum()
+        )
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:
+        """The corners of the cube that codes stand for."""
+        return self.quantize.indices_to_codes(codes.reshape(1, -1)).view(*codes.shape, self.dim)
+
+
+def build_quantizer(config: QuantizerConfig) -> Quantizer:
+    """The quantizer that a configuration names."""
+    kinds = {"vq": VectorQuantizer, "fsq": FiniteScalarQuantizer, "lfq": LookupFree}
+    return kinds[config.kind](config)
+
+
+def perplexity(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, ""]:
+    """Effective number of codes in use: 1 when all are the same, `size` when all are as frequent."""
+    share = torch.bincount(codes.flatten(), minlength=size).float() / codes.numel()
+    return torch.exp(-torch.special.xlogy(share, share).sum())
+
+
+def _spread_start(points: Tensor, size: int) -> Tensor:
+    # k-means++ for a handful of codes; many codes are served well enough by random points.
+    if len(points) < size:
+        points = points[torch.randint(len(points), (size,), device=points.device)]
+    if size > 64:
+        return points[:size].clone()
+    centres = points[:1]
+    while len(centres) < size:
+        distance = torch.cdist(points, centres).amin(dim=1).square()
+        chosen = torch.multinomial(distance + 1e-8, 1)
+        centres = torch.cat([centres, points[chosen]])
+    return centres
+
+
+def _same_on_all_ranks(values: Tensor) -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast(values, src=0)

@@ -1,0 +1,225 @@
+"""The space-time transformer that all three models are (arXiv 2402.15391, section 2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from genie.config import require
+from genie.nn.attention import SpaceAttention, TemporalCache, TimeAttention, causal_window_mask
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Size of a stack of space-time blocks.
+
+    Attributes:
+        layers: number of blocks.
+        width: features per token.
+        heads: attention heads.
+        head_width: features per head; 0 means `width / heads`.
+        ffn_width: features inside the feed-forward part; 0 means `4 * width`.
+        window: frames that a frame sees: itself and `window - 1` before it. 1 leaves attention over
+            time out, so that every frame is treated alone.
+        checkpointing: recompute activations in the backward pass: less memory, a third more time.
+    """
+
+    layers: int = 4
+    width: int = 128
+    heads: int = 4
+    head_width: int = 0
+    ffn_width: int = 0
+    window: int = 16
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that cannot be built."""
+        for name in ("layers", "width", "heads", "window"):
+            require(getattr(self, name) >= 1, f"{name}: must be at least 1")
+        for name in ("head_width", "ffn_width"):
+            require(getattr(self, name) >= 0, f"{name}: must not be negative (0 derives it)")
+        require(
+            self.head_width > 0 or self.width % self.heads == 0,
+            f"heads: width {self.width} is not divisible by {self.heads} heads; "
+            "change one of them or set head_width",
+        )
+        require(self.key_width % 2 == 0, "head_width: must be even, for rotary positions")
+
+    @property
+    def key_width(self) -> int:
+        """Features per head."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def hidden_width(self) -> int:
+        """Features inside the feed-forward part."""
+        return self.ffn_width or 4 * self.width
+
+
+class SpaceTimeBlock(nn.Module):
+    """Attention over space, attention over time, one feed-forward part; each normalised before."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        sizes = (config.width, config.heads, config.key_width)
+        self.space_norm, self.space = nn.LayerNorm(config.width, bias=False), SpaceAttention(*sizes)
+        self.time_norm = nn.LayerNorm(config.width, bias=False) if config.window > 1 else None
+        self.time = TimeAttention(*sizes) if config.window > 1 else None
+        self.ffn_norm = nn.LayerNorm(config.width, bias=False)
+        self.ffn = nn.Sequential(
+            nn.Linear(config.width, config.hidden_width, bias=False),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(config.hidden_width, config.width, bias=False),
+        )
+
+    def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """Whole clips at once: x is (B, T, S, D)."""
+        x = x + self.space(self.space_norm(x))
+        if self.time is not None and self.time_norm is not None:
+            x = x + self.time(self.time_norm(x), positions, mask)
+        return x + self.ffn(self.ffn_norm(x))
+
+    def step(
+        self, x: Tensor, keys: Tensor, values: Tensor, cache: TemporalCache
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One frame, x is (B, 1, S, D), with this layer's part of the cache."""
+        x = x + self.space(self.space_norm(x))
+        if self.time is not None and self.time_norm is not None:
+            y, keys, values = self.time.step(self.time_norm(x), keys, values, cache)
+            x = x + y
+        return x + self.ffn(self.ffn_norm(x)), keys, values
+
+
+class STTransformer(nn.Module):
+    """A stack of space-time blocks with a final normalisation: (B, T, S, D) to the same shape."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(SpaceTimeBlock(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, bias=False)
+        self.apply(_initialise)
+        scale = 0.02 / math.sqrt(2 * config.layers)
+        for name, weight in self.named_parameters():
+            if name.endswith(("out.weight", "ffn.2.weight")):
+                nn.init.normal_(weight, std=scale)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t s d"],
+        positions: Int[Tensor, " t"] | None = None,
+        mask: Bool[Tensor, "t t"] | None = None,
+    ) -> Float[Tensor, "b t s d"]:
+        """Runs whole clips.
+
+        Args:
+            x: token features.
+            positions: frame numbers; 0, 1, 2, ... when left out.
+            mask: True where frame i may look at frame j; the causal window when left out.
+        """
+        if positions is None:
+            positions = torch.arange(x.shape[1], device=x.device)
+        if mask is None:
+            mask = causal_window_mask(x.shape[1], self.config.window, x.device)
+        for block in self.blocks:
+            if self.config.checkpointing and self.training:
+                x = checkpoint(block, x, positions, mask, use_reentrant=False)  # type: ignore[assignment]
+            else:
+                x = block(x, positions, mask)
+        return self.norm(x)
+
+    def empty_cache(self, batch: int, tokens: int) -> TemporalCache:
+        """The cache of `batch` players before their first frame of `tokens` tokens."""
+        config, weight = self.config, self.norm.weight
+        shape = (config.layers, batch, tokens, config.heads, config.window - 1, config.key_width)
+        return TemporalCache(
+            weight.new_zeros(shape),
+            weight.new_zeros(shape),
+            torch.zeros(batch, dtype=torch.int64, device=weight.device),
+        )
+
+    def step(
+        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache
+    ) -> tuple[Float[Tensor, "b 1 s d"], TemporalCache]:
+        """Runs one frame after the cached ones; equals the last frame of `forward`.
+
+        Returns:
+            The features, and a cache with this frame in it (drop it when the frame is a draft).
+            Building that cache copies it once: `commit=False` in `read` avoids that.
+        """
+        x, keys, values = self._step(x, cache)
+        return x, cache.append(torch.stack(keys), torch.stack(values))
+
+    def read(self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache) -> Float[Tensor, "b 1 s d"]:
+        """Like `step`, for a draft of the frame: the cache is only read."""
+        return self._step(x, cache)[0]
+
+    def _step(self, x: Tensor, cache: TemporalCache) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        new_keys, new_values = [], []
+        for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
+            x, key, value = block.step(x, keys, values, cache)  # type: ignore[operator]
+            new_keys.append(key)
+            new_values.append(value)
+        return self.norm(x), new_keys, new_values
+
+
+class PatchEmbedding(nn.Module):
+    """Cuts frames into patches and gives each a feature vector and a learned position.
+
+    Frames whose sides are no multiple of the patch are padded by repeating their edge.
+    """
+
+    def __init__(self, frame_size: tuple[int, int], patch: int, channels: int, width: int):
+        super().__init__()
+        self.patch, self.grid = patch, grid_of(frame_size, patch)
+        self.project = nn.Linear(patch * patch * channels, width)
+        self.position = nn.Parameter(torch.zeros(self.grid[0] * self.grid[1], width))
+        nn.init.normal_(self.position, std=0.02)
+
+    def forward(self, frames: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t s d"]:
+        """Returns one feature vector per patch, row by row."""
+        return self.project(patches_of(frames, self.patch)) + self.position
+
+
+def grid_of(frame_size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Rows and columns of patches that cover a frame."""
+    return math.ceil(frame_size[0] / patch), math.ceil(frame_size[1] / patch)
+
+
+def patches_of(frames: Float[Tensor, "b t h w c"], patch: int) -> Float[Tensor, "b t s pixels"]:
+    """Flattens each patch of each frame into one vector, rows of patches first."""
+    frames = _pad_to_multiple(frames, patch)
+    b, t, height, width, c = frames.shape
+    x = frames.reshape(b, t, height // patch, patch, width // patch, patch, c)
+    return x.permute(0, 1, 2, 4, 3, 5, 6).reshape(b, t, -1, patch * patch * c)
+
+
+def frames_of(
+    patches: Float[Tensor, "b t s pixels"], frame_size: tuple[int, int], patch: int
+) -> Float[Tensor, "b t h w c"]:
+    """Inverse of `patches_of`; cuts the padding off."""
+    rows, columns = grid_of(frame_size, patch)
+    b, t = patches.shape[:2]
+    x = patches.reshape(b, t, rows, columns, patch, patch, -1).permute(0, 1, 2, 4, 3, 5, 6)
+    x = x.reshape(b, t, rows * patch, columns * patch, -1)
+    return x[:, :, : frame_size[0], : frame_size[1]]
+
+
+def _pad_to_multiple(frames: Tensor, patch: int) -> Tensor:
+    below, right = -frames.shape[2] % patch, -frames.shape[3] % patch
+    if below or right:
+        flat = frames.flatten(0, 1).permute(0, 3, 1, 2)
+        flat = F.pad(flat, (0, right, 0, below), mode="replicate")
+        frames = flat.permute(0, 2, 3, 1).unflatten(0, frames.shape[:2])
+    return frames
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
