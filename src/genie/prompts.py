@@ -118,4 +118,4 @@ def _resized(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     crop_height, crop_width = round(height * scale), round(width * scale)
     top, left = (rows - crop_height) // 2, (columns - crop_width) // 2
     box = (left, top, left + crop_width, top + crop_height)
-    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX, box=box))
+    return np.array(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX, box=box))
