@@ -73,8 +73,14 @@ def _parse(hint: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         require(isinstance(value, list | tuple), f"{path}: expected a list, got {value!r}")
         item_hints = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
-        require(len(item_hints) == len(value), f"{path}: expected {len(item_hints)} items, got {value!r}")
-        return tuple(_parse(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(item_hints, value, strict=True)))
+        require(
+            len(item_hints) == len(value),
+            f"{path}: expected {len(item_hints)} items, got {value!r}",
+        )
+        return tuple(
+            _parse(h, v, f"{path}[{i}]")
+            for i, (h, v) in enumerate(zip(item_hints, value, strict=True))
+        )
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float, str, bool):

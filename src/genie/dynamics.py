@@ -127,9 +127,7 @@ class Dynamics(nn.Module):
         streams = self._two_streams if self.config.context == "clean" else self._one_stream
         logits = self.head(streams(tokens, context, masked, self._leading(actions), level)[masked])
         targets = tokens[:, 1:][masked]
-        loss = F.cross_entropy(
-            logits.float(), targets, label_smoothing=self.config.label_smoothing
-        )
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
         with torch.no_grad():
             hits = (logits.argmax(dim=-1) == targets).float().mean()
             entropy = F.cross_entropy(logits.float(), targets) if self.training else loss.detach()

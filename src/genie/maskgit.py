@@ -78,7 +78,10 @@ def halton_order(grid: tuple[int, int]) -> tuple[int, ...]:
     seen: dict[int, None] = {}
     index = 1
     while len(seen) < rows * columns:
-        row, column = int(_radical_inverse(index, 2) * rows), int(_radical_inverse(index, 3) * columns)
+        row, column = (
+            int(_radical_inverse(index, 2) * rows),
+            int(_radical_inverse(index, 3) * columns),
+        )
         seen.setdefault(row * columns + column)
         index += 1
     return tuple(seen)
@@ -95,34 +98,42 @@ def _radical_inverse(index: int, base: int) -> float:
 
 def draw(
     logits: Float[Tensor, "b s v"],
-    uniform: Float[Tensor, "b s"],
+    gumbel: Float[Tensor, "b s v"],
     temperature: float,
     top_k: int = 0,
 ) -> tuple[Int[Tensor, "b s"], Float[Tensor, "b s"]]:
-    """Draws a token at each place by inverting the cumulative distribution.
+    """Draws a token at each place: the largest of logits over temperature plus Gumbel noise.
+
+    Of the ways to draw, this one hardly notices rounding: tokens differ between two computations
+    of the same logits only where the two largest sums are equal to the last digits.
 
     Args:
         logits: unnormalised log-probabilities.
-        uniform: one number in [0, 1) for each place.
+        gumbel: standard Gumbel noise.
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: only the likeliest tokens count; 0 means all.
 
     Returns:
-        The tokens, and the probability that the model (at temperature 1) gives each.
+        The tokens, and the log-probability that the model (at temperature 1) gives each.
     """
-    probability = logits.float().softmax(dim=-1)
-    if temperature == 0:
-        tokens = logits.argmax(dim=-1)
-    else:
-        scaled = logits.float() / temperature
+    logits = logits.float()
+    choices = logits
+    if temperature > 0:
         if 0 < top_k < logits.shape[-1]:
-            least = scaled.topk(top_k, dim=-1).values[..., -1:]
-            scaled = scaled.masked_fill(scaled < least, -torch.inf)
-        cumulative = scaled.softmax(dim=-1).cumsum(dim=-1)
-        wanted = uniform[..., None].to(cumulative) * cumulative[..., -1:]
-        tokens = torch.searchsorted(cumulative, wanted, right=True)[..., 0]
-        tokens = tokens.clamp(max=logits.shape[-1] - 1)
-    return tokens, probability.gather(-1, tokens[..., None])[..., 0]
+            least = logits.topk(top_k, dim=-1).values[..., -1:]
+            choices = logits.masked_fill(logits < least, -torch.inf)
+        choices = choices / temperature + gumbel
+    tokens = choices.argmax(dim=-1)
+    chosen = logits.gather(-1, tokens[..., None])[..., 0]
+    return tokens, chosen - logits.logsumexp(dim=-1)
+
+
+def gumbel_noise(
+    shape: tuple[int, ...], generators: Sequence[torch.Generator], device: torch.device | str
+) -> Float[Tensor, "b *shape"]:
+    """Standard Gumbel noise, one row for each generator, the same on every device."""
+    rows = [torch.empty(shape).exponential_(generator=generator) for generator in generators]
+    return torch.stack(rows).to(device).clamp(min=1e-20).log().neg()
 
 
 def sample(
@@ -145,29 +156,35 @@ def sample(
     """
     total, players = grid[0] * grid[1], len(generators)
     counts = masked_counts(total, config.steps, config.schedule)
-    noise = torch.stack([torch.rand(len(counts) + 1, total, generator=g) for g in generators])
-    noise = noise.to(device)
     tokens = torch.full((players, total), mask_token, dtype=torch.int64, device=device)
-    fixed = _fixed_priority(config.order, grid, noise[:, -1])
-    for step, left in enumerate(counts):
+    fixed = _fixed_priority(config.order, grid, generators, device)
+    for left in counts:
         masked = tokens == mask_token
-        drawn, confidence = draw(
-            logits_fn(tokens), noise[:, step], config.temperature, config.top_k
-        )
+        logits = logits_fn(tokens)
+        noise = gumbel_noise(tuple(logits.shape[1:]), generators, device)
+        drawn, confidence = draw(logits, noise, config.temperature, config.top_k)
         priority = confidence if fixed is None else fixed
         # Settled tokens come first whatever their priority; the last `left` places stay masked.
-        ranked = priority.masked_fill(~masked, torch.inf).argsort(dim=-1, descending=True, stable=True)
+        ranked = priority.masked_fill(~masked, torch.inf).argsort(
+            dim=-1, descending=True, stable=True
+        )
         settled = torch.zeros_like(masked).scatter_(1, ranked[:, : total - left], True)
         tokens = torch.where(masked & settled, drawn, tokens)
     return tokens
 
 
-def _fixed_priority(order: Order, grid: tuple[int, int], noise: Tensor) -> Tensor | None:
+def _fixed_priority(
+    order: Order,
+    grid: tuple[int, int],
+    generators: Sequence[torch.Generator],
+    device: torch.device | str,
+) -> Tensor | None:
+    """A priority per place, the same for all passes, or None where confidence decides."""
     if order == "confidence":
         return None
     if order == "random":
-        return noise
-    cells = torch.tensor(halton_order(grid), device=noise.device)
-    priority = torch.empty(len(cells), device=noise.device)
-    priority[cells] = torch.arange(len(cells), 0, -1, device=noise.device, dtype=torch.float32)
-    return priority.expand_as(noise)
+        return gumbel_noise((grid[0] * grid[1],), generators, device)
+    cells = halton_order(grid)
+    priority = torch.empty(len(cells), device=device)
+    priority[list(cells)] = torch.arange(len(cells), 0, -1, device=device, dtype=torch.float32)
+    return priority.expand(len(generators), -1)

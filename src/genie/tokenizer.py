@@ -41,7 +41,9 @@ class VideoTokenizerConfig:
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
         require(self.patch >= 1, "patch: must be at least 1")
-        require(self.squared > 0 or self.absolute > 0, "squared: both pixel losses are switched off")
+        require(
+            self.squared > 0 or self.absolute > 0, "squared: both pixel losses are switched off"
+        )
         require(self.motion >= 0, "motion: must not be negative")
 
 

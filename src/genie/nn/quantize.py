@@ -111,7 +111,9 @@ class VectorQuantizer(Quantizer):
     def __init__(self, config: QuantizerConfig):
         super().__init__()
         self.config, self.size, self.dim = config, config.codes, config.dim
-        self.register_buffer("codebook", F.layer_norm(torch.randn(self.size, self.dim), (self.dim,)))
+        self.register_buffer(
+            "codebook", F.layer_norm(torch.randn(self.size, self.dim), (self.dim,))
+        )
         self.register_buffer("usage", torch.ones(self.size))
         self.register_buffer("sums", self.codebook.clone())
         self.register_buffer("placed", torch.tensor(False))
@@ -200,7 +202,9 @@ class FiniteScalarQuantizer(Quantizer):
         """Quantizes; there is nothing to learn but what comes before, so the loss is zero."""
         vectors, codes = self.quantize(features.reshape(1, -1, self.dim))
         return Quantized(
-            vectors.view_as(features), codes.view(features.shape[:-1]).long(), features.new_zeros(())
+            vectors.view_as(features),
+            codes.view(features.shape[:-1]).long(),
+            features.new_zeros(()),
         )
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:

@@ -1,0 +1,434 @@
+"""A world that can be played: the three models as one, and the state of a game as a value."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor, nn
+
+from genie import checkpoint, maskgit
+from genie.actions import LatentActionConfig, LatentActionModel
+from genie.config import UserError, from_dict, require, to_dict
+from genie.dynamics import Dynamics, DynamicsConfig
+from genie.maskgit import SamplingConfig
+from genie.nn.attention import TemporalCache
+from genie.prompts import load_prompts
+from genie.tokenizer import VideoTokenizer, VideoTokenizerConfig
+
+if TYPE_CHECKING:
+    from genie.env import GenieEnv
+
+
+@dataclass(frozen=True)
+class GenieConfig:
+    """All that is needed to build a world.
+
+    Attributes:
+        height, width: of a frame, in pixels.
+        fps: frames per second at which the world was recorded and is played.
+        num_actions: number of latent actions, the buttons.
+        tokenizer, actions, dynamics: the three models.
+        sampling: how frames are drawn unless a caller says otherwise.
+    """
+
+    height: int = 64
+    width: int = 64
+    fps: float = 15.0
+    num_actions: int = 8
+    tokenizer: VideoTokenizerConfig = field(default_factory=VideoTokenizerConfig)
+    actions: LatentActionConfig = field(default_factory=LatentActionConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        """Refuses impossible combinations."""
+        require(self.height >= 8, "height: must be at least 8 pixels")
+        require(self.width >= 8, "width: must be at least 8 pixels")
+        require(self.fps > 0, "fps: must be positive")
+        require(self.num_actions >= 2, "num_actions: must be at least 2")
+        smallest = min(self.height, self.width)
+        for name in ("tokenizer", "actions"):
+            patch = getattr(self, name).patch
+            require(
+                patch <= smallest,
+                f"{name}.patch: {patch} is larger than a frame of {self.width}x{self.height}",
+            )
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a game stands, for one player or a batch of them. A value: no call changes it.
+
+    Attributes:
+        frames: the last frame, (B, H, W, 3) uint8.
+        dynamics: the dynamics' memory of the finished frames.
+        decoder: the decoder's memory of them.
+        seed: (B,) with the frame number it decides all that is random.
+        batched: whether frames come with a batch dimension.
+    """
+
+    frames: UInt8[Tensor, "b h w 3"]
+    dynamics: TemporalCache
+    decoder: TemporalCache
+    seed: Int[Tensor, " b"]
+    batched: bool
+
+    @property
+    def frame(self) -> Tensor:
+        """The last frame: (H, W, 3), or (B, H, W, 3) for a batch of players."""
+        return self.frames if self.batched else self.frames[0]
+
+    @property
+    def time(self) -> Tensor:
+        """(B,) number of frames so far, the prompt's included."""
+        return self.dynamics.time
+
+    @property
+    def batch_size(self) -> int:
+        """Number of players."""
+        return len(self.frames)
+
+    def clone(self) -> State:
+        """A copy to branch the game from. States never change, so this is the state itself."""
+        return self
+
+    def split(self) -> list[State]:
+        """One state per player."""
+        rows = torch.arange(self.batch_size, device=self.seed.device)
+        return [
+            State(
+                self.frames[row],
+                self.dynamics.select(row),
+                self.decoder.select(row),
+                self.seed[row],
+                batched=False,
+            )
+            for row in rows[:, None]
+        ]
+
+    @staticmethod
+    def stack(states: Sequence[State]) -> State:
+        """One batch of the players of several states, at whatever frame each is."""
+        require(len(states) > 0, "states: nothing to stack, give at least one state")
+        return State(
+            torch.cat([state.frames for state in states]),
+            TemporalCache.concatenate([state.dynamics for state in states]),
+            TemporalCache.concatenate([state.decoder for state in states]),
+            torch.cat([state.seed for state in states]),
+            batched=True,
+        )
+
+
+class Genie(nn.Module):
+    """A world: `start` a game from a picture, `step` it with one of `num_actions` buttons.
+
+    Args:
+        config: a `GenieConfig`, or the same as nested dicts.
+
+    Raises:
+        UserError: the configuration is impossible; the message names the field.
+    """
+
+    def __init__(self, config: GenieConfig | Mapping[str, Any] | None = None):
+        super().__init__()
+        if not isinstance(config, GenieConfig):
+            config = from_dict(GenieConfig, config or {})
+        self.config = config
+        size = (config.height, config.width)
+        self.tokenizer = VideoTokenizer(config.tokenizer, size)
+        self.actions = LatentActionModel(config.actions, size, config.num_actions)
+        self.dynamics = Dynamics(
+            config.dynamics, self.tokenizer.grid, self.tokenizer.vocabulary, config.num_actions
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, device: str | torch.device | None = None, **hub: Any
+    ) -> Self:
+        """Loads a world, ready to play.
+
+        Args:
+            name: a folder, or the id of a repository on the Hugging Face Hub.
+            device: where to put it; the best there is when left out.
+            hub: passed to `huggingface_hub.snapshot_download`, `revision` for example.
+
+        Raises:
+            UserError: nothing there, a pickle, another version, or damaged weights.
+        """
+        folder = Path(name) if Path(name).is_dir() else _download(str(name), **hub)
+        values = checkpoint.read_config(folder)
+        world = cls(from_dict(GenieConfig, values))
+        weights = checkpoint.read_weights(folder)
+        try:
+            world.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(
+                f"{folder}: the weights do not fit the configuration ({str(error).splitlines()[-1]}"
+                "); config.json and model.safetensors must come from the same world"
+            ) from None
+        return world.to(device or best_device()).eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes `config.json` and `model.safetensors` into a folder.
+
+        Raises:
+            UserError: the folder cannot be written; what was there is kept.
+        """
+        checkpoint.write_world(folder, to_dict(self.config), self.state_dict())
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Uploads the world to the Hugging Face Hub and returns its address."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.dynamics.position.device
+
+    @torch.no_grad()
+    def start(self, prompt: Any, seed: int | Sequence[int] = 0) -> State:
+        """Starts a game.
+
+        Args:
+            prompt: a frame (H, W, 3) or several (T, H, W, 3), or for a batch of players
+                (B, T, H, W, 3), uint8; or a PIL image; or the path of an image file. Pictures of
+                another size are cropped and resized with a warning.
+            seed: decides all that is random; one number, or one per player. With one number, player
+                i of a batch gets `seed + i`.
+        """
+        frames, batched = self._prompt(prompt)
+        seeds = _seeds(seed, len(frames)).to(self.device)
+        tokens = self.tokenizer.encode(frames)
+        inferred = self.actions.infer(frames) if frames.shape[1] > 1 else None
+        dynamics = self.dynamics.empty_cache(len(frames))
+        decoder = self.tokenizer.empty_cache(len(frames))
+        action = seeds.new_full((len(frames),), self.config.num_actions)
+        for t in range(frames.shape[1]):
+            if inferred is not None and t > 0:
+                action = inferred[:, t - 1]
+            dynamics = self.dynamics.commit(tokens[:, t], action, dynamics)
+            decoder = self.tokenizer.decode_step(tokens[:, t], decoder)[1]
+        return State(frames[:, -1], dynamics, decoder, seeds, batched)
+
+    @torch.no_grad()
+    def step(
+        self,
+        state: State,
+        action: int | Sequence[int] | Tensor,
+        sampling: SamplingConfig | None = None,
+    ) -> tuple[Tensor, State]:
+        """Presses a button and draws the next frame.
+
+        Args:
+            state: where the game stands; it stays usable.
+            action: 0 ... A - 1; for a batch one number for all or one per player.
+            sampling: how to draw; the world's own when left out.
+
+        Returns:
+            The frame, (H, W, 3) or (B, H, W, 3) uint8, and the new state.
+
+        Raises:
+            UserError: there is no such button.
+        """
+        actions = self._buttons(action, state.batch_size)
+        tokens = maskgit.sample(
+            lambda tokens: self.dynamics.draft(tokens, actions, state.dynamics),
+            self.dynamics.grid,
+            self.dynamics.mask_token,
+            sampling or self.config.sampling,
+            _generators(state.seed, state.time),
+            self.device,
+        )
+        frames, decoder = self.tokenizer.decode_step(tokens, state.decoder)
+        dynamics = self.dynamics.commit(tokens, actions, state.dynamics)
+        state = replace(state, frames=frames, dynamics=dynamics, decoder=decoder)
+        return state.frame, state
+
+    def generate(
+        self,
+        prompt: Any,
+        actions: Any = None,
+        num_frames: int | None = None,
+        *,
+        use_cache: bool = True,
+        seed: int | Sequence[int] = 0,
+        sampling: SamplingConfig | None = None,
+    ) -> UInt8[Tensor, "*b t h w 3"]:
+        """Plays a list of buttons to the end.
+
+        Args:
+            prompt: as in `start`.
+            actions: (N,) buttons, or (B, N) for a batch; random ones when left out.
+            num_frames: how many frames to generate; the number of actions when left out.
+            use_cache: False takes the slow twin, which runs the whole game again for each pass.
+            seed: as in `start`.
+            sampling: as in `step`.
+
+        Returns:
+            The prompt's frames, unchanged, and then one frame per action: (T + N, H, W, 3), or with
+            a leading batch dimension for a batched prompt.
+        """
+        frames, batched = self._prompt(prompt)
+        seeds = _seeds(seed, len(frames))
+        buttons = self._script(actions, num_frames, seeds)
+        if use_cache:
+            drawn = self._generate_cached(frames, buttons, seeds, sampling)
+        else:
+            drawn = self._generate_plain(frames, buttons, seeds, sampling)
+        out = torch.cat([frames, drawn], dim=1)
+        return out if batched else out[0]
+
+    def play(self, frame: Any, action: int, seed: int = 0) -> UInt8[Tensor, "h w 3"]:
+        """The frame that follows one frame when a button is pressed; keeps no memory of a game."""
+        return self.step(self.start(frame, seed), action)[0]
+
+    def infer_actions(self, frames: Any) -> Int[Tensor, "*b t-1"]:
+        """The buttons that explain a real clip, (T, H, W, 3) or (B, T, H, W, 3) uint8."""
+        clips, batched = self._prompt(frames)
+        require(clips.shape[1] >= 2, "frames: an action lies between two frames, give at least 2")
+        actions = self.actions.infer(clips)
+        return actions if batched else actions[0]
+
+    def create_environment(self, prompt: Any, **options: Any) -> GenieEnv:
+        """This world as a Gymnasium environment; `options` as in `genie.env.GenieEnv`."""
+        from genie.env import GenieEnv
+
+        return GenieEnv(self, prompt, **options)
+
+    def _generate_cached(
+        self, frames: Tensor, buttons: Tensor, seeds: Tensor, sampling: SamplingConfig | None
+    ) -> Tensor:
+        state = self.start(frames, seeds.tolist())
+        drawn = []
+        for t in range(buttons.shape[1]):
+            frame, state = self.step(state, buttons[:, t], sampling)
+            drawn.append(frame)
+        return torch.stack(drawn, dim=1)
+
+    @torch.no_grad()
+    def _generate_plain(
+        self, frames: Tensor, buttons: Tensor, seeds: Tensor, sampling: SamplingConfig | None
+    ) -> Tensor:
+        tokens, start = self.tokenizer.encode(frames), frames.shape[1]
+        actions = self.actions.infer(frames) if start > 1 else buttons[:, :0]
+        for t in range(buttons.shape[1]):
+            past = tokens
+            actions = torch.cat([actions, buttons[:, t : t + 1]], dim=1)
+
+            def logits(draft: Tensor, past: Tensor = past, actions: Tensor = actions) -> Tensor:
+                return self.dynamics.logits(torch.cat([past, draft[:, None]], dim=1), actions)[
+                    :, -1
+                ]
+
+            drawn = maskgit.sample(
+                logits,
+                self.dynamics.grid,
+                self.dynamics.mask_token,
+                sampling or self.config.sampling,
+                _generators(seeds, torch.full_like(seeds, tokens.shape[1])),
+                self.device,
+            )
+            tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+        return self.tokenizer.decode(tokens)[:, start:]
+
+    def _prompt(self, prompt: Any) -> tuple[UInt8[Tensor, "b t h w 3"], bool]:
+        """Frames with batch and time dimensions on our device, and whether a batch was given."""
+        size = (self.config.height, self.config.width)
+        if isinstance(prompt, Tensor):
+            prompt = prompt.detach().cpu().numpy()
+        if isinstance(prompt, np.ndarray) and prompt.ndim == 5:
+            frames = np.stack(load_prompts(list(prompt), *size))
+            return torch.from_numpy(frames).to(self.device), True
+        clip = load_prompts([prompt], *size)[0]
+        clip = clip[None] if clip.ndim == 3 else clip
+        return torch.from_numpy(clip)[None].to(self.device), False
+
+    def _buttons(self, action: Any, players: int) -> Int[Tensor, " b"]:
+        buttons = torch.as_tensor(action, device=self.device)
+        count = self.config.num_actions
+        fits = buttons.ndim == 0 or tuple(buttons.shape) == (players,)
+        if buttons.is_floating_point() or not fits:
+            raise UserError(f"action: expected an integer, or one for each of {players} players")
+        if bool(((buttons < 0) | (buttons >= count)).any()):
+            raise UserError(f"action: {action} is out of range, this world has 0 to {count - 1}")
+        return buttons.long().expand(players)
+
+    def _script(self, actions: Any, num_frames: int | None, seeds: Tensor) -> Int[Tensor, "b n"]:
+        if actions is None:
+            if num_frames is None:
+                raise UserError("num_frames: say how many frames, or give actions")
+            rows = [
+                torch.randint(self.config.num_actions, (num_frames,), generator=generator)
+                for generator in _generators(seeds, torch.zeros_like(seeds))
+            ]
+            return torch.stack(rows).to(self.device)
+        script = torch.as_tensor(actions, device=self.device)
+        script = script.expand(len(seeds), -1) if script.ndim == 1 else script
+        if script.ndim != 2 or len(script) != len(seeds) or script.shape[1] == 0:
+            raise UserError("actions: expected a list of buttons, one list for all or one per clip")
+        if num_frames is not None and num_frames > script.shape[1]:
+            raise UserError(f"num_frames: {num_frames} frames need as many actions")
+        return self._checked(script[:, :num_frames])
+
+    def _checked(self, script: Tensor) -> Tensor:
+        for column in script.unbind(1):
+            self._buttons(column, len(script))
+        return script.long()
+
+
+def best_device() -> torch.device:
+    """CUDA when there is one, then Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def _seeds(seed: int | Sequence[int], players: int) -> Tensor:
+    if isinstance(seed, int):
+        return torch.arange(seed, seed + players)
+    require(len(seed) == players, f"seed: got {len(seed)} seeds for {players} players")
+    return torch.tensor(list(seed), dtype=torch.int64)
+
+
+def _generators(seeds: Tensor, time: Tensor) -> list[torch.Generator]:
+    """One generator per player, a pure function of its seed and frame number."""
+    pairs = zip(seeds.tolist(), time.tolist(), strict=True)
+    return [torch.Generator().manual_seed(_mix(seed, frame)) for seed, frame in pairs]
+
+
+def _mix(seed: int, frame: int) -> int:
+    digest = hashlib.blake2b(f"{seed}/{frame}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _download(repo_id: str, **options: Any) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        files = [checkpoint.CONFIG, checkpoint.WEIGHTS, "prompts/*"]
+        return Path(snapshot_download(repo_id, allow_patterns=files, **options))
+    except HFValidationError:
+        raise UserError(f"{repo_id}: there is no such world folder") from None
+    except Exception as error:
+        raise UserError(
+            f"{repo_id}: no such folder, and the Hugging Face Hub did not give it "
+            f"({type(error).__name__}); check the name or your connection"
+        ) from error
