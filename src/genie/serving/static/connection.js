@@ -1,0 +1,67 @@
+// The WebSocket to the server, and the format of its binary frames (genie/serving/protocol.py).
+
+const VERSION = 1;
+const HEADER_BYTES = 20;
+const MIME_TYPES = { 1: "image/webp", 2: "image/jpeg" };
+const RETRY_MS = 1500;
+
+/** Reads a frame message; throws when the server speaks another version. */
+export function unpack(buffer) {
+  const view = new DataView(buffer);
+  if (view.getUint8(0) !== VERSION) throw new Error("The server speaks another version: reload the page.");
+  return {
+    id: view.getUint32(4, true),
+    lastInput: view.getUint32(8, true),
+    step: view.getUint32(12, true),
+    drawingMs: view.getFloat32(16, true),
+    picture: new Blob([new Uint8Array(buffer, HEADER_BYTES)], { type: MIME_TYPES[view.getUint8(1)] }),
+  };
+}
+
+/**
+ * One player's connection, which opens itself anew when it is lost.
+ * Events: "open", "frame" (detail: see unpack), "note" (detail: a JSON note), "lost" (detail: why).
+ */
+export class Connection extends EventTarget {
+  #socket = null;
+  #seq = 0;
+  #reason = "";
+
+  open() {
+    const url = new URL("play", document.baseURI);
+    url.protocol = url.protocol.replace("http", "ws");
+    this.#socket = new WebSocket(url);
+    this.#socket.binaryType = "arraybuffer";
+    this.#socket.addEventListener("open", () => this.#emit("open"));
+    this.#socket.addEventListener("message", (event) => this.#receive(event.data));
+    this.#socket.addEventListener("close", () => this.#lose());
+  }
+
+  /** Sends an input with the next sequence number, which it returns. */
+  input(message) {
+    this.#seq += 1;
+    this.send({ ...message, seq: this.#seq });
+    return this.#seq;
+  }
+
+  send(message) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  #receive(data) {
+    if (typeof data !== "string") return this.#emit("frame", unpack(data));
+    const note = JSON.parse(data);
+    if (note.type === "error") this.#reason = note.message;
+    return this.#emit("note", note);
+  }
+
+  #lose() {
+    this.#emit("lost", this.#reason || "The server is gone.");
+    this.#reason = "";
+    setTimeout(() => this.open(), RETRY_MS);
+  }
+
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

@@ -1,0 +1,178 @@
+"""A world without a network, whose every pixel tests know; a server of it; a scripted player."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from PIL import Image
+from websockets.sync.client import ClientConnection, connect
+
+from genie.serving.app import create_app, server_config
+from genie.serving.protocol import HEADER
+
+SIZE = 24
+MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # left, right, up, down
+
+
+@dataclass(frozen=True)
+class DotState:
+    """Where the dot is, `(2,)` or `(B, 2)`, and how many steps were made."""
+
+    dot: torch.Tensor
+    time: int = 0
+
+    @property
+    def frame(self) -> torch.Tensor:
+        dots = self.dot.reshape(-1, 2)
+        frames = torch.zeros(len(dots), SIZE, SIZE, 3, dtype=torch.uint8)
+        frames[torch.arange(len(dots)), dots[:, 0], dots[:, 1]] = 255
+        return frames if self.dot.ndim == 2 else frames[0]
+
+    @staticmethod
+    def stack(states: list[DotState]) -> DotState:
+        return DotState(torch.stack([state.dot for state in states]))
+
+    def split(self) -> list[DotState]:
+        return [DotState(dot) for dot in self.dot]
+
+
+class DotWorld:
+    """`start` puts the dot where the prompt is brightest; actions 0 to 3 move it by one pixel."""
+
+    def __init__(self) -> None:
+        self.config = SimpleNamespace(height=SIZE, width=SIZE, fps=60.0, num_actions=4)
+        self.batches: list[int] = []
+        self.broken = False
+
+    def start(self, prompt: np.ndarray, seed: int = 0) -> DotState:
+        place = int(np.asarray(prompt)[..., 0].reshape(-1).argmax())
+        return DotState(torch.tensor([place // SIZE, place % SIZE]))
+
+    def step(self, state: DotState, action: object, sampling: object = None) -> tuple:
+        if self.broken:
+            raise RuntimeError("the world is broken")
+        self.batches.append(state.dot.shape[0] if state.dot.ndim == 2 else 1)
+        after = DotState((state.dot + MOVES[torch.as_tensor(action)]) % SIZE)
+        return after.frame, after
+
+
+@pytest.fixture
+def dot_world() -> DotWorld:
+    return DotWorld()
+
+
+@pytest.fixture
+def dot_prompts() -> list[np.ndarray]:
+    """Two prompts: the dot at (12, 12) and at (3, 3)."""
+    prompts = np.zeros((2, SIZE, SIZE, 3), np.uint8)
+    prompts[0, 12, 12] = prompts[1, 3, 3] = 255
+    return list(prompts)
+
+
+@contextlib.contextmanager
+def run_server(app):
+    """Runs an application on a free loopback port; yields its host:port."""
+    server = uvicorn.Server(server_config(app))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive(), "the server failed to start"
+            assert time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.01)
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive(), "the server did not stop"
+
+
+@pytest.fixture
+def running():
+    """A context manager that runs an application, see `run_server`."""
+    return run_server
+
+
+@pytest.fixture
+def dots(dot_world, dot_prompts):
+    """A running server of the dot world: yields its host:port."""
+    with run_server(create_app(dot_world, dot_prompts, name="dots")) as address:
+        yield address
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame message, unpacked."""
+
+    id: int
+    last_input: int
+    step: int
+    generation_ms: float
+    picture: np.ndarray
+
+
+class Player:
+    """A scripted client of `/play`."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.notes: list[dict] = []
+        self.seq = 0
+
+    def send(self, type: str, **fields: object) -> int:
+        if type in ("start", "keys"):
+            self.seq += 1
+            fields["seq"] = self.seq
+        self.socket.send(json.dumps({"type": type, **fields}))
+        return self.seq
+
+    def frame(self, ack: bool = True, timeout: float = 10) -> Frame:
+        """Waits for the next frame and acknowledges it; notes on the way are kept."""
+        while isinstance(message := self.socket.recv(timeout), str):
+            self.notes.append(json.loads(message))
+        _, _, _, *fields = HEADER.unpack_from(message)
+        picture = np.asarray(Image.open(io.BytesIO(message[HEADER.size :])).convert("RGB"))
+        if ack:
+            self.send("ack", frame=fields[0])
+        return Frame(*fields, picture)
+
+    def frames(self, count: int) -> list[Frame]:
+        return [self.frame() for _ in range(count)]
+
+    def nothing_comes(self, seconds: float = 0.2) -> bool:
+        try:
+            self.frame(timeout=seconds)
+        except TimeoutError:
+            return True
+        return False
+
+
+@contextlib.contextmanager
+def connected_player(address, **headers):
+    with connect(f"ws://{address}/play", additional_headers=headers) as socket:
+        yield Player(socket)
+
+
+@pytest.fixture
+def playing():
+    """A context manager that connects a `Player` to a host:port."""
+    return connected_player
+
+
+@pytest.fixture
+def player(dots):
+    with connected_player(dots) as player:
+        yield player

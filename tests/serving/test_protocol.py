@@ -1,0 +1,72 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genie.serving import protocol
+from genie.serving.protocol import Ack, Codec, Idle, Keys, Pause, ProtocolError, Start
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"type":"start","seq":1,"prompt":2,"seed":3}',
+            Start(type="start", seq=1, prompt=2, seed=3),
+        ),
+        ('{"type":"start","seq":1,"prompt":2}', Start(type="start", seq=1, prompt=2)),
+        ('{"type":"keys","seq":9,"held":[3,1]}', Keys(type="keys", seq=9, held=[3, 1])),
+        ('{"type":"idle","action":null}', Idle(type="idle", action=None)),
+        ('{"type":"pause","paused":true}', Pause(type="pause", paused=True)),
+        ('{"type":"ack","frame":7}', Ack(type="ack", frame=7)),
+    ],
+)
+def test_messages_are_read(text, message):
+    assert protocol.parse(text) == message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "null",
+        '{"type":"quit"}',
+        '{"type":"ack"}',
+        '{"type":"ack","frame":-1}',
+        '{"type":"ack","frame":4294967296}',
+        '{"type":"ack","frame":"1"}',
+        '{"type":"ack","frame":1,"more":2}',
+        '{"type":"keys","seq":1,"held":[1.5]}',
+        '{"type":"keys","seq":1,"held":' + json.dumps([0] * 65) + "}",
+        '{"type":"start","seq":1,"prompt":0,"seed":-1}',
+        '{"type":"ack","frame":' + " " * 2000 + "1}",
+        '{"type":"ack","frame":"\ud800"}',
+        "[" * 1000,
+    ],
+)
+def test_anything_else_is_refused(text):
+    with pytest.raises(ProtocolError):
+        protocol.parse(text)
+
+
+def test_small_pictures_are_lossless_and_large_ones_jpeg():
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (64, 128, 3), np.uint8)
+    codec, data = protocol.encode_picture(small)
+    assert codec is Codec.WEBP
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), small)
+    smooth = np.broadcast_to(np.arange(160, dtype=np.uint8)[None, :, None], (90, 160, 3)).copy()
+    codec, data = protocol.encode_picture(smooth)
+    assert codec is Codec.JPEG
+    decoded = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.abs(decoded.astype(int) - smooth).max() < 8
+
+
+def test_a_frame_message_is_the_documented_header_and_the_picture():
+    packet = protocol.pack(5, 6, 7, 8.5, (Codec.JPEG, b"picture"))
+    header = b"\x01\x02\x00\x00" + b"\x05\0\0\0" + b"\x06\0\0\0" + b"\x07\0\0\0" + b"\0\0\x08\x41"
+    assert packet == header + b"picture"
