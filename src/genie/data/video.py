@@ -20,7 +20,7 @@ Fit = Literal["crop", "letterbox", "resize"]
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says about its first video stream: size in pixels as stored, frames per second."""
+    """What a file says about its video: size in pixels as stored, frames per second."""
 
     width: int
     height: int
@@ -70,7 +70,7 @@ def read_video(
 
     Yields:
         (seconds since the first frame, frame u8 (H,W,3)). Times come from the file's timestamps, so
-        a variable frame rate is seen as it is. Rotation and pixel shape stored in the file are applied.
+        a variable frame rate is seen as it is. Rotation and pixel shape are applied.
 
     Raises:
         UserError: names the file and whether it is missing, empty, without video, or damaged (then

@@ -1,0 +1,78 @@
+"""Which clip at which step: a pure function of seed, step and rank, with nothing to save.
+
+Every epoch visits each clip once in its own order. The order is a keyed permutation of
+0..n-1 (a Feistel network with cycle walking: Black and Rogaway 2002, "Ciphers with arbitrary
+finite domains"), so any position is computed alone, at any n, without shuffling a list.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from genie.config import require
+
+_ROUNDS = 6
+
+
+def clip_starts(
+    starts: np.ndarray,
+    *,
+    seed: int,
+    step: int,
+    rank: int = 0,
+    world_size: int = 1,
+    batch: int,
+) -> np.ndarray:
+    """Returns the clips of one batch.
+
+    Args:
+        starts: (n,) all clips, such as `ClipStore.window_starts`.
+        seed: another seed gives another order.
+        step: number of the batch, from 0 on.
+        rank: which of the processes asks; ranks get disjoint parts of an epoch.
+        world_size: number of processes.
+        batch: clips per process and step.
+
+    Returns:
+        (batch,) entries of `starts`. A batch at the end of an epoch goes on in the next one.
+    """
+    require(len(starts) > 0, "there are no clips to sample from")
+    require(0 <= rank < world_size, f"rank must be within 0..{world_size - 1}, got {rank}")
+    require(step >= 0 and batch > 0, f"step must be 0 or more and batch above 0: {step}, {batch}")
+    positions = (step * world_size + rank) * batch + np.arange(batch, dtype=np.int64)
+    epochs, places = np.divmod(positions, len(starts))
+    chosen = np.empty(batch, np.int64)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        chosen[here] = permute(places[here], len(starts), key=(seed, int(epoch)))
+    return starts[chosen]
+
+
+def permute(places: np.ndarray, n: int, key: tuple[int, int]) -> np.ndarray:
+    """Maps places in 0..n-1 through the permutation that the key names; one to one."""
+    half = max(1, ((n - 1).bit_length() + 1) // 2)
+    keys = _round_keys(key)
+    values = _feistel(places.astype(np.uint64), half, keys)
+    while (outside := values >= n).any():
+        values[outside] = _feistel(values[outside], half, keys)
+    return values.astype(np.int64)
+
+
+def _round_keys(key: tuple[int, int]) -> np.ndarray:
+    state = np.random.SeedSequence([part % 2**64 for part in key])
+    return state.generate_state(_ROUNDS, np.uint64)
+
+
+def _feistel(values: np.ndarray, half: int, keys: np.ndarray) -> np.ndarray:
+    bits, mask = np.uint64(half), np.uint64(2**half - 1)
+    left, right = values >> bits, values & mask
+    for key in keys:
+        left, right = right, left ^ (_mix(right ^ key) & mask)
+    return (left << bits) | right
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    # The finaliser of splitmix64 (Steele et al. 2014); unsigned products wrap around.
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,355 @@
+"""The clip store: frames of many episodes in one compressed array, with a table beside it.
+
+A store is a folder::
+
+    store.json           format, size, frame rate, how it was prepared, the table of episodes
+    frames/              Zarr v3, (N,H,W,3) uint8, every episode after the other
+    source_frames.npy    (N,) int32: which frame of its video each stored frame was
+    labels.npy           (N,) int64: true action from each frame to the next, -1 where unknown;
+                         only where the videos had sidecars, and never read by training
+    derived/<name>.npy   arrays computed from the frames, such as tokens and latent actions
+
+`store.json` is written last, so a folder that has one is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genie.config import UserError, require
+from genie.files import replacing
+
+FORMAT = "genie-clip-store"
+VERSION = 1
+CHUNK_FRAMES = 16
+SHARD_FRAMES = 4096
+SHARD_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A stretch of video without a cut.
+
+    Attributes:
+        id: its place in the table.
+        source: path of the video, relative to the folder that was prepared.
+        split: `train`, `val` or `test`.
+        start: first frame in the store.
+        length: number of frames.
+        hash: of the pixels; equal episodes have equal hashes.
+        sidecar: path of the file of true actions, relative like `source`, or None.
+    """
+
+    id: int
+    source: str
+    split: str
+    start: int
+    length: int
+    hash: str
+    sidecar: str | None = None
+
+
+def shard_frames(height: int, width: int) -> int:
+    """Returns how many frames one file of the array holds: 4096, fewer when frames are large."""
+    frames = SHARD_FRAMES
+    while frames > CHUNK_FRAMES and frames * height * width * 3 > SHARD_BYTES:
+        frames //= 2
+    return frames
+
+
+def zarr_spec(folder: Path, height: int, width: int) -> dict[str, Any]:
+    """Returns the TensorStore spec of a new array for frames of this size."""
+    inner = [CHUNK_FRAMES, height, width, 3]
+    blosc = {"cname": "zstd", "clevel": 5, "shuffle": "noshuffle", "typesize": 1}
+    codecs = [{"name": "bytes"}, {"name": "blosc", "configuration": blosc}]
+    sharding = {"chunk_shape": inner, "codecs": codecs}
+    shard = [shard_frames(height, width), height, width, 3]
+    return {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": f"{folder}/"},
+        "metadata": {
+            "data_type": "uint8",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "dimension_names": ["frame", "height", "width", "channel"],
+        },
+    }
+
+
+def write_table(
+    folder: str | Path,
+    *,
+    height: int,
+    width: int,
+    fps: float,
+    episodes: Sequence[Episode],
+    prepared: dict[str, Any],
+    action_names: Sequence[str] | None = None,
+) -> None:
+    """Writes `store.json`, which makes the folder a store; everything else must be there."""
+    table = {
+        "format": FORMAT,
+        "version": VERSION,
+        "height": height,
+        "width": width,
+        "fps": fps,
+        "frames": sum(episode.length for episode in episodes),
+        "action_names": list(action_names) if action_names is not None else None,
+        "prepared": prepared,
+        "episodes": [asdict(episode) for episode in episodes],
+    }
+    with replacing(Path(folder) / "store.json") as path:
+        path.write_text(json.dumps(table, indent=1) + "\n")
+
+
+class ClipStore:
+    """Prepared frames, read as windows of consecutive frames.
+
+    Open one with `ClipStore.open(path)`. Objects can be sent to other processes: only the path
+    travels. A store smaller than `cache_bytes` is kept in memory from its first use on; a larger
+    one is read from the disk with many reads in flight.
+    """
+
+    def __init__(self, path: Path, table: dict[str, Any], cache_bytes: int) -> None:
+        self.path = path
+        self.height: int = table["height"]
+        self.width: int = table["width"]
+        self.fps: float = table["fps"]
+        self.prepared: dict[str, Any] = table["prepared"]
+        self.action_names: list[str] | None = table["action_names"]
+        self.episodes = [Episode(**row) for row in table["episodes"]]
+        self.cache_bytes = cache_bytes
+        self._total: int = table["frames"]
+
+    @classmethod
+    def open(cls, path: str | Path, *, cache_bytes: int = 2 * 2**30) -> ClipStore:
+        """Opens a finished store for reading.
+
+        Args:
+            path: the folder that `genie prepare` wrote.
+            cache_bytes: keep all frames in memory when they take no more than this.
+
+        Raises:
+            UserError: there is no store, it is unfinished, damaged, or of another version.
+        """
+        path = Path(path)
+        table = path / "store.json"
+        require(path.is_dir(), f"{path}: no such folder; make a store with `genie prepare`")
+        if (path / ".prepare").is_dir() and not table.exists():
+            raise UserError(
+                f"{path}: this store is unfinished; run the same `genie prepare` command again, "
+                "it goes on where it stopped"
+            )
+        require(
+            table.is_file(),
+            f"{path}: not a clip store (no store.json); make one with `genie prepare`",
+        )
+        return cls(path, _read_table(table), cache_bytes)
+
+    def __len__(self) -> int:
+        """Number of frames of all splits."""
+        return self._total
+
+    def __repr__(self) -> str:
+        size = f"{self._total} frames {self.height}x{self.width}"
+        return f"ClipStore({str(self.path)!r}, {len(self.episodes)} episodes, {size})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        opened = ("_array", "_memory")
+        return {name: value for name, value in self.__dict__.items() if name not in opened}
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits that hold episodes."""
+        return sorted({episode.split for episode in self.episodes})
+
+    def episodes_in_split(self, split: str | None = None) -> list[Episode]:
+        """Returns the episodes of a split, or all of them."""
+        return [episode for episode in self.episodes if split in (None, episode.split)]
+
+    def num_frames(self, split: str | None = None) -> int:
+        """Returns the number of frames of a split, or of all."""
+        return sum(episode.length for episode in self.episodes_in_split(split))
+
+    def frames_in_split(self, split: str) -> np.ndarray:
+        """Returns the sorted indices, int64, of the frames of a split."""
+        spans = [np.arange(e.start, e.start + e.length) for e in self.episodes_in_split(split)]
+        return np.concatenate([np.empty(0, np.int64), *spans])
+
+    def window_starts(self, length: int, split: str | None = None) -> np.ndarray:
+        """Returns every index (int64, sorted) at which a window of `length` frames can start.
+
+        A window never crosses from one episode into another.
+
+        Raises:
+            UserError: no episode of the split is that long.
+        """
+        require(length > 0, f"a window has at least one frame, got {length}")
+        chosen = self.episodes_in_split(split)
+        spans = [np.arange(e.start, e.start + e.length - length + 1) for e in chosen]
+        starts = np.concatenate([np.empty(0, np.int64), *spans])
+        if not len(starts):
+            longest = max((episode.length for episode in chosen), default=0)
+            raise UserError(
+                f"{self.path}: no window of {length} frames in split {split or 'all'!r} "
+                f"({len(chosen)} episodes, the longest of {longest} frames); "
+                "prepare more or longer videos, or use shorter windows"
+            )
+        return starts
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        """Reads frames u8 (T,H,W,3) from `start` on."""
+        return self.windows([start], length)[0]
+
+    def windows(self, starts: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+        """Reads windows u8 (B,T,H,W,3), one from each start, all reads in flight at once.
+
+        Raises:
+            UserError: a window reaches outside of the store.
+        """
+        firsts = np.asarray(starts, np.int64)
+        inside = len(firsts) == 0 or (firsts.min() >= 0 and firsts.max() + length <= self._total)
+        require(
+            bool(inside),
+            f"{self.path}: a window of {length} frames reaches outside 0..{self._total}",
+        )
+        if self.in_memory:
+            return self._memory[firsts[:, None] + np.arange(length)]
+        reads = [self._array[int(first) : int(first) + length].read() for first in firsts]
+        out = np.empty((len(firsts), length, self.height, self.width, 3), np.uint8)
+        for window, read in zip(out, reads, strict=True):
+            window[:] = read.result()
+        return out
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the frames are few enough to be kept in memory."""
+        return self._total * self.height * self.width * 3 <= self.cache_bytes
+
+    @cached_property
+    def _array(self) -> Any:
+        import tensorstore
+
+        spec = {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": f"{self.path / 'frames'}/"},
+        }
+        try:
+            array = tensorstore.open(spec, read=True).result()
+        except ValueError as error:
+            raise UserError(
+                f"{self.path}: its frames cannot be opened ({error}); prepare it again"
+            ) from None
+        right = tuple(array.shape) == (self._total, self.height, self.width, 3)
+        require(right, f"{self.path}: frames and table disagree; prepare it again")
+        return array
+
+    @cached_property
+    def _memory(self) -> np.ndarray:
+        return self._array.read().result()
+
+    @property
+    def source_frames(self) -> np.ndarray:
+        """Which frame of its video each stored frame was, int32 (N,)."""
+        return np.load(self.path / "source_frames.npy")
+
+    def labels(self, split: str | None = None) -> np.ndarray | None:
+        """Returns the true actions, for evaluation only, or None where no video had a sidecar.
+
+        Args:
+            split: only the frames of this split, in the order of `frames_in_split`; None is all.
+
+        Returns:
+            int64 (N,): the action that leads from each stored frame to the next, an index into
+            `action_names`; -1 where it is unknown and at the last frame of an episode. Where more
+            than one frame of the video lies between two stored frames, the most frequent action.
+        """
+        path = self.path / "labels.npy"
+        if not path.exists():
+            return None
+        labels = np.load(path)
+        return labels if split is None else labels[self.frames_in_split(split)]
+
+    def has_derived(self, name: str) -> bool:
+        """Whether an array of this name was written."""
+        return self._derived_path(name).exists()
+
+    def write_derived(self, name: str, array: np.ndarray | Iterable[np.ndarray]) -> None:
+        """Keeps an array with one row per frame in the store; whole or not at all.
+
+        Args:
+            name: letters, digits, dots, dashes and underscores.
+            array: shape (N, ...), or pieces of it in order.
+
+        Raises:
+            UserError: the number of rows is not the number of frames, or the folder is read-only.
+        """
+        path = self._derived_path(name)
+        pieces = [array] if isinstance(array, np.ndarray) else array
+        try:
+            with replacing(path) as part:
+                _write_rows(part, pieces, self._total)
+        except PermissionError:
+            raise UserError(
+                f"{self.path}: cannot be written to; copy the store elsewhere"
+            ) from None
+
+    def derived(self, name: str) -> np.ndarray:
+        """Returns an array written before, mapped from the disk, read-only.
+
+        Raises:
+            UserError: there is none of this name.
+        """
+        path = self._derived_path(name)
+        if not path.exists():
+            raise UserError(f"{self.path}: holds no derived array {name!r}; write it first")
+        return np.load(path, mmap_mode="r")
+
+    def _derived_path(self, name: str) -> Path:
+        require(re.fullmatch(r"\w[\w.-]*", name) is not None, f"not a name for an array: {name!r}")
+        return self.path / "derived" / f"{name}.npy"
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UserError(f"{path}: damaged; prepare the store again") from None
+    known = isinstance(table, dict) and table.get("format") == FORMAT
+    require(known, f"{path}: not the table of a clip store; make one with `genie prepare`")
+    if table.get("version") != VERSION:
+        raise UserError(
+            f"{path}: store of version {table.get('version')}, this program reads {VERSION}; "
+            "prepare it again, or install the version of genie-worlds that wrote it"
+        )
+    return table
+
+
+def _write_rows(path: Path, pieces: Iterable[np.ndarray], rows: int) -> None:
+    written, header = 0, None
+    with path.open("wb") as file:
+        for piece in pieces:
+            if header is None:
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(piece.dtype),
+                    "fortran_order": False,
+                }
+                header["shape"] = (rows, *piece.shape[1:])
+                np.lib.format.write_array_header_2_0(file, header)
+                dtype, tail = piece.dtype, piece.shape[1:]
+            require(
+                piece.dtype == dtype and piece.shape[1:] == tail, "pieces differ in type or shape"
+            )
+            file.write(np.ascontiguousarray(piece).data)
+            written += len(piece)
+    require(
+        written == rows, f"a derived array has one row per frame: expected {rows}, got {written}"
+    )
