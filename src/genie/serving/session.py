@@ -215,8 +215,9 @@ class TickLoop:
             due = loop.time()
             while True:
                 await self._something_to_do()
-                await asyncio.sleep(max(0.0, due - loop.time()))
-                due = max(due, loop.time()) + 1 / self.fps
+                due = max(due, loop.time())
+                await asyncio.sleep(due - loop.time())
+                due += 1 / self.fps
                 await self._tick(loop)
         finally:
             self._worker.shutdown(wait=False, cancel_futures=True)

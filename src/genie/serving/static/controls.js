@@ -67,15 +67,18 @@ export class Bindings {
   }
 }
 
-/** Lets the keyboard play, except while it edits a field. */
-export function listenToKeys(held, bindings) {
+/** Lets the keyboard play and give commands (by key code), except while it edits a field. */
+export function listenToKeys(held, bindings, commands) {
   const editing = (target) => target.closest?.("select, input, textarea");
   addEventListener("keydown", (event) => {
     const action = bindings.action(event.code);
+    const command = commands[event.code];
     const chord = event.ctrlKey || event.altKey || event.metaKey;
-    if (action === undefined || chord || editing(event.target)) return;
+    if ((action === undefined && !command) || chord || editing(event.target)) return;
     event.preventDefault();
-    if (!event.repeat) held.press(event.code, action);
+    if (event.repeat) return;
+    if (command) command();
+    else held.press(event.code, action);
   });
   addEventListener("keyup", (event) => held.release(event.code));
   addEventListener("blur", () => held.releaseAll());

@@ -49,10 +49,14 @@ function hint() {
   return `Hold a key from 1 to ${Math.min(9, world.num_actions)}, an arrow or a button`;
 }
 
+function reset() {
+  if (game) start(game.prompt, game.seed);
+}
+
 function showPaused(value) {
   paused = value;
   $("pause").setAttribute("aria-pressed", String(value));
-  $("pause").textContent = value ? "Resume" : "Pause";
+  $("pause-label").textContent = value ? "Resume" : "Pause";
   overlay(value ? "Paused" : "");
 }
 
@@ -96,7 +100,8 @@ function measure(frame) {
 function showRate() {
   const now = performance.now();
   while (shownAt.length && shownAt[0] < now - 1000) shownAt.shift();
-  $("fps").textContent = String(shownAt.length);
+  const seconds = (shownAt.at(-1) - shownAt[0]) / 1000;
+  $("fps").textContent = shownAt.length > 1 ? ((shownAt.length - 1) / seconds).toFixed(1) : "0";
 }
 
 // Building the page for a world
@@ -138,8 +143,8 @@ function actionOptions(label) {
 }
 
 function buildIdle() {
-  const wait = new Option("waits: steps only while a key is held", WAIT, true, true);
-  $("idle").replaceChildren(wait, ...actionOptions((a) => `runs on with action ${a + 1}`));
+  const wait = new Option("the world waits", WAIT, true, true);
+  $("idle").replaceChildren(wait, ...actionOptions((a) => `it runs on with action ${a + 1}`));
   $("idle").addEventListener("change", () => connection.send({ type: "idle", action: idleAction() }));
 }
 
@@ -211,7 +216,7 @@ connection.addEventListener("lost", ({ detail }) => {
   announce(detail);
 });
 
-$("reset").addEventListener("click", () => start(game.prompt, game.seed));
+$("reset").addEventListener("click", reset);
 $("pause").addEventListener("click", () => pause(!paused));
 document.addEventListener("visibilitychange", () => {
   if (document.hidden && !paused) {
@@ -233,7 +238,7 @@ async function open() {
   }
   bindings = new Bindings(world.name, world.num_actions);
   build();
-  listenToKeys(held, bindings);
+  listenToKeys(held, bindings, { KeyR: reset, KeyP: () => pause(!paused) });
   connection.open();
 }
 
