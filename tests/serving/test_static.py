@@ -76,8 +76,10 @@ def wait_for_dot(page, where):
 def tap(page, code):
     """Presses and releases a key at once, however busy this machine is."""
     page.evaluate(
-        """code => ["keydown", "keyup"].forEach(
-            type => document.body.dispatchEvent(new KeyboardEvent(type, { code, bubbles: true })))""",
+        """code => {
+            for (const type of ["keydown", "keyup"])
+                document.body.dispatchEvent(new KeyboardEvent(type, { code, bubbles: true }));
+        }""",
         code,
     )
 
