@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -151,7 +151,7 @@ class Genie(nn.Module):
     @classmethod
     def from_pretrained(
         cls, name: str | Path, device: str | torch.device | None = None, **hub: Any
-    ) -> Self:
+    ) -> Genie:
         """Loads a world, ready to play.
 
         Args:
@@ -229,7 +229,7 @@ class Genie(nn.Module):
     def step(
         self,
         state: State,
-        action: int | Sequence[int] | Tensor,
+        action: int | Sequence[int] | np.ndarray | Tensor,
         sampling: SamplingConfig | None = None,
     ) -> tuple[Tensor, State]:
         """Presses a button and draws the next frame.
