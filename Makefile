@@ -1,0 +1,18 @@
+# Each target sets itself up: the first use makes a virtual environment, later ones start at once.
+VENV ?= .venv
+PYTHON ?= $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done),$(error Genie needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python3.11))
+BIN = $(VENV)/bin
+comma = ,
+install = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(1)]' && touch $@
+
+.PHONY: setup demo play test check bench clean
+setup: $(VENV)/.installed-dev
+demo: $(VENV)/.installed-demo ; $(BIN)/genie demo $(ARGS)
+play: $(VENV)/.installed-demo ; $(BIN)/genie play $(or $(WORLD),runs/demo) $(ARGS)
+test: setup ; $(BIN)/pytest $(ARGS)
+check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
+bench: setup ; for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
+clean: ; rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
+
+$(VENV)/.installed-demo: pyproject.toml constraints.txt ; $(call install,train$(comma)serve)
+$(VENV)/.installed-dev: pyproject.toml constraints.txt ; $(call install,dev) && touch $(VENV)/.installed-demo
