@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from PIL import Image
 
 from genie.config import UserError
-from genie.env import ENV_ID, GenieEnv, GenieVectorEnv, register_envs
+from genie.env import ENV_ID, GenieEnv, GenieVectorEnv
 from genie.world import Genie
 
 STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
@@ -30,8 +30,6 @@ CONFIG = {
     "sampling": {"steps": 2},
 }
 PROMPTS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-
-register_envs()
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +65,14 @@ def test_the_environment_checker_finds_nothing(folder):
         check_env(gym.make(ENV_ID, world=str(folder), render_mode="rgb_array").unwrapped)
 
 
-def test_the_id_is_known_after_importing_the_environment_module():
-    code = (
-        "import gymnasium, genie.env; genie.env.register_envs(); gymnasium.spec('genie/World-v0')"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_the_id_is_known_by_its_module():
+    code = "import gymnasium; gymnasium.make('genie.env:genie/World-v0', world='/nowhere/at/all')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "/nowhere/at/all: there is no such world folder" in done.stderr
 
 
 def test_registering_does_not_import_torch():
-    code = "import genie.env, sys; genie.env.register_envs(); assert 'torch' not in sys.modules"
+    code = "import genie.env, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

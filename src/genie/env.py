@@ -285,12 +285,12 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         assert self._games is not None
         world, sampling = self.rules.world, self.rules.sampling
         if running.all():
-            return world.step(self._games, actions, sampling)[1]
+            return world.step(self._games, actions.tolist(), sampling)[1]
         games = self._games.split()
         going, ended = np.flatnonzero(running), np.flatnonzero(~running)
         if going.size:
             batch = _stack([games[i] for i in going])
-            stepped = world.step(batch, actions[going], sampling)[1].split()
+            stepped = world.step(batch, actions[going].tolist(), sampling)[1].split()
             for i, game in zip(going, stepped, strict=True):
                 games[i] = game
         for i, game in zip(ended, self._start(ended, None), strict=True):
@@ -364,3 +364,7 @@ def _stack(games: Sequence[State]) -> State:
 def _pixels(state: State) -> np.ndarray:
     """The last frame(s) as the caller's own array."""
     return np.array(state.frame.cpu().numpy())
+
+
+# Gymnasium's convention: importing the module makes its ids known; also genie.env:genie/World-v0.
+register_envs()

@@ -1,0 +1,73 @@
+"""Every example runs, at a minute size."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genie.data.video import read_video
+from genie.world import Genie
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
+CONFIG = {
+    "height": 16,
+    "width": 16,
+    "num_actions": 4,
+    "tokenizer": {
+        "patch": 8,
+        "encoder": STACK,
+        "decoder": STACK,
+        "quantizer": {"codes": 16, "dim": 8},
+    },
+    "actions": {"patch": 8, "encoder": {**STACK, "window": 2}, "decoder": STACK},
+    "dynamics": STACK,
+    "sampling": {"steps": 2},
+}
+TESTED = {"play_from_python", "custom_reward", "gymnasium_ppo", "train_on_your_videos"}
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A world's folder with random weights and two prompts."""
+    folder = tmp_path_factory.mktemp("world")
+    torch.manual_seed(0)
+    Genie(CONFIG).save_pretrained(folder)
+    (folder / "prompts").mkdir()
+    for i, frame in enumerate(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)):
+        Image.fromarray(frame).save(folder / "prompts" / f"{i}.png")
+    return folder
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == TESTED
+
+
+def test_play_from_python(world, tmp_path, capsys):
+    clip = tmp_path / "clip.mp4"
+    prompt = world / "prompts" / "0.png"
+    example("play_from_python")([str(world), str(prompt), "--actions", "3,1,2", "--out", str(clip)])
+    assert len(list(read_video(clip))) == 4
+    assert capsys.readouterr().out.count("button") == 4
+
+
+def test_custom_reward(world, capsys):
+    example("custom_reward")([str(world), "--games", "3", "--steps", "9", "--horizon", "4"])
+    assert "6 episodes ended" in capsys.readouterr().out
+
+
+def test_gymnasium_ppo(world, capsys):
+    pytest.importorskip("stable_baselines3")
+    budget = ["--steps", "16", "--rollout", "16", "--horizon", "8", "--episodes", "1"]
+    example("gymnasium_ppo")([str(world), "--policy", "MlpPolicy", *budget])
+    assert "reward of an episode" in capsys.readouterr().out
