@@ -82,6 +82,15 @@ class _Rules:
         )
         return int(wanted), seed
 
+    def start(self, drawn: Sequence[tuple[int, int]]) -> list[State]:
+        """Starts a game for each (index of a prompt, seed), in one batch where lengths agree."""
+        clips = [self.prompts[index] for index, _ in drawn]
+        seeds = [seed for _, seed in drawn]
+        if len({clip.shape for clip in clips}) > 1:
+            return [self.world.start(clip, seed) for clip, seed in zip(clips, seeds, strict=True)]
+        batch = np.stack([clip if clip.ndim == 4 else clip[None] for clip in clips])
+        return self.world.start(batch, seeds).split()
+
     def judge(
         self, frame: np.ndarray, action: int, after: np.ndarray, info: dict[str, Any]
     ) -> tuple[float, bool, bool]:
@@ -155,21 +164,22 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
 
     def step(self, action: np.int64 | int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Plays one latent action; returns (frame, reward, terminated, truncated, info)."""
-        frame, world = self._frame(), self.rules.world
-        _, self._state = world.step(self._state, int(action), self.rules.sampling)
+        before = self._game()
+        _, self._state = self.rules.world.step(before, int(action), self.rules.sampling)
+        frame, after = _pixels(before), _pixels(self._state)
         self._info = {**self._info, "step": self._info["step"] + 1}
-        info, after = dict(self._info), self._frame()
+        info = dict(self._info)
         reward, terminated, truncated = self.rules.judge(frame, int(action), after, info)
         return after, reward, terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
         """Returns the current frame, `uint8 (H, W, 3)`; None without a render mode."""
-        return None if self.render_mode is None else self._frame()
+        return None if self.render_mode is None else _pixels(self._game())
 
-    def _frame(self) -> np.ndarray:
+    def _game(self) -> State:
         if self._state is None:
             raise gymnasium.error.ResetNeeded("call reset() before step() and render()")
-        return _pixels(self._state)
+        return self._state
 
 
 class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -300,18 +310,16 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def _start(
         self, indices: Sequence[int] | np.ndarray, options: dict[str, Any] | None
     ) -> list[State]:
-        games = []
-        for i in indices:
-            prompt, seed = self.rules.draw(self._streams[i], options)
-            games.append(self.rules.world.start(self.rules.prompts[prompt], seed=seed))
+        drawn = [self.rules.draw(self._streams[i], options) for i in indices]
+        for i, (prompt, _) in zip(indices, drawn, strict=True):
             self._infos[i] = {"step": 0, "prompt": prompt}
-        return games
+        return self.rules.start(drawn)
 
     def _seed_streams(self, seed: int | Sequence[int | None] | None) -> None:
         count = self.num_envs
-        seeds = [seed + i for i in range(count)] if isinstance(seed, int) else seed
-        if seeds is None:
-            seeds = [None] * count
+        if isinstance(seed, int | np.integer):
+            seed = [int(seed) + i for i in range(count)]
+        seeds = [None] * count if seed is None else seed
         require(len(seeds) == count, f"seed: {count} games need {count} seeds, got {len(seeds)}")
         if not self._streams:
             self._streams = [seeding.np_random()[0] for _ in range(count)]

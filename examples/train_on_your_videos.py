@@ -1,0 +1,58 @@
+"""From a folder of your own videos to a world and a report on it: prepare, train, evaluate.
+
+    python examples/train_on_your_videos.py my-videos/ --out runs/mine --minutes 60
+    genie play runs/mine
+
+No labels are needed: the buttons of the world are learned from what moves. Given again after a
+kill, the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import genie
+from genie import presets
+
+# How the time is shared out; the tokenizer and the buttons need about as much as each other.
+SHARES = {"tokenizer": 0.3, "actions": 0.3, "dynamics": 0.4}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    options = parse(args)
+    preset = presets.get(options.preset)
+    store = options.out / "clips"
+    size = {"height": preset.world.height, "width": preset.world.width}
+    genie.prepare(options.videos, store, fps=preset.world.fps, workers=options.workers, **size)
+    budget = with_minutes(preset.train, options.minutes)
+    world = genie.train(store, options.out, preset=options.preset, train=budget)
+    report = options.out / "report"
+    genie.evaluate(world, store, report, clips=options.clips)
+    print(f"Read {report / 'report.html'}, then: genie play {world}")
+
+
+def with_minutes(train: genie.TrainConfig, minutes: float) -> genie.TrainConfig:
+    """The same schedule, squeezed or stretched into a number of minutes."""
+    stages = {
+        name: replace(getattr(train, name), minutes=share * minutes)
+        for name, share in SHARES.items()
+    }
+    return replace(train, **stages)
+
+
+def parse(args: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("videos", type=Path, help="folder of mp4, mkv, webm, avi, mov or gif files")
+    parser.add_argument("--out", type=Path, default=Path("runs/mine"))
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--clips", type=int, default=32, help="held-out clips to evaluate on")
+    parser.add_argument("--workers", type=int, help="processes that decode; default: one per core")
+    return parser.parse_args(args)
+
+
+if __name__ == "__main__":
+    main()
