@@ -1,0 +1,5 @@
+"""How good a world is and how well it obeys: measured on held-out video, beside baselines."""
+
+from genie.evaluation.report import evaluate, format_summary
+
+__all__ = ["evaluate", "format_summary"]

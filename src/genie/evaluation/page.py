@@ -1,0 +1,309 @@
+"""The report as one HTML page that needs nothing else: no script, no request, light and dark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from genie.evaluation.pictures import Picture
+from genie.evaluation.summary import figure, quoted_time
+
+SIDES = {
+    "inferred": "inferred actions",
+    "random": "random actions",
+    "copy_last_frame": "copying the last frame",
+    "reconstruction": "reconstruction (the best possible)",
+}
+MEASURES = {
+    "psnr": "PSNR, mean over frames (dB)",
+    "psnr_mean_error": "PSNR of the mean error (dB)",
+    "psnr_moving": "PSNR on moving pixels (dB)",
+    "ssim": "SSIM",
+}
+
+
+def render(report: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+    """Returns the page.
+
+    Args:
+        report: as in `report.json`.
+        pictures: shown inline; those whose names begin with `buttons` and `clip` under their
+            headings, the others on top.
+    """
+    parts = [_head(report), _cards(report), _shown(pictures, "play")]
+    parts += [_buttons(report), _shown(pictures, "buttons")]
+    parts += [_rollouts(report), _shown(pictures, "clip")]
+    parts += [_tokenizer(report), _actions(report), _dynamics(report), _labels(report)]
+    parts += [_settings(report)]
+    template = Template(files("genie.evaluation").joinpath("page.html").read_text("utf-8"))
+    return template.substitute(title=escape(_title(report)), body="\n".join(parts))
+
+
+def table(columns: Sequence[str], rows: Mapping[str, Sequence[Any]], corner: str = "") -> str:
+    """Returns an HTML table; numbers are shortened, None is a dash."""
+    body = "".join(
+        f"<tr><th>{escape(name)}</th>{''.join(_cell(value) for value in values)}</tr>"
+        for name, values in rows.items()
+    )
+    return _table((corner, *columns), body)
+
+
+def _table(columns: Sequence[str], body: str) -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in columns)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
+
+
+def _cell(value: Any) -> str:
+    return f"<td>{escape(value if isinstance(value, str) else figure(value))}</td>"
+
+
+def heat_table(
+    columns: Sequence[str], rows: Mapping[str, Sequence[float]], corner: str = ""
+) -> str:
+    """Returns an HTML table whose cells are the darker the larger their share of the row."""
+    body = "".join(
+        f"<tr><th>{escape(name)}</th>{_shares(values)}</tr>" for name, values in rows.items()
+    )
+    return _table((corner, *columns), body)
+
+
+def _shares(values: Sequence[float]) -> str:
+    total = max(1e-9, sum(values))
+    cell = '<td style="background: color-mix(in srgb, var(--c1) {:.0f}%, transparent)">{}</td>'
+    return "".join(cell.format(80 * value / total, figure(value)) for value in values)
+
+
+def line_chart(lines: Mapping[str, Sequence[float | None]], x_label: str, y_label: str) -> str:
+    """Returns an SVG line chart of values at x = 1, 2, ..., with a legend."""
+    width, height, left, bottom = 640, 300, 50, 40
+    known = [value for values in lines.values() for value in values if value is not None]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    span, steps = (high - low) or 1.0, max(1, max(map(len, lines.values())) - 1)
+
+    def place(step: int, value: float) -> str:
+        x = left + (width - left - 10) * step / steps
+        y = 10 + (height - bottom - 10) * (1 - (value - low) / span)
+        return f"{x:.1f},{y:.1f}"
+
+    drawn = []
+    for index, (name, values) in enumerate(lines.items()):
+        points = " ".join(place(i, v) for i, v in enumerate(values) if v is not None)
+        tone = f"var(--c{index % 4 + 1})"
+        drawn.append(
+            f'<polyline points="{points}" fill="none" stroke="{tone}" stroke-width="2.5"/>'
+        )
+        y = height + 18 * (index + 1)
+        drawn.append(f'<rect x="{left}" y="{y - 10}" width="12" height="12" fill="{tone}"/>')
+        drawn.append(f'<text x="{left + 18}" y="{y}">{escape(name)}</text>')
+    total = height + 18 * len(lines) + 10
+    base = height - bottom
+    return (
+        f'<figure><svg viewBox="0 0 {width} {total}" width="{width}" role="img">'
+        f'<path d="M{left} 10V{base}H{width - 10}" fill="none" stroke="var(--line)"/>'
+        f'<text x="4" y="16">{high:.1f}</text><text x="4" y="{base}">{low:.1f}</text>'
+        f'<text x="{left}" y="{base + 18}">1</text>'
+        f'<text x="{width - 10}" y="{base + 18}" text-anchor="end">{x_label} {steps + 1}</text>'
+        f"{''.join(drawn)}</svg><figcaption>{escape(y_label)}</figcaption></figure>"
+    )
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    return f"World report: {report['world']['name']}"
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    world, data = report["world"], report["data"]
+    line = (
+        f"{world['width']}x{world['height']} pixels, {world['num_actions']} buttons, "
+        f"{world['parameters']['total'] / 1e6:.1f}M parameters, measured on {report['clips']} "
+        f"clips of the {data['split']!r} split of {data['name']} on {report['date'][:10]}."
+    )
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in report["notes"])
+    return f'<h1>{escape(_title(report))}</h1><p class="soft">{escape(line)}</p>{notes}'
+
+
+def _cards(report: Mapping[str, Any]) -> str:
+    return f'<h2>In short</h2><div class="cards">{"".join(map(_card, report["headlines"]))}</div>'
+
+
+def _card(line: Mapping[str, Any]) -> str:
+    value, baseline = (figure(line[key], line["unit"]) for key in ("value", "baseline"))
+    return (
+        f'<div class="card {line["verdict"]}"><h3>{escape(line["name"])}</h3>'
+        f'<div class="value">{escape(value)}</div>'
+        f'<div class="soft">{escape(line["baseline_name"])}: {escape(baseline)}</div>'
+        f'<p><span class="verdict">{line["verdict"].capitalize()}.</span> '
+        f"{escape(line['words'])}</p></div>"
+    )
+
+
+def _shown(pictures: Sequence[Picture], prefix: str) -> str:
+    return "".join(
+        f'<figure><img src="{p.uri}" alt="{escape(p.caption)}">'
+        f"<figcaption>{escape(p.caption)}</figcaption></figure>"
+        for p in pictures
+        if p.name.startswith(prefix)
+    )
+
+
+def _section(title: str, *parts: str) -> str:
+    return f"<h2>{escape(title)}</h2>{''.join(parts)}"
+
+
+def _text(*sentences: str) -> str:
+    return f"<p>{escape(' '.join(sentences))}</p>"
+
+
+def _buttons(report: Mapping[str, Any]) -> str:
+    part = report["buttons"]
+    actions = [str(a) for a in range(len(part["distances"]))]
+    change = {"change from the prompt (grey levels)": part["change_from_prompt"]}
+    distances = {f"action {a}": row for a, row in zip(actions, part["distances"], strict=True)}
+    return _section(
+        "What each button does",
+        _text(
+            f"From {part['prompts']} held-out pictures every button was held for {part['steps']}",
+            "frames, twice, with different chance. Pictures of different buttons differ by",
+            f"{figure(part['between_actions'])} grey levels of 255, pictures of the same button by",
+            f"{figure(part['between_seeds'])}: a ratio of {figure(part['ratio'])}.",
+            "A world that ignores its buttons has 1.",
+        ),
+        table(actions, change, "action"),
+        _text("Distance between each two buttons, where 1 is what chance alone makes:"),
+        table(actions, distances),
+    )
+
+
+def _rollouts(report: Mapping[str, Any]) -> str:
+    part = report["rollouts"]
+    times = list(part["at"])
+    columns = [f"t = {t}" for t in times]
+    deltas = {
+        label: [_with_error(part["at"][t][key]) for t in times]
+        for label, key in (("ΔPSNR (dB)", "delta_psnr"), ("on moving pixels", "delta_psnr_moving"))
+    }
+    sides = [
+        table(columns, {n: [part["at"][t][s][key] for t in times] for s, n in SIDES.items()}, label)
+        for key, label in MEASURES.items()
+    ]
+    curves = {name: part["curves"][side] for side, name in SIDES.items()}
+    return _section(
+        "Playing real clips again",
+        _text(
+            f"The world gets the first {part['prompt_frames']} frame(s) of {part['clips']} clips",
+            "and plays on, once with the actions inferred from what really happened and once",
+            "with random ones, both with the same chance. ΔPSNR is the difference of the two: how",
+            f"much the right buttons matter. It is quoted at t = {quoted_time(report)}.",
+        ),
+        table(columns, deltas, "mean ± standard error"),
+        *sides,
+        line_chart(curves, "t =", "PSNR of each step, mean over clips (dB)"),
+    )
+
+
+def _with_error(value: Mapping[str, Any]) -> str:
+    return f"{figure(value['mean'])} ± {figure(value['stderr'])}"
+
+
+def _sides(part: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    rows = {label: [part[side][key] for key in MEASURES] for side, label in names.items()}
+    return table(list(MEASURES.values()), rows)
+
+
+def _tokenizer(report: Mapping[str, Any]) -> str:
+    part = report["tokenizer"]
+    book = part["codebook"]
+    names = {"reconstruction": "reconstruction", "copy_last_frame": "copying the last frame"}
+    return _section(
+        "Tokenizer: frames to tokens and back",
+        _text(
+            f"{100 * part['moving_share']:.1f} % of the pixels move from one frame to the next;",
+            "the mean over frames is ruled by those that stand still, so look at the other",
+            "columns too.",
+        ),
+        _sides(part, names),
+        _text(
+            f"{book['used']} of {book['size']} codes occur in {book['tokens']} tokens",
+            f"({100 * book['share_used']:.0f} %), perplexity {figure(book['perplexity'])}.",
+        ),
+    )
+
+
+def _actions(report: Mapping[str, Any]) -> str:
+    part = report["latent_actions"]
+    names = {
+        "inferred": "with the inferred action",
+        "random": "with a random action",
+        "copy_last_frame": "copying the last frame",
+    }
+    return _section(
+        "Latent actions",
+        _text(
+            f"Perplexity {figure(part['perplexity'])} of {part['count']} over",
+            f"{part['transitions']} transitions. Share of them that each action explains:",
+        ),
+        heat_table([str(a) for a in range(part["count"])], {"share": part["usage"]}, "action"),
+        _text("The next frame as the latent action model predicts it from real past frames:"),
+        _sides(part["next_frame"], names),
+    )
+
+
+def _dynamics(report: Mapping[str, Any]) -> str:
+    part = report["dynamics"]
+    rows = {
+        f"with {name} actions": [part[name]["cross_entropy"], part[name]["accuracy"]]
+        for name in ("inferred", "shuffled")
+    }
+    rows["guessing uniformly"] = [part["uniform_cross_entropy"], None]
+    rows["copying the last frame's token"] = [None, part["copy_last_frame_accuracy"]]
+    return _section(
+        "Dynamics: masked tokens",
+        _text(
+            "Shuffled actions are the inferred ones in another order; if they do as well, the",
+            "dynamics ignore the buttons.",
+        ),
+        table(["cross-entropy (nats)", "accuracy"], rows),
+    )
+
+
+def _labels(report: Mapping[str, Any]) -> str:
+    part, title = report["labels"], "Latent against true actions"
+    if "skipped" in part:
+        return _section(title, _text(f"Skipped: {part['skipped']}"))
+    chance, normalised = part["chance"], "normalised_mutual_information"
+    rows = {
+        "mutual information (nats)": [part["mutual_information"], chance["mutual_information"]],
+        "normalised (0 to 1)": [part[normalised], chance[normalised]],
+        "purity": [part["purity"], chance["purity"]],
+    }
+    counts = {f"latent {a}": row for a, row in enumerate(part["table"])}
+    return _section(
+        title,
+        _text(
+            f"{part['transitions']} transitions whose true action is known; training never saw it.",
+            f"True actions have an entropy of {figure(part['true_entropy'])} nats; always guessing",
+            f"the commonest is right {100 * part['commonest_true_action']:.0f} % of the time.",
+        ),
+        table(["figure", f"chance ({chance['permutations']} shuffles)"], rows),
+        heat_table(part["true_actions"], counts, "count of transitions"),
+    )
+
+
+def _settings(report: Mapping[str, Any]) -> str:
+    keys = ("settings", "seconds", "machine", "versions", "data", "world")
+    text = json.dumps({key: report[key] for key in keys}, indent=1, ensure_ascii=False)
+    summary = "<summary>Settings, machine, versions, configuration</summary>"
+    return _section(
+        "How this was measured",
+        f"<details>{summary}<pre>{escape(text)}</pre></details>",
+        _text(
+            f"{report['date']}, {report['seconds']['total']:.0f} s. All figures are in report.json."
+        ),
+    )

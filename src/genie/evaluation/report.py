@@ -1,0 +1,373 @@
+"""`evaluate`: everything about one world on held-out clips, as `report.json` and `report.html`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie.config import UserError, require, to_dict
+from genie.evaluation import pictures, sections
+from genie.evaluation.about import machine_facts, store_facts, version_facts, world_facts
+from genie.evaluation.clips import Clips, choose_clips
+from genie.evaluation.page import render
+from genie.evaluation.pictures import Picture
+from genie.evaluation.progress import Bars, Stopwatch, progress_bars
+from genie.evaluation.rollouts import Tick, hold_buttons
+from genie.evaluation.summary import format_summary, headlines
+from genie.files import replacing
+
+if TYPE_CHECKING:
+    from genie.data.store import ClipStore
+    from genie.maskgit import SamplingConfig
+    from genie.world import Genie
+
+__all__ = ["EvaluationConfig", "evaluate", "format_summary"]
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a world is measured.
+
+    Attributes:
+        split: of the store; training never sees "val".
+        clips: clips measured; fewer where the store has no more.
+        prompt_frames: real frames that a rollout starts from.
+        horizon: frames played after them.
+        times: steps at which rollouts are quoted; those beyond the horizon are left out.
+        seed: chooses clips, random actions and noise.
+        batch: clips, or players, at once.
+        button_prompts: pictures from which every button is held.
+        button_steps: for how many frames.
+        label_clips: clips whose latent actions are compared with true ones; more than `clips`,
+            because mutual information wants many transitions and inferring them is cheap.
+        shown_clips: clips and prompts shown as pictures.
+    """
+
+    split: str = "val"
+    clips: int = 64
+    prompt_frames: int = 1
+    horizon: int = 16
+    times: tuple[int, ...] = (1, 4, 8, 16)
+    seed: int = 0
+    batch: int = 16
+    button_prompts: int = 6
+    button_steps: int = 8
+    label_clips: int = 256
+    shown_clips: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuses values that leave nothing to measure."""
+        counts = ("clips", "prompt_frames", "horizon", "batch", "shown_clips")
+        for name in (*counts, "button_prompts", "button_steps"):
+            require(getattr(self, name) >= 1, f"{name}: must be at least 1")
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames per clip."""
+        return self.prompt_frames + self.horizon
+
+    @property
+    def quoted(self) -> tuple[int, ...]:
+        """The times within the horizon; its end when there are none."""
+        return tuple(t for t in self.times if 1 <= t <= self.horizon) or (self.horizon,)
+
+
+def evaluate(
+    world: Genie | str | Path,
+    store: ClipStore | str | Path,
+    out: str | Path,
+    *,
+    split: str = "val",
+    clips: int = 64,
+    prompt_frames: int = 1,
+    horizon: int = 16,
+    seed: int = 0,
+    batch: int = 16,
+    sampling: SamplingConfig | None = None,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+    config: EvaluationConfig | None = None,
+) -> dict[str, Any]:
+    """Measures a world on held-out clips and writes the report.
+
+    `out` gets `report.json`, `report.html` (one file, readable without a network) and `pictures/`.
+    Every figure stands beside its baselines. The same seed gives the same figures.
+
+    Args:
+        world: the world, or its folder.
+        store: the clip store, or its folder; frames of the world's size.
+        out: folder of the report.
+        split: of the store.
+        clips: how many clips; fewer, with a note, where the store has no more.
+        prompt_frames: real frames that a rollout starts from.
+        horizon: frames played after them.
+        seed: chooses clips, random actions and noise.
+        batch: clips, or players, at once.
+        sampling: how frames are drawn; the world's own way when left out.
+        device: where to compute; where the world is when left out.
+        progress: show progress bars.
+        config: all settings at once, in place of those above (`split` to `batch`).
+
+    Returns:
+        The report, as in `report.json`.
+
+    Raises:
+        UserError: world and store have frames of different sizes, or the split has no clip that
+            is long enough; the message names the way out.
+    """
+    config = config or EvaluationConfig(
+        split=split,
+        clips=clips,
+        prompt_frames=prompt_frames,
+        horizon=horizon,
+        seed=seed,
+        batch=batch,
+    )
+    world_name, store_name = _name(world, "world"), _name(store, "store")
+    world, store = _opened_world(world, device), _opened_store(store)
+    _require_same_size(world, store, store_name)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with _evaluating(world), progress_bars(progress) as bars:
+        report, shown = _measured(world, store, config, sampling, bars)
+    about = {
+        "version": VERSION,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": asdict(config) | {"sampling": to_dict(sampling or world.config.sampling)},
+        "world": world_facts(world, world_name),
+        "data": store_facts(store, store_name, config.split),
+        "machine": machine_facts(world.device),
+        "versions": version_facts(),
+    }
+    report = _plain(about | report)
+    report["headlines"] = headlines(report)
+    _write(report, shown, out)
+    return report
+
+
+def _measured(
+    world: Genie,
+    store: ClipStore,
+    config: EvaluationConfig,
+    sampling: SamplingConfig | None,
+    bars: Bars,
+) -> tuple[dict[str, Any], list[Picture]]:
+    starts = choose_clips(store, config.split, config.clip_frames, config.clips, config.seed)
+    clips = Clips(store, starts, config.clip_frames, config.batch, world.device)
+    seconds, report = Stopwatch(), dict[str, Any]()
+
+    with seconds.part("tokenizer"), bars("Tokenizer", len(clips)) as tick:
+        report["tokenizer"] = sections.tokenizer(world, _ticking(clips, tick))
+    with seconds.part("latent_actions"), bars("Latent actions", len(clips)) as tick:
+        report["latent_actions"] = sections.latent_actions(
+            world, _ticking(clips, tick), config.seed
+        )
+    with seconds.part("dynamics"), bars("Dynamics", len(clips)) as tick:
+        report["dynamics"] = sections.dynamics(world, _ticking(clips, tick), config.seed)
+    with seconds.part("rollouts"), bars("Rollouts", 2 * config.horizon * len(clips)) as tick:
+        report["rollouts"] = sections.rollouts(
+            world, clips, config.prompt_frames, config.quoted, config.seed, sampling, tick
+        )
+    with seconds.part("buttons"):
+        report["buttons"], button_pictures = _buttons(world, clips, config, sampling, bars)
+    with seconds.part("labels"):
+        report["labels"] = _labels(world, store, config, bars)
+    with seconds.part("pictures"):
+        shown = _clip_pictures(world, clips, config, sampling) + button_pictures
+    report["seconds"] = seconds.table()
+    report["notes"] = _notes(report, world, store, len(starts), config)
+    report["clips"] = len(starts)
+    return report, shown
+
+
+def _buttons(
+    world: Genie,
+    clips: Clips,
+    config: EvaluationConfig,
+    sampling: SamplingConfig | None,
+    bars: Bars,
+) -> tuple[dict[str, Any], list[Picture]]:
+    chosen = replace(
+        clips, starts=clips.starts[: config.button_prompts], length=config.prompt_frames
+    )
+    prompts = torch.cat(list(chosen))
+    players = len(prompts) * world.config.num_actions * 2
+    with bars("Held buttons", -(-players // config.batch) * config.button_steps) as tick:
+        held = hold_buttons(
+            world, prompts, config.button_steps, config.seed, config.batch, sampling, tick
+        )
+    last = prompts[:, -1].cpu()
+    figures = sections.buttons(held, last)
+    shown = []
+    for i in range(min(config.shown_clips, len(last))):
+        sheet = pictures.button_sheet(last[i], held[i, :, 0], figures["stillest_action"])
+        caption = (
+            f"Every button held for {config.button_steps} frames from the same held-out picture, "
+            "with the same chance. Last column: where the last frame differs from that of the "
+            "button that changes least."
+        )
+        shown.append(Picture(f"buttons_{i + 1}", caption, pictures.png(sheet)))
+    return figures, shown
+
+
+def _labels(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Bars) -> dict[str, Any]:
+    true = store.labels()
+    if true is None:
+        return {"skipped": "the videos of this store came without files of true actions."}
+    length = config.clip_frames
+    count = max(config.clips, config.label_clips)
+    starts = choose_clips(store, config.split, length, count, config.seed)
+    clips = Clips(store, starts, length, config.batch, world.device)
+    with bars("True actions", len(clips)) as tick:
+        latent = torch.cat([world.actions.infer(frames).cpu() for frames in _ticking(clips, tick)])
+    pressed = torch.from_numpy(np.array(true[starts[:, None] + np.arange(length - 1)])).long()
+    known = pressed >= 0
+    if not known.any():
+        return {"skipped": f"no true action is known in the {config.split!r} split."}
+    latent, pressed = latent[known], pressed[known]
+    names = store.action_names or [str(a) for a in range(int(pressed.max()) + 1)]
+    return sections.labels(latent, pressed, world.config.num_actions, list(names), config.seed)
+
+
+def _clip_pictures(
+    world: Genie, clips: Clips, config: EvaluationConfig, sampling: SamplingConfig | None
+) -> list[Picture]:
+    """Plays the first clips once more, with the same noise as in the figures."""
+    few = replace(clips, starts=clips.starts[: config.shown_clips], batch=config.shown_clips)
+    frames = next(iter(few))
+    played = sections.play_again(world, frames, config.prompt_frames, config.seed, 0, sampling)
+    real = frames[:, config.prompt_frames :].cpu()
+    prompt = frames[:, config.prompt_frames - 1].cpu()
+    moving = {
+        "real video": real,
+        "reconstruction": played["reconstruction"],
+        "inferred": played["inferred"],
+        "random": played["random"],
+    }
+    animation = pictures.gif(pictures.side_by_side(moving), world.config.fps)
+    caption = (
+        "Held-out clips: the real video, its reconstruction, and the world playing on with the "
+        "actions inferred from the real video and with random ones."
+    )
+    shown = [Picture("play", caption, animation, "gif")]
+    times = _columns(config.horizon)
+    for i in range(len(frames)):
+        rows = {side: part[i] for side, part in played.items()}
+        sheet = pictures.clip_sheet(prompt[i], real[i], rows, times)
+        caption = f"Clip {i + 1}, t frames after the prompt."
+        shown.append(Picture(f"clip_{i + 1}", caption, pictures.png(sheet)))
+    return shown
+
+
+def _columns(horizon: int, most: int = 8) -> list[int]:
+    """At most `most` steps from 1 to the horizon, denser at first."""
+    spaced = np.geomspace(1, horizon, most).round().astype(int)
+    return sorted({int(t) for t in spaced})
+
+
+def _notes(
+    report: dict[str, Any], world: Genie, store: ClipStore, clips: int, config: EvaluationConfig
+) -> list[str]:
+    notes = []
+    if clips < config.clips:
+        notes.append(
+            f"{config.clips} clips were asked for; the {config.split!r} split has {clips} of "
+            f"{config.clip_frames} frames that do not overlap."
+        )
+    if "skipped" in report["labels"]:
+        notes.append(
+            f"Latent actions were not compared with true ones: {report['labels']['skipped']}"
+        )
+    if abs(store.fps - world.config.fps) > 0.01 * world.config.fps:
+        notes.append(
+            f"The store has {store.fps:g} frames per second, the world was made for "
+            f"{world.config.fps:g}: actions may last longer or shorter than the world learned."
+        )
+    late = [t for t in config.times if t > config.horizon]
+    if late:
+        named = ", ".join(map(str, late))
+        notes.append(f"Rollouts end at t = {config.horizon}; t = {named} left out.")
+    return notes
+
+
+def _name(source: Any, fallback: str) -> str:
+    path = source if isinstance(source, str | Path) else getattr(source, "path", None)
+    return Path(path).name or str(path) if path else fallback
+
+
+def _opened_world(world: Genie | str | Path, device: str | torch.device | None) -> Genie:
+    if isinstance(world, str | Path):
+        from genie.world import Genie
+
+        return Genie.from_pretrained(world, device=device)
+    return world.to(device) if device is not None else world
+
+
+def _opened_store(store: ClipStore | str | Path) -> ClipStore:
+    if isinstance(store, str | Path):
+        from genie.data.store import ClipStore
+
+        return ClipStore.open(store)
+    return store
+
+
+def _require_same_size(world: Genie, store: ClipStore, name: str) -> None:
+    height, width = world.config.height, world.config.width
+    if (store.height, store.width) != (height, width):
+        raise UserError(
+            f"The world draws frames of {width}x{height} pixels, but those of the store {name} "
+            f"have "
+            f"{store.width}x{store.height}: prepare the videos again with "
+            f"`genie prepare VIDEOS --out STORE --height {height} --width {width}`."
+        )
+
+
+@contextmanager
+def _evaluating(world: Genie) -> Iterator[None]:
+    """Switches to evaluation without gradients, and back to what it was."""
+    modes = [(module, module.training) for module in world.modules()]
+    world.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _write(report: dict[str, Any], shown: list[Picture], out: Path) -> None:
+    for picture in shown:
+        with replacing(out / "pictures" / f"{picture.name}.{picture.kind}") as part:
+            part.write_bytes(picture.data)
+    with replacing(out / "report.html") as part:
+        part.write_text(render(report, shown), "utf-8")
+    with replacing(out / "report.json") as part:
+        text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+        part.write_text(text + "\n", "utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: lists for tuples, None for NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _ticking(clips: Clips, tick: Tick) -> Iterator[Tensor]:
+    for frames in clips:
+        yield frames
+        tick()

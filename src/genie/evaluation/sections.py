@@ -1,0 +1,302 @@
+"""What a report measures: one function for each part of a world, each beside its baselines.
+
+Every function reads the clips batch by batch and keeps figures, not frames, so that their number
+is bounded by patience and not by memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from genie.evaluation import metrics
+from genie.evaluation.metrics import FrameErrors
+from genie.evaluation.rollouts import Tick, clip_seeds, no_tick, random_actions, rollout
+
+if TYPE_CHECKING:
+    from genie.maskgit import SamplingConfig
+    from genie.world import Genie
+
+Batches = Iterable[UInt8[Tensor, "B T H W C"]]
+
+POLICIES = ("inferred", "random", "copy_last_frame", "reconstruction")
+
+
+def tokenizer(world: Genie, clips: Batches) -> dict[str, Any]:
+    """Measures how well frames survive the tokenizer, and how much of the codebook they use.
+
+    The baseline predicts every frame by the one before it; the first frame of a clip, which has
+    none, is left out on both sides. `moving_share` is the share of pixels that moved.
+    """
+    rebuilt, copied = [], []
+    counts = torch.zeros(world.tokenizer.vocabulary, dtype=torch.int64)
+    for frames in clips:
+        tokens = world.tokenizer.encode(frames)
+        counts += metrics.usage(tokens, world.tokenizer.vocabulary)
+        real, before = frames[:, 1:], frames[:, :-1]
+        moving = metrics.moving_pixels(real, before)
+        rebuilt.append(FrameErrors.between(real, world.tokenizer.decode(tokens)[:, 1:], moving))
+        copied.append(FrameErrors.between(real, before, moving))
+    errors = FrameErrors.cat(rebuilt)
+    pixels = errors.error.numel() * world.config.height * world.config.width
+    return {
+        "reconstruction": errors.summary(),
+        "copy_last_frame": FrameErrors.cat(copied).summary(),
+        "moving_share": errors.moving_count.sum().item() / pixels,
+        "codebook": {
+            "size": world.tokenizer.vocabulary,
+            "used": int((counts > 0).sum()),
+            "share_used": (counts > 0).float().mean().item(),
+            "perplexity": metrics.perplexity(counts),
+            "tokens": int(counts.sum()),
+        },
+    }
+
+
+def latent_actions(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
+    """Measures how many latent actions are in use and what they tell about the next frame.
+
+    The latent action model predicts each next frame with the inferred code and with a random one;
+    a code that carries nothing gives the same error for both.
+    """
+    num_actions = world.config.num_actions
+    sides: dict[str, list[FrameErrors]] = {"inferred": [], "random": [], "copy_last_frame": []}
+    counts, seen = torch.zeros(num_actions, dtype=torch.int64), 0
+    for frames in clips:
+        inferred = world.actions.infer(frames)
+        counts += metrics.usage(inferred, num_actions)
+        drawn = random_actions(num_actions, *inferred.shape, seed, seen).to(inferred.device)
+        seen += len(frames)
+        real, before = frames[:, 1:], frames[:, :-1]
+        moving = metrics.moving_pixels(real, before)
+        predictions = {
+            "inferred": world.actions.reconstruct(frames, inferred),
+            "random": world.actions.reconstruct(frames, drawn),
+            "copy_last_frame": before,
+        }
+        for side, predicted in predictions.items():
+            sides[side].append(FrameErrors.between(real, predicted, moving))
+    return {
+        "count": num_actions,
+        "perplexity": metrics.perplexity(counts),
+        "usage": (counts / counts.sum()).tolist(),
+        "transitions": int(counts.sum()),
+        "next_frame": {side: FrameErrors.cat(parts).summary() for side, parts in sides.items()},
+    }
+
+
+def dynamics(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
+    """Measures how well masked tokens are predicted, with the inferred and with shuffled actions.
+
+    Shuffled actions are the inferred ones dealt out anew among all transitions of a batch, so both
+    sides use every action equally often; both draw the same masks. `gain` is the cross-entropy that
+    the actions save, in nats per masked token, clip batches as samples.
+    """
+    sums: dict[str, list[list[float]]] = {"inferred": [], "shuffled": []}
+    weights, standing = [], []
+    for index, frames in enumerate(clips):
+        tokens, actions = world.tokenizer.encode(frames), world.actions.infer(frames)
+        generator = torch.Generator().manual_seed(seed + index)
+        order = torch.randperm(actions.numel(), generator=generator).to(actions.device)
+        shuffled = actions.flatten()[order].reshape(actions.shape)
+        sums["inferred"].append(_masked_loss(world, tokens, actions, seed + index))
+        sums["shuffled"].append(_masked_loss(world, tokens, shuffled, seed + index))
+        standing.append((tokens[:, 1:] == tokens[:, :-1]).float().mean().item())
+        weights.append(len(frames))
+    tables = {side: torch.tensor(values, dtype=torch.float64) for side, values in sums.items()}
+    gain = metrics.interval(tables["shuffled"][:, 0] - tables["inferred"][:, 0])
+    gain["batches"] = gain.pop("clips")
+    result: dict[str, Any] = {
+        side: dict(zip(("cross_entropy", "accuracy"), _weighted(table, weights), strict=True))
+        for side, table in tables.items()
+    }
+    return result | {
+        "gain": gain,
+        "uniform_cross_entropy": math.log(world.dynamics.vocabulary),
+        "copy_last_frame_accuracy": float(np.average(standing, weights=weights)),
+    }
+
+
+def _masked_loss(world: Genie, tokens: Tensor, actions: Tensor, seed: int) -> list[float]:
+    devices = [tokens.device] if tokens.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        _, logs = world.dynamics.loss(tokens, actions)
+    return [logs["masked_cross_entropy"].item(), logs["masked_accuracy"].item()]
+
+
+def _weighted(table: Tensor, weights: list[int]) -> list[float]:
+    return np.average(table.numpy(), axis=0, weights=weights).tolist()
+
+
+def rollouts(
+    world: Genie,
+    clips: Batches,
+    prompt_frames: int,
+    times: tuple[int, ...],
+    seed: int,
+    sampling: SamplingConfig | None = None,
+    tick: Tick = no_tick,
+) -> dict[str, Any]:
+    """Plays real clips again from their first frames and compares with what really happened.
+
+    Four sides: actions inferred from the real clip; actions drawn uniformly, with the same noise;
+    copying the last frame of the prompt; and the tokenizer's reconstruction of the real frames,
+    which no rollout can beat. ΔPSNR at t is the PSNR of the first less that of the second (Bruce
+    et al. 2024, arXiv 2402.15391, section 3, quoted at t = 4), so it is zero for a world that
+    ignores its actions.
+
+    Moving pixels are those of frame t that differ from the last frame of the prompt.
+
+    Args:
+        world: the world.
+        clips: batches of `prompt_frames + horizon` frames.
+        prompt_frames: how many of them the world is shown.
+        times: steps after the prompt at which figures are quoted.
+        seed: decides random actions and the noise, clip by clip.
+        sampling: how frames are drawn; the world's own way when left out.
+        tick: called after every played frame.
+    """
+    sides: dict[str, list[FrameErrors]] = {policy: [] for policy in POLICIES}
+    wanted, seen = [t - 1 for t in times], 0
+    for frames in clips:
+        played = play_again(world, frames, prompt_frames, seed, seen, sampling, tick)
+        real = frames[:, prompt_frames:].cpu()
+        moving = metrics.moving_pixels(real, played["copy_last_frame"])
+        for policy, predicted in played.items():
+            sides[policy].append(FrameErrors.between(real, predicted, moving, wanted))
+        seen += len(frames)
+    errors = {policy: FrameErrors.cat(parts) for policy, parts in sides.items()}
+    return {
+        "clips": seen,
+        "prompt_frames": prompt_frames,
+        "at": {str(t): _at_time(errors, t - 1) for t in times},
+        "curves": {policy: side.psnr().mean(0).tolist() for policy, side in errors.items()},
+        "delta_psnr_curve": _delta(errors).nanmean(0).tolist(),
+    }
+
+
+def play_again(
+    world: Genie,
+    frames: UInt8[Tensor, "B T H W C"],
+    prompt_frames: int,
+    seed: int,
+    first: int = 0,
+    sampling: SamplingConfig | None = None,
+    tick: Tick = no_tick,
+) -> dict[str, UInt8[Tensor, "B N H W C"]]:
+    """Predicts the N frames after the prompt on each of the four sides of `rollouts`.
+
+    `first` is the number of the first clip, which with `seed` decides noise and random actions.
+    """
+    prompt, horizon = frames[:, :prompt_frames], frames.shape[1] - prompt_frames
+    seeds = clip_seeds(seed, first, len(frames))
+    inferred = world.infer_actions(frames)[:, prompt_frames - 1 :]
+    drawn = random_actions(world.config.num_actions, len(frames), horizon, seed, first)
+    drawn = drawn.to(inferred.device)
+    rebuilt = world.tokenizer.decode(world.tokenizer.encode(frames))
+    return {
+        "inferred": rollout(world, prompt, inferred, seeds, sampling, tick),
+        "random": rollout(world, prompt, drawn, seeds, sampling, tick),
+        "copy_last_frame": prompt[:, -1:].cpu().expand(-1, horizon, -1, -1, -1),
+        "reconstruction": rebuilt[:, prompt_frames:].cpu(),
+    }
+
+
+def _delta(errors: dict[str, FrameErrors]) -> Tensor:
+    return errors["inferred"].psnr() - errors["random"].psnr()
+
+
+def _at_time(errors: dict[str, FrameErrors], frame: int) -> dict[str, Any]:
+    sides = {policy: side.at(frame) for policy, side in errors.items()}
+    quoted: dict[str, Any] = {
+        policy: side.summary() | {"psnr_interval": metrics.interval(side.psnr()[:, 0])}
+        for policy, side in sides.items()
+    }
+    moving = sides["inferred"].moving_psnr() - sides["random"].moving_psnr()
+    return quoted | {
+        "delta_psnr": metrics.interval(_delta(sides)[:, 0]),
+        "delta_psnr_moving": metrics.interval(moving[:, 0]),
+    }
+
+
+def buttons(
+    held: UInt8[Tensor, "N A 2 T H W C"], prompts: UInt8[Tensor, "N H W C"]
+) -> dict[str, Any]:
+    """Compares what the held buttons do, from the frames of `hold_buttons`.
+
+    `between_actions` and `between_seeds` are mean absolute differences in grey levels of 255;
+    `distances[a][b]` is the former for actions a and b over the latter, so about 1 where two
+    buttons do the same. The stillest action is the one after which the picture is nearest the
+    prompt.
+    """
+    distances = metrics.button_distances(held)
+    separation = metrics.button_separation(distances)
+    chance = max(separation["between_seeds"], metrics.DISTANCE_FLOOR)
+    change = metrics.frame_distance(held, prompts[:, None, None, None]).mean((0, 2, 3))
+    return separation | {
+        "prompts": len(held),
+        "steps": held.shape[3],
+        "change_from_prompt": change.tolist(),
+        "stillest_action": int(change.argmin()),
+        "distances": (distances / chance).tolist(),
+    }
+
+
+def labels(
+    latent: Tensor,
+    true: Tensor,
+    num_actions: int,
+    names: list[str],
+    seed: int,
+    permutations: int = 100,
+) -> dict[str, Any]:
+    """Compares latent actions with the true ones of the sidecar files.
+
+    Every figure stands beside what shuffled latent actions give, because mutual information of
+    finite samples is never zero. Purity also stands beside always guessing the commonest true
+    action, which it cannot fall below.
+
+    Args:
+        latent: (n,) inferred actions.
+        true: (n,) true actions of the same transitions.
+        num_actions: how many latent actions there are.
+        names: of the true actions.
+        seed: of the shuffles.
+        permutations: how many shuffles.
+    """
+    latent, true = latent.cpu(), true.cpu()
+    table = metrics.contingency(latent, true, num_actions, len(names))
+    chance = metrics.chance_tables(latent, true, num_actions, len(names), permutations, seed)
+    information = metrics.mutual_information(table)
+    true_entropy = metrics.entropy(table.sum(0))
+    return {
+        "transitions": len(latent),
+        "mutual_information": information,
+        "normalised_mutual_information": metrics.normalised_mutual_information(table),
+        "share_of_true_entropy": information / true_entropy if true_entropy > 0 else 0.0,
+        "true_entropy": true_entropy,
+        "purity": metrics.purity(table),
+        "commonest_true_action": (table.sum(0).max() / table.sum()).item(),
+        "chance": _chance(chance),
+        "table": table.tolist(),
+        "true_actions": names,
+    }
+
+
+def _chance(tables: list[Tensor]) -> dict[str, float]:
+    information = torch.tensor([metrics.mutual_information(t) for t in tables])
+    normalised = [metrics.normalised_mutual_information(t) for t in tables]
+    return {
+        "permutations": len(tables),
+        "mutual_information": information.mean().item(),
+        "mutual_information_95": information.quantile(0.95).item(),
+        "normalised_mutual_information": float(np.mean(normalised)),
+        "purity": float(np.mean([metrics.purity(t) for t in tables])),
+    }

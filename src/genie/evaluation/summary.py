@@ -1,0 +1,179 @@
+"""The headline figures of a report, each with its baseline and plain words on what it means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Headline = dict[str, Any]
+
+GOOD, FAIR, POOR = "good", "fair", "poor"
+
+
+def headlines(report: dict[str, Any]) -> list[Headline]:
+    """Returns the figures to read first.
+
+    Each has a `name`, `value`, `unit`, the `baseline` it stands beside and what that is
+    (`baseline_name`), a `verdict` (good, fair or poor) and `words` that say why. The limits are
+    rules of thumb, the figures are what counts.
+    """
+    made = [_tokenizer(report), _usage(report), _codes(report), _gain(report)]
+    made += [_rollout(report), _delta(report), _buttons(report)]
+    if "mutual_information" in report["labels"]:
+        made.append(_labels(report))
+    return made
+
+
+def format_summary(report: dict[str, Any]) -> str:
+    """Returns the headlines and notes as text for a terminal, one line each."""
+    lines = [
+        f"{line['verdict']:>4}  {line['name']}: {figure(line['value'], line['unit'])} "
+        f"({line['baseline_name']}: {figure(line['baseline'], line['unit'])})"
+        for line in report["headlines"]
+    ]
+    return "\n".join([*lines, *(f"note  {note}" for note in report["notes"])])
+
+
+def figure(value: Any, unit: str = "") -> str:
+    """Returns a number as text, short enough to read; a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return f"{value} {unit}".rstrip()
+    digits = 3 if abs(value) < 0.1 else 2
+    return f"{value:.{digits}f} {unit}".rstrip()
+
+
+def quoted_time(report: dict[str, Any]) -> str:
+    """Returns the step at which ΔPSNR is quoted: 4 as in the paper, or the last one before."""
+    return str(max([int(t) for t in report["rollouts"]["at"] if int(t) <= 4], default=1))
+
+
+def _headline(
+    name: str, value: Any, unit: str, baseline: Any, baseline_name: str, verdict: str, words: str
+) -> Headline:
+    return {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "baseline": baseline,
+        "baseline_name": baseline_name,
+        "verdict": verdict,
+        "words": words,
+    }
+
+
+def _grade(value: float | None, good: float, fair: float) -> str:
+    if value is None:
+        return POOR
+    return GOOD if value >= good else FAIR if value >= fair else POOR
+
+
+def _tokenizer(report: dict[str, Any]) -> Headline:
+    ours, copy = (report["tokenizer"][k] for k in ("reconstruction", "copy_last_frame"))
+    verdict = _grade(ours["psnr_mean_error"], 30, 24)
+    words = {
+        GOOD: "Frames come back from their tokens with their details.",
+        FAIR: "Frames come back recognisable but soft: small things may be lost.",
+        POOR: "Much is lost between frames and tokens; nothing after it can be sharper. Train the "
+        "tokenizer longer.",
+    }[verdict]
+    name = "Sharpness of the tokenizer, PSNR of the mean error"
+    return _headline(
+        name, ours["psnr_mean_error"], "dB", copy["psnr_mean_error"], "copying the last frame",
+        verdict, words,
+    )  # fmt: skip
+
+
+def _usage(report: dict[str, Any]) -> Headline:
+    part = report["latent_actions"]
+    verdict = _grade(part["perplexity"], part["count"] / 2, min(2.0, part["count"] / 2))
+    words = {
+        GOOD: "Most buttons are in use.",
+        FAIR: "A few buttons explain nearly everything; the others rarely mean something.",
+        POOR: "The latent actions have collapsed: nearly everything is one button.",
+    }[verdict]
+    name = "Latent actions in use, perplexity"
+    return _headline(
+        name, part["perplexity"], "", part["count"], "all used equally", verdict, words
+    )
+
+
+def _codes(report: dict[str, Any]) -> Headline:
+    sides = report["latent_actions"]["next_frame"]
+    ours, random = (sides[k]["psnr_moving"] for k in ("inferred", "random"))
+    verdict = POOR if ours is None else _grade(ours - random, 1.0, 0.25)
+    words = {
+        GOOD: "The inferred action tells a lot about what moves next.",
+        FAIR: "The inferred action tells something about what moves next.",
+        POOR: "The inferred action tells next to nothing about what moves.",
+    }[verdict]
+    name = "Next frame from the latent action, PSNR on moving pixels"
+    return _headline(name, ours, "dB", random, "random actions", verdict, words)
+
+
+def _gain(report: dict[str, Any]) -> Headline:
+    part = report["dynamics"]
+    ours, shuffled = (part[k]["cross_entropy"] for k in ("inferred", "shuffled"))
+    verdict = _grade((shuffled - ours) / max(shuffled, 1e-9), 0.02, 0.002)
+    words = {
+        GOOD: "The dynamics need the right action to predict what comes.",
+        FAIR: "The dynamics use the action a little.",
+        POOR: "The dynamics predict as well with wrong actions: they ignore the buttons.",
+    }[verdict]
+    name = "Masked tokens, cross-entropy"
+    return _headline(name, ours, "nats", shuffled, "shuffled actions", verdict, words)
+
+
+def _rollout(report: dict[str, Any]) -> Headline:
+    time = quoted_time(report)
+    sides = report["rollouts"]["at"][time]
+    ours, copy = (sides[k]["psnr_mean_error"] for k in ("inferred", "copy_last_frame"))
+    verdict = _grade(ours - copy, 1.0, 0.0)
+    words = {
+        GOOD: "The world moves as the real one did, better than a still picture.",
+        FAIR: "The world is a little nearer to what happened than a still picture.",
+        POOR: "A still picture would be nearer to what really happened.",
+    }[verdict]
+    name = f"Rollout with inferred actions at t = {time}, PSNR of the mean error"
+    return _headline(name, ours, "dB", copy, "copying the prompt", verdict, words)
+
+
+def _delta(report: dict[str, Any]) -> Headline:
+    time = quoted_time(report)
+    delta = report["rollouts"]["at"][time]["delta_psnr"]
+    mean, stderr = delta["mean"], delta["stderr"]
+    certain = mean is not None and stderr is not None and mean > 3 * stderr
+    verdict = POOR if not certain else GOOD if mean >= 1 else FAIR
+    words = {
+        GOOD: "The world obeys its buttons.",
+        FAIR: "The world obeys its buttons measurably, but not strongly.",
+        POOR: "No control that stands out from chance by three standard errors.",
+    }[verdict]
+    name = f"Control, ΔPSNR at t = {time}"
+    return _headline(name, mean, "dB", 0.0, "a world that ignores its buttons", verdict, words)
+
+
+def _buttons(report: dict[str, Any]) -> Headline:
+    ratio = report["buttons"]["ratio"]
+    verdict = _grade(ratio, 1.5, 1.1)
+    words = {
+        GOOD: "Holding different buttons leads to clearly different pictures.",
+        FAIR: "Holding different buttons changes more than chance does, but not by much.",
+        POOR: "Holding different buttons changes no more than chance does.",
+    }[verdict]
+    name = "Held buttons, distance between actions over distance between seeds"
+    return _headline(name, ratio, "", 1.0, "a world that ignores its buttons", verdict, words)
+
+
+def _labels(report: dict[str, Any]) -> Headline:
+    part = report["labels"]
+    ours, chance = part["mutual_information"], part["chance"]["mutual_information_95"]
+    verdict = POOR if ours <= chance else GOOD if part["share_of_true_entropy"] >= 0.3 else FAIR
+    words = {
+        GOOD: "Latent actions agree well with the true buttons.",
+        FAIR: "Latent actions agree with the true buttons more than chance does. Many presses "
+        "leave no trace in the picture, so full agreement is out of reach.",
+        POOR: "Latent actions tell nothing about the true buttons.",
+    }[verdict]
+    name = "Latent against true actions, mutual information"
+    return _headline(name, ours, "nats", chance, "chance, 95 % of shuffles below", verdict, words)

@@ -1,0 +1,145 @@
+"""A game that can be computed by hand, and worlds that have learned it perfectly or not at all.
+
+A red square stands on one of 4 x 4 cells of 4 x 4 pixels. Action 0 stays, 1 goes right, 2 left,
+3 down, around the edges. A token says whether the square is on a cell.
+"""
+
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from genie.maskgit import SamplingConfig
+
+CELLS, CELL = 4, 4
+SIZE = CELLS * CELL
+MOVES = torch.tensor([[0, 0], [0, 1], [0, -1], [1, 0]])
+
+
+def draw(cells):
+    """Frames (..., 16, 16, 3) of squares on cells (...)."""
+    picture = torch.full((CELLS**2, SIZE, SIZE, 3), 40, dtype=torch.uint8)
+    for cell in range(CELLS**2):
+        y, x = CELL * (cell // CELLS), CELL * (cell % CELLS)
+        picture[cell, y : y + CELL, x : x + CELL] = torch.tensor([230, 30, 30], dtype=torch.uint8)
+    return picture[cells]
+
+
+def look(frames):
+    """Cells (...) of the squares in frames."""
+    red = frames[..., CELL // 2 :: CELL, CELL // 2 :: CELL, 0]
+    return red.flatten(-2).float().argmax(-1)
+
+
+def move(cells, actions):
+    step = MOVES[actions]
+    row, column = cells // CELLS + step[..., 0], cells % CELLS + step[..., 1]
+    return row % CELLS * CELLS + column % CELLS
+
+
+@dataclass(frozen=True)
+class GameConfig:
+    height: int = SIZE
+    width: int = SIZE
+    fps: float = 10.0
+    num_actions: int = 4
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+@dataclass(frozen=True)
+class GameState:
+    cells: torch.Tensor
+    seed: torch.Tensor
+    time: int = 0
+
+
+class GameTokenizer(nn.Module):
+    vocabulary = 2
+
+    def encode(self, frames):
+        return nn.functional.one_hot(look(frames), CELLS**2)
+
+    def decode(self, tokens):
+        return draw(tokens.argmax(-1))
+
+
+class GameActions(nn.Module):
+    def infer(self, frames):
+        before, after = look(frames)[:, :-1], look(frames)[:, 1:]
+        matches = torch.stack([move(before, torch.full_like(before, a)) == after for a in range(4)])
+        return matches.int().argmax(0)
+
+    def reconstruct(self, frames, actions=None):
+        actions = self.infer(frames) if actions is None else actions
+        return draw(move(look(frames)[:, :-1], actions))
+
+
+class GameDynamics(nn.Module):
+    vocabulary = 2
+
+    def loss(self, tokens, actions, progress=1.0):
+        cells = tokens.argmax(-1)
+        wrong = (move(cells[:, :-1], actions) != cells[:, 1:]).float().mean() + 0 * torch.rand(())
+        return wrong, {"masked_cross_entropy": wrong, "masked_accuracy": 1 - wrong}
+
+
+class GameWorld(nn.Module):
+    """Plays the game; a world that does not obey stands still, or with noise moves at random."""
+
+    def __init__(self, obeys=True, noise=False):
+        super().__init__()
+        self.config, self.device = GameConfig(), torch.device("cpu")
+        self.obeys, self.noise = obeys, noise
+        self.tokenizer, self.actions, self.dynamics = GameTokenizer(), GameActions(), GameDynamics()
+
+    def infer_actions(self, frames):
+        return self.actions.infer(frames)
+
+    def start(self, prompt, seed=0):
+        return GameState(look(prompt)[:, -1], torch.as_tensor(seed))
+
+    def step(self, state, action, sampling=None):
+        cells = move(state.cells, action) if self.obeys else state.cells
+        if self.noise:
+            cells = move(cells, (state.seed // (7 + state.time)) % 4)
+        return draw(cells), replace(state, cells=cells, time=state.time + 1)
+
+
+class MemoryStore:
+    """A store of random play in memory, every second episode held out."""
+
+    def __init__(self, episodes=12, length=40, labelled=True, size=SIZE, action_names=None):
+        rng = np.random.default_rng(0)
+        self.height = self.width = size
+        self.fps, self.path, self.action_names = 10.0, "somewhere/game", action_names
+        self.true = torch.from_numpy(rng.integers(4, size=(episodes, length)))
+        cells = [torch.from_numpy(rng.integers(CELLS**2, size=episodes))]
+        for t in range(length - 1):
+            cells.append(move(cells[-1], self.true[:, t]))
+        self.frames = draw(torch.stack(cells, 1)).flatten(0, 1).numpy()
+        self.episodes = [
+            SimpleNamespace(
+                id=i, split="val" if i % 2 else "train", start=i * length, length=length
+            )
+            for i in range(episodes)
+        ]
+        self._labelled = labelled
+
+    def windows(self, starts, length):
+        return self.frames[np.asarray(starts)[:, None] + np.arange(length)]
+
+    def labels(self, split=None):
+        if not self._labelled:
+            return None
+        labels = self.true.clone()
+        labels[:, -1] = -1
+        return labels.flatten().numpy()
+
+
+@pytest.fixture
+def game():
+    """The pieces: `game.world(obeys=..., noise=...)`, `game.store(...)`, `game.draw(cells)`."""
+    return SimpleNamespace(world=GameWorld, store=MemoryStore, draw=draw, look=look, move=move)

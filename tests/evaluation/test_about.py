@@ -1,0 +1,18 @@
+import json
+
+import torch
+
+from genie.evaluation import about
+
+
+def test_facts_are_plain(game):
+    store = game.store()
+    facts = [
+        about.machine_facts(torch.device("cpu")),
+        about.version_facts(),
+        about.store_facts(store, "game", "val"),
+    ]
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts[0]["cores"] >= 1
+    assert facts[1]["torch"] == str(torch.__version__)
+    assert facts[2] | {"frames": 240, "episodes": 6} == facts[2]

@@ -1,0 +1,21 @@
+from genie.evaluation.progress import Stopwatch, progress_bars
+
+
+def test_bars_advance_and_end(capsys):
+    with progress_bars(True) as bars, bars("Counting", 2) as tick:
+        tick()
+        tick()
+    assert "Counting" in capsys.readouterr().err
+
+
+def test_no_bars_no_output(capsys):
+    with progress_bars(False) as bars, bars("Counting", 1) as tick:
+        tick()
+    assert capsys.readouterr().err == ""
+
+
+def test_the_stopwatch_adds_up():
+    watch = Stopwatch()
+    with watch.part("a"):
+        pass
+    assert watch.table() == {"a": 0.0, "total": 0.0}

@@ -1,0 +1,164 @@
+import json
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from genie.config import UserError
+from genie.evaluation import report as module
+from genie.evaluation.report import EvaluationConfig, evaluate, format_summary
+
+SMALL = {"clips": 8, "horizon": 5, "batch": 5, "progress": False}
+
+
+@pytest.fixture
+def game_world(game, monkeypatch):
+    """A stand-in world is no `Genie`, so its facts are short."""
+    facts = {
+        "name": "game", "width": 16, "height": 16, "num_actions": 4,
+        "parameters": {"total": 0}, "config": {},
+    }  # fmt: skip
+    monkeypatch.setattr(module, "world_facts", lambda world, name: facts | {"name": name})
+    return game.world
+
+
+class Checker(HTMLParser):
+    """Refuses tags that are not closed in order, and remembers every address."""
+
+    VOID = frozenset({"meta", "img"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def check_page(path):
+    page = Checker()
+    text = path.read_text("utf-8")
+    page.feed(text)
+    assert text.startswith("<!DOCTYPE html>")
+    assert page.open == []
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert not re.search(r"url\(|@import|https?://", text)
+    return page
+
+
+def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
+    store = game.store(action_names=["stay", "right", "left", "down"])
+    found = evaluate(game_world(), store, tmp_path, **SMALL)
+    assert json.loads((tmp_path / "report.json").read_text()) == found
+    assert found["clips"] == 8
+    assert found["labels"]["share_of_true_entropy"] == pytest.approx(1)
+    assert found["labels"]["true_actions"] == ["stay", "right", "left", "down"]
+    assert found["rollouts"]["at"]["4"]["delta_psnr"]["low"] > 0
+    assert {line["verdict"] for line in found["headlines"]} == {"good"}
+    assert found["notes"] == ["Rollouts end at t = 5; t = 8, 16 left out."]
+    page = check_page(tmp_path / "report.html")
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == [
+        "buttons_1.png", "buttons_2.png", "buttons_3.png",
+        "clip_1.png", "clip_2.png", "clip_3.png", "play.gif",
+    ]  # fmt: skip
+    assert page.tags.count("img") == len(names)
+    with Image.open(tmp_path / "pictures" / "play.gif") as animation:
+        assert animation.n_frames >= 2
+
+
+def test_the_report_of_a_world_that_does_not(game, game_world, tmp_path):
+    world = game_world(obeys=False, noise=True)
+    found = evaluate(world, game.store(), tmp_path, **SMALL)
+    verdicts = {line["name"].split(",")[0]: line["verdict"] for line in found["headlines"]}
+    assert verdicts["Control"] == "poor"
+    assert verdicts["Held buttons"] == "poor"
+    assert found["buttons"]["ratio"] == pytest.approx(1, abs=0.2)
+
+
+def test_the_same_seed_gives_the_same_figures(game, game_world, tmp_path):
+    first, again = (
+        evaluate(game_world(noise=True), game.store(), tmp_path, **SMALL) for _ in range(2)
+    )
+    for report in (first, again):
+        del report["seconds"], report["date"]
+    assert first == again
+
+
+def test_a_store_without_labels_and_with_too_few_clips(game, game_world, tmp_path):
+    store = game.store(labelled=False, episodes=2)
+    found = evaluate(game_world(), store, tmp_path, **(SMALL | {"clips": 50, "horizon": 16}))
+    assert "without files of true actions" in found["labels"]["skipped"]
+    assert found["clips"] == 2
+    assert "50 clips were asked for" in found["notes"][0]
+    assert "true actions" in (tmp_path / "report.html").read_text()
+    assert all(note in format_summary(found) for note in found["notes"])
+    check_page(tmp_path / "report.html")
+
+
+def test_a_split_without_known_labels(game, game_world, tmp_path):
+    store = game.store()
+    store.labels = lambda split=None: torch.full((len(store.frames),), -1).numpy()
+    found = evaluate(game_world(), store, tmp_path, **SMALL)
+    assert "no true action is known" in found["labels"]["skipped"]
+
+
+def test_one_clip_has_no_interval_but_a_report(game, game_world, tmp_path):
+    found = evaluate(game_world(), game.store(), tmp_path, **(SMALL | {"clips": 1}))
+    assert found["rollouts"]["at"]["4"]["delta_psnr"]["stderr"] is None
+    check_page(tmp_path / "report.html")
+
+
+def test_frames_that_never_change(game, game_world, tmp_path):
+    store = game.store()
+    store.frames[:] = store.frames[0]
+    found = evaluate(game_world(), store, tmp_path, **SMALL)
+    assert found["tokenizer"]["copy_last_frame"]["psnr_moving"] is None
+    check_page(tmp_path / "report.html")
+
+
+def test_another_frame_rate_is_noted(game, game_world, tmp_path):
+    store = game.store()
+    store.fps = 30.0
+    assert "30 frames per second" in " ".join(
+        evaluate(game_world(), store, tmp_path, **SMALL)["notes"]
+    )
+
+
+def test_another_frame_size_is_refused_with_the_command(game, tmp_path):
+    store = SimpleNamespace(height=32, width=48, path="data/other")
+    with pytest.raises(UserError, match=r"genie prepare .* --height 16 --width 16"):
+        evaluate(game.world(), store, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_world_is_left_as_it_was(game, game_world, tmp_path):
+    world = game_world().train()
+    world.tokenizer.eval()
+    evaluate(world, game.store(), tmp_path, **SMALL)
+    assert world.training
+    assert not world.tokenizer.training
+
+
+def test_settings_that_measure_nothing():
+    with pytest.raises(UserError, match="clips: must be at least 1"):
+        EvaluationConfig(clips=0)
+
+
+def test_quoted_times_lie_within_the_horizon():
+    assert EvaluationConfig(horizon=8).quoted == (1, 4, 8)
+    assert EvaluationConfig(horizon=3, times=(5,)).quoted == (3,)

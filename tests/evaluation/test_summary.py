@@ -1,0 +1,49 @@
+import pytest
+
+from genie.evaluation import summary
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(None, "dB", "–"), (3, "", "3"), (1.236, "dB", "1.24 dB"), (0.0123, "", "0.012")],
+)  # fmt: skip
+def test_figures_are_short(value, unit, text):
+    assert summary.figure(value, unit) == text
+
+
+def report(delta, stderr, times=("1", "4")):
+    at = {"delta_psnr": {"mean": delta, "stderr": stderr}}
+    return {"rollouts": {"at": dict.fromkeys(times, at)}}
+
+
+@pytest.mark.parametrize(
+    ("delta", "stderr", "verdict"),
+    [
+        (1.5, 0.1, "good"),
+        (0.5, 0.1, "fair"),
+        (0.5, 0.2, "poor"),
+        (-2, 0.1, "poor"),
+        (1.5, None, "poor"),
+    ],
+)
+def test_control_must_stand_out_by_three_standard_errors(delta, stderr, verdict):
+    assert summary._delta(report(delta, stderr))["verdict"] == verdict
+
+
+def test_control_is_quoted_at_four_or_before():
+    assert summary.quoted_time(report(1, 0, ("1", "4", "8"))) == "4"
+    assert summary.quoted_time(report(1, 0, ("1", "3"))) == "3"
+
+
+def test_collapsed_actions_are_poor_and_used_ones_good():
+    verdicts = [
+        summary._usage({"latent_actions": {"perplexity": p, "count": 8}})["verdict"]
+        for p in (1.0, 2.5, 4.5)
+    ]
+    assert verdicts == ["poor", "fair", "good"]
+
+
+def test_summary_is_one_line_a_figure():
+    line = summary._headline("Name", 1.5, "dB", 0.0, "nothing", "good", "Words.")
+    text = summary.format_summary({"headlines": [line], "notes": ["few clips"]})
+    assert text == "good  Name: 1.50 dB (nothing: 0.000 dB)\nnote  few clips"
