@@ -119,6 +119,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seed: {self.seed} is negative")
+        places = ("auto", "cpu", "cuda", "mps")
+        require(
+            self.accelerator in places,
+            f"accelerator: {self.accelerator!r} is none of {', '.join(places)}",
+        )
         share = self.fresh_prompt_share
         require(0 <= share <= 1, f"fresh_prompt_share: {share}, must lie in [0, 1]")
         require(self.checkpoint_minutes >= 0, "checkpoint_minutes: must not be negative")

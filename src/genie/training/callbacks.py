@@ -1,0 +1,153 @@
+"""What happens between steps: checkpoints, scalars, pictures, the live line."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+
+from genie.config import UserError
+from genie.training.interrupts import StopRequest
+from genie.training.reporting import LiveProgress, describe
+
+if TYPE_CHECKING:
+    from genie.training.stage import StageModule
+
+Drawn = tuple[dict[str, np.ndarray], dict[str, float]]
+"""Pictures u8 (H,W,3) and scalars, by name."""
+
+Draw = Callable[[nn.Module], Drawn]
+
+
+class _AfterSteps(Callback):
+    """Calls `stepped` once per optimizer step, however many parts a batch has."""
+
+    def __init__(self, module: StageModule) -> None:
+        self.module, self.seen = module, module.step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.module.step != self.seen:
+            self.seen = self.module.step
+            self.stepped(trainer)
+
+    def stepped(self, trainer: Trainer) -> None:
+        raise NotImplementedError
+
+
+class Saving(_AfterSteps):
+    """Writes a checkpoint every so often, at the end, and when asked to stop.
+
+    Args:
+        module: the stage.
+        save: writes the checkpoint.
+        stop: whether to stop.
+        steps: write every so many steps; 0 for not.
+        minutes: write every so many minutes; 0 for not.
+    """
+
+    def __init__(
+        self,
+        module: StageModule,
+        save: Callable[[], None],
+        stop: StopRequest,
+        steps: int,
+        minutes: float,
+    ) -> None:
+        super().__init__(module)
+        self.save, self.stop, self.steps, self.minutes = save, stop, steps, minutes
+        self.saved = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Puts the handler of signals back in front of Lightning's."""
+        self.stop.install()
+
+    def stepped(self, trainer: Trainer) -> None:
+        """Stops or saves where it is time."""
+        stop = bool(self.stop)
+        if trainer.world_size > 1:
+            stop = trainer.strategy.broadcast(stop)
+        if stop:
+            trainer.should_stop = True
+        by_steps = self.steps and self.module.step % self.steps == 0
+        by_time = self.minutes and time.monotonic() - self.saved >= 60 * self.minutes
+        if by_steps or by_time or trainer.should_stop:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            self.save()
+        self.saved = time.monotonic()
+
+
+class Reporting(_AfterSteps):
+    """Scalars to TensorBoard, and the live line.
+
+    Args:
+        module: the stage.
+        progress: the live line.
+        every: steps between two rows of scalars.
+    """
+
+    def __init__(self, module: StageModule, progress: LiveProgress, every: int) -> None:
+        super().__init__(module)
+        self.progress, self.every, self.note = progress, every, ""
+        self.since = (time.monotonic(), module.step)
+
+    def stepped(self, trainer: Trainer) -> None:
+        """Writes the scalars where it is time; always moves the bar."""
+        module = self.module
+        if module.step % self.every == 0 or trainer.should_stop:
+            self._log(trainer)
+        self.progress.update(module.spent, f"step {module.step}  {self.note}")
+
+    def _log(self, trainer: Trainer) -> None:
+        logs = self.module.take_logs()
+        if not math.isfinite(logs["loss"]):
+            raise UserError(
+                f"{self.module.name}: the loss is {logs['loss']} at step {self.module.step}; "
+                "the last checkpoint is kept. Train with a lower learning_rate or gradient_clip"
+            )
+        self.note = describe(logs)
+        now, (then, step) = time.monotonic(), self.since
+        self.since = (now, self.module.step)
+        rate = (self.module.step - step) / max(now - then, 1e-9)
+        extra = {"learning_rate": self.module.learning_rate, "steps_per_second": rate}
+        assert trainer.logger is not None
+        trainer.logger.log_metrics({**logs, **extra}, self.module.step)
+
+
+class Pictures(_AfterSteps):
+    """Pictures of what the averaged model does, to TensorBoard.
+
+    Args:
+        module: the stage.
+        draw: makes them; None for no pictures.
+        every: steps between two sets.
+    """
+
+    def __init__(self, module: StageModule, draw: Draw | None, every: int) -> None:
+        super().__init__(module)
+        self.draw, self.every = draw, every
+
+    def stepped(self, trainer: Trainer) -> None:
+        """Draws where it is time."""
+        due = self.draw and (self.module.step % self.every == 0 or trainer.should_stop)
+        if due and trainer.is_global_zero:
+            self._show(trainer)
+
+    @torch.no_grad()
+    def _show(self, trainer: Trainer) -> None:
+        assert self.draw is not None
+        assert trainer.logger is not None
+        pictures, scalars = self.draw(self.module.average.model)
+        step = self.module.step
+        trainer.logger.log_metrics(scalars, step)
+        board = trainer.logger.experiment  # type: ignore[attr-defined]
+        for name, picture in pictures.items():
+            board.add_image(name, picture, step, dataformats="HWC")

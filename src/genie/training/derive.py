@@ -1,0 +1,170 @@
+"""Tokens and latent actions of a whole store, computed once and kept in it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+
+from genie.actions import LatentActionModel
+from genie.data.store import ClipStore, Episode
+from genie.nn.transformer import TransformerConfig
+from genie.tokenizer import VideoTokenizer
+
+FRAMES_AT_ONCE = 256
+SHORTEST_CHUNK = 64
+
+Advance = Callable[[float], None]
+"""Told the share of the store that is done; may raise to stop."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Frames to run through a model.
+
+    Attributes:
+        first: first frame that is read.
+        start: first frame whose result is kept; those before it are its past.
+        stop: frame after the last one that is kept.
+        end: frame after the last one that is read.
+    """
+
+    first: int
+    start: int
+    stop: int
+    end: int
+
+
+def fingerprint(*models: nn.Module) -> str:
+    """Returns twelve hexadecimal digits that change when any weight or buffer does."""
+    sha = hashlib.sha256()
+    for model in models:
+        for name, value in model.state_dict().items():
+            content = value.detach().cpu().contiguous().reshape(-1)
+            sha.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+            sha.update(content.view(torch.uint8).numpy().tobytes() if content.numel() else b"")
+    return sha.hexdigest()[:12]
+
+
+def derive_tokens(
+    store: ClipStore, tokenizer: VideoTokenizer, clip_frames: int, advance: Advance
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the tokens of all frames, encoded now or by an earlier run.
+
+    Where the encoder sees the past, a frame in the middle of an episode and the same frame as a
+    prompt have different tokens, and the dynamics must meet both.
+
+    Args:
+        store: frames, and where the results are kept.
+        tokenizer: in evaluation mode; it runs where its weights are.
+        clip_frames: length of the segments of the second array.
+        advance: told the share done.
+
+    Returns:
+        Two arrays (N,S): every frame encoded with all of the past that the encoder can see, and
+        every segment of `clip_frames` frames, counted from the start of its episode, encoded from
+        its own first frame; the second is None for an encoder that sees one frame at a time.
+    """
+    mark = fingerprint(tokenizer)
+    dtype = np.uint16 if tokenizer.vocabulary <= 2**16 else np.int32
+
+    def encode(frames: Tensor, chunk: Chunk) -> np.ndarray:
+        skip = chunk.start - chunk.first
+        return tokenizer.encode(frames)[:, skip:].flatten(0, 1).cpu().numpy().astype(dtype)
+
+    device = tokenizer.to_code.weight.device
+    if tokenizer.spatial_encoder:
+        one = [Episode(0, "", "", 0, len(store), "")]
+        chunks = list(_chunks(one, size=SHORTEST_CHUNK, past=0))
+        return _derived(store, f"tokens-{mark}", chunks, encode, device, advance), None
+    past = receptive_past(tokenizer.config.encoder)
+    long = list(_chunks(store.episodes, size=max(SHORTEST_CHUNK, past), past=past))
+    short = list(_chunks(store.episodes, size=clip_frames, past=0))
+    whole = _derived(store, f"tokens-whole-{mark}", long, encode, device, advance)
+    name = f"tokens-fresh{clip_frames}-{mark}"
+    return whole, _derived(store, name, short, encode, device, advance)
+
+
+def derive_actions(store: ClipStore, actions: LatentActionModel, advance: Advance) -> np.ndarray:
+    """Returns the latent action from each frame to the next, inferred now or by an earlier run.
+
+    Every transition sees all of the past that the encoder can see, as when actions are inferred
+    from a whole clip.
+
+    Returns:
+        int64 (N,); -1 at the last frame of each episode.
+    """
+    # The difference to the frame before reaches one frame further back than the attention does.
+    past = receptive_past(actions.config.encoder) + 1
+    size = max(SHORTEST_CHUNK, past)
+
+    def infer(frames: Tensor, chunk: Chunk) -> np.ndarray:
+        skip, kept = chunk.start - chunk.first, chunk.stop - chunk.start
+        row = np.full((len(frames), kept), -1, np.int64)
+        if frames.shape[1] > 1:
+            inferred = actions.infer(frames)[:, skip:].cpu().numpy()
+            row[:, : inferred.shape[1]] = inferred
+        return row.reshape(-1)
+
+    chunks = list(_chunks(store.episodes, size=size, past=past, ahead=1))
+    device = actions.to_latent.weight.device
+    return _derived(store, f"actions-{fingerprint(actions)}", chunks, infer, device, advance)
+
+
+def receptive_past(config: TransformerConfig) -> int:
+    """Returns how many frames back a stack of windowed attention can see."""
+    return config.layers * (config.window - 1)
+
+
+def _chunks(
+    episodes: Sequence[Episode], *, size: int, past: int, ahead: int = 0
+) -> Iterator[Chunk]:
+    for episode in episodes:
+        end = episode.start + episode.length
+        for start in range(episode.start, end, size):
+            stop = min(start + size, end)
+            yield Chunk(max(episode.start, start - past), start, stop, min(stop + ahead, end))
+
+
+def _derived(
+    store: ClipStore,
+    name: str,
+    chunks: Sequence[Chunk],
+    compute: Callable[[Tensor, Chunk], np.ndarray],
+    device: torch.device,
+    advance: Advance,
+) -> np.ndarray:
+    if rank_zero_only.rank == 0 and not store.has_derived(name):
+        store.write_derived(name, _pieces(store, chunks, compute, device, advance))
+    while not store.has_derived(name):  # the first process is at it
+        time.sleep(1)
+    return store.derived(name)
+
+
+def _pieces(
+    store: ClipStore,
+    chunks: Sequence[Chunk],
+    compute: Callable[[Tensor, Chunk], np.ndarray],
+    device: torch.device,
+    advance: Advance,
+) -> Iterator[np.ndarray]:
+    # Neighbours of the same shape share a forward; the order of frames is kept.
+    for (_, _, length), same in groupby(chunks, _shape):
+        alike = list(same)
+        clips = max(1, FRAMES_AT_ONCE // length)
+        for i in range(0, len(alike), clips):
+            batch = alike[i : i + clips]
+            frames = store.windows([chunk.first for chunk in batch], length)
+            yield compute(torch.from_numpy(frames).to(device), batch[0])
+            advance(batch[-1].stop / len(store))
+
+
+def _shape(chunk: Chunk) -> tuple[int, int, int]:
+    return chunk.start - chunk.first, chunk.stop - chunk.start, chunk.end - chunk.first

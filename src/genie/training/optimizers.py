@@ -1,0 +1,125 @@
+"""AdamW and Muon with weight decay where it belongs, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genie.schedule import StageConfig
+
+BETAS = (0.9, 0.95)
+MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon on some matrices and AdamW on the rest, as one optimizer with one state.
+
+    Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix; its step is scaled to the
+    size of an AdamW step (Moonlight, arXiv 2502.16982), so both share a learning rate.
+
+    Args:
+        muon: parameter groups of 2-D parameters.
+        adamw: parameter groups of all the others.
+        lr: learning rate of both.
+    """
+
+    def __init__(self, muon: list[dict[str, Any]], adamw: list[dict[str, Any]], lr: float) -> None:
+        self.parts = (
+            torch.optim.Muon(muon, lr=lr, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(adamw, lr=lr, betas=BETAS),
+        )
+        self.sizes = [len(part.param_groups) for part in self.parts]
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        first = self.sizes[0]
+        self.parts[0].param_groups = self.param_groups[:first]
+        self.parts[1].param_groups = self.param_groups[first:]
+        for part in self.parts:
+            part.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Updates all parameters once."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+
+def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Sorts the trainable parameters by how they are to be trained.
+
+    Returns:
+        "hidden": matrices of linear layers inside a stack of blocks (a `ModuleList`), for Muon;
+        "matrices": the other weights of linear and convolution layers, which decay as well;
+        "rest": norms, biases, embeddings, positions and codebooks, which never decay.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"hidden": [], "matrices": [], "rest": []}
+    stacks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    seen: set[int] = set()
+    for name, module in model.named_modules():
+        stacked = any(name.startswith(stack + ".") for stack in stacks)
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            matrix = leaf == "weight" and isinstance(module, MATRICES)
+            hidden = matrix and stacked and parameter.ndim == 2
+            groups["hidden" if hidden else "matrices" if matrix else "rest"].append(parameter)
+    return groups
+
+
+def build_optimizer(model: nn.Module, stage: StageConfig) -> torch.optim.Optimizer:
+    """Returns the optimizer of a stage over the trainable parameters of a model."""
+    groups = parameter_groups(model)
+    decay = stage.weight_decay
+    hidden = {"params": groups["hidden"], "weight_decay": decay}
+    matrices = {"params": groups["matrices"], "weight_decay": decay}
+    rest = {"params": groups["rest"], "weight_decay": 0.0}
+    if stage.optimizer == "muon" and groups["hidden"]:
+        return MuonAdamW([hidden], [matrices, rest], stage.learning_rate)
+    return torch.optim.AdamW([hidden, matrices, rest], lr=stage.learning_rate, betas=BETAS)
+
+
+class AveragedModel:
+    """A copy of a model whose weights follow it as a moving average.
+
+    Buffers, such as codebooks that are averages already, are copied. In the first steps the average
+    is over fewer of them, so that it forgets the initial weights.
+
+    Args:
+        model: the model to follow.
+        decay: share of the average kept at a step.
+
+    Attributes:
+        model: the averaged copy, in evaluation mode.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Takes in the weights after step number `step`, counted from 1."""
+        decay = min(self.decay, step / (10 + step))
+        pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
+        floats: list[tuple[Tensor, Tensor]] = [(a, b) for a, b in pairs if a.is_floating_point()]
+        averages, weights = [a for a, _ in floats], [b for _, b in floats]
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            average.copy_(buffer)

@@ -1,0 +1,223 @@
+"""From a clip store to a world: tokenizer, latent actions, dynamics, each resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+from rich.console import Console
+from torch import nn
+
+from genie.config import UserError
+from genie.data.store import ClipStore
+from genie.files import replacing
+from genie.prompts import PROMPT_FOLDER
+from genie.schedule import TrainConfig
+from genie.training import pictures, settings
+from genie.training.checkpointing import read_checkpoint
+from genie.training.collapse import judge_actions, judge_tokenizer
+from genie.training.derive import derive_actions, derive_tokens, fingerprint
+from genie.training.interrupts import StopRequest
+from genie.training.joint import Joint
+from genie.training.loaders import FrameClips, TokenClips
+from genie.training.reporting import LiveProgress
+from genie.training.settings import STAGES
+from genie.training.stage import StageRun, run_stage
+from genie.world import Genie, GenieConfig, best_device
+
+PROMPTS = 8
+ROLLOUT_FRAMES = 9
+JUDGED_CLIPS = 32
+
+
+def train(
+    data: str | Path | ClipStore,
+    out: str | Path,
+    *,
+    preset: str | None = None,
+    world: GenieConfig | None = None,
+    schedule: TrainConfig | None = None,
+    stages: Sequence[str] = STAGES,
+    minutes: float | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Trains a world on a clip store; the same call again goes on where it stopped.
+
+    Each stage writes the world into the run folder when it ends, so after the first one it can
+    already be loaded. A finished stage goes on only where its budget has grown and the dynamics
+    were not yet trained on what it made.
+
+    Args:
+        data: a clip store, or its folder, as `genie prepare` makes it.
+        out: the run folder: the world (`config.json`, `model.safetensors`, `prompts/`), the
+            resolved settings (`train.json`), `checkpoints/`, and `logs/` for TensorBoard.
+        preset: fills in `world` and `schedule`; "tiny" when left out in a new folder. In a folder
+            that was begun before, what it was begun with is filled in.
+        world: sizes of the models.
+        schedule: how to train them.
+        stages: which stages to run; what they need must have run before.
+        minutes: training time of these stages together, over all resumed runs, in place of their
+            own budgets and in proportion to them. Computing tokens and actions between the stages,
+            and drawing the prompts, is not counted.
+        seed: in place of the schedule's.
+        device: "auto", "cpu", "cuda" or "mps", in place of the schedule's accelerator.
+        console: where progress goes; standard error when left out.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: something does not fit together; the message says what to do.
+        Stopped: Ctrl-C or SIGTERM came; everything is saved. A `SystemExit`.
+    """
+    store = data if isinstance(data, ClipStore) else ClipStore.open(data)
+    out, console = Path(out), console or Console(stderr=True)
+    chosen = settings.resolve(
+        out,
+        store,
+        preset=preset,
+        world=world,
+        schedule=schedule,
+        stages=stages,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+    )
+    settings.write(out, chosen)
+    with StopRequest(console) as stop:
+        pipeline = _Pipeline(StageRun(out, chosen.train, stop, console), store, chosen.world)
+        for name in STAGES:
+            if name in stages and not pipeline.must_stay(name):
+                pipeline.train(name)
+            else:
+                pipeline.load(name, needed="dynamics" in stages)
+        pipeline.save()
+    return out
+
+
+class _Pipeline:
+    """The world in training, and what its stages are given."""
+
+    def __init__(self, run: StageRun, store: ClipStore, config: GenieConfig) -> None:
+        self.run, self.store, self.joint = run, store, run.train.joint
+        torch.manual_seed(run.train.seed)
+        self.world = Genie(config).eval()
+
+    def must_stay(self, name: str) -> bool:
+        """Whether dynamics were trained on what a stage made, or there is no such stage."""
+        if name == "dynamics":
+            return False
+        return (name == "actions" and self.joint) or self.run.checkpoint("dynamics").exists()
+
+    def train(self, name: str) -> None:
+        """Runs a stage to the end of its budget, and saves the world."""
+        stage = {"tokenizer": self._frames, "actions": self._frames, "dynamics": self._dynamics}
+        stage[name](name)
+        self.save()
+        self._judge(name)
+
+    def load(self, name: str, *, needed: bool) -> None:
+        """Takes the weights of a stage that ran before."""
+        state = read_checkpoint(self.run.checkpoint(name))
+        if state is not None:
+            self._model(name).load_state_dict(state["average"])
+        elif needed and not (name == "actions" and self.joint):
+            raise UserError(
+                f"{self.run.folder}: the stage {name!r} has not run here and the dynamics need it; "
+                "run it first, or all stages at once"
+            )
+
+    def save(self) -> None:
+        """Writes the world and some prompts."""
+        if rank_zero_only.rank == 0:
+            self.world.cpu().eval().save_pretrained(self.run.folder)
+            write_prompts(self.run.folder / PROMPT_FOLDER, self.store)
+
+    def _model(self, name: str) -> nn.Module:
+        if name == "dynamics" and self.joint:
+            return Joint(self.world.actions, self.world.dynamics)
+        return getattr(self.world, name)
+
+    def _frames(self, name: str) -> None:
+        stage = getattr(self.run.train, name)
+        read = FrameClips(self.store, stage.clip_frames, stage.batch_size)
+        shown = pictures.held_out_clips(self.store, stage.clip_frames)
+        draw = {"tokenizer": pictures.draw_tokenizer, "actions": pictures.draw_actions}[name]
+        run_stage(self.run, name, self._model(name), read, draw=lambda model: draw(model, shown))
+
+    def _dynamics(self, name: str) -> None:
+        stage, world = self.run.train.dynamics, self.world
+        inputs = (
+            fingerprint(world.tokenizer)
+            if self.joint
+            else fingerprint(world.tokenizer, world.actions)
+        )
+        world.to(device_of(self.run.train))
+        whole, fresh = self._derive(
+            "tokens",
+            lambda told: derive_tokens(self.store, world.tokenizer, stage.clip_frames, told),
+        )
+        actions = None
+        if not self.joint:
+            actions = self._derive(
+                "actions", lambda told: derive_actions(self.store, world.actions, told)
+            )
+        read = TokenClips(
+            self.store,
+            stage.clip_frames,
+            stage.batch_size,
+            whole,
+            fresh,
+            actions,
+            fresh_share=self.run.train.fresh_prompt_share,
+            with_frames=self.joint,
+        )
+        shown = pictures.held_out_clips(self.store, min(ROLLOUT_FRAMES, stage.clip_frames))
+
+        def draw(average: nn.Module) -> pictures.Drawn:
+            return pictures.draw_dynamics(world, average, shown)
+
+        run_stage(self.run, name, self._model(name), read, inputs=inputs, draw=draw)
+
+    def _derive(self, what: str, compute: Callable[[Callable[[float], None]], Any]) -> Any:
+        with LiveProgress(f"computing {what}", self.run.console) as progress:
+
+            def told(share: float) -> None:
+                progress.update(share)
+                self.run.stop.stop(
+                    f"stopped while computing {what}; the same command does it again"
+                )
+
+            return compute(told)
+
+    def _judge(self, name: str) -> None:
+        if rank_zero_only.rank != 0 or (name == "dynamics" and not self.joint):
+            return
+        frames = getattr(self.run.train, name).clip_frames
+        clips = pictures.held_out_clips(self.store, frames, JUDGED_CLIPS)
+        if name == "tokenizer":
+            judge_tokenizer(self.world.tokenizer, clips, self.run.console)
+        else:
+            judge_actions(self.world.actions, clips, self.run.console)
+
+
+def write_prompts(folder: Path, store: ClipStore) -> None:
+    """Writes some held-out frames that games can start from, unless the folder is there."""
+    if folder.exists():
+        return
+    frames = pictures.held_out_clips(store, 1, PROMPTS)[:, 0]
+    for i, frame in enumerate(frames.numpy()):
+        with replacing(folder / f"{i}.png") as path:
+            Image.fromarray(np.ascontiguousarray(frame)).save(path, format="png")
+
+
+def device_of(train: TrainConfig) -> torch.device:
+    """Returns where a schedule computes tokens and actions between its stages."""
+    return best_device() if train.accelerator == "auto" else torch.device(train.accelerator)

@@ -1,0 +1,331 @@
+"""One stage: any model with `loss(*batch, progress)` trained under Lightning, exactly resumable.
+
+A step is a pure function of (weights, optimizer, average, step, seed): the order of clips comes
+from the step, and the random numbers of a step from a hash of the step. So a checkpoint needs no
+state of any generator or loader, and a run that was killed ends as the one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+from torch import Tensor, nn
+
+from genie import schedule
+from genie.config import UserError, to_dict
+from genie.schedule import StageConfig, TrainConfig
+from genie.training.callbacks import Draw, Pictures, Reporting, Saving
+from genie.training.checkpointing import read_checkpoint, write_checkpoint
+from genie.training.interrupts import StopRequest
+from genie.training.loaders import Ahead, Batch, Place
+from genie.training.optimizers import AveragedModel, build_optimizer
+from genie.training.reporting import LiveProgress
+
+FORMAT = 1
+ACCELERATORS = {"cuda": "gpu"}
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
+
+
+class StageModule(LightningModule):
+    """A model in training, and all there is to know about how far it is.
+
+    Args:
+        model: has `loss(*batch, progress=...) -> (loss, logs)`.
+        stage: its budget and optimizer.
+        name: of the stage; random numbers depend on it.
+        seed: of everything random inside a step.
+        compile: pass the loss through `torch.compile`.
+        state: what `state()` returned, to go on from there.
+
+    Attributes:
+        step: optimizer steps done, over all runs.
+        seconds: training time spent, over all runs.
+        spent: share of the budget spent.
+        average: the averaged weights; there from the start of the fit.
+    """
+
+    average: AveragedModel
+
+    def __init__(
+        self,
+        model: nn.Module,
+        stage: StageConfig,
+        *,
+        name: str = "stage",
+        seed: int = 0,
+        compile: bool = False,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.stage, self.name, self.seed = model, stage, name, seed
+        self.step: int = state["step"] if state else 0
+        self.seconds: float = state["seconds"] if state else 0.0
+        self.spent = schedule.progress(stage, self.step, self.seconds)
+        self.logs: dict[str, tuple[Tensor, int]] = {}
+        self._restore = state
+        self._loss: Callable[..., Any] = model.loss  # type: ignore[assignment]
+        if compile:
+            self._loss = torch.compile(self._loss)
+        if state:
+            model.load_state_dict(state["model"])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Builds the optimizer, with its state where there is one."""
+        optimizer = build_optimizer(self.model, self.stage)
+        if self._restore:
+            optimizer.load_state_dict(self._restore["optimizer"])
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        """Starts the average and the clock, now that the model is where it trains."""
+        self.average = AveragedModel(self.model, self.stage.ema_decay)
+        if self._restore:
+            self.average.model.load_state_dict(self._restore["average"])
+        self._restore = None
+        self.model.train()
+        self._clock = time.monotonic() - self.seconds
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one part of a batch, under random numbers of its own."""
+        part = batch_idx % self.stage.accumulate
+        torch.manual_seed(step_seed(self.seed, self.name, self.step, part, self.global_rank))
+        loss, logs = self._loss(*batch, progress=self.spent)
+        for key, value in {"loss": loss, **logs}.items():
+            total, count = self.logs.get(key, (0.0, 0))
+            self.logs[key] = (total + value.detach(), count + 1)
+        return loss
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, closure: Any = None
+    ) -> None:
+        """Sets the learning rate, steps, and counts."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
+        self.step += 1
+        self.average.update(self.model, self.step)
+        self.seconds = self._agree(time.monotonic() - self._clock)
+        self.spent = schedule.progress(self.stage, self.step, self.seconds)
+        if self.spent >= 1:
+            self.trainer.should_stop = True
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        scale = schedule.lr_scale(self.stage, self.step, self.spent)
+        return self.stage.learning_rate * scale
+
+    def take_logs(self) -> dict[str, float]:
+        """Returns the means of the logs since the last call."""
+        logs = {key: float(total) / count for key, (total, count) in self.logs.items()}
+        self.logs = {}
+        return logs
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that a resumed run needs."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "optimizer": self.trainer.optimizers[0].state_dict(),
+        }
+
+    def _agree(self, seconds: float) -> float:
+        # Processes that read different clocks would not stop at the same step.
+        if self.trainer.world_size == 1:
+            return seconds
+        return self.trainer.strategy.broadcast(seconds)
+
+
+def step_seed(seed: int, stage: str, step: int, part: int = 0, rank: int = 0) -> int:
+    """Returns the seed of all random numbers of one part of one step, in [0, 2^63)."""
+    text = f"{seed}/{stage}/{step}/{part}/{rank}"
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What the stages of one run share.
+
+    Attributes:
+        folder: the run folder.
+        train: the resolved configuration.
+        stop: whether to stop early.
+        console: where to write.
+    """
+
+    folder: Path
+    train: TrainConfig
+    stop: StopRequest
+    console: Console
+
+    def checkpoint(self, name: str) -> Path:
+        """Where the checkpoint of a stage lies."""
+        return self.folder / "checkpoints" / f"{name}.ckpt"
+
+
+def run_stage(
+    run: StageRun,
+    name: str,
+    model: nn.Module,
+    read: Callable[[Place], Batch],
+    *,
+    inputs: str = "",
+    draw: Draw | None = None,
+) -> None:
+    """Trains a model to the end of its budget, from wherever its last checkpoint stands.
+
+    Afterwards the model holds the averaged weights, on the CPU and in evaluation mode. A stage that
+    was finished before only gets them.
+
+    Args:
+        run: what the stages share.
+        name: of the stage, a field of `TrainConfig`.
+        model: has `loss(*batch, progress=...) -> (loss, logs)`.
+        read: gives the batch of a place; see `loaders`.
+        inputs: fingerprint of what the batches were computed with, "" for raw frames.
+        draw: gives pictures and scalars of the averaged model now and then.
+
+    Raises:
+        UserError: no checkpoint is whole, it belongs to other inputs, the disk is full, or the
+            loss is no longer a number.
+        Stopped: a signal came; a checkpoint was written.
+    """
+    train, stage = run.train, getattr(run.train, name)
+    path = run.checkpoint(name)
+    state = _restored(path, inputs)
+    if state and schedule.progress(stage, state["step"], state["seconds"]) >= 1:
+        model.load_state_dict(state["average"])
+        model.eval()
+        return
+    module = StageModule(
+        model, stage, name=name, seed=train.seed, compile=train.compile, state=state
+    )
+
+    def save() -> None:
+        header = {"format": FORMAT, "stage": name, "inputs": inputs, "config": to_dict(stage)}
+        write_checkpoint(path, {**header, **module.state()})
+
+    with LiveProgress(name, run.console, start=module.spent) as progress:
+        callbacks: list[Callback] = [
+            Reporting(module, progress, train.log_every),
+            Pictures(module, draw if train.picture_every else None, train.picture_every),
+            Saving(module, save, run.stop, train.checkpoint_steps, train.checkpoint_minutes),
+        ]
+        with quiet_lightning():
+            trainer = _trainer(train, stage, run.folder, name, module.step, callbacks)
+            place = Place(train.seed, module.step, 0, stage.accumulate)
+            trainer.fit(module, _Loader(read, place, train.workers, trainer))
+    if module.spent < 1:
+        run.stop.stop(
+            f"stopped in the stage {name!r} after {module.step} steps, everything is saved; "
+            "the same command goes on from here"
+        )
+    model.load_state_dict({k: v.cpu() for k, v in module.average.model.state_dict().items()})
+    model.eval()
+
+
+class _Loader:
+    """Batches for the process that asks, which is only known once Lightning has started them."""
+
+    def __init__(
+        self, read: Callable[[Place], Batch], place: Place, workers: int, trainer: Trainer
+    ) -> None:
+        self.read, self.place, self.workers, self.trainer = read, place, workers, trainer
+
+    def __iter__(self) -> Iterator[Batch]:
+        place = Place(
+            self.place.seed,
+            self.place.step,
+            parts=self.place.parts,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        return iter(Ahead(self.read, place, self.workers))
+
+
+def _restored(path: Path, inputs: str) -> dict[str, Any] | None:
+    state = read_checkpoint(path)
+    if state is None:
+        return None
+    if state.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: a checkpoint of format {state.get('format')}, this program writes {FORMAT}; "
+            "go on with the version that wrote it, or train into another folder"
+        )
+    if state["inputs"] != inputs:
+        raise UserError(
+            f"{path}: was trained on tokens and actions of other models than those in this folder; "
+            f"delete {path.name}* to train this stage anew, or train into another folder"
+        )
+    return state
+
+
+def _trainer(
+    train: TrainConfig,
+    stage: StageConfig,
+    folder: Path,
+    name: str,
+    step: int,
+    callbacks: list[Callback],
+) -> Trainer:
+    # Rows that a killed run wrote after its last checkpoint are purged, they come again.
+    logger = TensorBoardLogger(folder / "logs", name="", version=name, purge_step=step)
+    try:
+        return _build_trainer(train, stage, logger, callbacks)
+    except (MisconfigurationException, RuntimeError) as error:
+        raise UserError(f"accelerator, devices: {error}") from None
+
+
+def _build_trainer(
+    train: TrainConfig, stage: StageConfig, logger: TensorBoardLogger, callbacks: list[Callback]
+) -> Trainer:
+    return Trainer(
+        accelerator=ACCELERATORS.get(train.accelerator, train.accelerator),
+        devices=train.devices,
+        precision=PRECISIONS[train.precision],  # type: ignore[arg-type]
+        max_epochs=1,
+        accumulate_grad_batches=stage.accumulate,
+        gradient_clip_val=stage.gradient_clip or None,
+        callbacks=callbacks,
+        logger=logger,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+# Lightning 2.6 calls what torch 2.13 has deprecated; nobody here can change either.
+NOISE = [(r".*LeafSpec.* is deprecated", FutureWarning)]
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keeps Lightning from advertising and from warning about what is meant to be so."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message, category in NOISE:
+                warnings.filterwarnings("ignore", message, category)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,89 @@
+"""A small store of a moving square, and a world small enough to train in seconds."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorstore
+from rich.console import Console
+
+from genie import presets
+from genie.data.store import ClipStore, Episode, write_table, zarr_spec
+from genie.nn.transformer import TransformerConfig
+from genie.schedule import StageConfig, TrainConfig
+
+SIDE = 16
+LENGTHS = {"train": (40, 33, 5, 1), "val": (20,)}
+
+
+def square_moving(length: int, rng: np.random.Generator) -> np.ndarray:
+    """Frames u8 (T,16,16,3) of a square that takes a random step left, right, up or down."""
+    frames = np.full((length, SIDE, SIDE, 3), 30, np.uint8)
+    place = rng.integers(0, SIDE - 4, 2)
+    for frame in frames:
+        frame[place[0] : place[0] + 4, place[1] : place[1] + 4] = [220, 120, 40]
+        step = np.array([[0, 3], [0, -3], [3, 0], [-3, 0]])[rng.integers(4)]
+        place = np.clip(place + step, 0, SIDE - 4)
+    return frames
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    folder = tmp_path_factory.mktemp("store")
+    rng = np.random.default_rng(0)
+    episodes, clips, start = [], [], 0
+    for split, lengths in LENGTHS.items():
+        for length in lengths:
+            name = f"{len(episodes)}"
+            episodes.append(Episode(len(episodes), name, split, start, length, name))
+            clips.append(square_moving(length, rng))
+            start += length
+    spec = zarr_spec(folder / "frames", SIDE, SIDE)
+    array = tensorstore.open(spec, create=True, shape=[start, SIDE, SIDE, 3]).result()
+    array.write(np.concatenate(clips)).result()
+    write_table(folder, height=SIDE, width=SIDE, fps=10, episodes=episodes, prepared={})
+    return ClipStore.open(folder)
+
+
+@pytest.fixture
+def small_world():
+    world = presets.get("tiny").world
+    layers = TransformerConfig(layers=1, width=16, heads=2)
+    return replace(
+        world,
+        height=SIDE,
+        width=SIDE,
+        num_actions=4,
+        tokenizer=replace(
+            world.tokenizer,
+            encoder=replace(layers, window=3, layers=2),
+            decoder=replace(layers, window=2),
+            quantizer=replace(world.tokenizer.quantizer, codes=32, dim=8),
+        ),
+        actions=replace(
+            world.actions, encoder=replace(layers, window=2), decoder=replace(layers, window=3)
+        ),
+        dynamics=replace(world.dynamics, layers=1, width=16, heads=2, window=4),
+        sampling=replace(world.sampling, steps=2),
+    )
+
+
+def small_schedule(**changes: object) -> TrainConfig:
+    stage = StageConfig(steps=10, batch_size=4, clip_frames=4, learning_rate=1e-3, warmup_steps=2)
+    muon = replace(stage, optimizer="muon", accumulate=2)
+    fixed = {"checkpoint_steps": 3, "picture_every": 0, "log_every": 5, "accelerator": "cpu"}
+    return TrainConfig(tokenizer=stage, actions=stage, dynamics=muon, **(fixed | changes))
+
+
+@pytest.fixture
+def schedule() -> TrainConfig:
+    return small_schedule()
+
+
+@pytest.fixture
+def console() -> Console:
+    """Writes plain lines to `console.file`."""
+    return Console(file=io.StringIO(), width=200, force_terminal=False)
