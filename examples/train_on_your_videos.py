@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import genie
 from genie import presets
-
-# How the time is shared out; the tokenizer and the buttons need about as much as each other.
-SHARES = {"tokenizer": 0.3, "actions": 0.3, "dynamics": 0.4}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -27,20 +23,10 @@ def main(args: Sequence[str] | None = None) -> None:
     store = options.out / "clips"
     size = {"height": preset.world.height, "width": preset.world.width}
     genie.prepare(options.videos, store, fps=preset.world.fps, workers=options.workers, **size)
-    budget = with_minutes(preset.train, options.minutes)
-    world = genie.train(store, options.out, preset=options.preset, train=budget)
+    world = genie.train(store, options.out, preset=options.preset, minutes=options.minutes)
     report = options.out / "report"
     genie.evaluate(world, store, report, clips=options.clips)
     print(f"Read {report / 'report.html'}, then: genie play {world}")
-
-
-def with_minutes(train: genie.TrainConfig, minutes: float) -> genie.TrainConfig:
-    """The same schedule, squeezed or stretched into a number of minutes."""
-    stages = {
-        name: replace(getattr(train, name), minutes=share * minutes)
-        for name, share in SHARES.items()
-    }
-    return replace(train, **stages)
 
 
 def parse(args: Sequence[str] | None) -> argparse.Namespace:

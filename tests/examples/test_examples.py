@@ -8,8 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from genie.data.video import read_video
-from genie.world import Genie
+from genie import presets
+from genie.config import from_dict
+from genie.data.video import read_video, write_video
+from genie.presets import Preset
+from genie.schedule import StageConfig, TrainConfig
+from genie.world import Genie, GenieConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
@@ -71,3 +75,33 @@ def test_gymnasium_ppo(world, capsys):
     budget = ["--steps", "16", "--rollout", "16", "--horizon", "8", "--episodes", "1"]
     example("gymnasium_ppo")([str(world), "--policy", "MlpPolicy", *budget])
     assert "reward of an episode" in capsys.readouterr().out
+
+
+def test_train_on_your_videos(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("lightning")
+    stage = StageConfig(steps=2, batch_size=2, clip_frames=4)
+    schedule = TrainConfig(stage, stage, stage, accelerator="cpu", picture_every=0)
+    minute = Preset("a test's", from_dict(GenieConfig, CONFIG), schedule)
+    monkeypatch.setitem(presets.PRESETS, "minute", minute)
+    for split in ("train", "val"):
+        (tmp_path / "videos" / split).mkdir(parents=True)
+        write_video(tmp_path / "videos" / split / "a.mp4", moving_square(24), 15)
+    options = {
+        "out": tmp_path / "run",
+        "preset": "minute",
+        "minutes": 0.01,
+        "clips": 2,
+        "workers": 1,
+    }
+    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    example("train_on_your_videos")([str(tmp_path / "videos"), *arguments])
+    assert (tmp_path / "run" / "report" / "report.html").is_file()
+    Genie.from_pretrained(tmp_path / "run")
+    assert "genie play" in capsys.readouterr().out
+
+
+def moving_square(length):
+    frames = np.zeros((length, 16, 16, 3), np.uint8)
+    for t, frame in enumerate(frames):
+        frame[4:10, t % 10 : t % 10 + 6] = 255
+    return frames
