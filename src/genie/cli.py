@@ -1,0 +1,461 @@
+"""The command `genie`: a parser for each command, built when it is chosen, so that help is quick.
+
+Options come from the signatures and docstrings of the functions that do the work. Whatever a user
+can get wrong ends with one sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from genie import __version__
+from genie.config import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+Device = Literal["cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the program.
+
+    Attributes:
+        about: one line for `genie --help`.
+        example: how it is called.
+        options: puts the options on a parser.
+        run: does the work with the parsed options.
+    """
+
+    about: str
+    example: str
+    options: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code.
+
+    0 is success, 2 something that the user can put right, 130 an interruption, 1 a bug of ours.
+    Errors are one sentence on stderr; `--debug` or `GENIE_DEBUG=1` shows the traceback instead.
+
+    Args:
+        argv: the arguments after the program's name; those of this process when left out.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = os.environ.get("GENIE_DEBUG", "0") not in ("", "0") or "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    with _warnings_as_notes(debug):
+        try:
+            _dispatch(arguments)
+            sys.stdout.flush()
+            return 0
+        except SystemExit as end:  # --help, --print_config, and training that was asked to stop
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except BaseException as error:
+            if debug:
+                raise
+            code, sentence = explain(error)
+            print(f"genie: {sentence}", file=sys.stderr)
+            return code
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code and the sentence for an error that ended a command."""
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "stopped by the keyboard; the same command goes on or starts again"
+    if isinstance(error, ModuleNotFoundError):
+        return 2, _how_to_install(error.name or "")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return 2, "out of memory: use smaller batches, or --device cpu where there is more of it"
+    if isinstance(error, OSError):
+        return 2, _about_file(error, text)
+    if isinstance(error, ValueError):
+        return 2, text
+    bug = "this is a bug, --debug shows where it happened"
+    return 1, f"{type(error).__name__}: {text}; {bug}"
+
+
+def _how_to_install(module: str) -> str:
+    from genie.doctor import EXTRAS
+
+    package = module.partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if package in modules:
+            return f"{package} is not installed: pip install 'genie-worlds[{extra}]'"
+    return f"{module} is not installed: pip install genie-worlds puts everything in place"
+
+
+def _about_file(error: OSError, text: str) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"{place}the disk is full; free some space and give the same command again"
+    if error.errno == errno.ENOENT:
+        return f"{place}there is no such file or folder"
+    return f"{place}{(error.strerror or text).lower()}"
+
+
+@contextmanager
+def _warnings_as_notes(debug: bool) -> Iterator[None]:
+    """Prints what our code warns about as one-line notes, and hides what libraries deprecate."""
+
+    def note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if debug or category is UserWarning:
+            print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = note
+        yield
+
+
+def _dispatch(arguments: list[str]) -> None:
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help", "help"):
+        print(_overview())
+    elif name in ("-V", "--version"):
+        print(f"genie {__version__}")
+    elif name in COMMANDS:
+        command = COMMANDS[name]
+        command.run(_parsed(name, command, arguments[1:]))
+    else:
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(COMMANDS)}"
+        raise UserError(f"there is no command {name!r}; {hint}")
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.about}" for name, command in COMMANDS.items()]
+    examples = [f"  genie {c.example}" for c in COMMANDS.values() if c.example]
+    return "\n".join(
+        [
+            "usage: genie COMMAND [options]",
+            "",
+            "From a folder of unlabelled videos to a world that can be played.",
+            "",
+            *lines,
+            "",
+            "The way from videos to a world:",
+            "",
+            *examples,
+            "",
+            "genie COMMAND --help lists the options; every command reads them from a file, too:",
+            "--config file.yaml, and --print_config writes one. --debug shows where an error was.",
+        ]
+    )
+
+
+def _parsed(name: str, command: Command, arguments: list[str]) -> Namespace:
+    from genie.options import Parser
+
+    parser = Parser(prog=f"genie {name}", description=f"{command.about.capitalize()}.")
+    parser.add_argument("--config", action="config", help="YAML or JSON file to read options from")
+    command.options(parser)
+    if name == "train":
+        parser.set_defaults(_train_defaults(arguments))
+    return parser.parse_args(arguments)
+
+
+# -- record, prepare ---------------------------------------------------------------------------
+
+
+def _record_options(parser: ArgumentParser) -> None:
+    from genie.data.record import record
+
+    parser.add_argument("env", help="procgen:<game> or gym:<Gymnasium id>")
+    parser.add_function_arguments(record, skip={"env"})
+
+
+def _record(options: Namespace) -> None:
+    from genie.data.record import record
+
+    report = record(**_arguments(options))
+    frames, episodes = sum(report.frames.values()), sum(report.episodes.values())
+    print(
+        f"{report.out}: {frames:,} frames in {episodes:,} videos, "
+        f"{report.frames_per_second:,.0f} frames a second"
+    )
+
+
+def _prepare_options(parser: ArgumentParser) -> None:
+    from genie.data.prepare import prepare
+
+    parser.add_argument("source", help="folder of videos, at any depth")
+    parser.add_function_arguments(prepare, skip={"source"})
+
+
+def _prepare(options: Namespace) -> None:
+    from genie.data.prepare import prepare
+
+    report = prepare(**_arguments(options))
+    for problems in (report.skipped, report.notes):
+        for video, reason in problems.items():
+            print(f"note: {video}: {reason}", file=sys.stderr)
+    splits = ", ".join(f"{count:,} {split}" for split, count in report.frames.items())
+    done = " (was complete before)" if report.complete_before else ""
+    counts = f"{report.episodes:,} clips of {report.videos:,} videos, {splits} frames"
+    print(f"{report.store}: {counts}{done}")
+
+
+# -- train -------------------------------------------------------------------------------------
+
+
+def _train_options(parser: ArgumentParser) -> None:
+    from genie.schedule import TrainConfig
+    from genie.world import GenieConfig
+
+    parser.add_argument("--data", required=True, help="the clip store that `genie prepare` made")
+    parser.add_argument("--out", required=True, help="run folder; an unfinished run there goes on")
+    parser.add_argument(
+        "--preset",
+        help="named sizes and schedule to start from; tiny in a new folder",
+    )
+    parser.add_argument(
+        "--minutes", type=float | None, help="training time, shared out among the stages"
+    )
+    parser.add_argument("--stages", type=list[str] | None, help="which to run, such as [tokenizer]")
+    parser.add_argument("--device", type=Device | None, help="where to train; chosen when left out")
+    parser.add_class_arguments(GenieConfig)
+    parser.add_class_arguments(TrainConfig, "schedule")
+
+
+def _train_defaults(arguments: list[str]) -> dict[str, Any]:
+    """What the options of `train` start from: a preset, or the settings of an unfinished run."""
+    import argparse
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for option in ("--preset", "--config", "--out"):
+        parser.add_argument(option, nargs="?")
+    given = vars(parser.parse_known_args(arguments)[0])
+    values = _read_config(given["config"]) if given["config"] else {}
+    preset, out = (given[name] or values.get(name) for name in ("preset", "out"))
+    if preset is None and out and os.path.isfile(record := os.path.join(str(out), "train.json")):
+        settings = _read_config(record)
+        return dict(_leaves(settings["world"] | {"schedule": settings["train"]}))
+    return _preset_values(str(preset or "tiny"))
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not a readable configuration file ({reason})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected options and their values, such as `preset: tiny`")
+    return values
+
+
+def _preset_values(name: str) -> dict[str, Any]:
+    from genie import presets
+    from genie.config import to_dict
+
+    preset = presets.get(name)
+    return dict(_leaves(to_dict(preset.world) | {"schedule": to_dict(preset.train)}))
+
+
+def _leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield path + key, value
+
+
+def _train(options: Namespace) -> None:
+    from genie.config import from_dict
+    from genie.schedule import TrainConfig
+    from genie.training.pipeline import train
+    from genie.world import GenieConfig
+
+    values = _arguments(options)
+    data, out = values.pop("data"), values.pop("out")
+    own = {name: values.pop(name) for name in ("preset", "minutes", "stages", "device")}
+    _require_device(own["device"])
+    schedule = from_dict(TrainConfig, values.pop("schedule"), "schedule")
+    world = from_dict(GenieConfig, values)
+    own = {name: value for name, value in own.items() if value is not None}
+    folder = train(data, out, world=world, schedule=schedule, **own)
+    print(f"{folder}: the world is ready; play it with: genie play {folder}")
+
+
+# -- evaluate, generate, play ------------------------------------------------------------------
+
+
+def _evaluate_options(parser: ArgumentParser) -> None:
+    from genie.evaluation.report import evaluate
+
+    parser.add_argument("world", help="folder of a world, or its id on the Hugging Face Hub")
+    parser.add_argument("--data", required=True, help="the clip store to measure on")
+    parser.add_argument("--out", help="folder of the report; WORLD/evaluation when left out")
+    parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
+    skip = {"world", "store", "out", "sampling", "config", "device"}
+    parser.add_function_arguments(evaluate, skip=skip)
+
+
+def _evaluate(options: Namespace) -> None:
+    from pathlib import Path
+
+    from genie.demo import print_headlines
+    from genie.evaluation.report import evaluate
+
+    values = _arguments(options)
+    world, data, out = (values.pop(name) for name in ("world", "data", "out"))
+    _require_device(values["device"])
+    folder = Path(out) if out else Path(world) / "evaluation"
+    report = evaluate(world, data, folder, **values)
+    print_headlines(report)
+    print(f"{folder / 'report.html'}: the report with pictures")
+
+
+def _generate_options(parser: ArgumentParser) -> None:
+    from genie.generate import generate
+
+    parser.add_argument("world", help="folder of a world, or its id on the Hugging Face Hub")
+    parser.add_argument(
+        "prompt",
+        nargs="?",
+        help="picture to start from; one of the world's own when left out",
+    )
+    parser.add_function_arguments(generate, skip={"world", "prompt"})
+
+
+def _generate(options: Namespace) -> None:
+    from genie.generate import generate
+
+    _require_device(options.device)
+    for path in generate(**_arguments(options)):
+        print(path)
+
+
+def _play_options(parser: ArgumentParser) -> None:
+    parser.add_argument("world", help="folder of a world, or its id on the Hugging Face Hub")
+    parser.add_argument("--prompt", help="picture, or folder of pictures, that games start from")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address to serve on")
+    parser.add_argument("--port", type=int, default=8000, help="TCP port; 0 takes any free one")
+    parser.add_argument("--fps", type=float | None, help="frames per second; the world's own")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
+
+
+def _play(options: Namespace) -> None:
+    from genie.serving.app import serve
+
+    _require_device(options.device)
+    serve(
+        options.world,
+        options.host,
+        options.port,
+        options.prompt,
+        open_browser=options.open,
+        fps=options.fps,
+        device=options.device,
+    )
+
+
+# -- doctor, demo ------------------------------------------------------------------------------
+
+
+def _doctor_options(parser: ArgumentParser) -> None:
+    from genie.doctor import doctor
+
+    parser.add_function_arguments(doctor)
+
+
+def _doctor(options: Namespace) -> None:
+    from genie.doctor import doctor
+
+    doctor(**_arguments(options))
+
+
+def _demo_options(parser: ArgumentParser) -> None:
+    from genie.demo import demo
+
+    parser.add_function_arguments(demo, skip={"play"})
+    parser.add_argument("--no-play", action="store_true", help="end after the report")
+
+
+def _demo(options: Namespace) -> None:
+    from genie.demo import demo
+
+    _require_device(options.device)
+    values = _arguments(options)
+    demo(**values, play=not values.pop("no_play") and sys.stdin.isatty())
+
+
+def _arguments(options: Namespace) -> dict[str, Any]:
+    return {key: value for key, value in options.as_dict().items() if key != "config"}
+
+
+def _require_device(device: str | None) -> None:
+    if device in (None, "cpu"):
+        return
+    torch = import_module("torch")
+    there = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+    if not there:
+        raise UserError(f"device: there is no {device} here; `genie doctor` shows what there is")
+
+
+COMMANDS = {
+    "record": Command(
+        "play Procgen or a Gymnasium environment into videos",
+        "record procgen:coinrun --out videos/",
+        _record_options,
+        _record,
+    ),
+    "prepare": Command(
+        "turn a folder of videos into a clip store",
+        "prepare videos/ --out data/coinrun",
+        _prepare_options,
+        _prepare,
+    ),
+    "train": Command(
+        "train a world: tokenizer, latent actions, dynamics",
+        "train --preset coinrun --data data/coinrun --out runs/coinrun",
+        _train_options,
+        _train,
+    ),
+    "evaluate": Command(
+        "measure a world: how good, how controllable",
+        "evaluate runs/coinrun --data data/coinrun",
+        _evaluate_options,
+        _evaluate,
+    ),
+    "generate": Command(
+        "play a list of actions into a video",
+        "generate runs/coinrun prompt.png --actions 1,1,2,0 --out clip.mp4",
+        _generate_options,
+        _generate,
+    ),
+    "play": Command("play a world in the browser", "play runs/coinrun", _play_options, _play),
+    "doctor": Command(
+        "say what this machine has, and what would be slow or missing",
+        "",
+        _doctor_options,
+        _doctor,
+    ),
+    "demo": Command(
+        "make a small world of the sample videos, report, and play it",
+        "",
+        _demo_options,
+        _demo,
+    ),
+}

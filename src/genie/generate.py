@@ -1,0 +1,151 @@
+"""`genie generate`: a picture and a list of actions become a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from genie.config import UserError, require
+from genie.maskgit import Order, SamplingConfig, Schedule
+from genie.prompts import load_prompts
+from genie.world import Genie
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".gif")
+
+
+def generate(
+    world: str | Path,
+    prompt: str | Path | None = None,
+    *,
+    actions: str | None = None,
+    frames: int = 32,
+    out: str | Path = "clip.mp4",
+    seed: int = 0,
+    steps: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    order: Order | None = None,
+    schedule: Schedule | None = None,
+    scale: int = 4,
+    device: Literal["cpu", "cuda", "mps"] | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Plays a list of actions and writes the prompt and all frames after it.
+
+    Args:
+        world: folder of a world, or its id on the Hugging Face Hub.
+        prompt: picture to start from; one that came with the world when left out.
+        actions: latent actions such as 1,1,2,0; random ones when left out.
+        frames: how many frames to generate when no actions are given.
+        out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered picture per frame.
+        seed: decides all that is random.
+        steps: MaskGIT passes per frame; this and the four below are the world's own when left out.
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_k: draw from this many likeliest tokens only; 0 means all.
+        order: which tokens are settled first.
+        schedule: how many tokens are settled in each pass.
+        scale: how many times larger than the world's frames the pictures are.
+        device: where to run; chosen when left out.
+        progress: show a progress bar.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: an action or ending that there is not, no world or picture, or another version.
+    """
+    out = Path(out)
+    known = (*VIDEO_ENDINGS, ".png")
+    require(out.suffix.lower() in known, f"out: {out} should end in one of {', '.join(known)}")
+    require(scale >= 1, f"scale: {scale}, must be at least 1")
+    require(frames >= 1, f"frames: {frames}, must be at least 1")
+    buttons = None if actions is None else parse_actions(actions)
+    genie = Genie.from_pretrained(world, device=device)
+    config = genie.config
+    start = load_prompts(prompt, config.height, config.width, world)[0]
+    chosen = {
+        "steps": steps,
+        "temperature": temperature,
+        "top_k": top_k,
+        "order": order,
+        "schedule": schedule,
+    }
+    sampling = replace(config.sampling, **{k: v for k, v in chosen.items() if v is not None})
+    if buttons is None:
+        buttons = np.random.default_rng(seed).integers(config.num_actions, size=frames).tolist()
+    return _write(out, _frames(genie, start, buttons, seed, sampling, progress), config.fps, scale)
+
+
+def parse_actions(text: str) -> list[int]:
+    """Reads actions such as "1,1,2,0"; spaces may stand for commas.
+
+    Raises:
+        UserError: something else stands there.
+    """
+    words = text.replace(",", " ").split()
+    try:
+        actions = [int(word) for word in words]
+    except ValueError:
+        raise UserError(f"actions: expected numbers such as 1,1,2,0, got {text!r}") from None
+    require(len(actions) > 0, "actions: give at least one, such as 1,1,2,0")
+    return actions
+
+
+def _frames(
+    genie: Genie,
+    prompt: np.ndarray,
+    actions: Sequence[int],
+    seed: int,
+    sampling: SamplingConfig,
+    progress: bool,
+) -> Iterator[np.ndarray]:
+    count = genie.config.num_actions
+    wrong = [action for action in actions if not 0 <= action < count]
+    require(not wrong, f"actions: {wrong[:1]} is out of range, this world has 0 to {count - 1}")
+    yield from prompt[None] if prompt.ndim == 3 else prompt
+    state = genie.start(prompt, seed)
+    for action in _tracked(actions, progress):
+        frame, state = genie.step(state, action, sampling)
+        yield _picture(frame)
+
+
+def _picture(frame: Tensor) -> np.ndarray:
+    return frame.cpu().numpy()
+
+
+def _tracked(actions: Sequence[int], progress: bool) -> Any:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    shown = progress and console.is_terminal
+    return track(actions, "generating", console=console, transient=True, disable=not shown)
+
+
+def _write(out: Path, frames: Iterator[np.ndarray], fps: float, scale: int) -> list[Path]:
+    from genie.data.video import write_video
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    first = next(frames)
+    size = (first.shape[0] * scale, first.shape[1] * scale)
+    every = (frame for part in ([first], frames) for frame in part)
+    if out.suffix.lower() != ".png":
+        # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
+        pixels = "yuv444p" if scale == 1 else "yuv420p"
+        return [write_video(out, every, fps, size=size, pixel_format=pixels)]
+    return [_write_picture(out, i, frame, size) for i, frame in enumerate(every)]
+
+
+def _write_picture(out: Path, index: int, frame: np.ndarray, size: tuple[int, int]) -> Path:
+    from PIL import Image
+
+    path = out.with_name(f"{out.stem}-{index:04d}.png")
+    Image.fromarray(frame).resize(size[::-1], Image.Resampling.NEAREST).save(path)
+    return path
