@@ -70,9 +70,9 @@ def record(
     actions: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     append: bool = False,
-    crf: int = 12,
+    crf: int = 10,
     pixel_format: str = "yuv444p",
-    preset: str = "superfast",
+    preset: str = "veryfast",
     progress: bool = True,
 ) -> RecordReport:
     """Records episodes to `out/train/*.mp4` and `out/val/*.mp4`, each with its true actions.
@@ -103,7 +103,8 @@ def record(
             observations u8 (N,H,W,3) to N actions, of which `random_share` are replaced.
         stickiness: probability to keep the action, 0..1.
         random_share: share of random actions of `mixture` and of a function, 0..1.
-        actions: play only these actions, by name, such as `["left", "noop", "right"]`.
+        actions: play only these actions, by name, such as `["left", "noop", "right"]`; a name given
+            twice is played twice as often.
         options: further options of the environment: `use_backgrounds`, `restrict_themes`,
             `use_monochrome_assets`, ... of Procgen, or arguments of Gymnasium's `make`.
         append: add to a folder that holds recordings already.

@@ -159,7 +159,9 @@ class _Scaler:
         enlarges = self._sharp and height >= 2 * frame.height and height % frame.height == 0
         shrinks = height * width < frame.height * frame.width
         how = "POINT" if enlarges else "AREA" if shrinks else "BICUBIC"
-        return self._reformatter.reformat(frame, width, height, pixel_format, interpolation=how)
+        return self._reformatter.reformat(
+            frame, width, height, pixel_format, interpolation=how, threads=1
+        )
 
     def rgb(self, frame: Any, height: int, width: int) -> np.ndarray:
         return self(frame, height, width, "rgb24").to_ndarray()
@@ -224,7 +226,7 @@ class VideoWriter:
     Args:
         path: file to write, `.mp4`, `.mkv` or `.mov`.
         fps: frames per second.
-        crf: constant rate factor, 0 (lossless) to 51; 12 keeps a 64x64 game sharp.
+        crf: constant rate factor, 0 (lossless) to 51; 10 keeps a 64x64 game sharp.
         pixel_format: `yuv444p` keeps the colours of single pixels; `yuv420p` is what every browser
             plays (odd sizes are then stretched by one pixel).
         size: (height, width) to scale frames to; None keeps theirs.
@@ -236,7 +238,7 @@ class VideoWriter:
         path: str | Path,
         fps: float,
         *,
-        crf: int = 12,
+        crf: int = 10,
         pixel_format: str = "yuv444p",
         size: tuple[int, int] | None = None,
         preset: str = "veryfast",
@@ -317,7 +319,7 @@ def write_video(
     frames: Iterable[np.ndarray],
     fps: float,
     *,
-    crf: int = 12,
+    crf: int = 10,
     pixel_format: str = "yuv444p",
     size: tuple[int, int] | None = None,
 ) -> Path:
