@@ -245,12 +245,12 @@ def _common_fps(source: Path, files: Sequence[str]) -> float:
     rates: Counter[float] = Counter()
     for name in files:
         try:
-            rates[round(probe(source / name).fps, 2)] += 1
+            rates[max(1.0, round(probe(source / name).fps, 2))] += 1
         except UserError:
             continue  # reported when its turn to be decoded comes
     if not rates:
         return 15.0
-    return max(rates, key=lambda rate: (rates[rate], -rate))
+    return max(rates, key=lambda rate: (rates[rate], -rate))  # the lowest of equals
 
 
 def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
@@ -364,18 +364,18 @@ def _resampled(task: _Task) -> Iterator[tuple[int, bool, np.ndarray]]:
     that a video of the same rate is taken frame by frame although its times are rounded.
     """
     config, period = task.config, 1 / task.fps
-    late = 0.3 / probe(task.video).fps
     shown, tick, start, jumped = None, 0, 0.0, False
     frames = read_video(task.video, height=config.height, width=config.width, fit=config.fit)
     for number, (time, frame) in enumerate(frames):
         if shown is not None and time - shown[0] > max(_MAX_GAP, 1.5 * period):
             yield shown[1], jumped, shown[2]
             start, tick, jumped, shown = time, 0, True, None
+        late = 0.3 * min(period, time - shown[0]) if shown else 0.0
         while shown is not None and start + tick * period + late < time:
             yield shown[1], jumped, shown[2]
             tick, jumped = tick + 1, False
         shown = (time, number, frame)
-    if shown is not None and start + tick * period <= shown[0] + late:
+    if shown is not None and start + (tick - 0.3) * period <= shown[0]:
         yield shown[1], jumped, shown[2]
 
 

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sample_videos import moving_square, turn_clockwise, write_sound, write_timed
+
+from genie.config import UserError
+from genie.data.video import VideoWriter, fit_frame, probe, read_image, read_video, write_video
+
+
+def frames_of(path: Path, **options) -> np.ndarray:
+    return np.stack([frame for _, frame in read_video(path, **options)])
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "mov"])
+def test_what_was_written_is_read(tmp_path, ending):
+    clip = moving_square(20)
+    path = write_video(tmp_path / f"clip.{ending}", clip, fps=15, crf=4)
+    times, frames = zip(*read_video(path), strict=True)
+    assert np.allclose(times, np.arange(20) / 15, atol=1e-3)
+    assert np.abs(np.stack(frames).astype(int) - clip).mean() < 3
+    assert probe(path).fps == pytest.approx(15)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_small_sharp_things_survive(tmp_path):
+    clip = np.zeros((4, 16, 16, 3), np.uint8)
+    clip[:, 5, 5], clip[:, 5, 6], clip[:, 9, 3] = (255, 0, 0), (0, 0, 255), (0, 255, 0)
+    frames = frames_of(write_video(tmp_path / "dots.mp4", clip, fps=15, crf=4)).astype(int)
+    assert frames[-1, 5, 5, 0] > 200 > 60 > frames[-1, 5, 5, 2]
+    assert frames[-1, 5, 6, 2] > 200 > 60 > frames[-1, 5, 6, 0]
+
+
+def test_pixel_format_of_browsers_takes_odd_sizes(tmp_path):
+    clip = moving_square(5, height=31, width=33)
+    path = write_video(tmp_path / "odd.mp4", clip, fps=15, pixel_format="yuv420p")
+    assert (probe(path).height, probe(path).width) == (32, 34)
+
+
+def test_written_larger_without_blur(tmp_path):
+    clip = np.zeros((3, 16, 16, 3), np.uint8)
+    clip[:, :, 8:] = 255
+    frames = frames_of(write_video(tmp_path / "x.mp4", clip, fps=5, crf=1, size=(64, 64)))
+    assert frames.shape == (3, 64, 64, 3)
+    assert np.abs(frames[:, :, 31].astype(int)).max() < 20
+    assert frames[:, :, 32].min() > 235
+
+
+def test_gif_in_and_out(tmp_path):
+    clip = moving_square(15)
+    path = write_video(tmp_path / "clip.gif", clip, fps=15)
+    times, frames = zip(*read_video(path), strict=True)
+    assert np.stack(frames).tolist() == clip.tolist()
+    assert np.allclose(times, np.arange(15) / 15, atol=0.011)
+    assert probe(path).fps == pytest.approx(15, abs=0.3)
+
+
+def test_variable_frame_rate_is_seen_in_the_times(tmp_path):
+    wanted = [0.0, 0.04, 0.1, 0.5, 0.55, 1.2]
+    write_timed(tmp_path / "vfr.mp4", zip(wanted, moving_square(6), strict=True))
+    assert [t for t, _ in read_video(tmp_path / "vfr.mp4")] == pytest.approx(wanted, abs=2e-3)
+
+
+def test_rotation_is_applied(tmp_path):
+    clip = np.zeros((4, 16, 32, 3), np.uint8)
+    clip[:, :4, :4] = 255
+    path = write_video(tmp_path / "phone.mp4", clip, fps=15)
+    turn_clockwise(path)
+    frame = frames_of(path)[0]
+    assert frame.shape == (32, 16, 3)
+    assert frame[1, -2].min() > 200
+    assert frame[1, 1].max() < 60
+    assert frames_of(path, height=8, width=8, fit="crop").shape == (4, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("fit", "corner", "centre"), [("crop", 200, 200), ("letterbox", 0, 200), ("resize", 200, 200)]
+)
+def test_ways_to_fit(tmp_path, fit, corner, centre):
+    clip = np.full((2, 16, 32, 3), 200, np.uint8)
+    frame = frames_of(write_video(tmp_path / "x.mp4", clip, fps=5), height=8, width=8, fit=fit)[0]
+    assert frame.shape == (8, 8, 3)
+    assert abs(int(frame[0, 0, 0]) - corner) < 6
+    assert abs(int(frame[4, 4, 0]) - centre) < 6
+    assert np.abs(fit_frame(clip[0], 8, 8, fit).astype(int) - frame).max() < 6
+
+
+def test_crop_takes_the_middle():
+    frame = np.zeros((8, 24, 3), np.uint8)
+    frame[:, 8:16] = 255
+    assert fit_frame(frame, 8, 8, "crop").min() == 255
+
+
+def test_each_kind_of_bad_file_is_named(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no video at all " * 100)
+    write_sound(tmp_path / "sound.mp4")
+    whole = write_video(tmp_path / "whole.mp4", moving_square(40), fps=15)
+    (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[:1500])
+    expected = {
+        "missing.mp4": "no such file",
+        "empty.mp4": "empty",
+        "text.mp4": "cannot be read as a video",
+        "sound.mp4": "holds no video, only audio",
+        "cut.mp4": "cannot be read as a video",
+    }
+    for name, reason in expected.items():
+        with pytest.raises(UserError, match=reason) as caught:
+            list(read_video(tmp_path / name))
+        assert name in str(caught.value)
+
+
+def test_frames_before_the_damage_are_given(tmp_path):
+    path = write_video(
+        tmp_path / "torn.mkv", moving_square(200, height=64, width=64), fps=15, crf=1
+    )
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(data)
+    got = []
+    with pytest.raises(UserError, match=r"torn\.mkv: damaged from"):
+        got.extend(frame for _, frame in read_video(path))
+    assert 20 < len(got) < 200
+
+
+def test_an_unfinished_video_leaves_nothing(tmp_path):
+    def failing():
+        yield from moving_square(3)
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        write_video(tmp_path / "x.mp4", failing(), fps=15)
+    with pytest.raises(UserError, match="at least one frame"):
+        write_video(tmp_path / "x.mp4", [], fps=15)
+    with pytest.raises(UserError, match="uint8"):
+        write_video(tmp_path / "x.mp4", [np.zeros((4, 4, 3))], fps=15)
+    with pytest.raises(UserError, match="create it first"):
+        VideoWriter(tmp_path / "nowhere" / "x.mp4", fps=15)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK", "RGB"])
+def test_pictures_of_any_mode(tmp_path, mode):
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(path)
+    picture = read_image(path)
+    assert picture.shape == (4, 6, 3)
+    assert picture.dtype == np.uint8
+    assert picture.min() > 250
+
+
+def test_transparent_is_black_and_no_picture_is_an_error(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert read_image(tmp_path / "clear.png").max() == 0
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match="cannot be read as a picture"):
+        read_image(tmp_path / "text.png")
+    with pytest.raises(UserError, match="no such picture"):
+        read_image(tmp_path / "missing.png")
