@@ -143,3 +143,40 @@ class MemoryStore:
 def game():
     """The pieces: `game.world(obeys=..., noise=...)`, `game.store(...)`, `game.draw(cells)`."""
     return SimpleNamespace(world=GameWorld, store=MemoryStore, draw=draw, look=look, move=move)
+
+
+@pytest.fixture
+def real_store(tmp_path):
+    """The same game as a clip store on disk, without true actions."""
+    import tensorstore
+
+    from genie.data.store import ClipStore, Episode, write_table, zarr_spec
+
+    memory, folder = MemoryStore(episodes=8, length=20), tmp_path / "game"
+    episodes = [
+        Episode(e.id, f"{e.id}.mp4", e.split, e.start, e.length, str(e.id)) for e in memory.episodes
+    ]
+    spec = zarr_spec(folder / "frames", SIZE, SIZE)
+    array = tensorstore.open(spec, create=True, shape=memory.frames.shape).result()
+    array.write(memory.frames).result()
+    write_table(folder, height=SIZE, width=SIZE, fps=15.0, episodes=episodes, prepared={})
+    return ClipStore.open(folder)
+
+
+@pytest.fixture
+def real_world():
+    """A world of the real classes, untrained and minute."""
+    from genie.world import Genie
+
+    small = {"layers": 1, "width": 16, "heads": 2, "window": 2}
+    return Genie(
+        {
+            "height": SIZE,
+            "width": SIZE,
+            "num_actions": 3,
+            "tokenizer": {"encoder": small, "decoder": small, "quantizer": {"codes": 8, "dim": 4}},
+            "actions": {"encoder": small, "decoder": small},
+            "dynamics": small,
+            "sampling": {"steps": 2},
+        }
+    )

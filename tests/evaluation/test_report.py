@@ -162,3 +162,31 @@ def test_settings_that_measure_nothing():
 def test_quoted_times_lie_within_the_horizon():
     assert EvaluationConfig(horizon=8).quoted == (1, 4, 8)
     assert EvaluationConfig(horizon=3, times=(5,)).quoted == (3,)
+
+
+def test_a_real_world_from_its_folder(real_world, real_store, tmp_path):
+    real_world.save_pretrained(tmp_path / "world")
+    found = evaluate(
+        tmp_path / "world",
+        real_store.path,
+        tmp_path / "out",
+        device="cpu",
+        **(SMALL | {"clips": 4}),
+    )
+    assert found["world"]["name"] == "world"
+    assert found["world"]["parameters"]["total"] == sum(p.numel() for p in real_world.parameters())
+    assert found["data"] == {
+        "name": "game", "split": "val", "fps": 15.0, "episodes": 4, "frames": 80,
+    }  # fmt: skip
+    assert found["settings"]["sampling"]["steps"] == 2
+    assert found["dynamics"]["inferred"]["cross_entropy"] > 0
+    assert "without files of true actions" in found["labels"]["skipped"]
+    check_page(tmp_path / "out" / "report.html")
+
+
+def test_a_real_world_measured_twice(real_world, real_store, tmp_path):
+    settings = SMALL | {"clips": 3, "horizon": 3, "prompt_frames": 2}
+    runs = [evaluate(real_world, real_store, tmp_path, **settings) for _ in range(2)]
+    assert runs[0]["rollouts"] == runs[1]["rollouts"]
+    assert runs[0]["dynamics"] == runs[1]["dynamics"]
+    assert runs[0]["buttons"] == runs[1]["buttons"]

@@ -53,14 +53,15 @@ def ssim(
     """Returns the structural similarity of each frame, 1 for identical ones.
 
     Gaussian window of 11 pixels (fewer for smaller frames), sigma 1.5, edges reflected, mean over
-    channels (Wang et al. 2004), as in torchmetrics. The window is applied as a row and a column,
-    which on a CPU is several times faster than torchmetrics' square one; a test holds the
-    two equal.
+    channels (Wang et al. 2004), as in torchmetrics. The window is applied as two products with
+    banded matrices, which on a CPU is many times faster than torchmetrics' convolution; a test
+    holds the two equal.
     """
     x, y = (_channels_first(frames) for frames in (real, predicted))
-    window = _gaussian_window(min(11, *x.shape[-2:]))
-    stacked = torch.cat([x, y, x * x, y * y, x * y])
-    mean_x, mean_y, xx, yy, xy = _blur(stacked, window).chunk(5)
+    size = min(11, *x.shape[-2:])
+    rows, columns = (_blur_matrix(n, size).to(x.device) for n in x.shape[-2:])
+    stacked = torch.stack([x, y, x * x, y * y, x * y])
+    mean_x, mean_y, xx, yy, xy = rows @ stacked @ columns.mT
     variance_x, variance_y = xx - mean_x.square(), yy - mean_y.square()
     covariance = xy - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
@@ -73,18 +74,13 @@ def _channels_first(frames: Tensor) -> Tensor:
     return frames.flatten(0, -4).movedim(-1, 1).float() / 255.0
 
 
-def _gaussian_window(size: int) -> Tensor:
-    size -= 1 - size % 2
-    offset = torch.arange(size) - size // 2
-    weight = torch.exp(-(offset**2) / (2 * 1.5**2))
-    return weight / weight.sum()
-
-
-def _blur(images: Tensor, window: Tensor) -> Tensor:
-    window, edge = window.to(images.device), len(window) // 2
-    flat = F.pad(images.flatten(0, 1)[:, None], (edge, edge, edge, edge), mode="reflect")
-    flat = F.conv2d(F.conv2d(flat, window[None, None, None, :]), window[None, None, :, None])
-    return flat.reshape(*images.shape[:2], *flat.shape[-2:])
+def _blur_matrix(length: int, size: int) -> Float[Tensor, "length length"]:
+    """Weights of each pixel of a line in each blurred pixel, an odd Gaussian window of `size`."""
+    half = (size - 1) // 2
+    weight = torch.exp(-(torch.arange(-half, half + 1) ** 2) / (2 * 1.5**2))
+    weight = (weight / weight.sum())[None, None]
+    lines = F.pad(torch.eye(length)[:, None], (half, half), mode="reflect")
+    return F.conv1d(lines, weight)[:, 0].mT
 
 
 @dataclass(frozen=True)
@@ -119,8 +115,12 @@ class FrameErrors:
         chosen = list(range(real.shape[1]) if ssim_frames is None else ssim_frames)
         if chosen:
             similarity[:, chosen] = ssim(real[:, chosen], predicted[:, chosen]).cpu()
-        sums = (error.mean((-2, -1)), (error * moving).sum((-2, -1)), moving.sum((-2, -1)).float())
-        return cls(*(part.cpu() for part in sums), similarity)
+        return cls(
+            error.mean((-2, -1)).cpu(),
+            (error * moving).sum((-2, -1)).cpu(),
+            moving.sum((-2, -1)).float().cpu(),
+            similarity,
+        )
 
     @classmethod
     def cat(cls, parts: Sequence[FrameErrors]) -> FrameErrors:

@@ -154,7 +154,7 @@ def side_by_side(
 def png(image: Image.Image) -> bytes:
     """Returns a picture as the content of a PNG file."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -52,7 +52,7 @@ class EvaluationConfig:
         button_steps: for how many frames.
         label_clips: clips whose latent actions are compared with true ones; more than `clips`,
             because mutual information wants many transitions and inferring them is cheap.
-        shown_clips: clips and prompts shown as pictures.
+        shown_clips: clips and prompts shown as pictures, at most a batch.
     """
 
     split: str = "val"
@@ -62,7 +62,7 @@ class EvaluationConfig:
     times: tuple[int, ...] = (1, 4, 8, 16)
     seed: int = 0
     batch: int = 16
-    button_prompts: int = 6
+    button_prompts: int = 4
     button_steps: int = 8
     label_clips: int = 256
     shown_clips: int = 3
@@ -176,16 +176,24 @@ def _measured(
         )
     with seconds.part("dynamics"), bars("Dynamics", len(clips)) as tick:
         report["dynamics"] = sections.dynamics(world, _ticking(clips, tick), config.seed)
+    watched: list[tuple[Tensor, sections.Played]] = []
     with seconds.part("rollouts"), bars("Rollouts", 2 * config.horizon * len(clips)) as tick:
         report["rollouts"] = sections.rollouts(
-            world, clips, config.prompt_frames, config.quoted, config.seed, sampling, tick
+            world,
+            clips,
+            config.prompt_frames,
+            config.quoted,
+            config.seed,
+            sampling,
+            tick,
+            lambda frames, played: watched.append((frames, played)) if not watched else None,
         )
     with seconds.part("buttons"):
         report["buttons"], button_pictures = _buttons(world, clips, config, sampling, bars)
     with seconds.part("labels"):
         report["labels"] = _labels(world, store, config, bars)
     with seconds.part("pictures"):
-        shown = _clip_pictures(world, clips, config, sampling) + button_pictures
+        shown = _clip_pictures(*watched[0], config, world.config.fps) + button_pictures
     report["seconds"] = seconds.table()
     report["notes"] = _notes(report, world, store, len(starts), config)
     report["clips"] = len(starts)
@@ -242,21 +250,18 @@ def _labels(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Bars
 
 
 def _clip_pictures(
-    world: Genie, clips: Clips, config: EvaluationConfig, sampling: SamplingConfig | None
+    frames: Tensor, played: sections.Played, config: EvaluationConfig, fps: float
 ) -> list[Picture]:
-    """Plays the first clips once more, with the same noise as in the figures."""
-    few = replace(clips, starts=clips.starts[: config.shown_clips], batch=config.shown_clips)
-    frames = next(iter(few))
-    played = sections.play_again(world, frames, config.prompt_frames, config.seed, 0, sampling)
-    real = frames[:, config.prompt_frames :].cpu()
-    prompt = frames[:, config.prompt_frames - 1].cpu()
+    frames = frames[: config.shown_clips].cpu()
+    played = {side: part[: len(frames)] for side, part in played.items()}
+    real, prompt = frames[:, config.prompt_frames :], frames[:, config.prompt_frames - 1]
     moving = {
         "real video": real,
         "reconstruction": played["reconstruction"],
         "inferred": played["inferred"],
         "random": played["random"],
     }
-    animation = pictures.gif(pictures.side_by_side(moving), world.config.fps)
+    animation = pictures.gif(pictures.side_by_side(moving), fps)
     caption = (
         "Held-out clips: the real video, its reconstruction, and the world playing on with the "
         "actions inferred from the real video and with random ones."

@@ -7,7 +7,7 @@ is bounded by patience and not by memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from genie.world import Genie
 
 Batches = Iterable[UInt8[Tensor, "B T H W C"]]
+Played = dict[str, UInt8[Tensor, "B N H W C"]]
+Watch = Callable[[Tensor, Played], None]
 
 POLICIES = ("inferred", "random", "copy_last_frame", "reconstruction")
 
@@ -71,7 +73,8 @@ def latent_actions(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
     for frames in clips:
         inferred = world.actions.infer(frames)
         counts += metrics.usage(inferred, num_actions)
-        drawn = random_actions(num_actions, *inferred.shape, seed, seen).to(inferred.device)
+        drawn = random_actions(num_actions, len(inferred), inferred.shape[1], seed, seen)
+        drawn = drawn.to(inferred.device)
         seen += len(frames)
         real, before = frames[:, 1:], frames[:, :-1]
         moving = metrics.moving_pixels(real, before)
@@ -143,6 +146,7 @@ def rollouts(
     seed: int,
     sampling: SamplingConfig | None = None,
     tick: Tick = no_tick,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Plays real clips again from their first frames and compares with what really happened.
 
@@ -162,6 +166,7 @@ def rollouts(
         seed: decides random actions and the noise, clip by clip.
         sampling: how frames are drawn; the world's own way when left out.
         tick: called after every played frame.
+        watch: called with every batch of real clips and what was played, to take pictures.
     """
     sides: dict[str, list[FrameErrors]] = {policy: [] for policy in POLICIES}
     wanted, seen = [t - 1 for t in times], 0
@@ -172,6 +177,8 @@ def rollouts(
         for policy, predicted in played.items():
             sides[policy].append(FrameErrors.between(real, predicted, moving, wanted))
         seen += len(frames)
+        if watch is not None:
+            watch(frames, played)
     errors = {policy: FrameErrors.cat(parts) for policy, parts in sides.items()}
     return {
         "clips": seen,
@@ -190,14 +197,14 @@ def play_again(
     first: int = 0,
     sampling: SamplingConfig | None = None,
     tick: Tick = no_tick,
-) -> dict[str, UInt8[Tensor, "B N H W C"]]:
+) -> Played:
     """Predicts the N frames after the prompt on each of the four sides of `rollouts`.
 
     `first` is the number of the first clip, which with `seed` decides noise and random actions.
     """
     prompt, horizon = frames[:, :prompt_frames], frames.shape[1] - prompt_frames
     seeds = clip_seeds(seed, first, len(frames))
-    inferred = world.infer_actions(frames)[:, prompt_frames - 1 :]
+    inferred = world.actions.infer(frames)[:, prompt_frames - 1 :]
     drawn = random_actions(world.config.num_actions, len(frames), horizon, seed, first)
     drawn = drawn.to(inferred.device)
     rebuilt = world.tokenizer.decode(world.tokenizer.encode(frames))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Headline = dict[str, Any]
@@ -9,7 +10,7 @@ Headline = dict[str, Any]
 GOOD, FAIR, POOR = "good", "fair", "poor"
 
 
-def headlines(report: dict[str, Any]) -> list[Headline]:
+def headlines(report: Mapping[str, Any]) -> list[Headline]:
     """Returns the figures to read first.
 
     Each has a `name`, `value`, `unit`, the `baseline` it stands beside and what that is
@@ -23,7 +24,7 @@ def headlines(report: dict[str, Any]) -> list[Headline]:
     return made
 
 
-def format_summary(report: dict[str, Any]) -> str:
+def format_summary(report: Mapping[str, Any]) -> str:
     """Returns the headlines and notes as text for a terminal, one line each."""
     lines = [
         f"{line['verdict']:>4}  {line['name']}: {figure(line['value'], line['unit'])} "
@@ -43,7 +44,7 @@ def figure(value: Any, unit: str = "") -> str:
     return f"{value:.{digits}f} {unit}".rstrip()
 
 
-def quoted_time(report: dict[str, Any]) -> str:
+def quoted_time(report: Mapping[str, Any]) -> str:
     """Returns the step at which ΔPSNR is quoted: 4 as in the paper, or the last one before."""
     return str(max([int(t) for t in report["rollouts"]["at"] if int(t) <= 4], default=1))
 
@@ -68,7 +69,7 @@ def _grade(value: float | None, good: float, fair: float) -> str:
     return GOOD if value >= good else FAIR if value >= fair else POOR
 
 
-def _tokenizer(report: dict[str, Any]) -> Headline:
+def _tokenizer(report: Mapping[str, Any]) -> Headline:
     ours, copy = (report["tokenizer"][k] for k in ("reconstruction", "copy_last_frame"))
     verdict = _grade(ours["psnr_mean_error"], 30, 24)
     words = {
@@ -84,7 +85,7 @@ def _tokenizer(report: dict[str, Any]) -> Headline:
     )  # fmt: skip
 
 
-def _usage(report: dict[str, Any]) -> Headline:
+def _usage(report: Mapping[str, Any]) -> Headline:
     part = report["latent_actions"]
     verdict = _grade(part["perplexity"], part["count"] / 2, min(2.0, part["count"] / 2))
     words = {
@@ -98,7 +99,7 @@ def _usage(report: dict[str, Any]) -> Headline:
     )
 
 
-def _codes(report: dict[str, Any]) -> Headline:
+def _codes(report: Mapping[str, Any]) -> Headline:
     sides = report["latent_actions"]["next_frame"]
     ours, random = (sides[k]["psnr_moving"] for k in ("inferred", "random"))
     verdict = POOR if ours is None else _grade(ours - random, 1.0, 0.25)
@@ -111,7 +112,7 @@ def _codes(report: dict[str, Any]) -> Headline:
     return _headline(name, ours, "dB", random, "random actions", verdict, words)
 
 
-def _gain(report: dict[str, Any]) -> Headline:
+def _gain(report: Mapping[str, Any]) -> Headline:
     part = report["dynamics"]
     ours, shuffled = (part[k]["cross_entropy"] for k in ("inferred", "shuffled"))
     verdict = _grade((shuffled - ours) / max(shuffled, 1e-9), 0.02, 0.002)
@@ -124,7 +125,7 @@ def _gain(report: dict[str, Any]) -> Headline:
     return _headline(name, ours, "nats", shuffled, "shuffled actions", verdict, words)
 
 
-def _rollout(report: dict[str, Any]) -> Headline:
+def _rollout(report: Mapping[str, Any]) -> Headline:
     time = quoted_time(report)
     sides = report["rollouts"]["at"][time]
     ours, copy = (sides[k]["psnr_mean_error"] for k in ("inferred", "copy_last_frame"))
@@ -138,12 +139,12 @@ def _rollout(report: dict[str, Any]) -> Headline:
     return _headline(name, ours, "dB", copy, "copying the prompt", verdict, words)
 
 
-def _delta(report: dict[str, Any]) -> Headline:
+def _delta(report: Mapping[str, Any]) -> Headline:
     time = quoted_time(report)
     delta = report["rollouts"]["at"][time]["delta_psnr"]
     mean, stderr = delta["mean"], delta["stderr"]
-    certain = mean is not None and stderr is not None and mean > 3 * stderr
-    verdict = POOR if not certain else GOOD if mean >= 1 else FAIR
+    certain = stderr is not None and mean > 3 * stderr
+    verdict = _grade(mean if certain else None, 1.0, 0.0)
     words = {
         GOOD: "The world obeys its buttons.",
         FAIR: "The world obeys its buttons measurably, but not strongly.",
@@ -153,7 +154,7 @@ def _delta(report: dict[str, Any]) -> Headline:
     return _headline(name, mean, "dB", 0.0, "a world that ignores its buttons", verdict, words)
 
 
-def _buttons(report: dict[str, Any]) -> Headline:
+def _buttons(report: Mapping[str, Any]) -> Headline:
     ratio = report["buttons"]["ratio"]
     verdict = _grade(ratio, 1.5, 1.1)
     words = {
@@ -165,7 +166,7 @@ def _buttons(report: dict[str, Any]) -> Headline:
     return _headline(name, ratio, "", 1.0, "a world that ignores its buttons", verdict, words)
 
 
-def _labels(report: dict[str, Any]) -> Headline:
+def _labels(report: Mapping[str, Any]) -> Headline:
     part = report["labels"]
     ours, chance = part["mutual_information"], part["chance"]["mutual_information_95"]
     verdict = POOR if ours <= chance else GOOD if part["share_of_true_entropy"] >= 0.3 else FAIR
