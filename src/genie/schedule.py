@@ -14,6 +14,9 @@ WARMUP_SHARE = 0.1
 DECAY_SHARE = 0.2
 """Last share of the budget in which the "wsd" schedule decays."""
 
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+"""Where training can run."""
+
 
 @dataclass(frozen=True)
 class StageConfig:
@@ -119,11 +122,6 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seed: {self.seed} is negative")
-        places = ("auto", "cpu", "cuda", "mps")
-        require(
-            self.accelerator in places,
-            f"accelerator: {self.accelerator!r} is none of {', '.join(places)}",
-        )
         share = self.fresh_prompt_share
         require(0 <= share <= 1, f"fresh_prompt_share: {share}, must lie in [0, 1]")
         require(self.checkpoint_minutes >= 0, "checkpoint_minutes: must not be negative")

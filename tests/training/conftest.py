@@ -48,8 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
     return ClipStore.open(folder)
 
 
-@pytest.fixture
-def small_world():
+def _small_world():
     world = presets.get("tiny").world
     layers = TransformerConfig(layers=1, width=16, heads=2)
     return replace(
@@ -71,11 +70,16 @@ def small_world():
     )
 
 
+small_world = pytest.fixture(_small_world)
+small_world_of_the_module = pytest.fixture(_small_world, scope="module")
+
+
 def small_schedule(**changes: object) -> TrainConfig:
     stage = StageConfig(steps=10, batch_size=4, clip_frames=4, learning_rate=1e-3, warmup_steps=2)
     muon = replace(stage, optimizer="muon", accumulate=2)
+    stages = {"tokenizer": stage, "actions": stage, "dynamics": muon}
     fixed = {"checkpoint_steps": 3, "picture_every": 0, "log_every": 5, "accelerator": "cpu"}
-    return TrainConfig(tokenizer=stage, actions=stage, dynamics=muon, **(fixed | changes))
+    return TrainConfig(**(stages | fixed | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -83,7 +87,10 @@ def schedule() -> TrainConfig:
     return small_schedule()
 
 
-@pytest.fixture
-def console() -> Console:
+def _console() -> Console:
     """Writes plain lines to `console.file`."""
     return Console(file=io.StringIO(), width=200, force_terminal=False)
+
+
+console = pytest.fixture(_console)
+console_of_the_module = pytest.fixture(_console, scope="module")

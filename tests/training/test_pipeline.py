@@ -1,12 +1,243 @@
-import torch
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+from dataclasses import replace
 
+import numpy as np
+import pytest
+import torch
+from killing import train_here
+from PIL import Image
+from safetensors.torch import load_file
+
+from conftest import small_schedule
+from genie.config import UserError
+from genie.training import pipeline
+from genie.training.checkpointing import read_checkpoint
+from genie.training.interrupts import Stopped
+from genie.training.loaders import FrameClips
 from genie.training.pipeline import train
+from genie.training.settings import STAGES
 from genie.world import Genie
 
+WEIGHTS = "model.safetensors"
 
-def test_videos_become_a_world(store, small_world, schedule, console, tmp_path):
-    from dataclasses import replace
-    schedule = replace(schedule, picture_every=5)
+
+@pytest.fixture(scope="session")
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["genie.training.pipeline", "tensorboard", "torch.utils.tensorboard"]
+    )
+
+    def run(*arguments):
+        process = context.Process(target=train_here, args=arguments)
+        process.start()
+        process.join()
+        return process.exitcode
+
+    return run
+
+
+def flat(value):
+    """All tensors and numbers of a nested state."""
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in flat(item)]
+    return [leaf for item in value for leaf in flat(item)] if isinstance(value, list) else [value]
+
+
+def assert_same_state(one, other):
+    for mine, yours in zip(flat(one), flat(other), strict=True):
+        same = torch.equal(mine, yours) if isinstance(mine, torch.Tensor) else mine == yours
+        assert same
+
+
+def test_a_killed_run_ends_as_the_uninterrupted_one(
+    store, small_world, schedule, processes, tmp_path
+):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    steps = schedule.tokenizer.steps
+    assert processes(store.path, whole, small_world, schedule, STAGES, None) == 0
+    for stage in STAGES:
+        for first in (0, steps // 2):
+            kill_at = random.SystemRandom().uniform(first, first + steps // 2 - 1)
+            arguments = (store.path, killed, small_world, schedule, (stage,), kill_at)
+            assert processes(*arguments) == -9, f"not killed at {kill_at}"
+        assert processes(store.path, killed, small_world, schedule, (stage,), None) == 0
+        states = [read_checkpoint(run / "checkpoints" / f"{stage}.ckpt") for run in (whole, killed)]
+        for part in ("step", "model", "average", "optimizer"):
+            assert_same_state(*(state[part] for state in states))
+    assert_same_state(load_file(whole / WEIGHTS), load_file(killed / WEIGHTS))
+
+
+@pytest.fixture(scope="module")
+def trained(store, small_world_of_the_module, console_of_the_module, tmp_path_factory):
+    world, console = small_world_of_the_module, console_of_the_module
+    out = tmp_path_factory.mktemp("trained") / "run"
+    schedule = small_schedule(picture_every=5)
+    train(store, out, world=world, schedule=schedule, console=console)
+    return out
+
+
+def test_a_store_becomes_a_world_that_plays(trained, store):
+    world = Genie.from_pretrained(trained, device="cpu")
+    assert world.config.fps == store.fps
+    prompt = sorted((trained / "prompts").iterdir())[0]
+    assert world.generate(prompt, actions=[0, 1, 2]).shape == (4, 16, 16, 3)
+
+
+def test_the_world_is_the_averaged_weights(trained):
+    world = Genie.from_pretrained(trained, device="cpu")
+    for stage in STAGES:
+        state = read_checkpoint(trained / "checkpoints" / f"{stage}.ckpt")
+        assert_same_state(getattr(world, stage).state_dict(), state["average"])
+        with pytest.raises(AssertionError):
+            assert_same_state(state["model"], state["average"])
+
+
+def test_tensorboard_gets_scalars_and_pictures(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    pictures = {
+        "tokenizer": {"reconstructions", "codebook_use"},
+        "actions": {"each_action_from_one_frame", "action_use"},
+        "dynamics": {"rollouts", "each_action_held"},
+    }
+    for stage, names in pictures.items():
+        events = EventAccumulator(str(trained / "logs" / stage)).Reload()
+        assert set(events.Tags()["images"]) == names
+        assert {"loss", "learning_rate", "steps_per_second"} <= set(events.Tags()["scalars"])
+        assert [event.step for event in events.Scalars("loss")] == [5, 10]
+        assert any(name.startswith("val/") for name in events.Tags()["scalars"])
+
+
+def test_a_finished_run_is_left_alone(trained, store, console):
+    before = load_file(trained / WEIGHTS)
+    train(store, trained, console=console)  # its settings are in the folder
+    assert_same_state(load_file(trained / WEIGHTS), before)
+
+
+def test_only_the_dynamics_go_on_when_the_budget_grows(trained, store, console, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "copy")
+    longer = replace(small_schedule().dynamics, steps=12)
+    stages = {name: replace(small_schedule().tokenizer, steps=12) for name in STAGES[:2]}
+    train(store, run, schedule=small_schedule(dynamics=longer, **stages), console=console)
+    steps = [read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["step"] for name in STAGES]
+    assert steps == [10, 10, 12]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 5}, r"train\.seed 0 \(now 5\)"),
+        ({"preset": "small"}, "64x64"),
+        ({"stages": ("tokeniser",)}, "none of tokenizer"),
+        ({"minutes": 0.0}, "above 0"),
+        ({"device": "tpu"}, "none of auto"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(trained, store, console, change, message):
+    with pytest.raises(UserError, match=message):
+        train(store, trained, console=console, **change)
+
+
+def test_dynamics_alone_need_the_others(store, small_world, schedule, console, tmp_path):
+    with pytest.raises(UserError, match="'tokenizer' has not run here"):
+        train(
+            store,
+            tmp_path,
+            world=small_world,
+            schedule=schedule,
+            stages=("dynamics",),
+            console=console,
+        )
+
+
+def test_a_checkpoint_of_other_tokens_is_refused(trained, store, console, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "copy")
+    for path in (run / "checkpoints").glob("tokenizer.ckpt*"):
+        path.unlink()
+    keep = (run / "checkpoints" / "dynamics.ckpt").rename(run / "dynamics.ckpt")
+    schedule = small_schedule(tokenizer=replace(small_schedule().tokenizer, steps=3))
+    train(store, run, schedule=schedule, stages=("tokenizer",), console=console)
+    keep.rename(run / "checkpoints" / "dynamics.ckpt")
+    with pytest.raises(UserError, match="other models"):
+        train(store, run, schedule=schedule, console=console)
+
+
+def test_frozen_parts_stay_as_they_are(
+    store, small_world, schedule, console, tmp_path, monkeypatch
+):
+    def others(world, stage):
+        return {n: v.clone() for n, v in world.state_dict().items() if not n.startswith(stage)}
+
+    seen = []
+    run_stage = pipeline.run_stage
+
+    def watching(run, name, model, read, **options):
+        before = others(running[0].world, name)
+
+        def spying(place):
+            modes = {n: m.training for n, m in running[0].world.named_children() if n != name}
+            seen.append((name, modes))
+            return read(place)
+
+        run_stage(run, name, model, spying, **options)
+        assert_same_state(before, others(running[0].world, name))
+
+    running = []
+    begin = pipeline._Pipeline.__init__
+    monkeypatch.setattr(
+        pipeline._Pipeline,
+        "__init__",
+        lambda self, *a: (begin(self, *a), running.append(self))[0],
+    )
+    monkeypatch.setattr(pipeline, "run_stage", watching)
+    train(store, tmp_path, world=small_world, schedule=schedule, console=console)
+    assert {name for name, _ in seen} == set(STAGES)
+    assert not any(mode for _, modes in seen for mode in modes.values())
+
+
+def test_joint_training_trains_actions_and_dynamics(
+    store, small_world, schedule, console, tmp_path
+):
+    schedule = replace(schedule, joint=True, picture_every=10)
     out = train(store, tmp_path / "run", world=small_world, schedule=schedule, console=console)
-    print(console.file.getvalue())
-    world = Genie.from_pretrained(out, device="cpu")
+    assert not (out / "checkpoints" / "actions.ckpt").exists()
+    torch.manual_seed(schedule.seed)
+    fresh, world = Genie(small_world), Genie.from_pretrained(out, device="cpu")
+    for name in STAGES:
+        before, after = (list(getattr(w, name).parameters()) for w in (fresh, world))
+        assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    train(store, out, console=console)
+
+
+def test_a_stop_request_saves_and_says_how_to_go_on(
+    store, small_world, schedule, console, tmp_path, monkeypatch
+):
+    read = FrameClips.__call__
+
+    def interrupting(self, place):
+        if place.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return read(self, place)
+
+    arguments = {"world": small_world, "schedule": schedule, "console": console}
+    with monkeypatch.context() as patch:
+        patch.setattr(FrameClips, "__call__", interrupting)
+        with pytest.raises(Stopped) as stopped:
+            train(store, tmp_path / "a", stages=("tokenizer",), **arguments)
+    assert stopped.value.code == 143
+    assert "the same command goes on" in console.file.getvalue()
+    assert read_checkpoint(tmp_path / "a" / "checkpoints" / "tokenizer.ckpt")["step"] < 10
+    for run in "ab":
+        train(store, tmp_path / run, stages=("tokenizer",), **arguments)
+    assert_same_state(load_file(tmp_path / "a" / WEIGHTS), load_file(tmp_path / "b" / WEIGHTS))
+
+
+def test_prompts_are_held_out_frames(trained, store):
+    held_out = {store.read(int(i), 1)[0].tobytes() for i in store.frames_in_split("val")}
+    for path in (trained / "prompts").iterdir():
+        assert np.asarray(Image.open(path)).tobytes() in held_out

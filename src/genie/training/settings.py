@@ -13,7 +13,7 @@ from genie import presets
 from genie.config import UserError, from_dict, require, to_dict
 from genie.data.store import ClipStore
 from genie.files import replacing
-from genie.schedule import StageConfig, TrainConfig
+from genie.schedule import ACCELERATORS, StageConfig, TrainConfig
 from genie.world import GenieConfig
 
 RECORD = "train.json"
@@ -78,6 +78,7 @@ def resolve(
     if seed is not None:
         train = replace(train, seed=seed)
     if device is not None:
+        require(device in ACCELERATORS, f"device: {device!r} is none of {', '.join(ACCELERATORS)}")
         train = replace(train, accelerator=device)  # type: ignore[arg-type]
     if minutes is not None:
         train = share_minutes(train, stages, minutes)

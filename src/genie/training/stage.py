@@ -35,7 +35,7 @@ from genie.training.optimizers import AveragedModel, build_optimizer
 from genie.training.reporting import LiveProgress
 
 FORMAT = 1
-ACCELERATORS = {"cuda": "gpu"}
+LIGHTNING_NAMES = {"cuda": "gpu"}
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -296,7 +296,7 @@ def _build_trainer(
     train: TrainConfig, stage: StageConfig, logger: TensorBoardLogger, callbacks: list[Callback]
 ) -> Trainer:
     return Trainer(
-        accelerator=ACCELERATORS.get(train.accelerator, train.accelerator),
+        accelerator=LIGHTNING_NAMES.get(train.accelerator, train.accelerator),
         devices=train.devices,
         precision=PRECISIONS[train.precision],  # type: ignore[arg-type]
         max_epochs=1,

@@ -1,0 +1,40 @@
+"""Callbacks are used through a stage: see test_stage; here, when they act."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from genie.training.callbacks import Saving
+from genie.training.interrupts import StopRequest
+
+
+class Trainer(SimpleNamespace):
+    world_size, is_global_zero = 1, True
+
+
+@pytest.fixture
+def stop(console):
+    return StopRequest(console)
+
+
+def acting(stop, steps, parts=2):
+    module = SimpleNamespace(step=0)
+    saved = []
+    saving = Saving(module, lambda: saved.append(module.step), stop, steps, minutes=0.0)
+    trainer = Trainer(should_stop=False)
+    for part in range(10 * parts):
+        module.step = (part + 1) // parts
+        saving.on_train_batch_end(trainer)
+        if trainer.should_stop:
+            break
+    return saved
+
+
+def test_a_checkpoint_is_written_once_per_due_step(stop):
+    assert acting(stop, steps=4) == [4, 8]
+    assert acting(stop, steps=0) == []
+
+
+def test_asked_to_stop_it_saves_and_stops(stop):
+    stop.signum = 15
+    assert acting(stop, steps=4) == [1]

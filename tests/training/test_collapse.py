@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from genie.training.collapse import judge_actions, judge_tokenizer
+from genie.training.pictures import held_out_clips
+from genie.world import Genie
+
+
+@pytest.fixture
+def world(small_world):
+    torch.manual_seed(0)
+    return Genie(small_world).eval()
+
+
+def test_collapsed_actions_are_said_loudly(world, store, console):
+    clips = held_out_clips(store, 6)
+    world.actions.quantizer.codebook[1:] = 1e3
+    assert judge_actions(world.actions, clips, console) == 1.0
+    assert "warning" in console.file.getvalue()
+    assert "continuous_share" in console.file.getvalue()
+
+
+def test_a_collapsed_tokenizer_is_said_loudly(world, store, console):
+    clips = held_out_clips(store, 6)
+    world.tokenizer.quantizer.codebook[1:] = 1e3
+    assert judge_tokenizer(world.tokenizer, clips, console) < 0.05
+    assert "1 of 32 codes" in console.file.getvalue()
+    assert "fsq" in console.file.getvalue()
+
+
+def test_codes_in_use_are_only_told(world, store, console):
+    clips = held_out_clips(store, 6)
+    features = world.tokenizer._features(clips.float() / 127.5 - 1).flatten(0, 2).detach()
+    world.tokenizer.quantizer.codebook[:] = world.tokenizer.quantizer.normalise(features[:32])
+    judge_tokenizer(world.tokenizer, clips, console)
+    latents = torch.eye(world.actions.config.dim)[:4] * 2
+    world.actions.quantizer.codebook[:] = latents
+    world.actions.infer = lambda frames: torch.arange(4).expand(len(frames), 4)
+    assert judge_actions(world.actions, clips, console) == pytest.approx(4)
+    assert "warning" not in console.file.getvalue()

@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import pytest
+
+from conftest import small_schedule
+from genie.config import UserError
+from genie.training import settings
+from genie.training.settings import Settings, resolve, share_minutes
+
+
+def test_minutes_are_shared_in_proportion():
+    train = small_schedule()
+    train = replace(train, dynamics=replace(train.dynamics, steps=20))
+    shared = share_minutes(train, ("tokenizer", "actions", "dynamics"), 8.0)
+    stages = (shared.tokenizer, shared.actions, shared.dynamics)
+    assert [stage.minutes for stage in stages] == [2.0, 2.0, 4.0]
+    assert [stage.steps for stage in stages] == [0, 0, 0]
+    again = share_minutes(shared, ("tokenizer", "actions", "dynamics"), 16.0)
+    assert again.dynamics.minutes == 8.0
+
+
+def test_only_the_stages_that_run_share_the_minutes():
+    shared = share_minutes(small_schedule(), ("dynamics",), 3.0)
+    assert (shared.dynamics.minutes, shared.tokenizer.minutes) == (3.0, 0.0)
+    joint = share_minutes(replace(small_schedule(), joint=True), ("tokenizer", "actions"), 3.0)
+    assert (joint.tokenizer.minutes, joint.actions.minutes) == (3.0, 0.0)
+
+
+@pytest.fixture
+def begun(store, small_world, tmp_path):
+    settings.write(tmp_path, resolve(tmp_path, store, world=small_world, schedule=small_schedule()))
+    return tmp_path
+
+
+def test_a_folder_remembers_what_it_is_for(begun, store, small_world):
+    again = resolve(begun, store)
+    assert again.world == replace(small_world, fps=store.fps)
+    assert again.train == small_schedule()
+
+
+def test_budgets_and_reporting_may_change_but_not_what_a_step_computes(begun, store, small_world):
+    free = small_schedule(log_every=1, workers=5, compile=True, checkpoint_minutes=1.0)
+    free = replace(free, tokenizer=replace(free.tokenizer, steps=99))
+    assert resolve(begun, store, schedule=free).train == free
+    bound = replace(free, tokenizer=replace(free.tokenizer, learning_rate=0.5))
+    with pytest.raises(UserError, match=r"train\.tokenizer\.learning_rate 0\.001 \(now 0\.5\)"):
+        resolve(begun, store, schedule=bound)
+    with pytest.raises(UserError, match=r"world\.num_actions 4 \(now 3\).*another folder"):
+        resolve(begun, store, world=replace(small_world, num_actions=3))
+
+
+def test_other_data_is_refused(begun, store):
+    recorded = settings.read(begun)
+    settings.write(begun, Settings(recorded.world, recorded.train, "other"))
+    with pytest.raises(UserError, match="other data"):
+        resolve(begun, store)
+
+
+def test_a_damaged_record_is_named(begun, store):
+    (begun / settings.RECORD).write_text("{")
+    with pytest.raises(UserError, match="not readable as JSON"):
+        resolve(begun, store)
+    (begun / settings.RECORD).write_text('{"worlds": {}}')
+    with pytest.raises(UserError, match="another version"):
+        resolve(begun, store)
+
+
+def test_frames_of_another_size_are_refused(store, tmp_path):
+    with pytest.raises(UserError, match="prepare the videos with --height 64 --width 64"):
+        resolve(tmp_path, store, preset="tiny")

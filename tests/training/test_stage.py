@@ -1,0 +1,230 @@
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from genie import schedule
+from genie.config import UserError
+from genie.schedule import StageConfig, TrainConfig
+from genie.training.callbacks import Reporting
+from genie.training.checkpointing import read_checkpoint
+from genie.training.interrupts import StopRequest
+from genie.training.loaders import Place
+from genie.training.stage import StageModule, StageRun, run_stage, step_seed
+from genie.world import Genie
+
+
+class Regression(nn.Module):
+    """Learns the sum of its inputs through a stack of blocks; noise, a buffer, a frozen part."""
+
+    def __init__(self, noise=0.05):
+        super().__init__()
+        self.noise = noise
+        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.norm = nn.LayerNorm(8)
+        self.out = nn.Linear(8, 1)
+        self.frozen = nn.Linear(8, 8).requires_grad_(False)
+        self.register_buffer("seen", torch.zeros(8))
+
+    def loss(self, x, y, progress=1.0):
+        if self.training:
+            self.seen.lerp_(x.mean(dim=0), 0.1)
+        for block in self.blocks:
+            x = torch.tanh(block(x) + self.noise * torch.randn_like(x))
+        error = (self.out(self.norm(x)) - y).square().mean()
+        return error, {"error": error, "progress": torch.tensor(progress)}
+
+
+def batches(place, clips=8):
+    generator = torch.Generator().manual_seed(place.step)
+    x = torch.randn(clips, 8, generator=generator)[place.part :: place.parts]
+    return x, x.sum(dim=1, keepdim=True)
+
+
+def same_batch(place):
+    return batches(replace(place, step=0))
+
+
+STAGE = StageConfig(steps=12, batch_size=8, learning_rate=1e-2, warmup_steps=2)
+
+
+@pytest.fixture
+def fit(tmp_path, console):
+    """Trains a fresh regression in a folder, and returns it and its checkpoint."""
+
+    def fit(stage=STAGE, folder="run", read=batches, model=None, **train):
+        torch.manual_seed(0)
+        model = model or Regression()
+        settings = {"accelerator": "cpu", "log_every": 4} | train
+        config = TrainConfig(tokenizer=stage, **settings)
+        with StopRequest(console) as stop:
+            run = StageRun(tmp_path / folder, config, stop, console)
+            run_stage(run, "tokenizer", model, read)
+            return model, read_checkpoint(run.checkpoint("tokenizer"))
+
+    return fit
+
+
+class Crash(Exception):
+    pass
+
+
+def crashing_at(step, read=batches):
+    def crash(place):
+        if place.step == step:
+            raise Crash
+        return read(place)
+
+    return crash
+
+
+def assert_same_weights(one, other):
+    other = other.state_dict()
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_crashed_stage_ends_as_the_uninterrupted_one(fit, optimizer, accumulate):
+    stage = replace(STAGE, optimizer=optimizer, accumulate=accumulate)
+    whole, end = fit(stage, "whole")
+    with pytest.raises(Crash):
+        fit(stage, "crashed", crashing_at(8), checkpoint_steps=5)
+    resumed, resumed_end = fit(stage, "crashed", workers=1)
+    assert_same_weights(whole, resumed)
+    for name in ("model", "average"):
+        for key, value in end[name].items():
+            assert torch.equal(value, resumed_end[name][key]), key
+    key = {"muon": "momentum_buffer", "adamw": "exp_avg"}[optimizer]
+    states = [run["optimizer"]["state"][0][key] for run in (end, resumed_end)]
+    assert torch.equal(*states)
+
+
+def test_a_truncated_checkpoint_costs_only_the_steps_since_the_one_before(fit, tmp_path):
+    whole, _ = fit(folder="whole")
+    with pytest.raises(Crash):
+        fit(folder="cut", read=crashing_at(10), checkpoint_steps=3)
+    path = tmp_path / "cut" / "checkpoints" / "tokenizer.ckpt"
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.warns(UserWarning, match="going on from"):
+        resumed, _ = fit(folder="cut")
+    assert_same_weights(whole, resumed)
+
+
+def test_what_others_do_with_random_numbers_changes_nothing(fit, monkeypatch):
+    plain, _ = fit(folder="plain")
+    monkeypatch.setattr(Reporting, "stepped", lambda *_: torch.rand(100))
+    wasteful, _ = fit(folder="wasteful")
+    assert_same_weights(plain, wasteful)
+    assert step_seed(0, "a", 1) != step_seed(0, "a", 2) != step_seed(1, "a", 2)
+
+
+def test_parts_of_a_batch_add_up_to_the_batch(fit):
+    runs = {}
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        stage = replace(STAGE, accumulate=parts)
+        runs[parts], end = fit(stage, str(parts), model=Regression(noise=0.0))
+        assert end["step"] == STAGE.steps
+    for one, other in zip(runs[1].parameters(), runs[4].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_frozen_parameters_do_not_move(fit):
+    torch.manual_seed(0)
+    before = Regression().frozen.weight
+    model, _ = fit(replace(STAGE, weight_decay=0.5))
+    assert torch.equal(before, model.frozen.weight)
+
+
+def test_one_batch_is_learned_by_heart(fit):
+    stage = replace(STAGE, steps=200, ema_decay=0.9)
+    model, _ = fit(stage, read=same_batch, checkpoint_steps=0, model=Regression(noise=0.0))
+    x, y = same_batch(Place(0))
+    assert model.loss(x, y)[0] < 2e-2 * y.square().mean()
+
+
+def test_the_tokenizer_learns_one_batch_by_heart(fit, store, small_world):
+    clips = torch.from_numpy(store.windows([0, 9], 4))
+    torch.manual_seed(0)
+    world = Genie(small_world)
+    before = world.tokenizer.loss(clips)[1]["psnr"]
+    stage = replace(STAGE, steps=80, ema_decay=0.9, batch_size=2)
+    fit(stage, read=lambda place: (clips,), checkpoint_steps=0, model=world.tokenizer)
+    assert not world.tokenizer.training
+    assert world.tokenizer.loss(clips)[1]["psnr"] > before + 6
+
+
+def test_a_loss_that_is_no_number_ends_the_stage(fit):
+    def poisoned(place):
+        x, y = batches(place)
+        return x * (float("nan") if place.step == 5 else 1.0), y
+
+    with pytest.raises(UserError, match="lower learning_rate"):
+        fit(read=poisoned)
+
+
+def test_minutes_are_counted_over_all_runs(fit):
+    def slow(place):
+        time.sleep(0.02)
+        return batches(place)
+
+    stage = replace(STAGE, steps=0, minutes=0.6 / 60)
+    with pytest.raises(Crash):
+        fit(stage, "run", crashing_at(12, slow), checkpoint_steps=10)
+    started = time.monotonic()
+    _, end = fit(stage, "run", slow)
+    assert 0.6 <= end["seconds"] < 5
+    assert end["step"] > 10
+    steps = end["step"]
+    _, end = fit(stage, "run", slow)  # nothing is left of the budget
+    assert end["step"] == steps
+    _, end = fit(replace(stage, minutes=(end["seconds"] + 0.2) / 60), "run", slow)
+    assert end["step"] > steps
+    assert time.monotonic() - started < 30
+
+
+def test_a_stage_that_does_not_fit_the_devices_says_so(fit):
+    def read(place):
+        place.starts(torch.arange(9).numpy(), 9)
+
+    with pytest.raises(UserError, match="batch_size"):
+        fit(replace(STAGE, accumulate=2), read=read)
+
+
+def test_learning_rate_follows_the_schedule(fit, monkeypatch):
+    seen = []
+    step = StageModule.optimizer_step
+
+    def watching(self, epoch, batch_idx, optimizer, closure=None):
+        seen.append((self.step, self.spent))
+        step(self, epoch, batch_idx, optimizer, closure)
+        seen[-1] += (optimizer.param_groups[0]["lr"],)
+
+    monkeypatch.setattr(StageModule, "optimizer_step", watching)
+    fit()
+    for number, spent, rate in seen:
+        assert spent == number / STAGE.steps
+        assert rate == STAGE.learning_rate * schedule.lr_scale(STAGE, number, spent)
+
+
+def test_progress_is_told_in_plain_lines_without_a_terminal(fit, console, monkeypatch):
+    monkeypatch.setattr("genie.training.reporting.PLAIN_SECONDS", 0.0)
+    fit()
+    assert "tokenizer: 50%" in console.file.getvalue()
+    assert "left" in console.file.getvalue()
+    assert "loss" in console.file.getvalue()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_missing_gpu_is_said(fit):
+    with pytest.raises(UserError, match="accelerator"):
+        fit(accelerator="cuda")
+
+
+def test_bf16_trains(fit):
+    model, _ = fit(precision="bf16")
+    assert model.out.weight.dtype == torch.float32
