@@ -7,10 +7,10 @@ import difflib
 import importlib
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class Step:
     last_frames: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Games(Protocol):
     """N games that start again by themselves.
 
@@ -111,12 +112,8 @@ class Levels:
         return cls(start, train) if split == "train" else cls(start + train, val)
 
 
-class GameMaker(Protocol):
-    """Makes N games that play the given levels in an order that the seed decides."""
-
-    def __call__(self, num: int, levels: Levels, seed: int) -> Games:
-        """Starts the games."""
-        ...
+# Makes N games that play the given levels, in an order that the seed decides.
+GameMaker = Callable[[int, Levels, int], Games]
 
 
 def game_maker(env: str, *, mode: str, options: Mapping[str, Any]) -> GameMaker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
@@ -152,6 +153,13 @@ def record(
             player = _Player(config, games, run_seed)
             session = _Session(games, player, budget, files[split], video, label)
             counts[split] = session.run(f"recording {split}" if progress else None)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"{out}: the disk is full; the videos so far are whole, "
+                "free some space and go on with --append"
+            ) from None
         finally:
             games.close()
     return _report(out, counts, time.perf_counter() - began)
@@ -340,6 +348,7 @@ class _Encoders:
             threading.Thread(target=self._work, args=(jobs,), daemon=True) for jobs in self._queues
         ]
         self._error: BaseException | None = None
+        self._unfinished: set[VideoWriter] = set()
         for thread in self._threads:
             thread.start()
 
@@ -356,12 +365,22 @@ class _Encoders:
 
     def close(self) -> None:
         """Waits for all that was sent."""
+        self._join()
+        if self._error is not None:
+            raise self._error
+
+    def drop(self) -> None:
+        """Ends at once, and removes the videos that are not whole."""
+        self._error = self._error or InterruptedError("recording was stopped")
+        self._join()
+        for writer in self._unfinished:
+            writer.discard()
+
+    def _join(self) -> None:
         for jobs in self._queues:
             jobs.put(None)
         for thread in self._threads:
             thread.join()
-        if self._error is not None:
-            raise self._error
 
     def _work(self, jobs: queue.Queue[Any]) -> None:
         while (job := jobs.get()) is not None:
@@ -373,6 +392,7 @@ class _Encoders:
                 self._error = error
 
     def _encode(self, episode: _Episode, frames: Sequence[np.ndarray], ended: bool) -> None:
+        self._unfinished.add(episode.writer)
         for frame in frames:
             episode.writer.write(frame)
         if ended:
@@ -380,6 +400,7 @@ class _Encoders:
             with replacing(episode.path.with_suffix(".actions.json")) as path:
                 path.write_text(json.dumps(self._sidecar(episode)))
             episode.writer.close()
+            self._unfinished.discard(episode.writer)
 
 
 class _Session:
@@ -413,10 +434,9 @@ class _Session:
                     bar.update(task, completed=self._done())
             self._cut_off(encoders)
             encoders.close()
-        finally:
-            for episode in self._open:
-                if episode is not None:
-                    episode.writer.discard()
+        except BaseException:
+            encoders.drop()
+            raise
         return self._episodes, self._frames
 
     def _done(self) -> int:
@@ -428,27 +448,27 @@ class _Session:
     def _step(self, encoders: _Encoders, first: np.ndarray) -> np.ndarray:
         frames = self._games.observe()
         actions = self._player(frames, first)
-        for game, frame in enumerate(frames):
-            self._take(game, frame)
+        taken = [game for game, frame in enumerate(frames) if self._take(game, frame)]
         limit = self._budget.max_episode_frames
         restart = np.array([e is not None and e.length >= limit for e in self._open])
         step = self._games.step(actions, restart)
         ended = step.terminated | step.truncated
-        for game, episode in enumerate(self._open):
-            if episode is not None:
-                self._note(game, episode, actions[game], step, bool(restart[game]))
-                if ended[game] or len(episode.frames) >= _BATCH:
-                    self._send(encoders, game, episode)
+        for game in taken:
+            episode = self._open[game]
+            assert episode is not None
+            self._note(game, episode, actions[game], step, bool(restart[game]))
+            if ended[game] or len(episode.frames) >= _BATCH:
+                self._send(encoders, game, episode)
         return ended
 
-    def _take(self, game: int, frame: np.ndarray) -> None:
+    def _take(self, game: int, frame: np.ndarray) -> bool:
         episode = self._open[game]
         if self._budget.counts_frames:
             wanted = self._frames < self._budget.amount
         else:
             wanted = episode is not None or self._begun[game] < self._budget.episodes_of(game)
         if not wanted:
-            return
+            return False
         if episode is None:
             path = self._files.new()
             episode = _Episode(path, VideoWriter(path, **self._video), self._games.levels[game])
@@ -456,6 +476,7 @@ class _Session:
             self._begun[game] += 1
         episode.add(frame)
         self._frames += 1
+        return True
 
     def _note(self, game: int, episode: _Episode, action: Any, step: Step, restarted: bool) -> None:
         if not restarted:
