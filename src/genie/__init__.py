@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import genie.env as _environments  # registers the ids with Gymnasium  # noqa: F401
+
 if TYPE_CHECKING:
     from genie.actions import LatentActionConfig, LatentActionModel
     from genie.config import UserError

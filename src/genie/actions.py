@@ -20,7 +20,8 @@ class LatentActionConfig:
 
     Attributes:
         patch: side of a square patch in pixels.
-        encoder: sees the frames up to the one that an action led to.
+        encoder: sees the frames up to the one that an action led to, each with its difference to
+            the one before, so that a window of 1 is enough.
         decoder: predicts that frame from the action and the frames before it. Its window is the
             real history; with one frame only, the code has to carry velocity.
         dim: features of a latent action; few, so that there is little room for anything else.
@@ -33,7 +34,7 @@ class LatentActionConfig:
     """
 
     patch: int = 8
-    encoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=2))
+    encoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=1))
     decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=4))
     dim: int = 8
     continuous_share: float = 0.4
@@ -47,7 +48,6 @@ class LatentActionConfig:
         require(self.patch >= 1, "patch: must be at least 1")
         require(self.dim >= 2, "dim: must be at least 2, because latents are normalised")
         require(0 <= self.continuous_share < 1, "continuous_share: must lie in [0, 1)")
-        require(self.encoder.window >= 2, "encoder.window: must be at least 2, to see a change")
 
 
 class LatentActionModel(nn.Module):

@@ -13,7 +13,7 @@ Config = TypeVar("Config")
 
 
 class UserError(ValueError):
-    """Something the user can put right; the message says how. The CLI prints it without a traceback."""
+    """Something the user can put right; the message says how, so no traceback is shown."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(cls: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
+def from_dict(cls: type[Config], values: Any, path: str = "") -> Config:
     """Builds a configuration dataclass from nested plain dicts, as read from JSON.
 
     Args:

@@ -130,8 +130,8 @@ def draw(
 
 def gumbel_noise(
     shape: tuple[int, ...], generators: Sequence[torch.Generator], device: torch.device | str
-) -> Float[Tensor, "b *shape"]:
-    """Standard Gumbel noise, one row for each generator, the same on every device."""
+) -> Tensor:
+    """Standard Gumbel noise, (generators, *shape), the same on every device."""
     rows = [torch.empty(shape).exponential_(generator=generator) for generator in generators]
     return torch.stack(rows).to(device).clamp(min=1e-20).log().neg()
 

@@ -162,7 +162,7 @@ class Genie(nn.Module):
         Raises:
             UserError: nothing there, a pickle, another version, or damaged weights.
         """
-        folder = Path(name) if Path(name).is_dir() else _download(str(name), **hub)
+        folder = locate(name, **hub)
         values = checkpoint.read_config(folder)
         world = cls(from_dict(GenieConfig, values))
         weights = checkpoint.read_weights(folder)
@@ -297,7 +297,7 @@ class Genie(nn.Module):
         """The frame that follows one frame when a button is pressed; keeps no memory of a game."""
         return self.step(self.start(frame, seed), action)[0]
 
-    def infer_actions(self, frames: Any) -> Int[Tensor, "*b t-1"]:
+    def infer_actions(self, frames: Any) -> Int[Tensor, "*b transitions"]:
         """The buttons that explain a real clip, (T, H, W, 3) or (B, T, H, W, 3) uint8."""
         clips, batched = self._prompt(frames)
         require(clips.shape[1] >= 2, "frames: an action lies between two frames, give at least 2")
@@ -416,6 +416,11 @@ def _generators(seeds: Tensor, time: Tensor) -> list[torch.Generator]:
 def _mix(seed: int, frame: int) -> int:
     digest = hashlib.blake2b(f"{seed}/{frame}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def locate(name: str | Path, **hub: Any) -> Path:
+    """The folder of a world: `name` itself, or a local copy of that repository of the Hub."""
+    return Path(name) if Path(name).is_dir() else _download(str(name), **hub)
 
 
 def _download(repo_id: str, **options: Any) -> Path:

@@ -35,7 +35,7 @@ class TemporalCache:
         return slots < self.time[:, None]
 
     def append(
-        self, keys: Float[Tensor, "l b s h 1 d"], values: Float[Tensor, "l b s h 1 d"]
+        self, keys: Float[Tensor, "l b s h new d"], values: Float[Tensor, "l b s h new d"]
     ) -> TemporalCache:
         """Returns a cache in which the oldest frame of each player has given way to a new one."""
         slots = self.keys.shape[4]

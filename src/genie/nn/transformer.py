@@ -104,11 +104,12 @@ class STTransformer(nn.Module):
         self.config = config
         self.blocks = nn.ModuleList(SpaceTimeBlock(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, bias=False)
-        self.apply(_initialise)
-        scale = 0.02 / math.sqrt(2 * config.layers)
         for name, weight in self.named_parameters():
-            if name.endswith(("out.weight", "ffn.2.weight")):
-                nn.init.normal_(weight, std=scale)
+            if weight.ndim == 2:
+                # What is added to the residual stream starts small, the more so in a deep stack.
+                last = name.endswith(("out.weight", "ffn.2.weight"))
+                scale = 1 / math.sqrt(2 * config.layers) if last else 1.0
+                nn.init.normal_(weight, std=scale / math.sqrt(weight.shape[1]))
 
     def forward(
         self,
@@ -218,8 +219,3 @@ def _pad_to_multiple(frames: Tensor, patch: int) -> Tensor:
         flat = F.pad(flat, (0, right, 0, below), mode="replicate")
         frames = flat.permute(0, 2, 3, 1).unflatten(0, frames.shape[:2])
     return frames
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)

@@ -1,0 +1,55 @@
+import torch
+
+from genie.nn.attention import TemporalCache, causal_window_mask, rotate
+
+
+def cache(time: list[int], slots: int = 3) -> TemporalCache:
+    keys = torch.zeros(2, len(time), 4, 2, slots, 8)
+    return TemporalCache(keys, keys.clone(), torch.tensor(time))
+
+
+def test_mask_lets_a_frame_see_itself_and_its_window():
+    mask = causal_window_mask(4, 2, torch.device("cpu"))
+    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    assert mask.int().tolist() == expected
+
+
+def test_rotation_depends_on_distance_only_even_after_a_million_frames():
+    torch.manual_seed(0)
+    query, key = torch.randn(1, 16), torch.randn(1, 16)
+
+    def score(i: int, j: int) -> float:
+        a, b = rotate(query, torch.tensor([i])), rotate(key, torch.tensor([j]))
+        return (a * b).sum().item()
+
+    near = score(5, 2)
+    assert abs(score(1_000_005, 1_000_002) - near) < 1e-4
+    assert abs(score(5, 3) - near) > 1e-3
+
+
+def test_append_evicts_the_oldest_frame_and_leaves_the_old_cache_alone():
+    ring = cache([0])
+    for frame in range(5):
+        new = torch.full((2, 1, 4, 2, 1, 8), float(frame + 1))
+        before = ring.keys.clone()
+        longer = ring.append(new, new)
+        assert torch.equal(ring.keys, before)
+        ring = longer
+    assert sorted(ring.keys[0, 0, 0, 0, :, 0].tolist()) == [3.0, 4.0, 5.0]
+    assert ring.time.tolist() == [5]
+
+
+def test_players_at_different_frames_write_to_their_own_slots():
+    new = torch.ones(2, 2, 4, 2, 1, 8)
+    ring = cache([0, 2]).append(new, new)
+    assert ring.keys[0, :, 0, 0, :, 0].tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert ring.seen.tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_select_and_concatenate_are_inverse():
+    ring = cache([1, 5])
+    ring.keys.normal_()
+    rows = [ring.select(torch.tensor([row])) for row in range(2)]
+    joined = TemporalCache.concatenate(rows)
+    assert torch.equal(joined.keys, ring.keys)
+    assert torch.equal(joined.time, ring.time)

@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from genie.config import UserError
+from genie.nn.transformer import STTransformer, TransformerConfig, frames_of, grid_of, patches_of
+
+CONFIG = TransformerConfig(layers=3, width=32, heads=4, window=5)
+
+
+def stack(config: TransformerConfig = CONFIG) -> STTransformer:
+    torch.manual_seed(0)
+    return STTransformer(config).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_stepping_equals_the_full_forward_past_many_evictions(window: int):
+    config = TransformerConfig(layers=3, width=32, heads=4, window=window)
+    model, frames = stack(config), 3 * 5
+    x = torch.randn(4, frames, 6, 32)
+    full = model(x)
+    cache = model.empty_cache(4, 6)
+    for t in range(frames):
+        draft = model.read(x[:, t : t + 1], cache)
+        step, cache = model.step(x[:, t : t + 1], cache)
+        assert torch.equal(draft, step)
+        torch.testing.assert_close(step[:, 0], full[:, t], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_the_future_and_what_left_the_window_have_no_influence():
+    model = stack(TransformerConfig(layers=1, width=32, heads=4, window=3))
+    x = torch.randn(1, 8, 4, 32)
+    y = model(x)
+    changed = x.clone()
+    changed[:, 5] = torch.randn(1, 4, 32)
+    moved = (model(changed) - y).abs().amax(dim=(0, 2, 3)) > 1e-6
+    assert moved.tolist() == [False] * 5 + [True, True, True]
+
+
+@torch.no_grad()
+def test_a_window_of_one_treats_frames_alone():
+    model = stack(TransformerConfig(layers=2, width=32, heads=4, window=1))
+    x = torch.randn(2, 4, 4, 32)
+    torch.testing.assert_close(model(x)[:, 2:3], model(x[:, 2:3]), atol=1e-5, rtol=0)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    x = torch.randn(2, 3, 4, 32)
+    gradients = []
+    for checkpointing in (False, True):
+        config = TransformerConfig(layers=2, width=32, heads=4, checkpointing=checkpointing)
+        model = stack(config).train()
+        model(x).square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for plain, saved in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, saved)
+
+
+def test_patches_cover_frames_whose_sides_are_no_multiple():
+    frames = torch.rand(2, 3, 9, 14, 3)
+    assert grid_of((9, 14), 4) == (3, 4)
+    patches = patches_of(frames, 4)
+    assert patches.shape == (2, 3, 12, 48)
+    assert torch.equal(frames_of(patches, (9, 14), 4), frames)
+
+
+@pytest.mark.parametrize("field", ["layers", "width", "heads", "window"])
+def test_impossible_sizes_name_the_field(field: str):
+    with pytest.raises(UserError, match=field):
+        TransformerConfig(**{field: 0})
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(UserError, match="heads: width 30 is not divisible by 4"):
+        TransformerConfig(width=30, heads=4)

@@ -1,0 +1,52 @@
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from genie.config import UserError, from_dict, require, to_dict
+
+
+@dataclass(frozen=True)
+class Inner:
+    layers: int = 2
+    kind: Literal["a", "b"] = "a"
+    sizes: tuple[int, ...] = (1, 2)
+
+    def __post_init__(self) -> None:
+        require(self.layers >= 1, "layers: must be at least 1")
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    rate: float = 0.5
+    name: str | None = None
+
+
+def test_there_and_back_through_json():
+    config = Outer(Inner(3, "b", (4,)), 1.0, "x")
+    assert from_dict(Outer, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_an_integer_may_stand_for_a_float():
+    assert from_dict(Outer, {"rate": 1}).rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"inner": {"layerz": 1}}, "inner.layerz: unknown key, did you mean 'layers'"),
+        ({"inner": {"layers": 0}}, "inner.layers: must be at least 1"),
+        ({"inner": {"layers": "two"}}, "inner.layers: expected int, got 'two'"),
+        ({"inner": {"layers": True}}, "inner.layers: expected int"),
+        ({"inner": {"kind": "c"}}, "inner.kind: 'c' is not one of 'a', 'b'"),
+        ({"inner": {"sizes": 3}}, "inner.sizes: expected a list"),
+        ({"inner": 3}, "inner: expected a mapping"),
+        ({"name": 3}, "name: expected str"),
+        ({"completely": 3}, "completely: unknown key; known keys: inner, rate, name"),
+    ],
+)
+def test_refusals_name_the_field(values: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        from_dict(Outer, values)

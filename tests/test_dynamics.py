@@ -1,0 +1,145 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from genie.config import UserError
+from genie.dynamics import Dynamics, DynamicsConfig, two_stream_mask
+from genie.maskgit import SamplingConfig, sample
+
+CONFIG = DynamicsConfig(layers=2, width=32, heads=4, window=4, corruption=0.0)
+GRID, VOCABULARY, ACTIONS = (2, 3), 12, 3
+VARIANTS = [
+    replace(CONFIG, context=context, conditioning=conditioning)
+    for context in ("clean", "masked")
+    for conditioning in ("add", "prepend", "both")
+]
+
+
+def build(config: DynamicsConfig = CONFIG) -> Dynamics:
+    torch.manual_seed(0)
+    return Dynamics(config, GRID, VOCABULARY, ACTIONS)
+
+
+def counting(count: int, frames: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens that each action raises by 1, 2 or 3: the next frame needs the past and the action."""
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randint(0, VOCABULARY, (count, 1, 6), generator=generator)
+    actions = torch.randint(0, ACTIONS, (count, frames - 1), generator=generator)
+    raised = torch.cat([torch.zeros(count, 1, dtype=torch.int64), (actions + 1).cumsum(1)], dim=1)
+    return (first + raised[:, :, None]) % VOCABULARY, actions
+
+
+def test_two_stream_mask_by_hand():
+    # Clean frames 0, 1, 2, then masked copies of 1, 2, 3; window 2.
+    assert two_stream_mask(4, 2, torch.device("cpu")).int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [0, 1, 1, 0, 0, 0],
+        [1, 0, 0, 1, 0, 0],
+        [0, 1, 0, 0, 1, 0],
+        [0, 0, 1, 0, 0, 1],
+    ]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("config", VARIANTS, ids=lambda c: f"{c.context}-{c.conditioning}")
+def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: DynamicsConfig):
+    model = build(config).eval()
+    tokens = torch.randint(0, VOCABULARY, (4, 12, 6))
+    actions = torch.randint(0, ACTIONS, (4, 11))
+    cache, action = model.empty_cache(4), torch.full((4,), ACTIONS)
+    for t in range(12):
+        draft = tokens[:, t].clone()
+        draft[:, ::2] = model.mask_token
+        if t > 0:
+            action = actions[:, t - 1]
+        cached = model.draft(draft, action, cache)
+        plain = model.logits(torch.cat([tokens[:, :t], draft[:, None]], 1), actions[:, :t])[:, -1]
+        torch.testing.assert_close(cached, plain, atol=1e-4, rtol=0)
+        cache = model.commit(tokens[:, t], action, cache)
+
+
+@torch.no_grad()
+def test_training_sees_what_play_sees():
+    """The masked copy of each frame in the two-stream forward equals a cached draft of it."""
+    model = build().eval()
+    tokens = torch.randint(0, VOCABULARY, (2, 7, 6))
+    actions = torch.randint(0, ACTIONS, (2, 6))
+    masked = torch.rand(2, 6, 6) < 0.6
+    leading, level = model._leading(actions), torch.zeros(2, dtype=torch.int64)
+    trained = model.head(model._two_streams(tokens, tokens, masked, leading, level))
+    cache = model.empty_cache(2)
+    for t in range(7):
+        if t > 0:
+            draft = tokens[:, t].masked_fill(masked[:, t - 1], model.mask_token)
+            played = model.draft(draft, leading[:, t], cache)
+            torch.testing.assert_close(played, trained[:, t - 1], atol=1e-4, rtol=0)
+        cache = model.commit(tokens[:, t], leading[:, t], cache)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=lambda c: f"{c.context}-{c.conditioning}")
+def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsConfig):
+    model = build(replace(config, mask_rate="uniform")).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(120):
+        loss, _ = model.loss(*counting(32, seed=step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    tokens, _ = counting(1, seed=999)
+    cache = model.commit(tokens[:, 0], torch.tensor([ACTIONS]), model.empty_cache(1))
+    for action in range(ACTIONS):
+        drawn = sample(
+            lambda draft, action=action: model.draft(draft, torch.tensor([action]), cache),
+            GRID,
+            model.mask_token,
+            SamplingConfig(steps=2, temperature=0.0),
+            [torch.Generator().manual_seed(0)],
+        )
+        assert torch.equal(drawn, (tokens[:, 0] + action + 1) % VOCABULARY), action
+
+
+def test_targets_are_the_tokens_and_not_the_mask(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def spy(logits: torch.Tensor, targets: torch.Tensor, **_: object) -> torch.Tensor:
+        seen.append(targets)
+        return logits.sum()
+
+    monkeypatch.setattr("genie.dynamics.F.cross_entropy", spy)
+    for config in VARIANTS:
+        build(config).train().loss(*counting(8))
+    for targets in seen:
+        assert targets.max() < VOCABULARY
+        assert len(targets.unique()) == VOCABULARY
+
+
+def test_loss_in_eval_mode_is_a_loss_too():
+    model, batch = build(), counting(64)
+    trained, evaluated = model.train().loss(*batch)[0], model.eval().loss(*batch)[0]
+    assert evaluated > 0.5
+    assert abs(trained - evaluated) < 0.3
+
+
+def test_corruption_replaces_the_share_that_the_level_says():
+    torch.manual_seed(0)
+    config = replace(CONFIG, corruption=0.4, corruption_levels=3)
+    model = build(config).train()
+    tokens = torch.randint(0, VOCABULARY, (300, 8, 6))
+    level, context = model._corrupt(tokens)
+    wrong = (context != tokens).float().mean(dim=(1, 2))
+    for index, share in enumerate((0.0, 0.2, 0.4)):
+        expected = share * (1 - 1 / VOCABULARY)
+        assert abs(wrong[level == index].mean() - expected) < 0.03
+    assert torch.equal(model.eval()._corrupt(tokens)[1], tokens)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"window": 1}, "window"), ({"corruption": 2.0}, "corruption"), ({"layers": 0}, "layers")],
+)
+def test_impossible_values_name_the_field(change: dict, field: str):
+    with pytest.raises(UserError, match=field):
+        DynamicsConfig(**change)

@@ -1,0 +1,238 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import genie
+from genie import Genie, GenieConfig, SamplingConfig, State, UserError
+from genie.actions import LatentActionConfig
+from genie.dynamics import DynamicsConfig
+from genie.nn.quantize import QuantizerConfig
+from genie.nn.transformer import TransformerConfig
+from genie.tokenizer import VideoTokenizerConfig
+
+LAYERS = TransformerConfig(layers=1, width=32, heads=4, window=3)
+CONFIG = GenieConfig(
+    height=16,
+    width=16,
+    num_actions=4,
+    tokenizer=VideoTokenizerConfig(
+        patch=4, encoder=LAYERS, decoder=LAYERS, quantizer=QuantizerConfig(codes=32, dim=8)
+    ),
+    actions=LatentActionConfig(patch=4, encoder=LAYERS, decoder=LAYERS),
+    dynamics=DynamicsConfig(layers=2, width=32, heads=4, window=4),
+    sampling=SamplingConfig(steps=3),
+)
+
+
+@pytest.fixture(scope="module")
+def world() -> Genie:
+    """Random weights, turned up so that the action and the past matter as in a trained world."""
+    torch.manual_seed(0)
+    world = Genie(CONFIG)
+    with torch.no_grad():
+        for weight in world.dynamics.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+        world.dynamics.head.weight.mul_(5)
+    return world.eval()
+
+
+def frames(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (*shape, 16, 16, 3), dtype=torch.uint8, generator=generator)
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal but for the rounding of a grey level: the tokens are the same."""
+    return a.shape == b.shape and int((a.int() - b.int()).abs().max()) <= 1
+
+
+@pytest.mark.parametrize("order", ["confidence", "random", "halton"])
+def test_the_cached_game_equals_its_plain_twin_over_three_windows(world: Genie, order: str):
+    sampling = SamplingConfig(steps=3, order=order)
+    prompt, buttons = frames(4, 2), torch.randint(0, 4, (4, 12))
+    cached = world.generate(prompt, buttons, seed=7, sampling=sampling)
+    plain = world.generate(prompt, buttons, seed=7, sampling=sampling, use_cache=False)
+    assert close(cached, plain)
+
+
+def test_the_prompt_is_preserved_and_one_frame_follows_each_action(world: Genie):
+    prompt = frames(2, 3)
+    clip = world.generate(prompt, [0, 1, 2, 3, 0])
+    assert clip.shape == (2, 8, 16, 16, 3)
+    assert torch.equal(clip[:, :3], prompt)
+    assert world.generate(prompt[0], [0, 1]).shape == (5, 16, 16, 3)
+    assert torch.equal(world.generate(prompt[0, 0], [0])[0], prompt[0, 0])
+
+
+def test_the_action_changes_the_frame_and_only_from_then_on(world: Genie):
+    prompt = frames(1)[0]
+    one, other = world.generate(prompt, [0, 1, 2, 3]), world.generate(prompt, [0, 1, 3, 3])
+    assert torch.equal(one[:3], other[:3])
+    assert not torch.equal(one[3], other[3])
+
+
+def test_the_seed_decides_and_temperature_has_an_effect(world: Genie):
+    prompt = frames(1)[0]
+    clip = world.generate(prompt, [0] * 4, seed=1)
+    assert torch.equal(clip, world.generate(prompt, [0] * 4, seed=1))
+    assert not torch.equal(clip, world.generate(prompt, [0] * 4, seed=2))
+    cold = SamplingConfig(steps=3, order="halton", temperature=0.0)
+    assert torch.equal(
+        world.generate(prompt, [0] * 4, seed=1, sampling=cold),
+        world.generate(prompt, [0] * 4, seed=2, sampling=cold),
+    )
+    hot = world.generate(prompt, [0] * 4, seed=1, sampling=replace(cold, temperature=5.0))
+    assert not torch.equal(hot, world.generate(prompt, [0] * 4, seed=1, sampling=cold))
+
+
+def test_a_batch_of_players_equals_each_alone(world: Genie):
+    prompt, buttons = frames(3, 1), torch.randint(0, 4, (3, 9))
+    together = world.generate(prompt, buttons, seed=[5, 6, 7])
+    for player in range(3):
+        alone = world.generate(prompt[player], buttons[player], seed=5 + player)
+        assert close(together[player], alone)
+
+
+def test_a_state_is_a_value_from_which_games_branch(world: Genie):
+    state = world.start(frames(1)[0], seed=3)
+    _, state = world.step(state, 1)
+    branch, before = state.clone(), state.frame.clone()
+    left, _ = world.step(state, 2)
+    right, _ = world.step(state, 3)
+    again, _ = world.step(branch, 2)
+    assert torch.equal(left, again)
+    assert not torch.equal(left, right)
+    assert torch.equal(state.frame, before)
+    assert state.time.tolist() == [2]
+
+
+def test_players_at_different_frames_stack_and_split(world: Genie):
+    early = world.start(frames(1)[0], seed=1)
+    late = world.start(frames(1, seed=5)[0], seed=2)
+    for action in (0, 1, 2, 3, 0):
+        _, late = world.step(late, action)
+    both = State.stack([early, late])
+    assert both.time.tolist() == [1, 6]
+    pictures, after = world.step(both, [1, 2])
+    assert close(pictures[0], world.step(early, 1)[0])
+    assert close(pictures[1], world.step(late, 2)[0])
+    assert [state.time.item() for state in after.split()] == [2, 7]
+
+
+def test_infer_actions_and_play(world: Genie):
+    assert world.infer_actions(frames(2, 5)).shape == (2, 4)
+    assert world.infer_actions(frames(5)).shape == (4,)
+    frame = world.play(frames(1)[0], 2)
+    assert frame.shape == (16, 16, 3)
+    assert frame.dtype == torch.uint8
+
+
+def test_random_actions_when_none_are_given(world: Genie):
+    clip = world.generate(frames(1)[0], num_frames=6)
+    assert clip.shape == (7, 16, 16, 3)
+    assert torch.equal(clip, world.generate(frames(1)[0], num_frames=6))
+
+
+def test_saved_and_loaded_it_is_the_same_world(world: Genie, tmp_path: Path):
+    world.save_pretrained(tmp_path / "w")
+    assert sorted(path.name for path in (tmp_path / "w").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    loaded = Genie.from_pretrained(tmp_path / "w", device="cpu")
+    assert loaded.config == world.config
+    prompt = frames(1)[0]
+    assert torch.equal(loaded.generate(prompt, [1, 2]), world.generate(prompt, [1, 2]))
+
+
+@pytest.mark.parametrize("kind", ["fsq", "lfq"])
+def test_every_quantizer_can_be_saved_and_loaded(kind: str, tmp_path: Path):
+    quantizer = QuantizerConfig(kind=kind, codes=64)
+    config = replace(CONFIG, tokenizer=replace(CONFIG.tokenizer, quantizer=quantizer))
+    world = Genie(config).eval()
+    world.save_pretrained(tmp_path)
+    loaded = Genie.from_pretrained(tmp_path, device="cpu")
+    prompt = frames(1)[0]
+    assert torch.equal(loaded.generate(prompt, [1, 2]), world.generate(prompt, [1, 2]))
+
+
+def test_a_picture_of_another_size_and_mode_is_converted_with_a_note(world: Genie, tmp_path: Path):
+    path = tmp_path / "prompt.png"
+    Image.fromarray(np.full((40, 60), 90, np.uint8)).save(path)
+    with pytest.warns(UserWarning, match="60x40"):
+        state = world.start(str(path))
+    assert state.frame.shape == (16, 16, 3)
+
+
+def test_nested_dicts_build_a_world_and_unknown_keys_are_named():
+    values = {"height": 16, "width": 16, "dynamics": {"layers": 1, "width": 32, "heads": 4}}
+    assert Genie(values).config.dynamics.layers == 1
+    with pytest.raises(UserError, match=r"dynamics\.layerz: unknown key, did you mean 'layers'"):
+        Genie({"dynamics": {"layerz": 1}})
+    with pytest.raises(UserError, match=r"tokenizer\.patch: 32 is larger"):
+        Genie({"height": 16, "width": 16, "tokenizer": {"patch": 32}})
+
+
+@pytest.mark.parametrize("action", [-1, 4, [0, 1], torch.tensor(1.5)])
+def test_buttons_that_do_not_exist_are_refused(world: Genie, action: object):
+    state = world.start(frames(1)[0])
+    with pytest.raises(UserError, match="action"):
+        world.step(state, action)
+
+
+def test_scripts_that_make_no_sense_are_refused(world: Genie):
+    with pytest.raises(UserError, match="num_frames"):
+        world.generate(frames(1)[0])
+    with pytest.raises(UserError, match="out of range"):
+        world.generate(frames(1)[0], [0, 9])
+    with pytest.raises(UserError, match="actions"):
+        world.generate(frames(2, 1), [[0], [1], [2]])
+    with pytest.raises(UserError, match="2 seeds for 1 players"):
+        world.start(frames(1)[0], seed=[1, 2])
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    def offline(*_: object, **__: object) -> str:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(UserError, match="check the name or your connection"):
+        Genie.from_pretrained("someone/world")
+
+
+def test_push_to_hub_uploads_config_and_weights(world: Genie, monkeypatch: pytest.MonkeyPatch):
+    uploads = {}
+
+    class Hub:
+        def __init__(self, token: str | None = None):
+            pass
+
+        def create_repo(self, repo_id: str, **options: object) -> None:
+            uploads["repo"] = repo_id
+
+        def upload_folder(self, repo_id: str, folder_path: str) -> str:
+            uploads["files"] = sorted(path.name for path in Path(folder_path).iterdir())
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert world.push_to_hub("me/world") == "https://hub/me/world"
+    assert uploads == {"repo": "me/world", "files": ["config.json", "model.safetensors"]}
+
+
+def test_a_folder_from_the_hub_is_read(
+    world: Genie, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    world.save_pretrained(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    assert Genie.from_pretrained("me/world", device="cpu").config == world.config
+
+
+def test_public_names_exist():
+    for name in genie.__all__:
+        assert getattr(genie, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = genie.nothing_of_the_kind
