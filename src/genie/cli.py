@@ -283,7 +283,6 @@ def _leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
 def _train(options: Namespace) -> None:
     from genie.config import from_dict
     from genie.schedule import TrainConfig
-    from genie.training.pipeline import train
     from genie.world import GenieConfig
 
     values = _arguments(options)
@@ -292,8 +291,11 @@ def _train(options: Namespace) -> None:
     _require_device(own["device"])
     schedule = from_dict(TrainConfig, values.pop("schedule"), "schedule")
     world = from_dict(GenieConfig, values)
-    own = {name: value for name, value in own.items() if value is not None}
-    folder = train(data, out, world=world, schedule=schedule, **own)
+    given = {name: value for name, value in own.items() if value is not None}
+
+    from genie.training.pipeline import train  # slow to import: after the options were checked
+
+    folder = train(data, out, world=world, schedule=schedule, **given)
     print(f"{folder}: the world is ready; play it with: genie play {folder}")
 
 
@@ -398,7 +400,8 @@ def _demo(options: Namespace) -> None:
 
     _require_device(options.device)
     values = _arguments(options)
-    demo(**values, play=not values.pop("no_play") and sys.stdin.isatty())
+    play = not values.pop("no_play") and sys.stdin.isatty()
+    demo(**values, play=play)
 
 
 def _arguments(options: Namespace) -> dict[str, Any]:

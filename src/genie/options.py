@@ -18,6 +18,9 @@ _KINDS |= {"tuple": "a list such as [64, 64]", "list": "a list such as [a, b]"}
 class Parser(ArgumentParser):
     """A parser whose errors are `UserError`; `--some-option` may be written for `--some_option`."""
 
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, allow_abbrev=False, **options)
+
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
         """Parses the arguments, those of this process when left out."""
         if args is not None:
@@ -48,7 +51,7 @@ def as_sentence(message: str, known: Sequence[str], program: str) -> str:
     text = " ".join(message.split())
     if match := re.match(r"unrecognized arguments: ([^\s=]+)", text):
         return f"{match[1]}: unknown option{_suggestion(match[1], known, program)}"
-    if match := re.search(r"(?:Group '(\S+)' does|does) not accept option '(\S+)'", text):
+    if match := re.search(r"(?:Group '(\S+)' does not accept option|Option) '(\S+)'", text):
         option = ".".join(part for part in match.groups() if part)
         return f"{option}: unknown option{_suggestion(f'--{option}', known, program)}"
     if match := re.match(r"the following arguments are required: (.*)", text):
