@@ -309,8 +309,8 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="the clip store to measure on")
     parser.add_argument("--out", help="folder of the report; WORLD/evaluation when left out")
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
-    skip = {"world", "store", "out", "sampling", "config", "device"}
-    parser.add_function_arguments(evaluate, skip=skip)
+    own: set[str | int] = {"world", "store", "out", "sampling", "config", "device"}
+    parser.add_function_arguments(evaluate, skip=own)
 
 
 def _evaluate(options: Namespace) -> None:

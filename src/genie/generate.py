@@ -147,5 +147,6 @@ def _write_picture(out: Path, index: int, frame: np.ndarray, size: tuple[int, in
     from PIL import Image
 
     path = out.with_name(f"{out.stem}-{index:04d}.png")
-    Image.fromarray(frame).resize(size[::-1], Image.Resampling.NEAREST).save(path)
+    height, width = size
+    Image.fromarray(frame).resize((width, height), Image.Resampling.NEAREST).save(path)
     return path
