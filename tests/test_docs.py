@@ -1,0 +1,83 @@
+"""What the documentation says can be typed is parsed, and its Python is run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from genie import cli
+from genie.world import Genie, GenieConfig
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.exists()
+]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def commands() -> list[str]:
+    found = [block for page in PAGES for block in blocks(page, "(?:sh|bash|console)")]
+    lines = [line.removeprefix("$ ") for line in "\n".join(found).replace("\\\n", "").splitlines()]
+    return sorted({line.split("  #")[0].strip() for line in lines if line.startswith("genie ")})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_each_command_of_the_docs_can_be_typed(line, capsys):
+    name, *arguments = shlex.split(line)[1:]
+    if "--print_config" in arguments:
+        assert cli.main([name, *arguments]) == 0
+    else:
+        cli._parsed(name, cli.COMMANDS[name], arguments)
+
+
+def test_the_docs_have_commands():
+    assert len(commands()) >= 8
+
+
+def test_a_configuration_file_of_the_docs_is_read(tmp_path, capsys):
+    (text,) = blocks(ROOT / "docs/commands.md", "yaml")
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    command = ["train", "--data", "d", "--out", "o", "--config", str(file), "--print_config"]
+    assert cli.main(command) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert (config["dynamics"]["layers"], config["dynamics"]["width"]) == (8, 512)
+    assert config["schedule"]["precision"] == "32"
+
+
+@pytest.fixture(scope="module")
+def converting() -> dict:
+    """The names that the page about other libraries defines."""
+    names: dict = {}
+    for block in blocks(ROOT / "docs/coming-from-other-libraries.md", "python"):
+        exec(block, names)
+    return names
+
+
+def test_flat_names_become_a_configuration(converting):
+    config: GenieConfig = converting["config"]
+    assert (config.height, config.width, config.num_actions) == (64, 64, 6)
+    assert (config.tokenizer.quantizer.codes, config.sampling.steps) == (512, 25)
+    sizes = {"tokenizer_dim": 32, "tokenizer_num_heads": 2, "lam_dim": 32, "lam_num_heads": 2}
+    sizes |= {"dyna_dim": 32, "dyna_num_heads": 2, "image_size": 16}
+    assert Genie(converting["from_flat"](sizes)).config.actions.decoder.width == 32
+
+
+@pytest.mark.parametrize("name", ["image_size", "dyna_num_blocks", "patch_size", "maskgit_steps"])
+def test_every_name_leads_to_a_field(converting, name):
+    # Each path of the table is one that `from_dict` accepts; 8 suits every integer field.
+    assert converting["from_flat"]({name: 8})
+
+
+def test_frames_go_there_and_back(converting):
+    video = torch.rand(2, 3, 4, 16, 24)
+    frames = converting["to_frames"](video)
+    assert (frames.dtype, frames.shape) == (torch.uint8, (2, 4, 16, 24, 3))
+    assert (converting["from_frames"](frames) - video).abs().max() <= 0.5 / 255 + 1e-6
+    assert converting["grid_of_tokens"](torch.zeros(2, 4, 6), (2, 3)).shape == (2, 4, 2, 3)
