@@ -174,10 +174,19 @@ def test_impossible_requests(tmp_path, options, message):
 
 
 def test_an_error_while_writing_is_told_and_leaves_no_halves(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    class FullContainer:
+        def close(self, *_):
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.VideoWriter, "close", full)
+        mux = close
+
+    def write(writer, frame, writing=module.VideoWriter.write):
+        writing(writer, frame)
+        if writer.frames > 9:
+            writer._container.close()
+            writer._container = FullContainer()
+
+    monkeypatch.setattr(module.VideoWriter, "write", write)
     with pytest.raises(UserError, match="disk is full"):
         record(BUTTONS, tmp_path / "out", episodes=50, **QUIET)
     assert not [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".mp4", ".part")]

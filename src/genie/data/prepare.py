@@ -35,7 +35,7 @@ WORK = ".prepare"
 SIDECAR = ".actions.json"
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _AHEAD = 4
-_STILL_PIXELS = 0.0005
+_STILL_PIXELS = 0.0002
 _MAX_GAP = 2.0
 
 
@@ -156,7 +156,7 @@ def prepare(
         height,
         width,
         fit,
-        fps,
+        float(fps) if fps is not None else None,
         min_frames,
         static_threshold,
         max_static_share,

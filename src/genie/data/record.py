@@ -313,7 +313,7 @@ def _check_folder(out: Path, append: bool) -> None:
         append or not holds,
         f"{out}: holds {holds} files already; choose another --out, or add to it with --append",
     )
-    for left in out.glob("*/.*.part"):
+    for left in [*out.glob("*/.*.part"), *out.glob("*/.*.actions.json")]:
         left.unlink()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -310,7 +311,8 @@ class VideoWriter:
     def discard(self) -> None:
         """Drops the unfinished file."""
         if self._container is not None:
-            self._container.close()
+            with contextlib.suppress(OSError, ValueError):  # on a full disk closing fails too
+                self._container.close()
         self._part.unlink(missing_ok=True)
 
 
