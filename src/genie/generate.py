@@ -108,7 +108,8 @@ def _frames(
 ) -> Iterator[np.ndarray]:
     count = genie.config.num_actions
     wrong = [action for action in actions if not 0 <= action < count]
-    require(not wrong, f"actions: {wrong[:1]} is out of range, this world has 0 to {count - 1}")
+    if wrong:
+        raise UserError(f"actions: {wrong[0]} is out of range, this world has 0 to {count - 1}")
     yield from prompt[None] if prompt.ndim == 3 else prompt
     state = genie.start(prompt, seed)
     for action in _tracked(actions, progress):

@@ -17,7 +17,7 @@ class TemporalCache:
 
     A value: `append` returns a new cache and leaves this one usable, so a game can branch.
     Frame number n of a player stands in slot `n % (window - 1)`. Keys are stored rotated by their
-    frame number; attention depends on differences of frame numbers only, so they stay valid for ever.
+    frame number; attention depends on differences of frame numbers only, so they stay valid.
 
     Attributes:
         keys, values: (L, B, S, heads, window - 1, head width).
@@ -84,7 +84,7 @@ def rotate(x: Float[Tensor, "*b t d"], positions: Int[Tensor, "*t"]) -> Float[Te
 
 
 class Attention(nn.Module):
-    """Projections with normalised queries and keys, shared by attention over space and over time."""
+    """Projections with normalised queries and keys, for attention over space and over time."""
 
     def __init__(self, width: int, heads: int, head_width: int):
         super().__init__()

@@ -22,7 +22,7 @@ def to_uint8(pixels: Float[Tensor, "*b"]) -> UInt8[Tensor, "*b"]:
 
 
 def moved(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w 1"]:
-    """1.0 where a pixel changed visibly since the frame before, else 0.0; the first frame is 0.0."""
+    """1.0 where a pixel changed visibly since the frame before, else 0.0; the first frame is 0."""
     change = (frames[:, 1:].short() - frames[:, :-1].short()).abs().amax(dim=-1, keepdim=True)
     first = torch.zeros_like(frames[:, :1, :, :, :1], dtype=torch.float32)
     return torch.cat([first, (change > MOVED).float()], dim=1)

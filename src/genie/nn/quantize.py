@@ -1,4 +1,4 @@
-"""Turning features into codes: one interface over VQ with a moving-average codebook, FSQ and LFQ."""
+"""Turning features into codes: one interface over VQ with a moving-average codebook, FSQ, LFQ."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
 
 
 def perplexity(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, ""]:
-    """Effective number of codes in use: 1 when all are the same, `size` when all are as frequent."""
+    """Effective number of codes in use: 1 when all are the same, `size` when equally frequent."""
     share = torch.bincount(codes.flatten(), minlength=size).float() / codes.numel()
     return torch.exp(-torch.special.xlogy(share, share).sum())
 
