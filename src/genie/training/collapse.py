@@ -31,7 +31,7 @@ def judge_tokenizer(tokenizer: VideoTokenizer, clips: Tensor, console: Console) 
             console,
             f"The tokenizer has collapsed: only {used} of {size} codes are used. Pictures will be "
             "poor. Try a longer stage, a lower learning rate, fewer codes "
-            "(--world.tokenizer.quantizer.codes) or the quantizer kind fsq, which cannot collapse; "
+            "(--tokenizer.quantizer.codes) or the quantizer kind fsq, which cannot collapse; "
             "look at `reconstructions` in TensorBoard.",
         )
     return share

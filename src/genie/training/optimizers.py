@@ -120,6 +120,6 @@ class AveragedModel:
         pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
         floats: list[tuple[Tensor, Tensor]] = [(a, b) for a, b in pairs if a.is_floating_point()]
         averages, weights = [a for a, _ in floats], [b for _, b in floats]
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+        torch._foreach_lerp_(averages, weights, 1 - decay)  # type: ignore[attr-defined]
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

@@ -113,7 +113,8 @@ def bars(counts: Tensor, height: int = 64, width: int = 256) -> np.ndarray:
     ordered = np.sort(counts.cpu().numpy())[::-1].astype(np.float64)
     wide = np.repeat(ordered, max(1, width // len(ordered)))
     filled = np.arange(height)[::-1, None] < np.ceil(height * wide / max(1.0, ordered[0]))
-    return np.where(filled[..., None], np.uint8([40, 90, 160]), np.uint8([255, 255, 255]))
+    blue, white = np.array([[40, 90, 160], [255, 255, 255]], np.uint8)
+    return np.where(filled[..., None], blue, white)
 
 
 def psnr(made: Tensor, real: Tensor) -> float:
