@@ -5,8 +5,15 @@ from genie.evaluation import summary
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(None, "dB", "–"), (3, "", "3"), (1.236, "dB", "1.24 dB"), (0.0123, "", "0.012")],
-)  # fmt: skip
+    [
+        (None, "dB", "–"),
+        (3, "", "3"),
+        (1.236, "dB", "1.24 dB"),
+        (0.0123, "", "0.012"),
+        (0.0, "dB", "0 dB"),
+        (-0.0001, "", "0.000"),
+    ],
+)
 def test_figures_are_short(value, unit, text):
     assert summary.figure(value, unit) == text
 
@@ -46,4 +53,4 @@ def test_collapsed_actions_are_poor_and_used_ones_good():
 def test_summary_is_one_line_a_figure():
     line = summary._headline("Name", 1.5, "dB", 0.0, "nothing", "good", "Words.")
     text = summary.format_summary({"headlines": [line], "notes": ["few clips"]})
-    assert text == "good  Name: 1.50 dB (nothing: 0.000 dB)\nnote  few clips"
+    assert text == "good  Name: 1.50 dB (nothing: 0 dB)\nnote  few clips"

@@ -170,7 +170,7 @@ def _buttons(report: Mapping[str, Any]) -> str:
         "What each button does",
         _text(
             f"From {part['prompts']} held-out pictures every button was held for {part['steps']}",
-            "frames, twice, with different chance. Pictures of different buttons differ by",
+            "frames, twice, with other random numbers. Pictures of different buttons differ by",
             f"{figure(part['between_actions'])} grey levels of 255, pictures of the same button by",
             f"{figure(part['between_seeds'])}: a ratio of {figure(part['ratio'])}.",
             "A world that ignores its buttons has 1.",
@@ -199,8 +199,8 @@ def _rollouts(report: Mapping[str, Any]) -> str:
         _text(
             f"The world gets the first {part['prompt_frames']} frame(s) of {part['clips']} clips",
             "and plays on, once with the actions inferred from what really happened and once",
-            "with random ones, both with the same chance. ΔPSNR is the difference of the two: how",
-            f"much the right buttons matter. It is quoted at t = {quoted_time(report)}.",
+            "with random ones, both with the same random numbers. ΔPSNR is the difference of the",
+            f"two: how much the right buttons matter. It is quoted at t = {quoted_time(report)}.",
         ),
         table(columns, deltas, "mean ± standard error"),
         *sides,
@@ -213,8 +213,8 @@ def _with_error(value: Mapping[str, Any]) -> str:
 
 
 def _sides(part: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    rows = {label: [part[side][key] for key in MEASURES] for side, label in names.items()}
-    return table(list(MEASURES.values()), rows)
+    rows = {label: [part[side][key] for side in names] for key, label in MEASURES.items()}
+    return table(list(names.values()), rows)
 
 
 def _tokenizer(report: Mapping[str, Any]) -> str:
@@ -225,8 +225,8 @@ def _tokenizer(report: Mapping[str, Any]) -> str:
         "Tokenizer: frames to tokens and back",
         _text(
             f"{100 * part['moving_share']:.1f} % of the pixels move from one frame to the next;",
-            "the mean over frames is ruled by those that stand still, so look at the other",
-            "columns too.",
+            "the mean over frames is ruled by those that stand still, so look at the other rows",
+            "too.",
         ),
         _sides(part, names),
         _text(

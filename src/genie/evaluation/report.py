@@ -223,8 +223,8 @@ def _buttons(
         sheet = pictures.button_sheet(last[i], held[i, :, 0], figures["stillest_action"])
         caption = (
             f"Every button held for {config.button_steps} frames from the same held-out picture, "
-            "with the same chance. Last column: where the last frame differs from that of the "
-            "button that changes least."
+            "with the same random numbers. Last column: where the last frame differs from that of "
+            "the button that changes least."
         )
         shown.append(Picture(f"buttons_{i + 1}", caption, pictures.png(sheet)))
     return figures, shown

@@ -38,10 +38,10 @@ def figure(value: Any, unit: str = "") -> str:
     """Returns a number as text, short enough to read; a dash where there is none."""
     if value is None:
         return "–"
-    if isinstance(value, int):
-        return f"{value} {unit}".rstrip()
+    if isinstance(value, int) or value == 0:
+        return f"{int(value)} {unit}".rstrip()
     digits = 3 if abs(value) < 0.1 else 2
-    return f"{value:.{digits}f} {unit}".rstrip()
+    return f"{round(value, digits) + 0.0:.{digits}f} {unit}".rstrip()
 
 
 def quoted_time(report: Mapping[str, Any]) -> str:
