@@ -7,7 +7,7 @@ import difflib
 import importlib
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
@@ -176,7 +176,9 @@ class ProcgenGames:
             **options,
         )
         self._random = np.random.default_rng(seed)
-        self.action_names = ["+".join(keys).lower() or "noop" for keys in self._games.get_combos()]
+        combos = self._games.get_combos()
+        self._actions = len(combos)
+        self.action_names: list[str] | None = ["+".join(c).lower() or "noop" for c in combos]
         self.levels = self._current_levels()
 
     def observe(self) -> np.ndarray:
@@ -194,7 +196,7 @@ class ProcgenGames:
 
     def sample(self) -> np.ndarray:
         """Draws an action of each game, int64 (N,)."""
-        return self._random.integers(len(self.action_names), size=self.num)
+        return self._random.integers(self._actions, size=self.num)
 
     def close(self) -> None:
         """Frees the games."""
@@ -321,8 +323,8 @@ def _action_names(game: Any) -> list[str] | None:
     if not isinstance(game.action_space, Discrete):
         return None
     count = int(game.action_space.n)
-    meanings = getattr(game.unwrapped, "get_action_meanings", None)
-    names: Sequence[str] = meanings() if callable(meanings) else []
+    meanings = getattr(game.unwrapped, "get_action_meanings", list)()
+    names = [str(name) for name in meanings]
     return [name.lower() for name in names] if len(names) == count else _numbered(count)
 
 

@@ -77,7 +77,7 @@ def read_video(
         UserError: names the file and whether it is missing, empty, without video, or damaged (then
             after the frames before the damage).
     """
-    import av
+    from av.error import FFmpegError
 
     with _open(path) as container:
         stream = container.streams.video[0]
@@ -93,7 +93,7 @@ def read_video(
                         f"{path}: damaged from {time:.2f} s on; re-encode the file to use the rest"
                     )
                 yield time, _upright(frame, scale, aspect, height, width, fit)
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             when = (
                 f"from {clock.last:.2f} s on"
                 if clock.last is not None
@@ -125,6 +125,7 @@ class _Clock:
 
 def _open(path: str | Path) -> Any:
     import av
+    from av.error import FFmpegError
 
     path = Path(path)
     require(path.exists(), f"{path}: no such file; check the path")
@@ -132,7 +133,7 @@ def _open(path: str | Path) -> Any:
     require(path.stat().st_size > 0, f"{path}: the file is empty; copy it again")
     try:
         container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"{path}: cannot be read as a video ({reason}); the file is broken or unfinished"
@@ -172,11 +173,12 @@ def _upright(
     frame: Any, scale: _Scaler, aspect: float, height: int | None, width: int | None, fit: Fit
 ) -> np.ndarray:
     turns = round(frame.rotation / 90) % 4
-    shown = (frame.height, max(1, round(frame.width * aspect)))
-    shown = shown[::-1] if turns % 2 else shown
+    sideways = turns % 2 == 1
+    rows, columns = frame.height, max(1, round(frame.width * aspect))
+    shown = (columns, rows) if sideways else (rows, columns)
     target = (height or shown[0], width or shown[1])
-    scaled = scaled_size(shown, target, fit)
-    stored = scaled[::-1] if turns % 2 else scaled
+    rows, columns = scaled_size(shown, target, fit)
+    stored = (columns, rows) if sideways else (rows, columns)
     image = np.rot90(scale.rgb(frame, *stored), turns)
     return np.ascontiguousarray(_place(image, target))
 
@@ -210,7 +212,7 @@ def fit_frame(frame: np.ndarray, height: int, width: int, fit: Fit = "resize") -
     """Brings one frame u8 (H,W,3) to another size the way `read_video` does."""
     import av
 
-    size = scaled_size(frame.shape[:2], (height, width), fit)  # type: ignore[arg-type]
+    size = scaled_size((frame.shape[0], frame.shape[1]), (height, width), fit)
     if size != frame.shape[:2]:
         frame = _Scaler().rgb(
             av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"), *size
@@ -272,14 +274,13 @@ class VideoWriter:
             frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3,
             f"a video frame is uint8 (height, width, 3), got {frame.dtype} {frame.shape}",
         )
-        if self._container is None:
-            self._start(*(self._size or frame.shape[:2]))
+        container = self._container or self._start(*(self._size or frame.shape[:2]))
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = self._scale(picture, self._stream.height, self._stream.width, self._pixel_format)
         picture.pts, self.frames = self.frames, self.frames + 1
-        self._container.mux(self._stream.encode(picture))
+        container.mux(self._stream.encode(picture))
 
-    def _start(self, height: int, width: int) -> None:
+    def _start(self, height: int, width: int) -> Any:
         import av
 
         even = self._pixel_format == "yuv420p"
@@ -292,6 +293,7 @@ class VideoWriter:
         self._stream.pix_fmt = self._pixel_format
         self._stream.codec_context.time_base = 1 / rate
         self._stream.codec_context.thread_count = 1
+        return self._container
 
     def close(self) -> None:
         """Finishes the file and gives it its name.
@@ -350,7 +352,9 @@ def _write_gif(
     require(len(pictures) > 0, f"{path}: a video needs at least one frame")
     require(path.parent.is_dir(), f"{path.parent}: no such folder; create it first")
     if size is not None:
-        pictures = [picture.resize(size[::-1], Image.Resampling.NEAREST) for picture in pictures]
+        pictures = [
+            picture.resize((size[1], size[0]), Image.Resampling.NEAREST) for picture in pictures
+        ]
     # A GIF counts in hundredths of a second: rounding the end times keeps the whole on time.
     ends = np.round(np.arange(len(pictures) + 1) * 100 / fps).astype(int)
     durations = [int(d) * 10 for d in np.diff(ends)]
