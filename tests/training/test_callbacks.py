@@ -3,13 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch import Trainer
 
 from genie.training.callbacks import Saving
 from genie.training.interrupts import StopRequest
-
-
-class Trainer(SimpleNamespace):
-    world_size, is_global_zero = 1, True
+from genie.training.stage import quiet_lightning
 
 
 @pytest.fixture
@@ -21,7 +19,8 @@ def acting(stop, steps, parts=2):
     module = SimpleNamespace(step=0)
     saved = []
     saving = Saving(module, lambda: saved.append(module.step), stop, steps, minutes=0.0)
-    trainer = Trainer(should_stop=False)
+    with quiet_lightning():
+        trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
     for part in range(10 * parts):
         module.step = (part + 1) // parts
         saving.on_train_batch_end(trainer)

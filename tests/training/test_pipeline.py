@@ -131,7 +131,7 @@ def test_only_the_dynamics_go_on_when_the_budget_grows(trained, store, console, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 5}, r"train\.seed 0 \(now 5\)"),
+        ({"seed": 5}, r"schedule\.seed 0 \(now 5\)"),
         ({"preset": "small"}, "64x64"),
         ({"stages": ("tokeniser",)}, "none of tokenizer"),
         ({"minutes": 0.0}, "above 0"),

@@ -43,7 +43,7 @@ def test_budgets_and_reporting_may_change_but_not_what_a_step_computes(begun, st
     free = replace(free, tokenizer=replace(free.tokenizer, steps=99))
     assert resolve(begun, store, schedule=free).train == free
     bound = replace(free, tokenizer=replace(free.tokenizer, learning_rate=0.5))
-    with pytest.raises(UserError, match=r"train\.tokenizer\.learning_rate 0\.001 \(now 0\.5\)"):
+    with pytest.raises(UserError, match=r"schedule\.tokenizer\.learning_rate 0\.001 \(now 0\.5\)"):
         resolve(begun, store, schedule=bound)
     with pytest.raises(UserError, match=r"world\.num_actions 4 \(now 3\).*another folder"):
         resolve(begun, store, world=replace(small_world, num_actions=3))

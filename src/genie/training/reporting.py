@@ -33,9 +33,10 @@ class LiveProgress:
         self.began = self.printed = time.monotonic()
         if self.console.is_terminal:
             columns = (TextColumn("[bold]{task.description}"), BarColumn(), TaskProgressColumn())
-            self.bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
-            self.task = self.bar.add_task(self.title, total=1.0, note="")
-            self.bar.start()
+            bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
+            self.task = bar.add_task(self.title, total=1.0, note="")
+            bar.start()
+            self.bar = bar
         return self
 
     def __exit__(

@@ -179,7 +179,7 @@ def _binding(settings: Settings) -> dict[str, Any]:
     for name in STAGES:
         for key in FREE_IN_STAGE:
             del train[name][key]
-    return {**_flat(world, "world."), **_flat(train, "train.")}
+    return {**_flat(world, "world."), **_flat(train, "schedule.")}
 
 
 def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:

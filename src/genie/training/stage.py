@@ -23,6 +23,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from genie import schedule
 from genie.config import UserError, to_dict
@@ -213,9 +214,10 @@ def run_stage(
         model.load_state_dict(state["average"])
         model.eval()
         return
-    module = StageModule(
-        model, stage, name=name, seed=train.seed, compile=train.compile, state=state
-    )
+    with quiet_lightning():
+        module = StageModule(
+            model, stage, name=name, seed=train.seed, compile=train.compile, state=state
+        )
 
     def save() -> None:
         header = {"format": FORMAT, "stage": name, "inputs": inputs, "config": to_dict(stage)}
@@ -230,7 +232,7 @@ def run_stage(
         with quiet_lightning():
             trainer = _trainer(train, stage, run.folder, name, module.step, callbacks)
             place = Place(train.seed, module.step, 0, stage.accumulate)
-            trainer.fit(module, _Loader(read, place, train.workers, trainer))
+            _fit(trainer, module, _Loader(read, place, train.workers, trainer))
     if module.spent < 1:
         run.stop.stop(
             f"stopped in the stage {name!r} after {module.step} steps, everything is saved; "
@@ -238,6 +240,14 @@ def run_stage(
         )
     model.load_state_dict({k: v.cpu() for k, v in module.average.model.state_dict().items()})
     model.eval()
+
+
+def _fit(trainer: Trainer, module: StageModule, loader: _Loader) -> None:
+    try:
+        trainer.fit(module, loader)
+    except TorchDynamoException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"compile: torch.compile failed ({reason}); train without it") from error
 
 
 class _Loader:
@@ -312,8 +322,11 @@ def _build_trainer(
     )
 
 
-# Lightning 2.6 calls what torch 2.13 has deprecated; nobody here can change either.
-NOISE = [(r".*LeafSpec.* is deprecated", FutureWarning)]
+# Lightning 2.6, and torch's own compiler, call what torch 2.13 has deprecated.
+NOISE = [
+    (r".*LeafSpec.* is deprecated", FutureWarning),
+    (r".*torch\.jit\.script.* is deprecated", DeprecationWarning),
+]
 
 
 @contextmanager
