@@ -132,6 +132,21 @@ def test_other_settings_start_an_unfinished_store_again(make_videos, tmp_path, m
     assert ClipStore.open(out).read(0, 2).shape == (2, 16, 16, 3)
 
 
+def test_two_at_once_do_not_mix(make_videos, tmp_path, monkeypatch):
+    source, out = make_videos(2), tmp_path / "store"
+    decode = module._decode
+    refused = []
+
+    def meanwhile(task):
+        with pytest.raises(UserError, match="another prepare is writing"):
+            prepare(source, out, **HERE)
+        refused.append(task)
+        decode(task)
+
+    monkeypatch.setattr(module, "_decode", meanwhile)
+    assert prepare(source, out, **HERE).episodes == len(refused) == 2
+
+
 def test_disk_full_says_so_and_goes_on_later(make_videos, tmp_path, monkeypatch):
     source, out = make_videos(3), tmp_path / "store"
 

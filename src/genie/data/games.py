@@ -293,13 +293,16 @@ class GymGames:
 def _make(spec: Any, options: Mapping[str, Any]) -> Any:
     import gymnasium
 
+    unchecked = {"disable_env_checker": True}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return gymnasium.make(spec, **{"render_mode": "rgb_array", **options})
+                return gymnasium.make(spec, **{"render_mode": "rgb_array", **unchecked, **options})
             except TypeError:
-                return gymnasium.make(spec, **options)  # it may not know of render_mode
+                return gymnasium.make(
+                    spec, **unchecked, **options
+                )  # it may not know of render_mode
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{spec.id} needs another package: {error}") from None
     except (gymnasium.error.Error, ImportError, TypeError) as error:

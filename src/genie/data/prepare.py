@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -171,8 +172,9 @@ def prepare(
         len(files) > 0, f"{source}: holds no video ({', '.join(EXTENSIONS)}); give another folder"
     )
     try:
-        plan = _start(source, out, config, files)
-        return _run(source, out, plan, _cores() if workers is None else workers, progress)
+        with _alone(out):
+            plan = _start(source, out, config, files)
+            return _run(source, out, plan, _cores() if workers is None else workers, progress)
     except Exception as error:
         if not _is_disk_full(error):
             raise
@@ -180,6 +182,26 @@ def prepare(
             f"{out}: the disk is full; free some space and run the same command again, "
             "it goes on where it stopped"
         ) from None
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps a second prepare out of the same folder; the system lets go when the process ends."""
+    require(not out.exists() or out.is_dir(), f"{out}: is a file; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"{out}: another prepare is writing to it; wait for that one") from None
+    finally:
+        os.close(folder)
 
 
 def find_videos(source: Path) -> list[str]:
@@ -210,8 +232,7 @@ def _start(source: Path, out: Path, config: PrepareConfig, files: list[str]) -> 
     plan = _read_plan(work / "plan.json")
     if plan and (plan.config, plan.files, plan.stamps) == (config, files, stamps):
         return plan
-    if not work.is_dir() and out.exists():
-        require(out.is_dir(), f"{out}: is a file; choose another --out")
+    if not work.is_dir():
         require(not any(out.iterdir()), f"{out}: holds other files; choose another --out")
     _clear(out)
     fps = config.fps or _common_fps(source, files)
