@@ -84,35 +84,39 @@ def merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
 
 
 def _tiny() -> Preset:
-    # Every size here is for two CPU cores: see docs/log.md for what was tried.
-    layers = TransformerConfig(layers=3, width=128, heads=4)
+    # Sizes, budgets and rates for forty minutes on two CPU cores (docs/log.md): short windows and
+    # an encoder over space alone buy steps, Muon and FSQ get more out of each.
+    space = TransformerConfig(layers=2, width=128, heads=4, window=1)
     world = GenieConfig(
         tokenizer=VideoTokenizerConfig(
             patch=8,
-            encoder=replace(layers, layers=2, window=1),
-            decoder=replace(layers, window=2),
+            encoder=space,
+            decoder=replace(space, window=2),
+            quantizer=QuantizerConfig(kind="fsq", codes=1000),
         ),
         actions=LatentActionConfig(
             patch=8,
-            encoder=replace(layers, layers=2, window=2),
-            decoder=replace(layers, layers=2, window=4),
+            encoder=replace(space, width=96, heads=3),
+            decoder=replace(space, width=96, heads=3, window=3),
         ),
-        dynamics=DynamicsConfig(layers=4, width=160, heads=5, window=8),
+        dynamics=DynamicsConfig(layers=4, width=160, heads=5, window=5),
         sampling=SamplingConfig(steps=4),
     )
     stage = StageConfig(
-        steps=20_000,
-        batch_size=16,
-        clip_frames=4,
-        learning_rate=2e-3,
+        minutes=14,
+        batch_size=32,
+        clip_frames=2,
+        learning_rate=3e-3,
         final_learning_rate=2e-4,
         warmup_steps=50,
+        optimizer="muon",
         ema_decay=0.99,
     )
     train = TrainConfig(
         tokenizer=stage,
-        actions=replace(stage, clip_frames=6, learning_rate=1e-3),
-        dynamics=replace(stage, clip_frames=9, learning_rate=1e-3),
+        actions=replace(stage, minutes=10, batch_size=16, clip_frames=4, learning_rate=2e-3),
+        dynamics=replace(stage, minutes=16, batch_size=16, clip_frames=6, learning_rate=2e-3),
+        picture_every=200,
     )
     return Preset("64x64 patch 8, trains on two CPU cores, plays in real time there", world, train)
 
