@@ -130,7 +130,8 @@ class Dynamics(nn.Module):
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
         with torch.no_grad():
             hits = (logits.argmax(dim=-1) == targets).float().mean()
-            entropy = F.cross_entropy(logits.float(), targets) if self.training else loss.detach()
+            smoothed = self.config.label_smoothing > 0
+            entropy = F.cross_entropy(logits.float(), targets) if smoothed else loss.detach()
         return loss, {"masked_cross_entropy": entropy, "masked_accuracy": hits}
 
     def _two_streams(
