@@ -10,10 +10,11 @@ import pytest
 import tensorstore
 from rich.console import Console
 
-from genie import presets
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
+from genie.nn.quantize import QuantizerConfig
 from genie.nn.transformer import TransformerConfig
 from genie.schedule import StageConfig, TrainConfig
+from genie.world import GenieConfig
 
 SIDE = 16
 LENGTHS = {"train": (40, 33, 5, 1), "val": (20,)}
@@ -49,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
 
 
 def _small_world():
-    world = presets.get("tiny").world
+    world = GenieConfig()
     layers = TransformerConfig(layers=1, width=16, heads=2)
     return replace(
         world,
@@ -60,7 +61,7 @@ def _small_world():
             world.tokenizer,
             encoder=replace(layers, window=3, layers=2),
             decoder=replace(layers, window=2),
-            quantizer=replace(world.tokenizer.quantizer, codes=32, dim=8),
+            quantizer=QuantizerConfig(codes=32, dim=8),
         ),
         actions=replace(
             world.actions, encoder=replace(layers, window=2), decoder=replace(layers, window=3)
