@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     results = [
         measure("procgen:coinrun", options.frames),
-        measure("procgen:coinrun", options.frames, preset="superfast"),
+        measure("procgen:coinrun", options.frames, preset="veryfast", crf=10),
         measure("procgen:maze", options.frames),
         measure("procgen:coinrun", options.frames // 10, size=512),
     ]
