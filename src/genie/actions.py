@@ -20,6 +20,8 @@ class LatentActionConfig:
 
     Attributes:
         patch: side of a square patch in pixels.
+        margin: pixels around its patch that a token also sees, so that a thing which moves over
+            an edge moves inside one token.
         encoder: sees the frames up to the one that an action led to, each with its difference to
             the one before, so that a window of 1 is enough.
         decoder: predicts that frame from the action and the frames before it. Its window is the
@@ -34,6 +36,7 @@ class LatentActionConfig:
     """
 
     patch: int = 8
+    margin: int = 4
     encoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=1))
     decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=4))
     dim: int = 8
@@ -46,6 +49,7 @@ class LatentActionConfig:
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
         require(self.patch >= 1, "patch: must be at least 1")
+        require(self.margin >= 0, "margin: must not be negative")
         require(self.dim >= 2, "dim: must be at least 2, because latents are normalised")
         require(0 <= self.continuous_share < 1, "continuous_share: must lie in [0, 1)")
 
@@ -68,7 +72,7 @@ class LatentActionModel(nn.Module):
         super().__init__()
         self.config, self.frame_size, self.num_actions = config, frame_size, num_actions
         wide, narrow = config.encoder.width, config.decoder.width
-        self.encoder_patches = PatchEmbedding(frame_size, config.patch, 6, wide)
+        self.encoder_patches = PatchEmbedding(frame_size, config.patch, 6, wide, config.margin)
         self.encoder = STTransformer(config.encoder)
         self.attend = nn.Linear(wide, config.encoder.heads)
         self.to_latent = nn.Linear(config.encoder.heads * wide, config.dim)
@@ -81,9 +85,11 @@ class LatentActionModel(nn.Module):
             )
         )
         self.from_latent = nn.Linear(config.dim, narrow)
-        self.decoder_patches = PatchEmbedding(frame_size, config.patch, 3, narrow)
+        self.decoder_patches = PatchEmbedding(frame_size, config.patch, 3, narrow, config.margin)
         self.decoder = STTransformer(config.decoder)
         self.to_change = nn.Linear(narrow, config.patch**2 * 3)
+        nn.init.zeros_(self.to_change.weight)  # start from "nothing changes"
+        nn.init.zeros_(self.to_change.bias)
 
     @torch.no_grad()
     def infer(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1"]:

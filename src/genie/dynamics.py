@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from genie.config import require
 from genie.nn.attention import TemporalCache, causal_window_mask
-from genie.nn.transformer import STTransformer, TransformerConfig
+from genie.nn.transformer import STTransformer, TransformerConfig, grid_positions
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,8 @@ class Dynamics(nn.Module):
         self.token = nn.Embedding(vocabulary + 1, config.width)
         self.action = nn.Embedding(num_actions + 1, config.width)
         self.level = nn.Embedding(config.corruption_levels, config.width)
-        self.position = nn.Parameter(torch.zeros(self.tokens_per_frame, config.width))
-        for weight in (self.token.weight, self.action.weight, self.level.weight, self.position):
-            nn.init.normal_(weight, std=0.02)
+        self.position = nn.Parameter(grid_positions(grid, config.width))
+        nn.init.normal_(self.level.weight, std=0.02)
         self.transformer = STTransformer(config)
         self.head = nn.Linear(config.width, vocabulary)
         nn.init.normal_(self.head.weight, std=0.02)

@@ -12,7 +12,13 @@ from genie.config import require
 from genie.nn.attention import TemporalCache
 from genie.nn.pixels import moved, to_float, to_uint8
 from genie.nn.quantize import QuantizerConfig, build_quantizer, perplexity
-from genie.nn.transformer import PatchEmbedding, STTransformer, TransformerConfig, frames_of
+from genie.nn.transformer import (
+    PatchEmbedding,
+    STTransformer,
+    TransformerConfig,
+    frames_of,
+    grid_positions,
+)
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,7 @@ class VideoTokenizer(nn.Module):
         self.encoder = STTransformer(config.encoder)
         self.to_code = nn.Linear(config.encoder.width, self.quantizer.dim)
         self.from_code = nn.Linear(self.quantizer.dim, config.decoder.width)
-        self.position = nn.Parameter(torch.zeros(self.tokens_per_frame, config.decoder.width))
-        nn.init.normal_(self.position, std=0.02)
+        self.position = nn.Parameter(grid_positions(self.grid, config.decoder.width))
         self.decoder = STTransformer(config.decoder)
         self.to_pixels = nn.Linear(config.decoder.width, config.patch**2 * 3)
 

@@ -195,7 +195,8 @@ class FiniteScalarQuantizer(Quantizer):
         from vector_quantize_pytorch import FSQ
 
         levels = FSQ_LEVELS[config.codes]
-        self.quantize = FSQ(list(levels))
+        with torch.device("cpu"):  # it reads its levels while being built, so not on "meta"
+            self.quantize = FSQ(list(levels))
         self.size, self.dim = config.codes, len(levels)
 
     def forward(self, features: Float[Tensor, "*b dim"]) -> Quantized:

@@ -174,18 +174,41 @@ class PatchEmbedding(nn.Module):
     """Cuts frames into patches and gives each a feature vector and a learned position.
 
     Frames whose sides are no multiple of the patch are padded by repeating their edge.
+
+    Args:
+        frame_size: height and width in pixels.
+        patch: side of a patch in pixels.
+        channels: per pixel.
+        width: features per patch.
+        margin: pixels around its patch that a feature vector also sees.
     """
 
-    def __init__(self, frame_size: tuple[int, int], patch: int, channels: int, width: int):
+    def __init__(
+        self, frame_size: tuple[int, int], patch: int, channels: int, width: int, margin: int = 0
+    ):
         super().__init__()
-        self.patch, self.grid = patch, grid_of(frame_size, patch)
-        self.project = nn.Linear(patch * patch * channels, width)
-        self.position = nn.Parameter(torch.zeros(self.grid[0] * self.grid[1], width))
-        nn.init.normal_(self.position, std=0.02)
+        self.patch, self.margin, self.grid = patch, margin, grid_of(frame_size, patch)
+        self.project = nn.Linear((patch + 2 * margin) ** 2 * channels, width)
+        self.position = nn.Parameter(grid_positions(self.grid, width))
 
     def forward(self, frames: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t s d"]:
         """Returns one feature vector per patch, row by row."""
-        return self.project(patches_of(frames, self.patch)) + self.position
+        return self.project(patches_of(frames, self.patch, self.margin)) + self.position
+
+
+def grid_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "s d"]:
+    """Sines and cosines of row and column at several wavelengths, where learned positions start.
+
+    They make neighbours alike from the first step on; positions that start as small noise are
+    drowned by the features and take long to matter (docs/log.md).
+    """
+    quarter = width // 4
+    rates = torch.pi / 2 ** torch.linspace(0, math.log2(2 * max(grid)), max(quarter, 1))
+    rows = torch.arange(grid[0])[:, None, None] * rates
+    columns = torch.arange(grid[1])[None, :, None] * rates
+    parts = [wave(angle) for angle in (rows, columns) for wave in (torch.sin, torch.cos)]
+    waves = torch.cat([part.expand(*grid, -1) for part in parts], dim=-1).flatten(0, 1)
+    return F.pad(waves, (0, width - waves.shape[1])) if waves.shape[1] < width else waves[:, :width]
 
 
 def grid_of(frame_size: tuple[int, int], patch: int) -> tuple[int, int]:
@@ -193,12 +216,14 @@ def grid_of(frame_size: tuple[int, int], patch: int) -> tuple[int, int]:
     return math.ceil(frame_size[0] / patch), math.ceil(frame_size[1] / patch)
 
 
-def patches_of(frames: Float[Tensor, "b t h w c"], patch: int) -> Float[Tensor, "b t s pixels"]:
-    """Flattens each patch of each frame into one vector, rows of patches first."""
-    frames = _pad_to_multiple(frames, patch)
-    b, t, height, width, c = frames.shape
-    x = frames.reshape(b, t, height // patch, patch, width // patch, patch, c)
-    return x.permute(0, 1, 2, 4, 3, 5, 6).reshape(b, t, -1, patch * patch * c)
+def patches_of(
+    frames: Float[Tensor, "b t h w c"], patch: int, margin: int = 0
+) -> Float[Tensor, "b t s pixels"]:
+    """Flattens each patch of each frame, with a margin around it, into one vector, row by row."""
+    frames = _padded(frames, patch, margin)
+    side = patch + 2 * margin
+    x = frames.unfold(2, side, patch).unfold(3, side, patch)  # b t rows columns c side side
+    return x.permute(0, 1, 2, 3, 5, 6, 4).flatten(4).flatten(2, 3)
 
 
 def frames_of(
@@ -212,10 +237,10 @@ def frames_of(
     return x[:, :, : frame_size[0], : frame_size[1]]
 
 
-def _pad_to_multiple(frames: Tensor, patch: int) -> Tensor:
-    below, right = -frames.shape[2] % patch, -frames.shape[3] % patch
+def _padded(frames: Tensor, patch: int, margin: int) -> Tensor:
+    below, right = -frames.shape[2] % patch + margin, -frames.shape[3] % patch + margin
     if below or right:
         flat = frames.flatten(0, 1).permute(0, 3, 1, 2)
-        flat = F.pad(flat, (0, right, 0, below), mode="replicate")
+        flat = F.pad(flat, (margin, right, margin, below), mode="replicate")
         frames = flat.permute(0, 2, 3, 1).unflatten(0, frames.shape[:2])
     return frames
