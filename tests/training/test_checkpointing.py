@@ -29,6 +29,24 @@ def test_what_is_written_is_read(tmp_path):
     assert sorted(p.name for p in path.parent.iterdir()) == ["stage.ckpt", "stage.ckpt.previous"]
 
 
+def test_what_a_killed_run_left_is_written_over(tmp_path, monkeypatch):
+    path = tmp_path / "stage.ckpt"
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpointing, "_verify", killed)
+        patch.setattr(type(path), "unlink", lambda *_, **__: None)
+        for pid in (1, 2):  # each run is another process
+            patch.setattr(os, "getpid", lambda pid=pid: pid)
+            with pytest.raises(KeyboardInterrupt):
+                write_checkpoint(path, state(1))
+    assert len(list(tmp_path.iterdir())) == 1
+    write_checkpoint(path, state(2))
+    assert [p.name for p in tmp_path.iterdir()] == ["stage.ckpt"]
+
+
 @pytest.mark.parametrize("damage", ["truncated", "one bit", "empty", "missing"])
 def test_a_damaged_checkpoint_falls_back_to_the_previous(tmp_path, damage):
     path = tmp_path / "stage.ckpt"

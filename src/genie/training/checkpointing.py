@@ -45,7 +45,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written; what was there is intact.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # what a killed run left is written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w+b") as file:
