@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch import Trainer
 
+from genie.config import UserError
 from genie.training.callbacks import Saving
 from genie.training.interrupts import StopRequest
 from genie.training.stage import quiet_lightning
@@ -15,8 +16,8 @@ def stop(console):
     return StopRequest(console)
 
 
-def acting(stop, steps, parts=2):
-    module = SimpleNamespace(step=0)
+def acting(stop, steps, parts=2, finite_until=100):
+    module = SimpleNamespace(step=0, name="stage", finite=lambda: module.step <= finite_until)
     saved = []
     saving = Saving(module, lambda: saved.append(module.step), stop, steps, minutes=0.0)
     with quiet_lightning():
@@ -37,3 +38,8 @@ def test_a_checkpoint_is_written_once_per_due_step(stop):
 def test_asked_to_stop_it_saves_and_stops(stop):
     stop.signum = 15
     assert acting(stop, steps=4) == [1]
+
+
+def test_what_is_no_number_is_not_saved(stop):
+    with pytest.raises(UserError, match=r"not finite at step 8; the last checkpoint is kept"):
+        acting(stop, steps=4, finite_until=7)

@@ -167,6 +167,18 @@ def test_a_loss_that_is_no_number_ends_the_stage(fit):
         fit(read=poisoned)
 
 
+def test_weights_that_are_no_numbers_are_not_saved_between_two_rows_of_scalars(fit, tmp_path):
+    def poisoned(place):
+        x, y = batches(place)
+        return x * (float("nan") if place.step == 5 else 1.0), y
+
+    with pytest.raises(UserError, match="last checkpoint is kept"):
+        fit(read=poisoned, log_every=1000, checkpoint_steps=2)
+    kept = read_checkpoint(tmp_path / "run" / "checkpoints" / "tokenizer.ckpt")
+    assert kept["step"] == 4
+    assert all(value.isfinite().all() for value in kept["model"].values())
+
+
 def test_minutes_are_counted_over_all_runs(fit):
     def slow(place):
         time.sleep(0.02)

@@ -43,6 +43,8 @@ class _AfterSteps(Callback):
 class Saving(_AfterSteps):
     """Writes a checkpoint every so often, at the end, and when asked to stop.
 
+    A model that is no longer made of numbers is not saved: `stepped` raises a `UserError`.
+
     Args:
         module: the stage.
         save: writes the checkpoint.
@@ -80,6 +82,8 @@ class Saving(_AfterSteps):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
+        if not self.module.finite():
+            raise _diverged(self.module, "the loss or a weight is not finite")
         if trainer.is_global_zero:
             self.save()
         self.saved = time.monotonic()
@@ -109,10 +113,7 @@ class Reporting(_AfterSteps):
     def _log(self, trainer: Trainer) -> None:
         logs = self.module.take_logs()
         if not math.isfinite(logs["loss"]):
-            raise UserError(
-                f"{self.module.name}: the loss is {logs['loss']} at step {self.module.step}; "
-                "the last checkpoint is kept. Train with a lower learning_rate or gradient_clip"
-            )
+            raise _diverged(self.module, f"the loss is {logs['loss']}")
         self.note = describe(logs)
         now, (then, step) = time.monotonic(), self.since
         self.since = (now, self.module.step)
@@ -151,3 +152,10 @@ class Pictures(_AfterSteps):
         board = trainer.logger.experiment  # type: ignore[attr-defined]
         for name, picture in pictures.items():
             board.add_image(name, picture, step, dataformats="HWC")
+
+
+def _diverged(module: StageModule, what: str) -> UserError:
+    return UserError(
+        f"{module.name}: {what} at step {module.step}; "
+        "the last checkpoint is kept. Train with a lower learning_rate or gradient_clip"
+    )

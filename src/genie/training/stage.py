@@ -135,6 +135,12 @@ class StageModule(LightningModule):
         self.logs = {}
         return logs
 
+    def finite(self) -> bool:
+        """Whether every loss since the last `take_logs`, and every weight, is a finite number."""
+        total, _ = self.logs.get("loss", (0.0, 0))
+        values = [torch.as_tensor(total), *self.model.parameters()]
+        return all(bool(value.detach().isfinite().all()) for value in values)
+
     def state(self) -> dict[str, Any]:
         """Returns all that a resumed run needs."""
         return {
