@@ -88,6 +88,15 @@ def test_interval_of_one_value_is_unknown():
     assert math.isnan(found["low"])
 
 
+def test_clips_of_one_episode_count_once():
+    values = torch.tensor([1.0, 5.0, 3.0, 7.0, math.nan, 2.0, 8.0])
+    found = metrics.interval_over_episodes(values, torch.tensor([4, 4, 4, 9, 9, 2, 2]))
+    over_means = metrics.interval(torch.tensor([3.0, 7.0, 5.0]))
+    assert found == over_means | {"clips": 6, "episodes": 3}
+    alone = metrics.interval_over_episodes(values, torch.zeros(7, dtype=torch.int64))
+    assert math.isnan(alone["stderr"])
+
+
 @pytest.mark.parametrize(
     ("freedom", "expected"), [(1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (30, 2.042)]
 )

@@ -69,6 +69,19 @@ def test_control_of_a_world_that_obeys(game, clips):
         at["inferred"]["psnr"] - at["random"]["psnr"], abs=1e-3
     )
     assert [len(curve) for curve in found["curves"].values()] == [8] * 4
+    assert (found["clips"], found["episodes"]) == (12, 6)
+    assert (at["delta_psnr"]["clips"], at["delta_psnr"]["episodes"]) == (12, 6)
+
+
+def test_repeating_a_clip_of_an_episode_does_not_narrow_the_interval(game, clips):
+    starts = clips.starts[:4]
+    widths = []
+    for repeats in (1, 5):
+        chosen = Clips(clips.store, np.tile(starts, repeats), 9, 20, clips.device)
+        found = sections.rollouts(game.world(), chosen, 1, (4,), seed=0)
+        psnr = found["at"]["4"]["copy_last_frame"]["psnr_interval"]
+        widths.append(psnr["stderr"])
+    assert widths[0] == pytest.approx(widths[1])
 
 
 @pytest.mark.parametrize("noise", [False, True])

@@ -80,6 +80,12 @@ class Clips:
     batch: int
     device: torch.device
 
+    @property
+    def episodes(self) -> Int64[Tensor, " n"]:
+        """The episode of each clip."""
+        firsts = sorted(e.start for e in self.store.episodes)
+        return torch.from_numpy(np.searchsorted(firsts, self.starts, side="right") - 1)
+
     def __len__(self) -> int:
         """Returns the number of batches."""
         return -(-len(self.starts) // self.batch)

@@ -172,6 +172,25 @@ def interval(values: Float[Tensor, " n"], confidence: float = 0.95) -> dict[str,
     return {"mean": mean, "stderr": stderr, "low": mean - half, "high": mean + half, "clips": count}
 
 
+def interval_over_episodes(
+    values: Float[Tensor, " n"], episodes: Int[Tensor, " n"]
+) -> dict[str, float]:
+    """Returns the interval of the means of the episodes: clips of one episode resemble each other.
+
+    Args:
+        values: one per clip; NaN values are left out.
+        episodes: which episode each clip is from.
+
+    Returns:
+        As `interval`, with the number of `episodes` beside that of `clips`.
+    """
+    known = ~values.isnan()
+    values, episodes = values[known].double(), episodes[known]
+    means = [values[episodes == episode].mean() for episode in episodes.unique()]
+    found = interval(torch.stack(means) if means else values)
+    return found | {"clips": len(values), "episodes": len(means)}
+
+
 def student_quantile(probability: float, freedom: int) -> float:
     """Returns the quantile of Student's t distribution, exact for 1, 2 and 4 degrees of freedom.
 

@@ -198,11 +198,12 @@ def _rollouts(report: Mapping[str, Any]) -> str:
         "Playing real clips again",
         _text(
             f"The world gets the first {part['prompt_frames']} frame(s) of {part['clips']} clips",
+            f"of {part['episodes']} episode(s)",
             "and plays on, once with the actions inferred from what really happened and once",
             "with random ones, both with the same random numbers. ΔPSNR is the difference of the",
             f"two: how much the right buttons matter. It is quoted at t = {quoted_time(report)}.",
         ),
-        table(columns, deltas, "mean ± standard error"),
+        table(columns, deltas, "mean ± standard error over episodes"),
         *sides,
         line_chart(curves, "t =", "PSNR of each step, mean over clips (dB)"),
     )

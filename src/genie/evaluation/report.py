@@ -291,6 +291,8 @@ def _notes(
             f"{config.clips} clips were asked for; the {config.split!r} split has {clips} of "
             f"{config.clip_frames} frames that do not overlap."
         )
+    if clips > report["rollouts"]["episodes"] == 1:
+        notes.append("All clips are of one episode: the standard error of ΔPSNR is not known.")
     if "skipped" in report["labels"]:
         notes.append(
             f"Latent actions were not compared with true ones: {report['labels']['skipped']}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from genie.evaluation.metrics import FrameErrors
 from genie.evaluation.rollouts import Tick, clip_seeds, no_tick, random_actions, rollout
 
 if TYPE_CHECKING:
+    from genie.evaluation.clips import Clips
     from genie.maskgit import SamplingConfig
     from genie.world import Genie
 
@@ -140,7 +142,7 @@ def _weighted(table: Tensor, weights: list[int]) -> list[float]:
 
 def rollouts(
     world: Genie,
-    clips: Batches,
+    clips: Clips,
     prompt_frames: int,
     times: tuple[int, ...],
     seed: int,
@@ -154,7 +156,8 @@ def rollouts(
     copying the last frame of the prompt; and the tokenizer's reconstruction of the real frames,
     which no rollout can beat. ΔPSNR at t is the PSNR of the first less that of the second (Bruce
     et al. 2024, arXiv 2402.15391, section 3, quoted at t = 4), so it is zero for a world that
-    ignores its actions.
+    ignores its actions. Its interval takes the means of episodes as samples, since clips of one
+    episode resemble each other.
 
     Moving pixels are those of frame t that differ from the last frame of the prompt.
 
@@ -180,10 +183,12 @@ def rollouts(
         if watch is not None:
             watch(frames, played)
     errors = {policy: FrameErrors.cat(parts) for policy, parts in sides.items()}
+    episodes = clips.episodes
     return {
         "clips": seen,
+        "episodes": len(episodes.unique()),
         "prompt_frames": prompt_frames,
-        "at": {str(t): _at_time(errors, t - 1) for t in times},
+        "at": {str(t): _at_time(errors, t - 1, episodes) for t in times},
         "curves": {policy: side.psnr().mean(0).tolist() for policy, side in errors.items()},
         "delta_psnr_curve": _delta(errors).nanmean(0).tolist(),
     }
@@ -220,16 +225,17 @@ def _delta(errors: dict[str, FrameErrors]) -> Tensor:
     return errors["inferred"].psnr() - errors["random"].psnr()
 
 
-def _at_time(errors: dict[str, FrameErrors], frame: int) -> dict[str, Any]:
+def _at_time(errors: dict[str, FrameErrors], frame: int, episodes: Tensor) -> dict[str, Any]:
+    interval = partial(metrics.interval_over_episodes, episodes=episodes)
     sides = {policy: side.at(frame) for policy, side in errors.items()}
     quoted: dict[str, Any] = {
-        policy: side.summary() | {"psnr_interval": metrics.interval(side.psnr()[:, 0])}
+        policy: side.summary() | {"psnr_interval": interval(side.psnr()[:, 0])}
         for policy, side in sides.items()
     }
     moving = sides["inferred"].moving_psnr() - sides["random"].moving_psnr()
     return quoted | {
-        "delta_psnr": metrics.interval(_delta(sides)[:, 0]),
-        "delta_psnr_moving": metrics.interval(moving[:, 0]),
+        "delta_psnr": interval(_delta(sides)[:, 0]),
+        "delta_psnr_moving": interval(moving[:, 0]),
     }
 
 
