@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from genie.config import UserError
 from genie.training.derive import derive_actions, derive_tokens, fingerprint, receptive_past
 from genie.world import Genie
 
@@ -78,6 +79,40 @@ def test_stopping_leaves_no_half_array(store, world):
     with pytest.raises(KeyboardInterrupt):
         derive_actions(store, world.actions, stop)
     assert not store.has_derived(f"actions-{fingerprint(world.actions)}")
+
+
+@pytest.fixture
+def another_process(world, monkeypatch):
+    """This process is not the one that computes; nobody is."""
+    monkeypatch.setattr("genie.training.derive.rank_zero_only.rank", 1)
+    monkeypatch.setattr("genie.training.derive.POLL", 0.01)
+    with torch.no_grad():
+        world.actions.to_latent.bias += 2
+
+
+def test_waiting_can_be_interrupted(store, world, another_process):
+    calls = []
+
+    def stop(share):
+        calls.append(share)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        derive_actions(store, world.actions, stop)
+
+
+@pytest.mark.parametrize("sign", ["silent", "dead"])
+def test_waiting_ends_when_the_first_process_has_failed(
+    store, world, another_process, monkeypatch, sign
+):
+    if sign == "silent":
+        monkeypatch.setattr("genie.training.derive.PATIENCE", 0.05)
+    else:
+        parents = iter(range(10))
+        monkeypatch.setattr("os.getppid", lambda: next(parents))
+    with pytest.raises(UserError, match="first process"):
+        derive_actions(store, world.actions, lambda share: None)
 
 
 def test_receptive_past_counts_all_layers(small_world):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,12 +16,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from genie.actions import LatentActionModel
+from genie.config import UserError
 from genie.data.store import ClipStore, Episode
 from genie.nn.transformer import TransformerConfig
 from genie.tokenizer import VideoTokenizer
 
 FRAMES_AT_ONCE = 256
 SHORTEST_CHUNK = 64
+PATIENCE = 900.0
+"""Seconds without a sign of life after which the process that computes is given up."""
+POLL = 1.0
 
 Advance = Callable[[float], None]
 """Told the share of the store that is done; may raise to stop."""
@@ -143,9 +149,30 @@ def _derived(
 ) -> np.ndarray:
     if rank_zero_only.rank == 0 and not store.has_derived(name):
         store.write_derived(name, _pieces(store, chunks, compute, device, advance))
-    while not store.has_derived(name):  # the first process is at it
-        time.sleep(1)
+    _wait_for_first_process(store, name, advance)
     return store.derived(name)
+
+
+def _wait_for_first_process(store: ClipStore, name: str, advance: Advance) -> None:
+    parent, seen, since = os.getppid(), None, time.monotonic()
+    while not store.has_derived(name):
+        advance(0.0)
+        now, sizes = time.monotonic(), _sizes(store.path / "derived")
+        if sizes != seen:
+            seen, since = sizes, now
+        if now - since > PATIENCE or os.getppid() != parent:
+            raise UserError(
+                f"{name}: the first process, which computes it, has failed or hangs; see what it "
+                "said, then run the same command again"
+            )
+        time.sleep(POLL)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    try:
+        return {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
+    except FileNotFoundError:  # not begun, or a file was renamed meanwhile
+        return {}
 
 
 def _pieces(
