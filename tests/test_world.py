@@ -191,6 +191,9 @@ def test_scripts_that_make_no_sense_are_refused(world: Genie):
         world.generate(frames(1)[0], [0, 9])
     with pytest.raises(UserError, match="actions"):
         world.generate(frames(2, 1), [[0], [1], [2]])
+    for count in (0, -1):
+        with pytest.raises(UserError, match="num_frames: must be at least 1"):
+            world.generate(frames(1)[0], [0, 1], num_frames=count)
     with pytest.raises(UserError, match="2 seeds for 1 players"):
         world.start(frames(1)[0], seed=[1, 2])
 
@@ -219,8 +222,9 @@ def test_push_to_hub_uploads_config_and_weights(world: Genie, monkeypatch: pytes
             return f"https://hub/{repo_id}"
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    assert world.push_to_hub("me/world") == "https://hub/me/world"
-    assert uploads == {"repo": "me/world", "files": ["config.json", "model.safetensors"]}
+    assert world.push_to_hub("me/world", prompts=frames(2).numpy()) == "https://hub/me/world"
+    files = ["config.json", "model.safetensors", "prompts"]
+    assert uploads == {"repo": "me/world", "files": files}
 
 
 def test_a_folder_from_the_hub_is_read(

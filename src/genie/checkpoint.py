@@ -20,7 +20,7 @@ PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 
 
 def write_world(folder: str | Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Writes a world; a reader sees the old one or the new one, never half of one.
+    """Writes a world, each of its two files whole or not at all.
 
     Raises:
         UserError: the folder cannot be written or the disk is full; an older world there is kept.

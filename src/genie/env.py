@@ -351,9 +351,10 @@ def _rules(
 ) -> _Rules:
     folder = world
     if isinstance(world, str | Path):
-        from genie.world import Genie
+        from genie.world import Genie, locate
 
-        world = Genie.from_pretrained(world, device=device)
+        folder = locate(world)
+        world = Genie.from_pretrained(folder, device=device)
     prompts = load_prompts(prompt, world.config.height, world.config.width, folder)
     return _Rules(world, prompts, horizon, reward_fn, termination_fn, sampling)
 

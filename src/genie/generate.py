@@ -12,7 +12,7 @@ import numpy as np
 from genie.config import UserError, require
 from genie.maskgit import Order, SamplingConfig, Schedule
 from genie.prompts import load_prompts
-from genie.world import Genie
+from genie.world import Genie, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,9 +67,10 @@ def generate(
     require(scale >= 1, f"scale: {scale}, must be at least 1")
     require(frames >= 1, f"frames: {frames}, must be at least 1")
     buttons = None if actions is None else parse_actions(actions)
-    genie = Genie.from_pretrained(world, device=device)
+    folder = locate(world)
+    genie = Genie.from_pretrained(folder, device=device)
     config = genie.config
-    start = load_prompts(prompt, config.height, config.width, world)[0]
+    start = load_prompts(prompt, config.height, config.width, folder)[0]
     chosen = {
         "steps": steps,
         "temperature": temperature,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from genie.config import UserError
+from genie.files import replacing
 
 PROMPT_FOLDER = "prompts"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
@@ -38,6 +39,13 @@ def load_prompts(
     """
     pictures = _bundled(world) if source is None else _pictures(source)
     return [_fitted(_as_array(picture), height, width) for picture in pictures]
+
+
+def save_prompts(pictures: Iterable[np.ndarray], world: Path) -> None:
+    """Writes pictures `uint8 (H, W, 3)` into a world's folder, where `load_prompts` finds them."""
+    for i, picture in enumerate(pictures):
+        with replacing(world / PROMPT_FOLDER / f"{i}.png") as path:
+            Image.fromarray(np.ascontiguousarray(picture)).save(path, format="png")
 
 
 def _bundled(world: str | Path | object) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from genie.config import UserError, from_dict, require, to_dict
 from genie.dynamics import Dynamics, DynamicsConfig
 from genie.maskgit import SamplingConfig
 from genie.nn.attention import TemporalCache
-from genie.prompts import load_prompts
+from genie.prompts import load_prompts, save_prompts
 from genie.tokenizer import VideoTokenizer, VideoTokenizerConfig
 
 if TYPE_CHECKING:
@@ -183,8 +184,23 @@ class Genie(nn.Module):
         """
         checkpoint.write_world(folder, to_dict(self.config), self.state_dict())
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Uploads the world to the Hugging Face Hub and returns its address."""
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        prompts: Any = None,
+        private: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Uploads the world to the Hugging Face Hub and returns its address.
+
+        Args:
+            repo_id: "user/name".
+            prompts: pictures to start games from, as `genie.prompts.load_prompts` reads them; the
+                folder `prompts/` of a run, for example.
+            private: whether to hide a new repository.
+            token: of the Hub; the one you logged in with when left out.
+        """
         import tempfile
 
         from huggingface_hub import HfApi
@@ -193,6 +209,9 @@ class Genie(nn.Module):
         api.create_repo(repo_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
+            if prompts is not None:
+                size = (self.config.height, self.config.width)
+                save_prompts(load_prompts(prompts, *size), Path(folder))
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
     @property
@@ -369,6 +388,7 @@ class Genie(nn.Module):
         return buttons.long().expand(players)
 
     def _script(self, actions: Any, num_frames: int | None, seeds: Tensor) -> Int[Tensor, "b n"]:
+        require(num_frames is None or num_frames >= 1, "num_frames: must be at least 1")
         if actions is None:
             if num_frames is None:
                 raise UserError("num_frames: say how many frames, or give actions")
@@ -401,8 +421,8 @@ def best_device() -> torch.device:
 
 
 def _seeds(seed: int | Sequence[int], players: int) -> Tensor:
-    if isinstance(seed, int):
-        return torch.arange(seed, seed + players)
+    if isinstance(seed, Integral):
+        return torch.arange(int(seed), int(seed) + players)
     require(len(seed) == players, f"seed: got {len(seed)} seeds for {players} players")
     return torch.tensor(list(seed), dtype=torch.int64)
 

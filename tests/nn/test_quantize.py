@@ -86,3 +86,13 @@ def test_perplexity_counts_codes_in_use():
 def test_sizes_a_quantizer_cannot_have_are_refused(kind: str, codes: int):
     with pytest.raises(UserError, match="codes"):
         QuantizerConfig(kind=kind, codes=codes)
+
+
+def test_mixed_precision_does_not_change_the_codes():
+    torch.manual_seed(0)
+    quantizer = build_quantizer(QuantizerConfig(codes=256, dim=32)).eval()
+    features = torch.randn(500, 32)
+    plain = quantizer(features).codes
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(quantizer(features).codes, plain)
+        assert torch.equal(quantizer.assign(features), plain)

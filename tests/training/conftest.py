@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tensorstore
 from rich.console import Console
+from schedules import small_schedule
 
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
 from genie.nn.quantize import QuantizerConfig
 from genie.nn.transformer import TransformerConfig
-from genie.schedule import StageConfig, TrainConfig
+from genie.schedule import TrainConfig
 from genie.world import GenieConfig
 
 SIDE = 16
@@ -73,14 +74,6 @@ def _small_world():
 
 small_world = pytest.fixture(_small_world)
 small_world_of_the_module = pytest.fixture(_small_world, scope="module")
-
-
-def small_schedule(**changes: object) -> TrainConfig:
-    stage = StageConfig(steps=10, batch_size=4, clip_frames=4, learning_rate=1e-3, warmup_steps=2)
-    muon = replace(stage, optimizer="muon", accumulate=2)
-    stages = {"tokenizer": stage, "actions": stage, "dynamics": muon}
-    fixed = {"checkpoint_steps": 3, "picture_every": 0, "log_every": 5, "accelerator": "cpu"}
-    return TrainConfig(**(stages | fixed | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture

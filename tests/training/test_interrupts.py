@@ -19,6 +19,15 @@ def test_a_signal_is_noted_and_ends_the_program_where_that_is_safe(console):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.fixture
+def heard():
+    """Lets Ctrl-C raise, also where a shell started the tests with that signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_a_second_signal_acts_at_once(console):
     with StopRequest(console):
         os.kill(os.getpid(), signal.SIGINT)

@@ -11,8 +11,8 @@ import torch
 from killing import train_here
 from PIL import Image
 from safetensors.torch import load_file
+from schedules import small_schedule
 
-from conftest import small_schedule
 from genie.config import UserError
 from genie.training import pipeline
 from genie.training.checkpointing import read_checkpoint

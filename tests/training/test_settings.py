@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
+from schedules import small_schedule
 
-from conftest import small_schedule
 from genie.config import UserError
 from genie.training import settings
 from genie.training.settings import Settings, resolve, share_minutes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -70,17 +71,21 @@ def causal_window_mask(frames: int, window: int, device: torch.device) -> Bool[T
 def rotate(x: Float[Tensor, "*b t d"], positions: Int[Tensor, "*t"]) -> Float[Tensor, "*b t d"]:
     """Rotary positions (Su et al. 2021): turns each pair of features by its frame number.
 
-    Angles are taken in double precision, so a game may run for millions of frames.
+    Turns are counted in whole numbers of 2**-32 turn, so they are exact for a game of any length,
+    also on devices without double precision.
     """
     half = x.shape[-1] // 2
-    rates = torch.exp(
-        torch.arange(half, device=x.device, dtype=torch.float64) * (-math.log(10_000.0) / half)
-    )
-    angles = positions[..., None].to(torch.float64) * rates
+    turns = (positions[..., None] * _turns_per_frame(half, x.device)) & 0xFFFF_FFFF
+    angles = turns.to(torch.float32) * (2 * math.pi / 2**32)
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second = x[..., :half], x[..., half : 2 * half]
-    turned = torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
-    return turned if x.shape[-1] == 2 * half else torch.cat([turned, x[..., 2 * half :]], dim=-1)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+@cache
+def _turns_per_frame(pairs: int, device: torch.device) -> Tensor:
+    rates = [10_000.0 ** (-pair / pairs) for pair in range(pairs)]
+    return torch.tensor([round(rate / (2 * math.pi) * 2**32) for rate in rates], device=device)
 
 
 class Attention(nn.Module):

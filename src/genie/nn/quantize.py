@@ -126,20 +126,22 @@ class VectorQuantizer(Quantizer):
         """Quantizes; while training moves the codebook. The loss is the commitment loss."""
         features = self.normalise(features)
         flat = features.detach().reshape(-1, self.dim).float()
-        if self.training and not self.placed:
-            self._place(flat)
-        codes = self._nearest(flat)
-        vectors = self.codebook[codes].view_as(features).to(features.dtype)
-        if self.training:
-            self._follow(flat, codes)
+        with torch.autocast(flat.device.type, enabled=False):  # half precision would tie codes
+            if self.training and not self.placed:
+                self._place(flat)
+            codes = self._nearest(flat)
+            vectors = self.codebook[codes].view_as(features).to(features.dtype)
+            if self.training:
+                self._follow(flat, codes)
         loss = self.config.commitment * F.mse_loss(features, vectors)
         vectors = features + (vectors - features).detach()
         return Quantized(vectors, codes.view(features.shape[:-1]), loss)
 
     def assign(self, features: Float[Tensor, "*b dim"]) -> Int[Tensor, "*b"]:
         """The nearest codes; learns nothing, whatever the mode."""
-        flat = self.normalise(features).reshape(-1, self.dim)
-        return self._nearest(flat).view(features.shape[:-1])
+        flat = self.normalise(features).reshape(-1, self.dim).float()
+        with torch.autocast(flat.device.type, enabled=False):
+            return self._nearest(flat).view(features.shape[:-1])
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:
         """The codebook entries."""
@@ -147,7 +149,8 @@ class VectorQuantizer(Quantizer):
 
     def _nearest(self, flat: Tensor) -> Tensor:
         # |f - c|^2 without the part that is the same for every code.
-        distance = torch.addmm(self.codebook.square().sum(1), flat, self.codebook.T, alpha=-2)
+        codebook = self.codebook.float()
+        distance = torch.addmm(codebook.square().sum(1), flat, codebook.T, alpha=-2)
         return distance.argmin(dim=1)
 
     @torch.no_grad()

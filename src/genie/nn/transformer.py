@@ -151,8 +151,7 @@ class STTransformer(nn.Module):
         """Runs one frame after the cached ones; equals the last frame of `forward`.
 
         Returns:
-            The features, and a cache with this frame in it (drop it when the frame is a draft).
-            Building that cache copies it once: `commit=False` in `read` avoids that.
+            The features, and a cache with this frame in it; building that copies the cache once.
         """
         x, keys, values = self._step(x, cache)
         return x, cache.append(torch.stack(keys), torch.stack(values))

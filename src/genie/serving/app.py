@@ -111,10 +111,11 @@ def serve(
     with contextlib.closing(listener):
         folder, name = world, "world"
         if isinstance(world, str | Path):
-            from genie.world import Genie
+            from genie.world import Genie, locate
 
+            folder = locate(world)
             name = Path(world).resolve().name
-            world = Genie.from_pretrained(world, device=device)
+            world = Genie.from_pretrained(folder, device=device)
         pictures = load_prompts(prompts, world.config.height, world.config.width, folder)
         app = create_app(world, pictures, name=name, fps=fps)
         url = f"http://{_bracketed(host)}:{listener.getsockname()[1]}"

@@ -6,17 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from PIL import Image
 from rich.console import Console
 from torch import nn
 
 from genie.config import UserError
 from genie.data.store import ClipStore
-from genie.files import replacing
-from genie.prompts import PROMPT_FOLDER
+from genie.prompts import PROMPT_FOLDER, save_prompts
 from genie.schedule import TrainConfig
 from genie.training import pictures, settings
 from genie.training.checkpointing import read_checkpoint
@@ -138,7 +135,7 @@ class _Pipeline:
         """Writes the world and some prompts."""
         if rank_zero_only.rank == 0:
             self.world.cpu().eval().save_pretrained(self.run.folder)
-            write_prompts(self.run.folder / PROMPT_FOLDER, self.store)
+            write_prompts(self.run.folder, self.store)
 
     def _model(self, name: str) -> nn.Module:
         if name == "dynamics" and self.joint:
@@ -208,14 +205,10 @@ class _Pipeline:
             judge_actions(self.world.actions, clips, self.run.console)
 
 
-def write_prompts(folder: Path, store: ClipStore) -> None:
-    """Writes some held-out frames that games can start from, unless the folder is there."""
-    if folder.exists():
-        return
-    frames = pictures.held_out_clips(store, 1, PROMPTS)[:, 0]
-    for i, frame in enumerate(frames.numpy()):
-        with replacing(folder / f"{i}.png") as path:
-            Image.fromarray(np.ascontiguousarray(frame)).save(path, format="png")
+def write_prompts(run: Path, store: ClipStore) -> None:
+    """Writes some held-out frames that games can start from, unless there are some."""
+    if not (run / PROMPT_FOLDER).exists():
+        save_prompts(pictures.held_out_clips(store, 1, PROMPTS)[:, 0].numpy(), run)
 
 
 def device_of(train: TrainConfig) -> torch.device:

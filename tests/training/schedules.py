@@ -1,0 +1,13 @@
+"""A schedule of ten steps a stage."""
+
+from dataclasses import replace
+
+from genie.schedule import StageConfig, TrainConfig
+
+
+def small_schedule(**changes: object) -> TrainConfig:
+    stage = StageConfig(steps=10, batch_size=4, clip_frames=4, learning_rate=1e-3, warmup_steps=2)
+    muon = replace(stage, optimizer="muon", accumulate=2)
+    stages = {"tokenizer": stage, "actions": stage, "dynamics": muon}
+    fixed = {"checkpoint_steps": 3, "picture_every": 0, "log_every": 5, "accelerator": "cpu"}
+    return TrainConfig(**(stages | fixed | changes))  # type: ignore[arg-type]
