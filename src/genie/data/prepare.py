@@ -16,7 +16,7 @@ import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -130,7 +130,7 @@ def prepare(
     """Turns a folder of videos (mp4, mkv, webm, avi, mov, gif, at any depth) into a clip store.
 
     Videos in folders named `train`, `val` and `test` keep that split; the others are split by a
-    hash of their path. Broken files are reported by name and the rest goes on. A killed run goes on
+    hash of their path. Copies of the same pictures get the same split. Broken files are reported by name and the rest goes on. A killed run goes on
     where it stopped when the same command is given again. The videos are never changed.
 
     Args:
@@ -728,19 +728,24 @@ def _write_store(
         rows = [_labels(clip, manifests[clip.task], names) for clip in clips]
         _save(out / "labels.npy", np.concatenate(rows))
     problems = list(zip(plan.files, manifests, strict=True))
+    episodes, moved = unite_copies(_episodes(plan, manifests, clips))
+    notes = {name: m["note"] for name, m in problems if m["note"] and not m["skipped"]}
     write_table(
         out,
         height=plan.config.height,
         width=plan.config.width,
         fps=plan.fps,
-        episodes=_episodes(plan, manifests, clips),
+        episodes=episodes,
         action_names=names,
         prepared={
             "settings": asdict(plan.config),
             "inputs": _digest(plan.files, plan.stamps),
             "videos": len(plan.files),
             "skipped": {name: m["skipped"] for name, m in problems if m["skipped"]},
-            "notes": {name: m["note"] for name, m in problems if m["note"] and not m["skipped"]},
+            "notes": notes
+            | {
+                name: "; ".join(filter(None, (notes.get(name), why))) for name, why in moved.items()
+            },
         },
     )
 
@@ -794,6 +799,48 @@ def _episodes(
     ):
         return _hold_out_tail(episodes, plan.config)
     return episodes
+
+
+def unite_copies(episodes: Sequence[Episode]) -> tuple[list[Episode], dict[str, str]]:
+    """Puts episodes of equal pixels into one split, so that nothing held out is trained on.
+
+    Where folders name the split of a copy, that decides, `train` before `val` before `test`; else
+    copies are trained on, unless nothing would be left to hold out.
+
+    Returns:
+        The episodes, and for each video whose folder could not be honoured, why.
+    """
+    alike: dict[str, list[Episode]] = {}
+    for row in episodes:
+        alike.setdefault(row.hash, []).append(row)
+    named = _named_splits({row.source for row in episodes})
+    splits = {digest: _common_split(rows, named) for digest, rows in alike.items()}
+    if "val" not in splits.values() and list(splits.values()).count("train") > 1:
+        free = (d for d, rows in alike.items() if not any(row.source in named for row in rows))
+        held = [d for d in free if "val" in {row.split for row in alike[d]}]
+        splits |= dict.fromkeys(held[:1], "val")
+    lost: Counter[str] = Counter()
+    for row in episodes:
+        if named.get(row.source, splits[row.hash]) != splits[row.hash]:
+            lost[row.source] += row.length
+    notes = {
+        name: f"{frames} frames left out of {named[name]}: the same pictures are in another split"
+        for name, frames in lost.items()
+    }
+    return [replace(row, split=splits[row.hash]) for row in episodes], notes
+
+
+def _named_splits(sources: Iterable[str]) -> dict[str, str]:
+    """The splits of the videos whose folders decide, as in `split_sources`."""
+    folders = {name: _split_folder(name) for name in sources}
+    deciding = _SPLITS.values() if "val" in folders.values() else ("test",)
+    return {name: folder for name, folder in folders.items() if folder and folder in deciding}
+
+
+def _common_split(rows: Sequence[Episode], named: dict[str, str]) -> str:
+    wanted = {named[row.source] for row in rows if row.source in named}
+    wanted = wanted or {row.split for row in rows}
+    return next(split for split in ("train", "val", "test") if split in wanted)
 
 
 def split_sources(names: Sequence[str], val_share: float) -> list[str]:
