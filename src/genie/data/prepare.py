@@ -130,8 +130,9 @@ def prepare(
     """Turns a folder of videos (mp4, mkv, webm, avi, mov, gif, at any depth) into a clip store.
 
     Videos in folders named `train`, `val` and `test` keep that split; the others are split by a
-    hash of their path. Copies of the same pictures get the same split. Broken files are reported by name and the rest goes on. A killed run goes on
-    where it stopped when the same command is given again. The videos are never changed.
+    hash of their path. Copies of the same pictures get the same split. Broken files are reported by
+    name and the rest goes on. A killed run goes on where it stopped when the same command is given
+    again. The videos are never changed.
 
     Args:
         source: folder of videos.
