@@ -1,14 +1,45 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from genie.training.pictures import bars, grid, held_out_clips, perplexity, psnr
+from genie.training.interrupts import StopRequest
+from genie.training.pictures import (
+    bars,
+    draw_actions,
+    draw_tokenizer,
+    grid,
+    held_out_clips,
+    perplexity,
+    psnr,
+    shown_split,
+)
+from genie.training.pipeline import _Pipeline
+from genie.training.stage import StageRun
+from genie.world import Genie
 
 
 def test_clips_are_held_out_where_that_is_possible(store):
     held_out = {store.read(int(i), 1).tobytes() for i in store.frames_in_split("val")}
     assert {frame.numpy().tobytes() for frame in held_out_clips(store, 1)[:, 0]} <= held_out
     assert held_out_clips(store, 30).shape == (4, 30, 16, 16, 3)  # longer than the val episode
+
+
+def test_figures_of_videos_that_are_trained_on_say_so(store, small_world):
+    assert [shown_split(store, frames) for frames in (20, 21)] == ["val", "train"]
+    torch.manual_seed(0)
+    world = Genie(small_world).eval()
+    for draw in (partial(draw_tokenizer, world.tokenizer), partial(draw_actions, world.actions)):
+        _, figures = draw(held_out_clips(store, 4), "train")
+        assert {name.split("/")[0] for name in figures} == {"train"}
+
+
+def test_a_missing_held_out_video_is_noted_once(store, small_world, schedule, console, tmp_path):
+    run = StageRun(tmp_path, schedule, StopRequest(console), console)
+    pipeline = _Pipeline(run, store, small_world)
+    assert [pipeline._shown(frames)[1] for frames in (20, 30, 30)] == ["val", "train", "train"]
+    assert console.file.getvalue().count("no held-out video has 30 frames") == 1
 
 
 def test_grid_puts_clips_below_each_other():

@@ -21,16 +21,20 @@ GAP = 2
 def held_out_clips(store: ClipStore, frames: int, clips: int = CLIPS) -> Tensor:
     """Returns the same clips u8 (B,T,H,W,3) every time, from videos that are not trained on.
 
-    Where no other video is long enough, they come from the training split.
+    Where no other video is long enough, they come from the training split: see `shown_split`.
     """
-    lengths = [e.length for e in store.episodes_in_split("val")]
-    split = "val" if max(lengths, default=0) >= frames else "train"
-    starts = store.window_starts(frames, split)
+    starts = store.window_starts(frames, shown_split(store, frames))
     places = np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(np.int64)
     return torch.from_numpy(store.windows(starts[places], frames))
 
 
-def draw_tokenizer(tokenizer: nn.Module, clips: Tensor) -> Drawn:
+def shown_split(store: ClipStore, frames: int) -> str:
+    """Returns `val`, or `train` where no held-out video has so many frames."""
+    lengths = [e.length for e in store.episodes_in_split("val")]
+    return "val" if max(lengths, default=0) >= frames else "train"
+
+
+def draw_tokenizer(tokenizer: nn.Module, clips: Tensor, split: str = "val") -> Drawn:
     """Real clips above their reconstructions, and how often each code is used."""
     clips = clips.to(_device(tokenizer))
     tokens = tokenizer.encode(clips)  # type: ignore[operator]
@@ -39,14 +43,14 @@ def draw_tokenizer(tokenizer: nn.Module, clips: Tensor) -> Drawn:
     rows = [row for real, made in zip(clips, decoded, strict=True) for row in (real, made)]
     pictures = {"reconstructions": grid(rows), "codebook_use": bars(counts)}
     figures = {
-        "val/psnr": psnr(decoded, clips),
-        "val/perplexity": perplexity(counts),
-        "val/codes_in_use": float((counts > 0).sum()),
+        f"{split}/psnr": psnr(decoded, clips),
+        f"{split}/perplexity": perplexity(counts),
+        f"{split}/codes_in_use": float((counts > 0).sum()),
     }
     return pictures, figures
 
 
-def draw_actions(actions: nn.Module, clips: Tensor) -> Drawn:
+def draw_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> Drawn:
     """For each clip its last frame but one, and what each action makes of it."""
     assert isinstance(actions, LatentActionModel)
     clips = clips.to(_device(actions))
@@ -62,15 +66,15 @@ def draw_actions(actions: nn.Module, clips: Tensor) -> Drawn:
     right = psnr(actions.reconstruct(clips, inferred), clips[:, 1:])
     wrong = psnr(actions.reconstruct(clips, shifted), clips[:, 1:])
     figures = {
-        "val/psnr": right,
-        "val/psnr_gain_over_wrong_actions": right - wrong,
-        "val/perplexity": perplexity(counts),
+        f"{split}/psnr": right,
+        f"{split}/psnr_gain_over_wrong_actions": right - wrong,
+        f"{split}/perplexity": perplexity(counts),
     }
     pictures = {"each_action_from_one_frame": grid([torch.stack(row) for row in rows])}
     return {**pictures, "action_use": bars(counts)}, figures
 
 
-def draw_dynamics(world: Genie, dynamics: nn.Module, clips: Tensor) -> Drawn:
+def draw_dynamics(world: Genie, dynamics: nn.Module, clips: Tensor, split: str = "val") -> Drawn:
     """Real clips above rollouts with their actions, and each button held from one frame."""
     joint = isinstance(dynamics, Joint)
     parts = (
@@ -94,8 +98,8 @@ def draw_dynamics(world: Genie, dynamics: nn.Module, clips: Tensor) -> Drawn:
     }
     right = psnr(rolled[:, 1:], clips[:, 1:])
     figures = {
-        "val/rollout_psnr": right,
-        "val/rollout_psnr_gain_over_wrong_actions": right - psnr(wrong[:, 1:], clips[:, 1:]),
+        f"{split}/rollout_psnr": right,
+        f"{split}/rollout_psnr_gain_over_wrong_actions": right - psnr(wrong[:, 1:], clips[:, 1:]),
     }
     return pictures, figures
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from genie.config import UserError
 from genie.data.store import ClipStore
@@ -106,6 +106,7 @@ class _Pipeline:
         self.run, self.store, self.joint = run, store, run.train.joint
         torch.manual_seed(run.train.seed)
         self.world = Genie(config).eval()
+        self.told_of_split = False
 
     def must_stay(self, name: str) -> bool:
         """Whether dynamics were trained on what a stage made, or there is no such stage."""
@@ -145,9 +146,11 @@ class _Pipeline:
     def _frames(self, name: str) -> None:
         stage = getattr(self.run.train, name)
         read = FrameClips(self.store, stage.clip_frames, stage.batch_size)
-        shown = pictures.held_out_clips(self.store, stage.clip_frames)
+        shown, split = self._shown(stage.clip_frames)
         draw = {"tokenizer": pictures.draw_tokenizer, "actions": pictures.draw_actions}[name]
-        run_stage(self.run, name, self._model(name), read, draw=lambda model: draw(model, shown))
+        run_stage(
+            self.run, name, self._model(name), read, draw=lambda model: draw(model, shown, split)
+        )
 
     def _dynamics(self, name: str) -> None:
         stage, world = self.run.train.dynamics, self.world
@@ -176,12 +179,23 @@ class _Pipeline:
             fresh_share=self.run.train.fresh_prompt_share,
             with_frames=self.joint,
         )
-        shown = pictures.held_out_clips(self.store, min(ROLLOUT_FRAMES, stage.clip_frames))
+        shown, split = self._shown(min(ROLLOUT_FRAMES, stage.clip_frames))
 
         def draw(average: nn.Module) -> pictures.Drawn:
-            return pictures.draw_dynamics(world, average, shown)
+            return pictures.draw_dynamics(world, average, shown, split)
 
         run_stage(self.run, name, self._model(name), read, inputs=inputs, draw=draw)
+
+    def _shown(self, frames: int) -> tuple[Tensor, str]:
+        split = pictures.shown_split(self.store, frames)
+        if split != "val" and not self.told_of_split and rank_zero_only.rank == 0:
+            self.told_of_split = True
+            self.run.console.print(
+                f"no held-out video has {frames} frames: pictures and figures are of videos that "
+                "are trained on, under train/ in the logs",
+                highlight=False,
+            )
+        return pictures.held_out_clips(self.store, frames), split
 
     def _derive(self, what: str, compute: Callable[[Callable[[float], None]], Any]) -> Any:
         with LiveProgress(f"computing {what}", self.run.console) as progress:
