@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -421,7 +420,7 @@ def best_device() -> torch.device:
 
 
 def _seeds(seed: int | Sequence[int], players: int) -> Tensor:
-    if isinstance(seed, Integral):
+    if not isinstance(seed, Sequence):
         return torch.arange(int(seed), int(seed) + players)
     require(len(seed) == players, f"seed: got {len(seed)} seeds for {players} players")
     return torch.tensor(list(seed), dtype=torch.int64)
