@@ -81,3 +81,10 @@ def test_frames_go_there_and_back(converting):
     assert (frames.dtype, frames.shape) == (torch.uint8, (2, 4, 16, 24, 3))
     assert (converting["from_frames"](frames) - video).abs().max() <= 0.5 / 255 + 1e-6
     assert converting["grid_of_tokens"](torch.zeros(2, 4, 6), (2, 3)).shape == (2, 4, 2, 3)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "docs").glob("*/*.md"))], ids=str)
+def test_what_the_docs_link_to_is_there(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
