@@ -93,9 +93,9 @@ def test_a_game_is_chosen_by_name(samples):
         find_samples(samples / "nowhere", None)
 
 
-def test_the_default_is_a_game_with_a_still_camera():
-    assert default_game(["coinrun", "miner"]) == "miner"
-    assert default_game(["coinrun"]) == "coinrun"
+def test_the_default_is_the_game_that_obeys_after_minutes():
+    assert default_game(["bigfish", "coinrun"]) == "coinrun"
+    assert default_game(["bigfish", "miner"]) == "bigfish"
 
 
 def test_a_demo_takes_some_time(samples):

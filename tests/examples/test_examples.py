@@ -83,9 +83,9 @@ def test_train_on_your_videos(tmp_path, monkeypatch, capsys):
     schedule = TrainConfig(stage, stage, stage, accelerator="cpu", picture_every=0)
     minute = Preset("a test's", from_dict(GenieConfig, CONFIG), schedule)
     monkeypatch.setitem(presets.PRESETS, "minute", minute)
-    for split in ("train", "val"):
+    for split, frames in (("train", moving_square(24)), ("val", moving_square(24)[::-1])):
         (tmp_path / "videos" / split).mkdir(parents=True)
-        write_video(tmp_path / "videos" / split / "a.mp4", moving_square(24), 15)
+        write_video(tmp_path / "videos" / split / "a.mp4", frames, 15)
     options = {
         "out": tmp_path / "run",
         "preset": "minute",
