@@ -7,11 +7,21 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from genie.config import require
-from genie.nn.pixels import moved, to_float, to_uint8
+from genie.nn.pixels import MOVED, moved, shrunk, to_float, to_uint8
 from genie.nn.quantize import QuantizerConfig, VectorQuantizer, perplexity
-from genie.nn.transformer import PatchEmbedding, STTransformer, TransformerConfig, frames_of
+from genie.nn.transformer import (
+    PatchEmbedding,
+    STTransformer,
+    TransformerConfig,
+    frames_of,
+    patches_of,
+)
+
+UNMOVED = 1e-4
+"""Weight of a patch that stood still beside one that changed, when an action is read off them."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,8 @@ class LatentActionConfig:
     """Size and losses of the latent action model.
 
     Attributes:
+        shrink: frames are averaged over squares of this side first; telling actions apart needs
+            less detail than drawing. All lengths below count in the pixels that result.
         patch: side of a square patch in pixels.
         margin: pixels around its patch that a token also sees, so that a thing which moves over
             an edge moves inside one token.
@@ -26,6 +38,8 @@ class LatentActionConfig:
             the one before, so that a window of 1 is enough.
         decoder: predicts that frame from the action and the frames before it. Its window is the
             real history; with one frame only, the code has to carry velocity.
+        reach: how far the decoder can move a pixel, in pixels along each axis.
+        motions: motions that a patch can hold at once, such as two things that cross.
         dim: features of a latent action; few, so that there is little room for anything else.
         continuous_share: share of the training budget in which the latent is not quantized, only
             noisy: the decoder first learns to use it, then k-means places the codes.
@@ -35,10 +49,13 @@ class LatentActionConfig:
         decay: of the codebook's moving average, per step.
     """
 
+    shrink: int = 1
     patch: int = 8
     margin: int = 4
     encoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=1))
     decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=4))
+    reach: int = 4
+    motions: int = 4
     dim: int = 8
     continuous_share: float = 0.4
     noise: float = 0.2
@@ -48,8 +65,11 @@ class LatentActionConfig:
 
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
+        require(self.shrink >= 1, "shrink: must be at least 1")
         require(self.patch >= 1, "patch: must be at least 1")
         require(self.margin >= 0, "margin: must not be negative")
+        require(self.reach >= 0, "reach: must not be negative")
+        require(self.motions >= 1, "motions: must be at least 1")
         require(self.dim >= 2, "dim: must be at least 2, because latents are normalised")
         require(0 <= self.continuous_share < 1, "continuous_share: must lie in [0, 1)")
 
@@ -57,10 +77,12 @@ class LatentActionConfig:
 class LatentActionModel(nn.Module):
     """Infers one of A actions for each step between frames.
 
-    The encoder takes each frame together with its difference to the frame before, and pools each
-    frame into one small latent; the latent of frame t + 1 is action t. The decoder adds it to the
-    patches of frame t and predicts what changes. Neither is needed to play: a person's button
-    takes the place of the code.
+    The encoder takes each frame together with its difference to the frame before, and pools the
+    patches that changed into one small latent; the latent of frame t + 1 is action t. What stands
+    still has no vote: it outweighs a small avatar many times over, and latents would describe the
+    scene (docs/log.md). The decoder adds the latent to the patches of frame t and of its last
+    change, and predicts how pixels move, as Finn et al. 2016 (arXiv 1605.07157) do for robots, and
+    what appears. Neither is needed to play: a person's button takes the place of the code.
 
     Args:
         config: sizes and losses.
@@ -70,12 +92,15 @@ class LatentActionModel(nn.Module):
 
     def __init__(self, config: LatentActionConfig, frame_size: tuple[int, int], num_actions: int):
         super().__init__()
-        self.config, self.frame_size, self.num_actions = config, frame_size, num_actions
+        self.config, self.num_actions = config, num_actions
+        self.frame_size = (-(-frame_size[0] // config.shrink), -(-frame_size[1] // config.shrink))
         wide, narrow = config.encoder.width, config.decoder.width
-        self.encoder_patches = PatchEmbedding(frame_size, config.patch, 6, wide, config.margin)
+        embedded = (self.frame_size, config.patch, 6)
+        self.encoder_patches = PatchEmbedding(*embedded, wide, config.margin)
         self.encoder = STTransformer(config.encoder)
         self.attend = nn.Linear(wide, config.encoder.heads)
         self.to_latent = nn.Linear(config.encoder.heads * wide, config.dim)
+        self.centre = nn.BatchNorm1d(config.dim, affine=False, momentum=0.05)
         self.quantizer = VectorQuantizer(
             QuantizerConfig(
                 codes=num_actions,
@@ -85,22 +110,24 @@ class LatentActionModel(nn.Module):
             )
         )
         self.from_latent = nn.Linear(config.dim, narrow)
-        self.decoder_patches = PatchEmbedding(frame_size, config.patch, 3, narrow, config.margin)
+        self.decoder_patches = PatchEmbedding(*embedded, narrow, config.margin)
         self.decoder = STTransformer(config.decoder)
-        self.to_change = nn.Linear(narrow, config.patch**2 * 3)
-        nn.init.zeros_(self.to_change.weight)  # start from "nothing changes"
-        nn.init.zeros_(self.to_change.bias)
+        self.to_motion = Motion(narrow, self.frame_size, config)
 
     @torch.no_grad()
     def infer(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1"]:
         """The action between each frame and the next, 0 ... A - 1."""
-        return self.quantizer.assign(self._latents(self._pixels(frames)))
+        return self.quantizer.assign(self._latents(self._pixels(self.seen(frames))))
+
+    def seen(self, frames: UInt8[Tensor, "b t h w 3"]) -> UInt8[Tensor, "b t hs ws 3"]:
+        """Frames as this model sees them: smaller by `shrink`."""
+        return shrunk(frames, self.config.shrink)
 
     @torch.no_grad()
     def reconstruct(
         self, frames: UInt8[Tensor, "b t h w 3"], actions: Int[Tensor, "b t-1"] | None = None
-    ) -> UInt8[Tensor, "b t-1 h w 3"]:
-        """Predicts frames 1 ... T - 1, each from the real frames before it and an action.
+    ) -> UInt8[Tensor, "b t-1 hs ws 3"]:
+        """Predicts frames 1 ... T - 1 of `seen`, each from the real frames before and an action.
 
         Args:
             frames: the real clip.
@@ -108,7 +135,7 @@ class LatentActionModel(nn.Module):
         """
         if actions is None:
             actions = self.infer(frames)
-        pixels = self._pixels(frames)
+        pixels = self._pixels(self.seen(frames))
         return to_uint8(self._predict(pixels, self.quantizer.lookup(actions).to(pixels.dtype)))
 
     def loss(
@@ -121,8 +148,9 @@ class LatentActionModel(nn.Module):
             progress: share of the training budget that is spent; before `continuous_share` the
                 latents stay continuous.
         """
+        frames = self.seen(frames)
         pixels = self._pixels(frames)
-        features = self._latents(pixels)
+        features = self._latents(pixels, learn=self.training)
         if progress < self.config.continuous_share:
             latents = self.quantizer.normalise(features)
             codes, commitment = None, features.new_zeros(())
@@ -143,15 +171,75 @@ class LatentActionModel(nn.Module):
         return loss, logs
 
     def _pixels(self, frames: Tensor) -> Tensor:
-        return to_float(frames, self.to_change.weight.dtype)
+        return to_float(frames, self.from_latent.weight.dtype)
 
-    def _latents(self, pixels: Tensor) -> Tensor:
-        change = torch.cat([torch.zeros_like(pixels[:, :1]), pixels[:, 1:] - pixels[:, :-1]], dim=1)
+    def _latents(self, pixels: Tensor, learn: bool = False) -> Tensor:
+        change = _change(pixels)
         x = self.encoder(self.encoder_patches(torch.cat([pixels, change], dim=-1)))[:, 1:]
-        share = self.attend(x).softmax(dim=2)
-        return self.to_latent(torch.einsum("btsh,btsd->bthd", share, x).flatten(2))
+        largest = patches_of(change[:, 1:], self.config.patch).abs().amax(dim=-1, keepdim=True)
+        changed = (largest > MOVED / 127.5).to(x.dtype)
+        share = (self.attend(x) + (changed + UNMOVED).log()).softmax(dim=2)
+        share = share * changed.amax(dim=2, keepdim=True)  # where nothing moved, always the same
+        latents = self.to_latent(torch.einsum("btsh,btsd->bthd", share, x).flatten(2))
+        flat = latents.flatten(0, 1)
+        if learn and len(flat) > 1:
+            return self.centre(flat).view_as(latents)
+        mean, variance = self.centre.running_mean, self.centre.running_var
+        return F.batch_norm(flat, mean, variance, eps=self.centre.eps).view_as(latents)
 
     def _predict(self, pixels: Tensor, latents: Tensor) -> Tensor:
-        x = self.decoder_patches(pixels[:, :-1]) + self.from_latent(latents)[:, :, None]
-        change = frames_of(self.to_change(self.decoder(x)), self.frame_size, self.config.patch)
-        return pixels[:, :-1] + change
+        before = pixels[:, :-1]
+        x = self.decoder_patches(torch.cat([before, _change(before)], dim=-1))
+        return self.to_motion(self.decoder(x + self.from_latent(latents)[:, :, None]), before)
+
+
+class Motion(nn.Module):
+    """The next frame as the one before with its pixels moved, and a correction.
+
+    Each patch has a few motions, each a distribution over where pixels come from; each pixel mixes
+    the motions of its patch and adds a correction. It starts from "nothing changes".
+
+    Args:
+        width: features of a patch.
+        frame_size: height and width in pixels.
+        config: patch, reach and number of motions.
+    """
+
+    def __init__(self, width: int, frame_size: tuple[int, int], config: LatentActionConfig):
+        super().__init__()
+        self.frame_size, self.patch = frame_size, config.patch
+        self.reach, self.motions = config.reach, config.motions
+        places, pixels = (2 * config.reach + 1) ** 2, config.patch**2
+        self.to_sources = nn.Linear(width, config.motions * places)
+        self.to_mixture = nn.Linear(width, pixels * config.motions)
+        self.to_correction = nn.Linear(width, pixels * 3)
+        for part in (self.to_sources, self.to_mixture):
+            nn.init.normal_(part.weight, std=0.01)
+        nn.init.zeros_(self.to_correction.weight)
+        nn.init.zeros_(self.to_correction.bias)
+        with torch.no_grad():  # the first motion is to stand still, and is used most
+            sources = self.to_sources.bias.view(config.motions, places)
+            sources.normal_(std=0.5)[0].zero_()[places // 2] = 6.0
+            self.to_mixture.bias.view(pixels, config.motions).zero_()[:, 0] = 3.0
+
+    def forward(
+        self, x: Float[Tensor, "b t s d"], before: Float[Tensor, "b t h w 3"]
+    ) -> Float[Tensor, "b t h w 3"]:
+        """Moves the pixels of each frame `before` by what the features of its patches say."""
+        patch, count = self.patch, x.shape[:3].numel()
+        around = patches_of(before, patch, self.reach).unflatten(
+            -1, (patch + 2 * self.reach,) * 2 + (3,)
+        )
+        side = 2 * self.reach + 1
+        around = around.flatten(0, 2).unfold(1, side, 1).unfold(2, side, 1)
+        around = around.reshape(count, patch * patch * 3, side * side)
+        sources = self.to_sources(x).view(count, self.motions, side * side).softmax(dim=-1)
+        moved_by = torch.bmm(around, sources.transpose(1, 2)).view(count, patch**2, 3, self.motions)
+        mixture = self.to_mixture(x).view(count, patch**2, 1, self.motions).softmax(dim=-1)
+        patches = (moved_by * mixture).sum(dim=-1).view(*x.shape[:3], -1) + self.to_correction(x)
+        return frames_of(patches, self.frame_size, patch)
+
+
+def _change(pixels: Tensor) -> Tensor:
+    first = torch.zeros_like(pixels[:, :1])
+    return torch.cat([first, pixels[:, 1:] - pixels[:, :-1]], dim=1)

@@ -95,7 +95,10 @@ def _tiny() -> Preset:
             quantizer=QuantizerConfig(kind="fsq", codes=1000),
         ),
         actions=LatentActionConfig(
-            patch=8,
+            shrink=2,
+            patch=4,
+            margin=4,
+            motions=3,
             encoder=replace(space, width=96, heads=3),
             decoder=replace(space, width=96, heads=3, window=3),
         ),
@@ -103,9 +106,9 @@ def _tiny() -> Preset:
         sampling=SamplingConfig(steps=4),
     )
     stage = StageConfig(
-        minutes=14,
-        batch_size=32,
-        clip_frames=2,
+        minutes=13,
+        batch_size=16,
+        clip_frames=4,
         learning_rate=3e-3,
         final_learning_rate=2e-4,
         warmup_steps=50,
@@ -114,8 +117,8 @@ def _tiny() -> Preset:
     )
     train = TrainConfig(
         tokenizer=stage,
-        actions=replace(stage, minutes=10, batch_size=16, clip_frames=4, learning_rate=2e-3),
-        dynamics=replace(stage, minutes=16, batch_size=16, clip_frames=6, learning_rate=2e-3),
+        actions=replace(stage, minutes=8, learning_rate=2e-3),
+        dynamics=replace(stage, minutes=19, batch_size=8, clip_frames=8, learning_rate=2e-3),
         picture_every=200,
     )
     return Preset("64x64 patch 8, trains on two CPU cores, plays in real time there", world, train)

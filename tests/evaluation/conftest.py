@@ -72,6 +72,9 @@ class GameActions(nn.Module):
         matches = torch.stack([move(before, torch.full_like(before, a)) == after for a in range(4)])
         return matches.int().argmax(0)
 
+    def seen(self, frames):
+        return frames
+
     def reconstruct(self, frames, actions=None):
         actions = self.infer(frames) if actions is None else actions
         return draw(move(look(frames)[:, :-1], actions))
@@ -175,7 +178,7 @@ def real_world():
             "width": SIZE,
             "num_actions": 3,
             "tokenizer": {"encoder": small, "decoder": small, "quantizer": {"codes": 8, "dim": 4}},
-            "actions": {"encoder": small, "decoder": small},
+            "actions": {"shrink": 2, "reach": 1, "encoder": small, "decoder": small},
             "dynamics": small,
             "sampling": {"steps": 2},
         }

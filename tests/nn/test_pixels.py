@@ -1,6 +1,6 @@
 import torch
 
-from genie.nn.pixels import moved, to_float, to_uint8
+from genie.nn.pixels import moved, shrunk, to_float, to_uint8
 
 
 def test_every_grey_level_survives_the_way_there_and_back():
@@ -24,3 +24,14 @@ def test_moved_marks_what_changed_visibly():
         [[1, 0], [0, 0]],
         [[0, 0], [0, 0]],
     ]
+
+
+def test_shrunk_averages_squares_and_rounds_sides_up():
+    frames = torch.zeros(1, 2, 3, 4, 3, dtype=torch.uint8)
+    frames[0, 1, 0, :2] = 100
+    frames[0, 1, 2, 2] = 80
+    small = shrunk(frames, 2)
+    assert small.shape == (1, 2, 2, 2, 3)
+    assert small.dtype == torch.uint8
+    assert small[0, 1, :, :, 0].tolist() == [[50, 0], [0, 40]]
+    assert shrunk(frames, 1) is frames

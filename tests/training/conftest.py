@@ -65,7 +65,11 @@ def _small_world():
             quantizer=QuantizerConfig(codes=32, dim=8),
         ),
         actions=replace(
-            world.actions, encoder=replace(layers, window=2), decoder=replace(layers, window=3)
+            world.actions,
+            shrink=2,
+            reach=1,
+            encoder=replace(layers, window=2),
+            decoder=replace(layers, window=3),
         ),
         dynamics=replace(world.dynamics, layers=1, width=16, heads=2, window=4),
         sampling=replace(world.sampling, steps=2),

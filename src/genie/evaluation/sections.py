@@ -78,7 +78,8 @@ def latent_actions(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
         drawn = random_actions(num_actions, len(inferred), inferred.shape[1], seed, seen)
         drawn = drawn.to(inferred.device)
         seen += len(frames)
-        real, before = frames[:, 1:], frames[:, :-1]
+        shown = world.actions.seen(frames)
+        real, before = shown[:, 1:], shown[:, :-1]
         moving = metrics.moving_pixels(real, before)
         predictions = {
             "inferred": world.actions.reconstruct(frames, inferred),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 MOVED = 12  # grey levels out of 255; below it is compression noise
 
@@ -26,3 +27,13 @@ def moved(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w 1"]:
     change = (frames[:, 1:].short() - frames[:, :-1].short()).abs().amax(dim=-1, keepdim=True)
     first = torch.zeros_like(frames[:, :1, :, :, :1], dtype=torch.float32)
     return torch.cat([first, (change > MOVED).float()], dim=1)
+
+
+def shrunk(frames: UInt8[Tensor, "b t h w c"], by: int) -> UInt8[Tensor, "b t hs ws c"]:
+    """Frames averaged over squares of `by` pixels; sides are rounded up."""
+    if by == 1:
+        return frames
+    flat = frames.flatten(0, 1).permute(0, 3, 1, 2).float()
+    flat = F.avg_pool2d(flat, by, ceil_mode=True)
+    flat = flat.round().to(torch.uint8).permute(0, 2, 3, 1)
+    return flat.unflatten(0, frames.shape[:2])

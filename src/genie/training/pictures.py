@@ -56,15 +56,16 @@ def draw_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> Drawn
     clips = clips.to(_device(actions))
     inferred = actions.infer(clips)
     counts = torch.bincount(inferred.flatten(), minlength=actions.num_actions)
-    rows = [list(clip) for clip in clips[:, -2:-1]]
+    real = actions.seen(clips)
+    rows = [list(clip) for clip in real[:, -2:-1]]
     for action in range(actions.num_actions):
         chosen = inferred.clone()
         chosen[:, -1] = action
         for row, frame in zip(rows, actions.reconstruct(clips, chosen)[:, -1], strict=True):
             row.append(frame)
     shifted = (inferred + 1) % actions.num_actions
-    right = psnr(actions.reconstruct(clips, inferred), clips[:, 1:])
-    wrong = psnr(actions.reconstruct(clips, shifted), clips[:, 1:])
+    right = psnr(actions.reconstruct(clips, inferred), real[:, 1:])
+    wrong = psnr(actions.reconstruct(clips, shifted), real[:, 1:])
     figures = {
         f"{split}/psnr": right,
         f"{split}/psnr_gain_over_wrong_actions": right - wrong,
