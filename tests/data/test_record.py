@@ -128,6 +128,17 @@ def test_policies(tmp_path):
     assert sidecar(videos(tmp_path / "noisy/train")[0])["policy"] == "<lambda>"
 
 
+def test_a_restless_player_drops_an_action_after_which_nothing_moved(tmp_path):
+    # After 25 steps this game shows the last action alone: to keep it is to stand still.
+    length = {"options": {"length": 400}, "val_share": 0, "preset": "ultrafast"}
+    for policy in ("sticky", "restless"):
+        path = tmp_path / policy
+        record(BUTTONS, path, episodes=4, num_envs=4, policy=policy, **length, **QUIET)
+    # It keeps 0.85 after a change and 0.25 after standing still, so 0.85 / 1.6 in the long run.
+    assert kept(tmp_path / "sticky") == pytest.approx(0.85, abs=0.05)
+    assert kept(tmp_path / "restless") == pytest.approx(0.53, abs=0.06)
+
+
 def test_chosen_actions_only(tmp_path):
     record(BUTTONS, tmp_path / "out", episodes=4, actions=["action 1", "action 3"], **QUIET)
     played = [sidecar(path)["actions"] for path in videos(tmp_path / "out/train")]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -26,7 +26,7 @@ _BATCH = 32
 _QUEUE = 32
 _FRAMES_PER_GAME = 250
 
-PolicyName = Literal["random", "sticky", "mixture"]
+PolicyName = Literal["random", "sticky", "restless", "mixture"]
 Policy = Callable[[np.ndarray], Any]
 
 
@@ -100,8 +100,10 @@ def record(
         val_levels: number of validation levels, right after the training ones.
         seed: of the policy and of the order of levels.
         policy: `random` takes any action at each step; `sticky` keeps the action with probability
-            `stickiness`; `mixture` is sticky with `random_share` random actions. Or a function from
-            observations u8 (N,H,W,3) to N actions, of which `random_share` are replaced.
+            `stickiness`; `restless` is sticky, but drops an action after which the picture stood
+            still, so that games with walls keep moving; `mixture` is sticky with `random_share`
+            random actions. Or a function from observations u8 (N,H,W,3) to N actions, of which
+            `random_share` are replaced.
         stickiness: probability to keep the action, 0..1.
         random_share: share of random actions of `mixture` and of a function, 0..1.
         actions: play only these actions, by name, such as `["left", "noop", "right"]`; a name given
@@ -211,8 +213,9 @@ class _Config:
         for name in ("stickiness", "random_share"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} must be within 0..1, got {value}")
-        known = callable(self.policy) or self.policy in ("random", "sticky", "mixture")
-        require(known, f"no policy {self.policy!r}; choose random, sticky, mixture or a function")
+        names = get_args(PolicyName)
+        known = callable(self.policy) or self.policy in names
+        require(known, f"no policy {self.policy!r}; choose {', '.join(names)} or a function")
 
     @property
     def policy_name(self) -> str:
@@ -238,6 +241,7 @@ class _Player:
         self._random = np.random.default_rng([seed % 2**63, 1])
         self._allowed = _allowed(config.actions, games.action_names)
         self._held = self._draw()
+        self._seen: np.ndarray | None = None
 
     def __call__(self, frames: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Returns the actions (N,) for frames u8 (N,H,W,3); `first` marks new episodes."""
@@ -247,6 +251,10 @@ class _Player:
         if callable(policy):
             return self._with_random(self._checked(policy(frames)))
         changes = first | (self._random.random(len(first)) >= self._config.stickiness)
+        if policy == "restless":
+            if self._seen is not None:
+                changes |= (frames == self._seen).all(axis=(1, 2, 3))
+            self._seen = frames.copy()
         self._held = _mixed(self._held, self._draw(), changes)
         return self._with_random(self._held) if policy == "mixture" else self._held
 
