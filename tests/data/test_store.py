@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -66,6 +67,18 @@ def test_only_the_path_travels_to_other_processes(path, frames):
     data = pickle.dumps(store)
     assert len(data) < 2000
     assert np.array_equal(pickle.loads(data).read(2, 2), frames[2:4])
+
+
+def test_only_the_last_derived_arrays_of_a_kind_stay(path):
+    store = ClipStore.open(path)
+    rows = np.zeros(FRAMES, np.int16)
+    for name in ("tokens-a", "tokens-whole-a", "tokens-b", "tokens-c"):
+        store.write_derived(name, rows)
+        time.sleep(0.01)
+    store.trim_derived("tokens", 2)
+    kept = [name for name in ("tokens-a", "tokens-b", "tokens-c") if store.has_derived(name)]
+    assert kept == ["tokens-b", "tokens-c"]
+    assert store.has_derived("tokens-whole-a")
 
 
 def test_derived_arrays(path):

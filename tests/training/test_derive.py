@@ -69,6 +69,16 @@ def test_what_is_cached_is_not_computed_again_until_weights_change(store, world,
     assert store.has_derived(f"actions-{fingerprint(world.actions)}")
 
 
+def test_arrays_of_models_long_gone_are_deleted(store, world, monkeypatch):
+    monkeypatch.setattr("genie.training.derive.KEPT", 2)
+    names = []
+    for _ in range(3):
+        derive_actions(store, world.actions, ignore)
+        names.append(f"actions-{fingerprint(world.actions)}")
+        world.actions.quantizer.codebook[0, 0] += 1
+    assert [store.has_derived(name) for name in names] == [False, True, True]
+
+
 def test_stopping_leaves_no_half_array(store, world):
     with torch.no_grad():
         world.actions.to_latent.bias += 1

@@ -313,6 +313,18 @@ class ClipStore:
             raise UserError(f"{self.path}: holds no derived array {name!r}; write it first")
         return np.load(path, mmap_mode="r")
 
+    def trim_derived(self, kind: str, keep: int) -> None:
+        """Deletes arrays named `kind` and a mark without dashes, but for those last written.
+
+        Args:
+            kind: all of the name before the last dash.
+            keep: how many stay.
+        """
+        folder = self.path / "derived"
+        alike = [p for p in folder.glob(f"{kind}-*.npy") if p.stem.rpartition("-")[0] == kind]
+        for path in sorted(alike, key=lambda p: p.stat().st_mtime_ns)[:-keep]:
+            path.unlink(missing_ok=True)
+
     def _derived_path(self, name: str) -> Path:
         require(re.fullmatch(r"\w[\w.-]*", name) is not None, f"not a name for an array: {name!r}")
         return self.path / "derived" / f"{name}.npy"

@@ -23,6 +23,8 @@ from genie.tokenizer import VideoTokenizer
 
 FRAMES_AT_ONCE = 256
 SHORTEST_CHUNK = 64
+KEPT = 4
+"""Models of one store whose tokens or actions are kept; those computed longest ago are deleted."""
 PATIENCE = 900.0
 """Seconds without a sign of life after which the process that computes is given up."""
 POLL = 1.0
@@ -87,8 +89,7 @@ def derive_tokens(
 
     device = tokenizer.to_code.weight.device
     if tokenizer.spatial_encoder:
-        one = [Episode(0, "", "", 0, len(store), "")]
-        chunks = list(_chunks(one, size=SHORTEST_CHUNK, past=0))
+        chunks = list(_chunks(_as_one(store), size=SHORTEST_CHUNK, past=0))
         return _derived(store, f"tokens-{mark}", chunks, encode, device, advance), None
     past = receptive_past(tokenizer.config.encoder)
     long = list(_chunks(store.episodes, size=max(SHORTEST_CHUNK, past), past=past))
@@ -119,14 +120,24 @@ def derive_actions(store: ClipStore, actions: LatentActionModel, advance: Advanc
             row[:, : inferred.shape[1]] = inferred
         return row.reshape(-1)
 
-    chunks = list(_chunks(store.episodes, size=size, past=past, ahead=1))
+    # An action read off two frames alone needs no regard for episodes, so that all chunks are of
+    # one shape and share forwards; what it says across a border is dropped below.
+    episodes = store.episodes if actions.config.encoder.window > 1 else _as_one(store)
+    chunks = list(_chunks(episodes, size=size, past=past, ahead=1))
     device = actions.to_latent.weight.device
-    return _derived(store, f"actions-{fingerprint(actions)}", chunks, infer, device, advance)
+    name = f"actions-{fingerprint(actions)}"
+    derived = np.array(_derived(store, name, chunks, infer, device, advance))
+    derived[[episode.start + episode.length - 1 for episode in store.episodes]] = -1
+    return derived
 
 
 def receptive_past(config: TransformerConfig) -> int:
     """Returns how many frames back a stack of windowed attention can see."""
     return config.layers * (config.window - 1)
+
+
+def _as_one(store: ClipStore) -> list[Episode]:
+    return [Episode(0, "", "", 0, len(store), "")]
 
 
 def _chunks(
@@ -149,6 +160,7 @@ def _derived(
 ) -> np.ndarray:
     if rank_zero_only.rank == 0 and not store.has_derived(name):
         store.write_derived(name, _pieces(store, chunks, compute, device, advance))
+        store.trim_derived(name.rpartition("-")[0], KEPT)
     _wait_for_first_process(store, name, advance)
     return store.derived(name)
 
