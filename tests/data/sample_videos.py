@@ -9,6 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+# Options of `prepare` for these videos.
+HERE = {"height": 32, "width": 32, "workers": 0, "progress": False}
+
 
 def moving_square(frames: int, *, height: int = 32, width: int = 32, seed: int = 0) -> np.ndarray:
     """A bright square that wanders over a dark picture, u8 (T,H,W,3)."""

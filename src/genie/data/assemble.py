@@ -1,0 +1,216 @@
+"""Decoded clips to a clip store: frames in order, one whole file at a time, and then the table.
+
+What is in whole files of the array is done for good; after a kill the rest is decoded again, so an
+interrupted run ends with the same bytes as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genie.data.decode import Task
+from genie.data.plan import WORK, Plan, PrepareConfig, inputs_digest
+from genie.data.splits import hold_out_tail, split_sources, unite_copies
+from genie.data.store import Episode, shard_frames, write_table, zarr_spec
+from genie.files import replacing
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A stretch of frames to store.
+
+    Attributes:
+        task: number of its video.
+        offset: its first frame in the part of the video.
+        start: its first frame in the store.
+        length: number of frames.
+        hash: of the pixels.
+        source_frames: which frame of the video each one is, i32 (T,).
+    """
+
+    task: int
+    offset: int
+    start: int
+    length: int
+    hash: str
+    source_frames: np.ndarray
+
+    @property
+    def end(self) -> int:
+        """The frame of the store after its last."""
+        return self.start + self.length
+
+
+class Shards:
+    """Appends clips to the array, one whole file at a time, and remembers how many are done."""
+
+    def __init__(self, out: Path, config: PrepareConfig) -> None:
+        self._out, self._config = out, config
+        self._size = shard_frames(config.height, config.width)
+        self._progress = out / WORK / "progress.json"
+        self._done = json.loads(self._progress.read_text()) if self._progress.exists() else 0
+        self._buffer = np.empty((self._size, config.height, config.width, 3), np.uint8)
+        self._array = _open_array(out / "frames", config)
+        self._parts: list[tuple[int, Path]] = []
+        self.frames = 0
+        self.clips: list[Clip] = []
+
+    def forget_unfinished(self, tasks: Sequence[Task]) -> None:
+        """Drops what an earlier run decoded but did not get into whole files."""
+        end = 0
+        for task in tasks:
+            if task.manifest.exists():
+                manifest = json.loads(task.manifest.read_text())
+                end += sum(clip["length"] for clip in manifest["clips"])
+            if end > self._done * self._size or not task.manifest.exists():
+                end = self._done * self._size + 1
+                task.manifest.unlink(missing_ok=True)
+                task.part.unlink(missing_ok=True)
+        for pattern in (f"{WORK}/.*", "frames/**/*.__lock"):
+            for left in self._out.glob(pattern):
+                left.unlink(missing_ok=True)
+
+    def append(self, number: int, task: Task, clips: Sequence[dict[str, Any]]) -> None:
+        """Adds the clips of a video, unless they are in the array already."""
+        for row in clips:
+            positions = np.array(row["source_frames"], np.int32)
+            clip = Clip(number, row["offset"], self.frames, row["length"], row["hash"], positions)
+            self.clips.append(clip)
+            if clip.end > self._done * self._size:
+                self._copy(task, clip)
+            self.frames = clip.end
+        self._parts.append((self.frames, task.part))
+        self._drop_parts()
+
+    def _copy(self, task: Task, clip: Clip) -> None:
+        shape = (self._config.height, self._config.width, 3)
+        offset = clip.offset * int(np.prod(shape))
+        part = np.memmap(task.part, np.uint8, "r", offset=offset, shape=(clip.length, *shape))
+        at = max(clip.start, self._done * self._size)
+        while at < clip.end:
+            shard, place = divmod(at, self._size)
+            count = min(clip.end - at, self._size - place)
+            self._buffer[place : place + count] = part[at - clip.start : at - clip.start + count]
+            at += count
+            if place + count == self._size:
+                self._write(shard, self._size)
+
+    def _write(self, shard: int, count: int) -> None:
+        first = shard * self._size
+        self._array[first : first + count].write(self._buffer[:count]).result()
+        self._done = shard + 1
+        with replacing(self._progress) as path:
+            path.write_text(json.dumps(self._done))
+
+    def _drop_parts(self) -> None:
+        while self._parts and self._parts[0][0] <= self._done * self._size:
+            self._parts.pop(0)[1].unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Writes the last file and gives the array its final length."""
+        self._array = self._array.resize(
+            exclusive_max=[self.frames, None, None, None], resize_metadata_only=True
+        ).result()
+        shard, count = divmod(self.frames, self._size)
+        if count and shard >= self._done:
+            self._write(shard, count)
+
+
+def _open_array(folder: Path, config: PrepareConfig) -> Any:
+    import tensorstore
+
+    spec = zarr_spec(folder, config.height, config.width)
+    if (folder / "zarr.json").exists():
+        return tensorstore.open({k: spec[k] for k in ("driver", "kvstore")}).result()
+    # The number of frames is known at the end; until then the array is as long as one may get.
+    shape = [2**40, config.height, config.width, 3]
+    return tensorstore.open(spec, create=True, dtype=tensorstore.uint8, shape=shape).result()
+
+
+def write_store(
+    out: Path, plan: Plan, manifests: Sequence[dict[str, Any]], clips: Sequence[Clip]
+) -> None:
+    """Writes all that lies beside the frames. The table comes last: with it the store is whole."""
+    _save(out / "source_frames.npy", np.concatenate([clip.source_frames for clip in clips]))
+    names = _all_action_names(manifests)
+    if names is not None:
+        rows = [_labels(clip, manifests[clip.task], names) for clip in clips]
+        _save(out / "labels.npy", np.concatenate(rows))
+    problems = list(zip(plan.files, manifests, strict=True))
+    episodes, moved = unite_copies(_episodes(plan, manifests, clips))
+    notes = {name: m["note"] for name, m in problems if m["note"] and not m["skipped"]}
+    write_table(
+        out,
+        height=plan.config.height,
+        width=plan.config.width,
+        fps=plan.fps,
+        episodes=episodes,
+        action_names=names,
+        prepared={
+            "settings": asdict(plan.config),
+            "inputs": inputs_digest(plan.files, plan.stamps),
+            "videos": len(plan.files),
+            "skipped": {name: m["skipped"] for name, m in problems if m["skipped"]},
+            "notes": notes
+            | {
+                name: "; ".join(filter(None, (notes.get(name), why))) for name, why in moved.items()
+            },
+        },
+    )
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with replacing(path) as part, part.open("wb") as file:
+        np.save(file, array)
+
+
+def _all_action_names(manifests: Sequence[dict[str, Any]]) -> list[str] | None:
+    known = [m["action_names"] for m in manifests if m["clips"] and m["action_names"] is not None]
+    if not known:
+        return None
+    return list(dict.fromkeys(name for names in known for name in names))
+
+
+def _labels(clip: Clip, manifest: dict[str, Any], names: Sequence[str]) -> np.ndarray:
+    labels = np.full(clip.length, -1, np.int64)
+    if manifest["actions"] is None:
+        return labels
+    actions = np.array(manifest["actions"], np.int64)
+    place = np.array([names.index(name) for name in manifest["action_names"]], np.int64)
+    for t, (now, then) in enumerate(zip(clip.source_frames, clip.source_frames[1:], strict=False)):
+        between = actions[now:then]
+        between = between[(between >= 0) & (between < len(place))]
+        if len(between):
+            labels[t] = place[np.bincount(between).argmax()]
+    return labels
+
+
+def _episodes(
+    plan: Plan, manifests: Sequence[dict[str, Any]], clips: Sequence[Clip]
+) -> list[Episode]:
+    used = sorted({clip.task for clip in clips})
+    splits = dict(
+        zip(used, split_sources([plan.files[n] for n in used], plan.config.val_share), strict=True)
+    )
+    episodes = []
+    for clip in clips:
+        name, sidecar = plan.files[clip.task], manifests[clip.task]["sidecar"]
+        if sidecar is not None:
+            sidecar = (Path(name).parent / sidecar).as_posix()
+        row = Episode(
+            len(episodes), name, splits[clip.task], clip.start, clip.length, clip.hash, sidecar
+        )
+        episodes.append(row)
+    if (
+        len(used) == 1
+        and {row.split for row in episodes} == {"train"}
+        and plan.config.val_share > 0
+    ):
+        return hold_out_tail(episodes, plan.config.val_share, plan.config.min_frames)
+    return episodes

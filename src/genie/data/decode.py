@@ -1,0 +1,278 @@
+"""Videos to raw frames and a manifest of what to keep, in processes of their own.
+
+Each video becomes two files: a part with all its frames at a steady rate, and then a manifest that
+says which clips of it to keep and why the rest is not. A video that crashes its process is found
+out and named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genie.config import UserError
+from genie.data.plan import PrepareConfig
+from genie.data.video import read_video
+from genie.files import replacing
+
+SIDECAR = ".actions.json"
+_AHEAD = 4
+_STILL_PIXELS = 0.0002
+_MAX_GAP = 2.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A video to decode.
+
+    Attributes:
+        video: the file.
+        name: its path relative to the folder that is prepared.
+        part: file to make, of raw frames one after the other.
+        config: the settings.
+        fps: frames per second to resample to.
+    """
+
+    video: Path
+    name: str
+    part: Path
+    config: PrepareConfig
+    fps: float
+
+    @property
+    def manifest(self) -> Path:
+        """File to make after `part`: clips to keep, why others are not, true actions."""
+        return self.part.with_suffix(".json")
+
+
+def decode(task: Task) -> None:
+    """Writes all frames of a video to `task.part`, and then the manifest of those to keep."""
+    cutter = _Cutter(task.config)
+    digests, positions = _Digests(), []
+    problem = None
+    with replacing(task.part) as path, path.open("wb") as file:
+        try:
+            for position, cut, frame in _resampled(task):
+                if cutter.add(frame, cut):
+                    digests.next()
+                digests.add(frame)
+                positions.append(position)
+                file.write(frame.data)
+        except UserError as error:
+            problem = str(error).removeprefix(f"{task.video}: ")
+    clips, dropped = cutter.kept()
+    manifest = {
+        "clips": [
+            {
+                "offset": first,
+                "length": length,
+                "hash": digests[number],
+                "source_frames": positions[first : first + length],
+            }
+            for number, first, length in clips
+        ],
+        "skipped": None if clips else problem or dropped or "holds no frames",
+        "note": "; ".join(filter(None, (problem, dropped))) or None,
+        **_true_actions(task.video),
+    }
+    _write_manifest(task, manifest)
+
+
+def _write_manifest(task: Task, manifest: dict[str, Any]) -> None:
+    with replacing(task.manifest) as path:
+        path.write_text(json.dumps(manifest))
+
+
+def _resampled(task: Task) -> Iterator[tuple[int, bool, np.ndarray]]:
+    """Yields (frame number in the video, whether time jumped, frame) at a steady rate.
+
+    At each tick the newest frame whose time has come is shown; frames may come a little late, so
+    that a video of the same rate is taken frame by frame although its times are rounded.
+    """
+    config, period = task.config, 1 / task.fps
+    shown, tick, start, jumped = None, 0, 0.0, False
+    frames = read_video(task.video, height=config.height, width=config.width, fit=config.fit)
+    for number, (time, frame) in enumerate(frames):
+        if shown is not None and time - shown[0] > max(_MAX_GAP, 1.5 * period):
+            yield shown[1], jumped, shown[2]
+            start, tick, jumped, shown = time, 0, True, None
+        late = 0.3 * min(period, time - shown[0]) if shown else 0.0
+        while shown is not None and start + tick * period + late < time:
+            yield shown[1], jumped, shown[2]
+            tick, jumped = tick + 1, False
+        shown = (time, number, frame)
+    if shown is not None and start + (tick - 0.3) * period <= shown[0]:
+        yield shown[1], jumped, shown[2]
+
+
+class _Cutter:
+    """Finds scene changes and stillness, frame by frame."""
+
+    def __init__(self, config: PrepareConfig) -> None:
+        self._config = config
+        self._before: np.ndarray | None = None
+        self._change: float | None = None
+        self._starts = [0]
+        self._still = [0]
+        self._length = 0
+
+    def add(self, frame: np.ndarray, cut: bool) -> bool:
+        """Takes the next frame; returns whether a new clip begins with it."""
+        begins = self._before is not None and self._compare(self._before, frame, cut)
+        self._before = frame
+        if begins:
+            self._starts.append(self._length)
+            self._still.append(0)
+            self._change = None
+        self._length += 1
+        return begins
+
+    def _compare(self, before: np.ndarray, frame: np.ndarray, cut: bool) -> bool:
+        difference = np.maximum(frame, before) - np.minimum(frame, before)
+        change = float(difference.mean()) / 255
+        # As FFmpeg's scene detector: fast motion goes on, a cut is large against the frame before.
+        jump = abs(change - self._change) if self._change is not None else 0.0
+        self._change = change
+        if cut or min(change, jump) > self._config.scene_threshold:
+            return True
+        changed = (difference.max(axis=2) > self._config.static_threshold).mean()
+        self._still[-1] += bool(changed <= _STILL_PIXELS)
+        return False
+
+    def kept(self) -> tuple[list[tuple[int, int, int]], str | None]:
+        """Returns (number, first frame, length) of the clips to keep, and why others are not."""
+        ends = [*self._starts[1:], self._length]
+        kept, short, static = [], 0, 0
+        for number, (first, end, still) in enumerate(
+            zip(self._starts, ends, self._still, strict=True)
+        ):
+            length = end - first
+            if length < self._config.min_frames:
+                short += length
+            elif still > self._config.max_static_share * (length - 1):
+                static += length
+            else:
+                kept.append((number, first, length))
+        return kept, _dropped(short, static, self._config.min_frames)
+
+
+def _dropped(short: int, static: int, min_frames: int) -> str | None:
+    reasons = []
+    if short:
+        reasons.append(f"{short} frames in clips shorter than {min_frames} frames")
+    if static:
+        reasons.append(f"{static} frames in clips that stand still")
+    return "dropped " + " and ".join(reasons) if reasons else None
+
+
+class _Digests:
+    """One hash of pixels per clip."""
+
+    def __init__(self) -> None:
+        self._hashes = [hashlib.blake2b(digest_size=16)]
+
+    def next(self) -> None:
+        self._hashes.append(hashlib.blake2b(digest_size=16))
+
+    def add(self, frame: np.ndarray) -> None:
+        self._hashes[-1].update(frame.data)
+
+    def __getitem__(self, number: int) -> str:
+        return self._hashes[number].hexdigest()
+
+
+def _true_actions(video: Path) -> dict[str, Any]:
+    path = video.with_suffix(SIDECAR)
+    if not path.is_file():
+        return {"sidecar": None, "actions": None, "action_names": None}
+    try:
+        sidecar = json.loads(path.read_text())
+        names = [str(name) for name in sidecar["action_names"]]
+        actions = [int(action) for action in sidecar["actions"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        # Damaged, or actions that are not numbers of buttons: the video is as good without.
+        names, actions = None, None
+    return {"sidecar": path.name, "actions": actions, "action_names": names}
+
+
+class Decoders:
+    """Runs tasks a few ahead of the one that is waited for, so that parts stay few on the disk."""
+
+    def __init__(self, tasks: Sequence[Task], workers: int) -> None:
+        self._tasks, self._workers = tasks, min(workers, len(tasks))
+        self._pool: ProcessPoolExecutor | None = None
+        self._running: dict[int, Future[None]] = {}
+
+    def __enter__(self) -> Decoders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def wait(self, number: int) -> None:
+        """Returns when the manifest of a task is there."""
+        task = self._tasks[number]
+        if task.manifest.exists() and number not in self._running:
+            return
+        if self._workers <= 1:
+            decode(task)
+            return
+        try:
+            self._run_ahead(number)
+            self._running.pop(number).result()
+        except BrokenProcessPool:
+            self._stop()
+            self._decode_alone(task)
+
+    def _run_ahead(self, number: int) -> None:
+        if self._pool is None:
+            self._pool = _new_pool(self._workers)
+        for n in range(number, min(len(self._tasks), number + self._workers * _AHEAD)):
+            if n not in self._running and not self._tasks[n].manifest.exists():
+                self._running[n] = self._pool.submit(decode, self._tasks[n])
+
+    def _decode_alone(self, task: Task) -> None:
+        # A process died, by this video or by another one that ran beside it: alone, we know.
+        if task.manifest.exists():
+            return
+        with _new_pool(1) as pool:
+            try:
+                pool.submit(decode, task).result()
+            except BrokenProcessPool:
+                reason = "the decoder crashed on it, or ran out of memory; re-encode the file"
+                nothing = {"clips": [], "skipped": reason, "note": None}
+                task.part.unlink(missing_ok=True)
+                _write_manifest(task, {**nothing, **_true_actions(task.video)})
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool, self._running = None, {}
+
+
+def _new_pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_be_a_worker)
+
+
+def _be_a_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

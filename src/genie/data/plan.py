@@ -1,0 +1,158 @@
+"""What a preparation is to do: its settings, the videos as they were found, the frame rate.
+
+The plan lies in the store's folder until the store is whole: a killed run goes on where it stopped
+only when the same is asked of the same videos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from genie.config import UserError, from_dict, require
+from genie.data.video import EXTENSIONS, Fit, probe
+from genie.files import replacing
+
+WORK = ".prepare"
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How videos become clips; two stores of equal settings hold equal frames.
+
+    Attributes:
+        height: rows of the stored frames.
+        width: columns of the stored frames.
+        fit: `crop` covers the size and cuts the overhang, `letterbox` pads with black, `resize`
+            stretches.
+        fps: frames per second to resample to; None keeps the most common rate of the videos.
+        min_frames: shorter clips are dropped.
+        static_threshold: a pixel has changed when a channel differs by more than this (0..255).
+        max_static_share: drop clips of which more than this share of steps changes nothing.
+        scene_threshold: cut where the mean difference to the frame before (0..1), and its jump,
+            exceed this.
+        val_share: share of the videos to hold out, chosen by a hash of their paths.
+    """
+
+    height: int = 64
+    width: int = 64
+    fit: Fit = "crop"
+    fps: float | None = None
+    min_frames: int = 16
+    static_threshold: float = 12.0
+    max_static_share: float = 0.95
+    scene_threshold: float = 0.25
+    val_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(
+            self.height > 0 and self.width > 0, f"height and width: got {self.height}, {self.width}"
+        )
+        require(self.fit in ("crop", "letterbox", "resize"), f"fit: no such way: {self.fit!r}")
+        require(self.fps is None or self.fps > 0, f"fps: must be above 0, got {self.fps}")
+        require(self.min_frames >= 2, f"min_frames: must be 2 or more, got {self.min_frames}")
+        require(0 <= self.val_share < 1, f"val_share: must be within 0..1, got {self.val_share}")
+        require(
+            self.scene_threshold > 0,
+            f"scene_threshold: must be above 0, got {self.scene_threshold}",
+        )
+        require(
+            0 <= self.max_static_share <= 1,
+            f"max_static_share: must be within 0..1, got {self.max_static_share}",
+        )
+
+
+def find_videos(source: Path) -> list[str]:
+    """Returns the paths, relative and sorted, of all videos below a folder that are not hidden."""
+    found = []
+    for folder, subfolders, names in os.walk(source):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
+                found.append((Path(folder) / name).relative_to(source).as_posix())
+    return sorted(found)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that the bytes of a store depend on.
+
+    Attributes:
+        config: the settings.
+        fps: frames per second to resample to.
+        files: paths of the videos, relative and sorted.
+        stamps: (size in bytes, time of the last change in nanoseconds) of each video.
+    """
+
+    config: PrepareConfig
+    fps: float
+    files: list[str]
+    stamps: list[tuple[int, int]]
+
+
+def start_or_resume(source: Path, out: Path, config: PrepareConfig, files: list[str]) -> Plan:
+    """Returns the plan of an unfinished run that was asked for the same, else begins a new one.
+
+    Raises:
+        UserError: `out` holds files that no preparation made.
+    """
+    work = out / WORK
+    stamps = [stamp(source / name) for name in files]
+    plan = _read_plan(work / "plan.json")
+    if plan and (plan.config, plan.files, plan.stamps) == (config, files, stamps):
+        return plan
+    if not work.is_dir():
+        require(not any(out.iterdir()), f"{out}: holds other files; choose another --out")
+    clear(out)
+    fps = config.fps or _common_fps(source, files)
+    plan = Plan(config, fps, files, stamps)
+    work.mkdir(parents=True, exist_ok=True)
+    with replacing(work / "plan.json") as path:
+        path.write_text(json.dumps(asdict(plan)))
+    return plan
+
+
+def clear(out: Path) -> None:
+    """Removes what an unfinished run left."""
+    for name in (WORK, "frames"):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def _read_plan(path: Path) -> Plan | None:
+    try:
+        plan = json.loads(path.read_text())
+        config = from_dict(PrepareConfig, plan["config"])
+        return Plan(config, plan["fps"], plan["files"], [tuple(pair) for pair in plan["stamps"]])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _common_fps(source: Path, files: Sequence[str]) -> float:
+    rates: Counter[float] = Counter()
+    for name in files:
+        try:
+            rates[max(1.0, round(probe(source / name).fps, 2))] += 1
+        except UserError:
+            continue  # reported when its turn to be decoded comes
+    if not rates:
+        return 15.0
+    return max(rates, key=lambda rate: (rates[rate], -rate))  # the lowest of equals
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Returns size and time of the last change of a file, which tell when it was replaced."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def inputs_digest(files: Sequence[str], stamps: Sequence[tuple[int, int]]) -> str:
+    """Returns a hash of the paths and sizes of the videos."""
+    # Sizes without times: a copied folder of videos is the same input.
+    rows = [[name, size] for name, (size, _) in zip(files, stamps, strict=True)]
+    return hashlib.blake2b(json.dumps(rows).encode(), digest_size=16).hexdigest()

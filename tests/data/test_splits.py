@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from sample_videos import HERE, moving_square
+
+from genie.data.prepare import prepare
+from genie.data.splits import split_sources, unite_copies
+from genie.data.store import ClipStore, Episode
+from genie.data.video import write_video
+
+
+def test_split_by_path_or_by_folder():
+    names = [f"{n}.mp4" for n in range(1000)]
+    splits = split_sources(names, 0.1)
+    assert 60 < splits.count("val") < 140
+    assert split_sources(names[:500], 0.1) == splits[:500]
+    assert split_sources(["a.mp4", "b.mp4"], 0.1).count("val") == 1
+    assert split_sources(["a.mp4", "b.mp4"], 0.99).count("train") == 1
+    assert split_sources(["a.mp4", "b.mp4"], 0) == ["train", "train"]
+    folders = ["x/train/a.mp4", "x/val/a.mp4", "x/test/b.mp4", "b.mp4"]
+    assert split_sources(folders, 0.1) == ["train", "val", "test", "train"]
+    assert "val" in split_sources(["train/a.mp4", "train/b.mp4", "test/c.mp4"], 0.1)[:2]
+
+
+def united(*rows):
+    episodes = [
+        Episode(n, source, split, 20 * n, 20, digest)
+        for n, (source, split, digest) in enumerate(rows)
+    ]
+    found, notes = unite_copies(episodes)
+    return [row.split for row in found], notes
+
+
+def test_copies_of_a_video_share_a_split():
+    free = ("a", "val", "1"), ("b", "train", "1"), ("c", "val", "2"), ("d", "train", "3")
+    assert united(*free) == (["train", "train", "val", "train"], {})
+    kept = ("a", "val", "1"), ("b", "train", "1"), ("d", "train", "3")
+    assert united(*kept) == (["val", "val", "train"], {})  # something stays held out
+    assert united(*kept[:2]) == (["train", "train"], {})  # and something to train on
+
+
+def test_copies_in_folders_of_a_split():
+    splits, notes = united(
+        ("train/a", "train", "1"), ("val/b", "val", "1"), ("val/c", "val", "2"), ("d", "train", "2")
+    )
+    assert splits == ["train", "train", "val", "val"]
+    assert list(notes) == ["val/b"]
+    assert "20 frames left out of val" in notes["val/b"]
+    assert united(("test/a", "test", "1"), ("b", "train", "1"))[0] == ["test", "test"]
+
+
+def test_a_video_copied_into_the_held_out_folder_is_not_held_out(tmp_path):
+    source = tmp_path / "videos"
+    for name, seed in (("train/a", 1), ("val/again", 1), ("val/b", 2)):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(source / f"{name}.mp4", moving_square(40, seed=seed), 15)
+    report = prepare(source, tmp_path / "store", **HERE)
+    assert report.frames == {"train": 80, "val": 40}
+    assert list(report.notes) == ["val/again.mp4"]
+
+
+def test_one_video_holds_out_its_end(tmp_path):
+    source = tmp_path / "videos"
+    source.mkdir()
+    write_video(source / "only.mp4", moving_square(200), 15)
+    report = prepare(source, tmp_path / "store", **HERE)
+    assert report.frames == {"train": 180, "val": 20}
+    assert [e.start for e in ClipStore.open(tmp_path / "store").episodes] == [0, 180]
