@@ -94,8 +94,8 @@ def test_a_game_is_chosen_by_name(samples):
 
 
 def test_the_default_is_the_game_that_obeys_after_minutes():
-    assert default_game(["bigfish", "coinrun"]) == "coinrun"
-    assert default_game(["bigfish", "miner"]) == "bigfish"
+    assert default_game(["coinrun", "miner"]) == "coinrun"
+    assert default_game(["maze", "miner"]) == "maze"
 
 
 def test_a_demo_takes_some_time(samples):

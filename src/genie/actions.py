@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie.config import require
-from genie.nn.pixels import MOVED, moved, shrunk, to_float, to_uint8
-from genie.nn.quantize import QuantizerConfig, VectorQuantizer, perplexity
+from genie.nn.pixels import moved, shrunk, to_float, to_uint8
+from genie.nn.quantize import QuantizerConfig, VectorQuantizer, mean_over_ranks, perplexity
 from genie.nn.transformer import (
     PatchEmbedding,
     STTransformer,
@@ -20,8 +21,8 @@ from genie.nn.transformer import (
     patches_of,
 )
 
-UNMOVED = 1e-4
-"""Weight of a patch that stood still beside one that changed, when an action is read off them."""
+FORGET = 0.05
+"""Share of the newest batch in the remembered mean and variance of the latents."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class LatentActionConfig:
 
     Attributes:
         shrink: frames are averaged over squares of this side first; telling actions apart needs
-            less detail than drawing. All lengths below count in the pixels that result.
+            less detail than drawing. All lengths below count in the pixels that result, and what
+            changes less than 12 grey levels there counts as still.
         patch: side of a square patch in pixels.
         margin: pixels around its patch that a token also sees, so that a thing which moves over
             an edge moves inside one token.
@@ -39,7 +41,7 @@ class LatentActionConfig:
         decoder: predicts that frame from the action and the frames before it. Its window is the
             real history; with one frame only, the code has to carry velocity.
         reach: how far the decoder can move a pixel, in pixels along each axis.
-        motions: motions that a patch can hold at once, such as two things that cross.
+        kernels: motions that a patch can hold at once, such as two things that cross.
         dim: features of a latent action; few, so that there is little room for anything else.
         continuous_share: share of the training budget in which the latent is not quantized, only
             noisy: the decoder first learns to use it, then k-means places the codes.
@@ -55,7 +57,7 @@ class LatentActionConfig:
     encoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=1))
     decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=4))
     reach: int = 4
-    motions: int = 4
+    kernels: int = 4
     dim: int = 8
     continuous_share: float = 0.4
     noise: float = 0.2
@@ -69,7 +71,7 @@ class LatentActionConfig:
         require(self.patch >= 1, "patch: must be at least 1")
         require(self.margin >= 0, "margin: must not be negative")
         require(self.reach >= 0, "reach: must not be negative")
-        require(self.motions >= 1, "motions: must be at least 1")
+        require(self.kernels >= 1, "kernels: must be at least 1")
         require(self.dim >= 2, "dim: must be at least 2, because latents are normalised")
         require(0 <= self.continuous_share < 1, "continuous_share: must lie in [0, 1)")
 
@@ -78,17 +80,21 @@ class LatentActionModel(nn.Module):
     """Infers one of A actions for each step between frames.
 
     The encoder takes each frame together with its difference to the frame before, and pools the
-    patches that changed into one small latent; the latent of frame t + 1 is action t. What stands
-    still has no vote: it outweighs a small avatar many times over, and latents would describe the
-    scene (docs/log.md). The decoder adds the latent to the patches of frame t and of its last
-    change, and predicts how pixels move, as Finn et al. 2016 (arXiv 1605.07157) do for robots, and
-    what appears. Neither is needed to play: a person's button takes the place of the code.
+    patches that changed into one small latent; the latent of frame t + 1 is action t, and always
+    the same where nothing changed. Patches that stand still are not pooled: they outnumber those
+    of a small avatar, and latents would describe the scene (docs/log.md). The decoder adds the
+    latent to the patches of frame t and of its last change, and predicts how pixels move, as Finn
+    et al. 2016 (arXiv 1605.07157) do for robots, and what appears. Neither is needed to play: a
+    person's button takes the place of the code.
 
     Args:
         config: sizes and losses.
         frame_size: height and width in pixels.
         num_actions: A.
     """
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, config: LatentActionConfig, frame_size: tuple[int, int], num_actions: int):
         super().__init__()
@@ -100,7 +106,8 @@ class LatentActionModel(nn.Module):
         self.encoder = STTransformer(config.encoder)
         self.attend = nn.Linear(wide, config.encoder.heads)
         self.to_latent = nn.Linear(config.encoder.heads * wide, config.dim)
-        self.centre = nn.BatchNorm1d(config.dim, affine=False, momentum=0.05)
+        self.register_buffer("mean", torch.zeros(config.dim))
+        self.register_buffer("variance", torch.ones(config.dim))
         self.quantizer = VectorQuantizer(
             QuantizerConfig(
                 codes=num_actions,
@@ -117,7 +124,7 @@ class LatentActionModel(nn.Module):
     @torch.no_grad()
     def infer(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1"]:
         """The action between each frame and the next, 0 ... A - 1."""
-        return self.quantizer.assign(self._latents(self._pixels(self.seen(frames))))
+        return self.quantizer.assign(self._latents(self.seen(frames)))
 
     def seen(self, frames: UInt8[Tensor, "b t h w 3"]) -> UInt8[Tensor, "b t hs ws 3"]:
         """Frames as this model sees them: smaller by `shrink`."""
@@ -150,7 +157,7 @@ class LatentActionModel(nn.Module):
         """
         frames = self.seen(frames)
         pixels = self._pixels(frames)
-        features = self._latents(pixels, learn=self.training)
+        features = self._latents(frames, learn=self.training)
         if progress < self.config.continuous_share:
             latents = self.quantizer.normalise(features)
             codes, commitment = None, features.new_zeros(())
@@ -173,19 +180,25 @@ class LatentActionModel(nn.Module):
     def _pixels(self, frames: Tensor) -> Tensor:
         return to_float(frames, self.from_latent.weight.dtype)
 
-    def _latents(self, pixels: Tensor, learn: bool = False) -> Tensor:
-        change = _change(pixels)
-        x = self.encoder(self.encoder_patches(torch.cat([pixels, change], dim=-1)))[:, 1:]
-        largest = patches_of(change[:, 1:], self.config.patch).abs().amax(dim=-1, keepdim=True)
-        changed = (largest > MOVED / 127.5).to(x.dtype)
-        share = (self.attend(x) + (changed + UNMOVED).log()).softmax(dim=2)
-        share = share * changed.amax(dim=2, keepdim=True)  # where nothing moved, always the same
+    def _latents(self, seen: Tensor, learn: bool = False) -> Tensor:
+        pixels = self._pixels(seen)
+        x = self.encoder(self.encoder_patches(torch.cat([pixels, _change(pixels)], dim=-1)))[:, 1:]
+        changed = patches_of(moved(seen)[:, 1:], self.config.patch).amax(dim=-1, keepdim=True) > 0
+        any_changed = changed.any(dim=2, keepdim=True)
+        still = any_changed & ~changed  # where nothing changed at all, the pool is empty
+        share = self.attend(x).masked_fill(still, -torch.inf).softmax(dim=2) * any_changed
         latents = self.to_latent(torch.einsum("btsh,btsd->bthd", share, x).flatten(2))
-        flat = latents.flatten(0, 1)
-        if learn and len(flat) > 1:
-            return self.centre(flat).view_as(latents)
-        mean, variance = self.centre.running_mean, self.centre.running_var
-        return F.batch_norm(flat, mean, variance, eps=self.centre.eps).view_as(latents)
+        return self._centred(latents.flatten(0, 1), learn).view_as(latents)
+
+    def _centred(self, latents: Tensor, learn: bool) -> Tensor:
+        if not learn or len(latents) < 2:
+            return F.batch_norm(latents, self.mean, self.variance)
+        with torch.no_grad():  # all ranks remember the same
+            seen = torch.stack([latents.mean(dim=0), latents.var(dim=0)]).float()
+            mean_over_ranks(seen)
+            self.mean.lerp_(seen[0], FORGET)
+            self.variance.lerp_(seen[1], FORGET)
+        return F.batch_norm(latents, None, None, training=True)
 
     def _predict(self, pixels: Tensor, latents: Tensor) -> Tensor:
         before = pixels[:, :-1]
@@ -197,7 +210,8 @@ class Motion(nn.Module):
     """The next frame as the one before with its pixels moved, and a correction.
 
     Each patch has a few motions, each a distribution over where pixels come from; each pixel mixes
-    the motions of its patch and adds a correction. It starts from "nothing changes".
+    the motions of its patch and adds a correction. It starts close to "nothing changes". It reads
+    `(2 * reach + 1) ** 2` values for each one it writes.
 
     Args:
         width: features of a patch.
@@ -208,19 +222,20 @@ class Motion(nn.Module):
     def __init__(self, width: int, frame_size: tuple[int, int], config: LatentActionConfig):
         super().__init__()
         self.frame_size, self.patch = frame_size, config.patch
-        self.reach, self.motions = config.reach, config.motions
+        self.reach, self.kernels = config.reach, config.kernels
         places, pixels = (2 * config.reach + 1) ** 2, config.patch**2
-        self.to_sources = nn.Linear(width, config.motions * places)
-        self.to_mixture = nn.Linear(width, pixels * config.motions)
+        self.to_sources = nn.Linear(width, config.kernels * places)
+        self.to_mixture = nn.Linear(width, pixels * config.kernels)
         self.to_correction = nn.Linear(width, pixels * 3)
         for part in (self.to_sources, self.to_mixture):
             nn.init.normal_(part.weight, std=0.01)
         nn.init.zeros_(self.to_correction.weight)
         nn.init.zeros_(self.to_correction.bias)
         with torch.no_grad():  # the first motion is to stand still, and is used most
-            sources = self.to_sources.bias.view(config.motions, places)
-            sources.normal_(std=0.5)[0].zero_()[places // 2] = 6.0
-            self.to_mixture.bias.view(pixels, config.motions).zero_()[:, 0] = 3.0
+            sources = self.to_sources.bias.view(config.kernels, places)
+            sources.normal_(std=0.5)[0].zero_()[places // 2] = math.log(places) + 3
+            mixture = self.to_mixture.bias.view(pixels, config.kernels)
+            mixture.zero_()[:, 0] = math.log(config.kernels) + 2
 
     def forward(
         self, x: Float[Tensor, "b t s d"], before: Float[Tensor, "b t h w 3"]
@@ -233,9 +248,9 @@ class Motion(nn.Module):
         side = 2 * self.reach + 1
         around = around.flatten(0, 2).unfold(1, side, 1).unfold(2, side, 1)
         around = around.reshape(count, patch * patch * 3, side * side)
-        sources = self.to_sources(x).view(count, self.motions, side * side).softmax(dim=-1)
-        moved_by = torch.bmm(around, sources.transpose(1, 2)).view(count, patch**2, 3, self.motions)
-        mixture = self.to_mixture(x).view(count, patch**2, 1, self.motions).softmax(dim=-1)
+        sources = self.to_sources(x).view(count, self.kernels, side * side).softmax(dim=-1)
+        moved_by = torch.bmm(around, sources.transpose(1, 2)).view(count, patch**2, 3, self.kernels)
+        mixture = self.to_mixture(x).view(count, patch**2, 1, self.kernels).softmax(dim=-1)
         patches = (moved_by * mixture).sum(dim=-1).view(*x.shape[:3], -1) + self.to_correction(x)
         return frames_of(patches, self.frame_size, patch)
 

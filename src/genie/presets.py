@@ -98,7 +98,7 @@ def _tiny() -> Preset:
             shrink=2,
             patch=4,
             margin=4,
-            motions=3,
+            kernels=3,
             encoder=replace(space, width=96, heads=3),
             decoder=replace(space, width=96, heads=3, window=3),
         ),

@@ -67,6 +67,8 @@ class GameTokenizer(nn.Module):
 
 
 class GameActions(nn.Module):
+    frame_size = (SIZE, SIZE)
+
     def infer(self, frames):
         before, after = look(frames)[:, :-1], look(frames)[:, 1:]
         matches = torch.stack([move(before, torch.full_like(before, a)) == after for a in range(4)])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,7 +48,13 @@ def test_a_spatial_encoder_needs_one_array_only(store, small_world):
     assert np.array_equal(whole[3:12], direct.numpy())
 
 
-def test_actions_equal_those_of_whole_episodes(store, world, monkeypatch):
+@pytest.mark.parametrize("window", [1, 2])
+def test_actions_equal_those_of_whole_episodes(store, small_world, window, monkeypatch):
+    torch.manual_seed(0)
+    encoder = replace(small_world.actions.encoder, window=window)
+    world = Genie(
+        replace(small_world, actions=replace(small_world.actions, encoder=encoder))
+    ).eval()
     monkeypatch.setattr("genie.training.derive.SHORTEST_CHUNK", 7)
     actions = derive_actions(store, world.actions, ignore)
     assert actions.dtype == np.int64

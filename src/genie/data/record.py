@@ -100,10 +100,10 @@ def record(
         val_levels: number of validation levels, right after the training ones.
         seed: of the policy and of the order of levels.
         policy: `random` takes any action at each step; `sticky` keeps the action with probability
-            `stickiness`; `restless` is sticky, but drops an action after which the picture stood
-            still, so that games with walls keep moving; `mixture` is sticky with `random_share`
-            random actions. Or a function from observations u8 (N,H,W,3) to N actions, of which
-            `random_share` are replaced.
+            `stickiness`; `restless` is sticky, but draws anew after an action that changed no
+            pixel at all, so that games with walls keep moving; `mixture` is sticky with
+            `random_share` random actions. Or a function from observations u8 (N,H,W,3) to N
+            actions, of which `random_share` are replaced.
         stickiness: probability to keep the action, 0..1.
         random_share: share of random actions of `mixture` and of a function, 0..1.
         actions: play only these actions, by name, such as `["left", "noop", "right"]`; a name given

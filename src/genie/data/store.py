@@ -15,8 +15,10 @@ A store is a folder::
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -313,16 +315,25 @@ class ClipStore:
             raise UserError(f"{self.path}: holds no derived array {name!r}; write it first")
         return np.load(path, mmap_mode="r")
 
+    def touch_derived(self, name: str) -> None:
+        """Notes that an array is still in use; a store that cannot be written to stays as it is."""
+        with suppress(OSError):
+            os.utime(self._derived_path(name))
+
     def trim_derived(self, kind: str, keep: int) -> None:
-        """Deletes arrays named `kind` and a mark without dashes, but for those last written.
+        """Deletes arrays named `kind`, a dash and a mark, but for those last written or touched.
 
         Args:
             kind: all of the name before the last dash.
-            keep: how many stay.
+            keep: how many stay, at least 1.
         """
-        folder = self.path / "derived"
-        alike = [p for p in folder.glob(f"{kind}-*.npy") if p.stem.rpartition("-")[0] == kind]
-        for path in sorted(alike, key=lambda p: p.stat().st_mtime_ns)[:-keep]:
+        require(keep >= 1, f"keep: {keep}, must be at least 1")
+        ages: list[tuple[int, Path]] = []
+        for path in (self.path / "derived").glob(f"{kind}-*.npy"):
+            if path.stem.rpartition("-")[0] == kind:
+                with suppress(FileNotFoundError):  # another run trims at the same time
+                    ages.append((path.stat().st_mtime_ns, path))
+        for _, path in sorted(ages)[:-keep]:
             path.unlink(missing_ok=True)
 
     def _derived_path(self, name: str) -> Path:

@@ -251,7 +251,10 @@ def _actions(report: Mapping[str, Any]) -> str:
             f"{part['transitions']} transitions. Share of them that each action explains:",
         ),
         heat_table([str(a) for a in range(part["count"])], {"share": part["usage"]}, "action"),
-        _text("The next frame as the latent action model predicts it from real past frames:"),
+        _text(
+            "The next frame as the latent action model predicts it from real past frames, at the",
+            f"{part['pixels'][0]}x{part['pixels'][1]} pixels that it sees:",
+        ),
         _sides(part["next_frame"], names),
     )
 

@@ -67,7 +67,8 @@ def latent_actions(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
     """Measures how many latent actions are in use and what they tell about the next frame.
 
     The latent action model predicts each next frame with the inferred code and with a random one;
-    a code that carries nothing gives the same error for both.
+    a code that carries nothing gives the same error for both. It may see smaller frames than the
+    world draws (`pixels`), so these figures do not compare with those of the tokenizer.
     """
     num_actions = world.config.num_actions
     sides: dict[str, list[FrameErrors]] = {"inferred": [], "random": [], "copy_last_frame": []}
@@ -93,6 +94,7 @@ def latent_actions(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
         "perplexity": metrics.perplexity(counts),
         "usage": (counts / counts.sum()).tolist(),
         "transitions": int(counts.sum()),
+        "pixels": list(world.actions.frame_size),
         "next_frame": {side: FrameErrors.cat(parts).summary() for side, parts in sides.items()},
     }
 

@@ -269,6 +269,13 @@ def _spread_start(points: Tensor, size: int) -> Tensor:
     return centres
 
 
+def mean_over_ranks(values: Tensor) -> None:
+    """Replaces a tensor by its mean over all processes; alone it stays as it is."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(values)
+        values /= dist.get_world_size()
+
+
 def _same_on_all_ranks(values: Tensor) -> None:
     if dist.is_available() and dist.is_initialized():
         dist.broadcast(values, src=0)

@@ -24,7 +24,7 @@ from genie.tokenizer import VideoTokenizer
 FRAMES_AT_ONCE = 256
 SHORTEST_CHUNK = 64
 KEPT = 4
-"""Models of one store whose tokens or actions are kept; those computed longest ago are deleted."""
+"""Arrays of each kind that stay in a store; those used longest ago are deleted."""
 PATIENCE = 900.0
 """Seconds without a sign of life after which the process that computes is given up."""
 POLL = 1.0
@@ -121,7 +121,8 @@ def derive_actions(store: ClipStore, actions: LatentActionModel, advance: Advanc
         return row.reshape(-1)
 
     # An action read off two frames alone needs no regard for episodes, so that all chunks are of
-    # one shape and share forwards; what it says across a border is dropped below.
+    # one shape and share forwards; what it says across a border is dropped below,
+    # so the array on disk means nothing there.
     episodes = store.episodes if actions.config.encoder.window > 1 else _as_one(store)
     chunks = list(_chunks(episodes, size=size, past=past, ahead=1))
     device = actions.to_latent.weight.device
@@ -161,6 +162,8 @@ def _derived(
     if rank_zero_only.rank == 0 and not store.has_derived(name):
         store.write_derived(name, _pieces(store, chunks, compute, device, advance))
         store.trim_derived(name.rpartition("-")[0], KEPT)
+    elif rank_zero_only.rank == 0:
+        store.touch_derived(name)
     _wait_for_first_process(store, name, advance)
     return store.derived(name)
 
