@@ -103,7 +103,7 @@ def _tiny() -> Preset:
             decoder=replace(space, width=96, heads=3, window=3),
         ),
         dynamics=DynamicsConfig(layers=4, width=160, heads=5, window=5),
-        sampling=SamplingConfig(steps=4),
+        sampling=SamplingConfig(steps=4, temperature=0.7),
     )
     stage = StageConfig(
         minutes=13,
