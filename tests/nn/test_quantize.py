@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from genie.config import UserError
-from genie.nn.quantize import QuantizerConfig, build_quantizer, perplexity
+from genie.nn.quantize import QuantizerConfig, build_quantizer, mean_over_ranks, perplexity
 
 KINDS = [
     QuantizerConfig(kind="vq", codes=16, dim=4),
@@ -96,3 +96,14 @@ def test_mixed_precision_does_not_change_the_codes():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(quantizer(features).codes, plain)
         assert torch.equal(quantizer.assign(features), plain)
+
+
+def test_a_mean_over_ranks_is_of_all_and_alone_of_itself(monkeypatch):
+    values = torch.tensor([1.0, 3.0])
+    mean_over_ranks(values)
+    assert values.tolist() == [1, 3]
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda mine: mine.add_(5))  # the other's
+    mean_over_ranks(values)
+    assert values.tolist() == [3, 4]
