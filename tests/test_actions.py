@@ -93,6 +93,23 @@ def test_before_it_learns_nearly_nothing_changes(reach):
     assert (made - expected).abs().mean() < 0.2 * change
 
 
+@torch.no_grad()
+def test_the_same_move_is_the_same_action_wherever_it_happens():
+    torch.manual_seed(0)
+    model = LatentActionModel(replace(CONFIG, margin=2), (32, 32), 4).eval()
+
+    def latent(top: int, left: int, down: int, right: int) -> torch.Tensor:
+        frames = torch.full((1, 2, 32, 32, 3), 20, dtype=torch.uint8)
+        frames[:, 0, top : top + 4, left : left + 4] = 230
+        top, left = top + down, left + right
+        frames[:, 1, top : top + 4, left : left + 4] = 230
+        return model._latents(frames)
+
+    here = latent(8, 8, 0, 4)
+    torch.testing.assert_close(latent(20, 16, 0, 4), here, atol=1e-5, rtol=0)
+    assert (latent(8, 8, 4, 0) - here).abs().max() > 0.01
+
+
 def test_where_nothing_changes_the_action_is_always_the_same():
     model = build().eval()
     frames, _ = moving_block(2)

@@ -13,7 +13,11 @@ VARIANTS = [
     replace(CONFIG, context=context, conditioning=conditioning)
     for context in ("clean", "masked")
     for conditioning in ("add", "prepend", "both")
-]
+] + [replace(CONFIG, copying=False, change=1.0)]
+
+
+def name(config: DynamicsConfig) -> str:
+    return f"{config.context}-{config.conditioning}{'' if config.copying else '-plain'}"
 
 
 def build(config: DynamicsConfig = CONFIG) -> Dynamics:
@@ -43,21 +47,21 @@ def test_two_stream_mask_by_hand():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", VARIANTS, ids=lambda c: f"{c.context}-{c.conditioning}")
+@pytest.mark.parametrize("config", VARIANTS, ids=name)
 def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: DynamicsConfig):
     model = build(config).eval()
     tokens = torch.randint(0, VOCABULARY, (4, 12, 6))
     actions = torch.randint(0, ACTIONS, (4, 11))
-    cache, action = model.empty_cache(4), torch.full((4,), ACTIONS)
+    past, action = model.empty_past(4), torch.full((4,), ACTIONS)
     for t in range(12):
         draft = tokens[:, t].clone()
         draft[:, ::2] = model.mask_token
         if t > 0:
             action = actions[:, t - 1]
-        cached = model.draft(draft, action, cache)
+        cached = model.draft(draft, action, past)
         plain = model.logits(torch.cat([tokens[:, :t], draft[:, None]], 1), actions[:, :t])[:, -1]
         torch.testing.assert_close(cached, plain, atol=1e-4, rtol=0)
-        cache = model.commit(tokens[:, t], action, cache)
+        past = model.commit(tokens[:, t], action, past)
 
 
 @torch.no_grad()
@@ -68,17 +72,17 @@ def test_training_sees_what_play_sees():
     actions = torch.randint(0, ACTIONS, (2, 6))
     masked = torch.rand(2, 6, 6) < 0.6
     leading, level = model._leading(actions), torch.zeros(2, dtype=torch.int64)
-    trained = model.head(model._two_streams(tokens, tokens, masked, leading, level))
-    cache = model.empty_cache(2)
+    trained = model._predict(*model._two_streams(tokens, tokens, masked, leading, level))
+    past = model.empty_past(2)
     for t in range(7):
         if t > 0:
             draft = tokens[:, t].masked_fill(masked[:, t - 1], model.mask_token)
-            played = model.draft(draft, leading[:, t], cache)
+            played = model.draft(draft, leading[:, t], past)
             torch.testing.assert_close(played, trained[:, t - 1], atol=1e-4, rtol=0)
-        cache = model.commit(tokens[:, t], leading[:, t], cache)
+        past = model.commit(tokens[:, t], leading[:, t], past)
 
 
-@pytest.mark.parametrize("config", VARIANTS, ids=lambda c: f"{c.context}-{c.conditioning}")
+@pytest.mark.parametrize("config", VARIANTS, ids=name)
 def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsConfig):
     model = build(replace(config, mask_rate="uniform")).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -89,10 +93,10 @@ def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsCo
         optimizer.step()
     model.eval()
     tokens, _ = counting(1, seed=999)
-    cache = model.commit(tokens[:, 0], torch.tensor([ACTIONS]), model.empty_cache(1))
+    past = model.commit(tokens[:, 0], torch.tensor([ACTIONS]), model.empty_past(1))
     for action in range(ACTIONS):
         drawn = sample(
-            lambda draft, action=action: model.draft(draft, torch.tensor([action]), cache),
+            lambda draft, action=action: model.draft(draft, torch.tensor([action]), past),
             GRID,
             model.mask_token,
             SamplingConfig(steps=2, temperature=0.0),
@@ -101,12 +105,49 @@ def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsCo
         assert torch.equal(drawn, (tokens[:, 0] + action + 1) % VOCABULARY), action
 
 
+@torch.no_grad()
+def test_copying_starts_as_likely_as_all_else_together():
+    model, (tokens, actions) = build().eval(), counting(8)
+    blind = torch.full_like(tokens, model.mask_token)
+    blind[:, 0] = tokens[:, 0]
+    chances = model.logits(blind, actions).softmax(dim=-1)
+    copied = chances[:, 1].gather(-1, tokens[:, 0, :, None])
+    torch.testing.assert_close(copied, torch.full_like(copied, 0.5), atol=0.1, rtol=0)
+    # A masked frame says nothing that could be copied; its successor has no favourite.
+    assert chances[:, 2].max() < 0.3
+
+
+@pytest.mark.parametrize("change", [1.0, 8.0])
+def test_weight_of_changes_does_not_make_them_likelier(change: float):
+    """Four of five frames repeat the one before and nothing tells which: 0.8 is the right answer."""
+    model = build(replace(CONFIG, change=change)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    chances = []
+    for step in range(150):
+        raised = (torch.rand(32, 6, 1, generator=generator) < 0.2).long().cumsum(dim=1)
+        first = torch.randint(0, VOCABULARY, (32, 1, 6), generator=generator)
+        tokens = (first + raised) % VOCABULARY
+        actions = torch.zeros(32, 5, dtype=torch.int64)
+        if step >= 130:
+            with torch.no_grad():
+                drafts = torch.full_like(tokens[:, 1:2], model.mask_token)
+                logits = model.logits(torch.cat([tokens[:, :1], drafts], 1), actions[:, :1])
+                copied = logits[:, 1].softmax(dim=-1).gather(-1, tokens[:, 0, :, None])
+                chances.append(copied.mean())
+        loss, _ = model.loss(tokens, actions)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert torch.stack(chances).mean() == pytest.approx(0.8, abs=0.07)
+
+
 def test_targets_are_the_tokens_and_not_the_mask(monkeypatch: pytest.MonkeyPatch):
     seen = []
 
     def spy(logits: torch.Tensor, targets: torch.Tensor, **_: object) -> torch.Tensor:
         seen.append(targets)
-        return logits.sum()
+        return logits.sum(dim=-1)
 
     monkeypatch.setattr("genie.dynamics.F.cross_entropy", spy)
     for config in VARIANTS:

@@ -82,7 +82,9 @@ class LatentActionModel(nn.Module):
     The encoder takes each frame together with its difference to the frame before, and pools the
     patches that changed into one small latent; the latent of frame t + 1 is action t, and always
     the same where nothing changed. Patches that stand still are not pooled: they outnumber those
-    of a small avatar, and latents would describe the scene (docs/log.md). The decoder adds the
+    of a small avatar, and latents would describe the scene. Nor does the encoder know where a patch
+    lies: a code could then mean one thing here and another there, which predicts as well but is no
+    button (docs/log.md). The decoder, which knows, adds the
     latent to the patches of frame t and of its last change, and predicts how pixels move, as Finn
     et al. 2016 (arXiv 1605.07157) do for robots, and what appears. Neither is needed to play: a
     person's button takes the place of the code.
@@ -102,7 +104,7 @@ class LatentActionModel(nn.Module):
         self.frame_size = (-(-frame_size[0] // config.shrink), -(-frame_size[1] // config.shrink))
         wide, narrow = config.encoder.width, config.decoder.width
         embedded = (self.frame_size, config.patch, 6)
-        self.encoder_patches = PatchEmbedding(*embedded, wide, config.margin)
+        self.encoder_patches = PatchEmbedding(*embedded, wide, config.margin, placed=False)
         self.encoder = STTransformer(config.encoder)
         self.attend = nn.Linear(wide, config.encoder.heads)
         self.to_latent = nn.Linear(config.encoder.heads * wide, config.dim)

@@ -30,6 +30,10 @@ class DynamicsConfig(TransformerConfig):
         corruption: largest share of context tokens replaced by random ones in training, so that
             the model learns to live with its own mistakes; the level is an input, 0 in play.
         corruption_levels: number of levels from 0 to `corruption`.
+        copying: each token also knows the one that stood at its place a frame before, and can
+            predict that one through a single number; otherwise copying is learned token by token.
+        change: weight in the loss of tokens that differ from the one before. `logits` are corrected
+            for it, so what is drawn changes no more often.
         label_smoothing: of the cross-entropy.
     """
 
@@ -41,6 +45,8 @@ class DynamicsConfig(TransformerConfig):
     mask_rate: Literal["uniform", "cosine"] = "cosine"
     corruption: float = 0.1
     corruption_levels: int = 4
+    copying: bool = True
+    change: float = 5.0
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -49,7 +55,38 @@ class DynamicsConfig(TransformerConfig):
         require(self.window >= 2, "window: dynamics need at least 2 frames, the past and the next")
         require(0 <= self.corruption <= 1, "corruption: must lie in [0, 1]")
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
+        require(self.change > 0, "change: must be above 0")
         require(0 <= self.label_smoothing < 1, "label_smoothing: must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the dynamics know of a game for one or more players. A value: no call changes it.
+
+    Attributes:
+        tokens: (B, S) of the last finished frame; the mask token before the first.
+        cache: keys and values of the frames in the window.
+    """
+
+    tokens: Int[Tensor, "b s"]
+    cache: TemporalCache
+
+    @property
+    def time(self) -> Int[Tensor, " b"]:
+        """Number of finished frames per player."""
+        return self.cache.time
+
+    def select(self, rows: Int[Tensor, " n"]) -> Past:
+        """Returns the past of some of the players, in the order given."""
+        return Past(self.tokens[rows], self.cache.select(rows))
+
+    @staticmethod
+    def concatenate(pasts: list[Past]) -> Past:
+        """Joins the players of several pasts into one batch."""
+        return Past(
+            torch.cat([past.tokens for past in pasts]),
+            TemporalCache.concatenate([past.cache for past in pasts]),
+        )
 
 
 class Dynamics(nn.Module):
@@ -80,6 +117,11 @@ class Dynamics(nn.Module):
         self.head = nn.Linear(config.width, vocabulary)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+        if config.copying:
+            self.previous = nn.Embedding(vocabulary + 1, config.width)
+            self.copy = nn.Linear(config.width, 1)
+            nn.init.zeros_(self.copy.weight)  # copying starts as likely as all else together
+            nn.init.constant_(self.copy.bias, math.log(vocabulary))
 
     def logits(
         self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"]
@@ -89,32 +131,40 @@ class Dynamics(nn.Module):
         Frame t sees frames before it as given, so for a prediction under play conditions only its
         own tokens should be masked. The slow twin of `draft` and `commit`.
         """
-        return self.head(self._trim(self.transformer(self._embed(tokens, self._leading(actions)))))
+        previous = self._shifted(tokens)
+        x = self.transformer(self._embed(tokens, previous, self._leading(actions)))
+        return self._predict(self._trim(x), previous)
 
-    def empty_cache(self, batch: int) -> TemporalCache:
-        """The memory of `batch` players before their first frame."""
-        return self.transformer.empty_cache(batch, self.tokens_per_frame + self.prepends)
+    def empty_past(self, batch: int) -> Past:
+        """The past of `batch` players before their first frame."""
+        cache = self.transformer.empty_cache(batch, self.tokens_per_frame + self.prepends)
+        shape = (batch, self.tokens_per_frame)
+        return Past(torch.full(shape, self.mask_token, device=cache.time.device), cache)
 
     def draft(
-        self, tokens: Int[Tensor, "b s"], action: Int[Tensor, " b"], cache: TemporalCache
+        self, tokens: Int[Tensor, "b s"], action: Int[Tensor, " b"], past: Past
     ) -> Float[Tensor, "b s v"]:
-        """Logits for a frame whose tokens are partly masked; the cache is only read."""
-        x = self._embed(tokens[:, None], action[:, None])
-        return self.head(self._trim(self.transformer.read(x, cache)))[:, 0]
+        """Logits for a frame whose tokens are partly masked; the past is only read."""
+        x = self._embed(tokens[:, None], past.tokens[:, None], action[:, None])
+        x = self._trim(self.transformer.read(x, past.cache))
+        return self._predict(x[:, 0], past.tokens)
 
-    def commit(
-        self, tokens: Int[Tensor, "b s"], action: Int[Tensor, " b"], cache: TemporalCache
-    ) -> TemporalCache:
-        """Takes a finished frame, and the action that led to it, into a new cache.
+    def commit(self, tokens: Int[Tensor, "b s"], action: Int[Tensor, " b"], past: Past) -> Past:
+        """Takes a finished frame, and the action that led to it, into a new past.
 
         `action` is `num_actions` for a first frame.
         """
-        return self.transformer.step(self._embed(tokens[:, None], action[:, None]), cache)[1]
+        x = self._embed(tokens[:, None], past.tokens[:, None], action[:, None])
+        return Past(tokens, self.transformer.step(x, past.cache)[1])
 
     def loss(
         self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"], progress: float = 1.0
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Cross-entropy of the masked tokens of frames 1 ... T - 1.
+
+        Tokens that change are few, and say what the actions do, so they weigh more. A weight makes
+        a model expect what weighs more too often; as in a regression on rare events (King and
+        Zeng 2001), its logarithm is taken off again, here from the loss's copy of the logits.
 
         Args:
             tokens: clips of T >= 2 frames.
@@ -124,41 +174,63 @@ class Dynamics(nn.Module):
         masked = self._draw_mask(tokens[:, 1:])
         level, context = self._corrupt(tokens)
         streams = self._two_streams if self.config.context == "clean" else self._one_stream
-        logits = self.head(streams(tokens, context, masked, self._leading(actions), level)[masked])
-        targets = tokens[:, 1:][masked]
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
+        x, previous = streams(tokens, context, masked, self._leading(actions), level)
+        targets, previous = tokens[:, 1:][masked], previous[masked]
+        logits = self._predict(x[masked], previous)
+        changed = (targets != previous) & (previous != self.mask_token)
+        weight = torch.where(changed, self.config.change, 1.0)
+        off = torch.full_like(logits[..., :1], -math.log(self.config.change))
+        errors = F.cross_entropy(
+            self._raised(logits, previous, off).float(),
+            targets,
+            label_smoothing=self.config.label_smoothing,
+            reduction="none",
+        )
+        loss = (weight * errors).sum() / weight.sum()
         with torch.no_grad():
-            hits = (logits.argmax(dim=-1) == targets).float().mean()
-            smoothed = self.config.label_smoothing > 0
-            entropy = F.cross_entropy(logits.float(), targets) if smoothed else loss.detach()
-        return loss, {"masked_cross_entropy": entropy, "masked_accuracy": hits}
+            plain = F.cross_entropy(logits.float(), targets, reduction="none")
+            hits = (logits.argmax(dim=-1) == targets).float()
+            logs = {"masked_cross_entropy": plain.mean(), "masked_accuracy": hits.mean()}
+            logs["changed_cross_entropy"] = plain[changed].sum() / changed.sum().clamp(min=1)
+        return loss, logs
 
     def _two_streams(
         self, tokens: Tensor, context: Tensor, masked: Tensor, leading: Tensor, level: Tensor
-    ) -> Tensor:
-        """Clean frames 0 ... T - 2, then masked copies of frames 1 ... T - 1; features of those."""
+    ) -> tuple[Tensor, Tensor]:
+        """Clean frames 0 ... T - 2, then masked copies of frames 1 ... T - 1.
+
+        Returns features of those copies, and the tokens of the frame before each.
+        """
         past = context[:, :-1]
         drafts = tokens[:, 1:].masked_fill(masked, self.mask_token)
         frames = torch.arange(tokens.shape[1], device=tokens.device)
         x = self._embed(
             torch.cat([past, drafts], dim=1),
+            torch.cat([self._shifted(past), past], dim=1),
             torch.cat([leading[:, :-1], leading[:, 1:]], dim=1),
             level,
         )
         positions = torch.cat([frames[:-1], frames[1:]])
         mask = two_stream_mask(tokens.shape[1], self.config.window, tokens.device)
-        return self._trim(self.transformer(x, positions, mask))[:, past.shape[1] :]
+        return self._trim(self.transformer(x, positions, mask))[:, past.shape[1] :], past
 
     def _one_stream(
         self, tokens: Tensor, context: Tensor, masked: Tensor, leading: Tensor, level: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """The paper's: every frame after the first is masked where it stands."""
         drafts = context[:, 1:].masked_fill(masked, self.mask_token)
-        x = self._embed(torch.cat([tokens[:, :1], drafts], dim=1), leading, level)
-        return self._trim(self.transformer(x))[:, 1:]
+        drafts = torch.cat([tokens[:, :1], drafts], dim=1)
+        x = self._trim(
+            self.transformer(self._embed(drafts, self._shifted(drafts), leading, level))
+        )
+        return x[:, 1:], drafts[:, :-1]
 
-    def _embed(self, tokens: Tensor, leading: Tensor, level: Tensor | None = None) -> Tensor:
+    def _embed(
+        self, tokens: Tensor, previous: Tensor, leading: Tensor, level: Tensor | None = None
+    ) -> Tensor:
         x = self.token(tokens) + self.position
+        if self.config.copying:
+            x = x + self.previous(previous)
         action = self.action(leading)[:, :, None]
         if self.adds:
             x = x + action
@@ -166,6 +238,19 @@ class Dynamics(nn.Module):
             x = torch.cat([action, x], dim=2)
         shift = self.level.weight[0] if level is None else self.level(level)[:, None, None]
         return x + shift
+
+    def _predict(self, x: Tensor, previous: Tensor) -> Tensor:
+        logits = self.head(x)
+        return self._raised(logits, previous, self.copy(x)) if self.config.copying else logits
+
+    def _raised(self, logits: Tensor, previous: Tensor, by: Tensor) -> Tensor:
+        """Adds to the logit of the token of the frame before, where that is known."""
+        known = previous != self.mask_token
+        return logits.scatter_add(-1, (previous * known)[..., None], by * known[..., None])
+
+    def _shifted(self, tokens: Tensor) -> Tensor:
+        """The tokens of the frame before each; none stood before the first."""
+        return torch.cat([torch.full_like(tokens[:, :1], self.mask_token), tokens[:, :-1]], dim=1)
 
     def _trim(self, x: Tensor) -> Tensor:
         return x[:, :, 1:] if self.prepends else x

@@ -106,7 +106,7 @@ def _tiny() -> Preset:
         sampling=SamplingConfig(steps=4, temperature=0.7),
     )
     stage = StageConfig(
-        minutes=13,
+        minutes=9,
         batch_size=16,
         clip_frames=4,
         learning_rate=3e-3,
@@ -117,8 +117,8 @@ def _tiny() -> Preset:
     )
     train = TrainConfig(
         tokenizer=stage,
-        actions=replace(stage, minutes=8, learning_rate=2e-3),
-        dynamics=replace(stage, minutes=19, batch_size=8, clip_frames=8, learning_rate=2e-3),
+        actions=replace(stage, minutes=13, learning_rate=2e-3),
+        dynamics=replace(stage, minutes=18, batch_size=8, clip_frames=8, learning_rate=2e-3),
         picture_every=200,
     )
     return Preset("64x64 patch 8, trains on two CPU cores, plays in real time there", world, train)
@@ -181,7 +181,7 @@ def _small() -> Preset:
         actions=LatentActionConfig(
             patch=8, encoder=replace(layers, layers=3), decoder=replace(layers, layers=3), dim=32
         ),
-        dynamics=DynamicsConfig(layers=7, width=384, heads=6),
+        dynamics=DynamicsConfig(layers=7, width=384, heads=6, ffn_width=1280),
         sampling=SamplingConfig(steps=25),
     )
     return Preset("about 50M parameters", world, _coinrun().train)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from genie import checkpoint, maskgit
 from genie.actions import LatentActionConfig, LatentActionModel
 from genie.config import UserError, from_dict, require, to_dict
-from genie.dynamics import Dynamics, DynamicsConfig
+from genie.dynamics import Dynamics, DynamicsConfig, Past
 from genie.maskgit import SamplingConfig
 from genie.nn.attention import TemporalCache
 from genie.prompts import load_prompts, save_prompts
@@ -75,7 +75,7 @@ class State:
     """
 
     frames: UInt8[Tensor, "b h w 3"]
-    dynamics: TemporalCache
+    dynamics: Past
     decoder: TemporalCache
     seed: Int[Tensor, " b"]
     batched: bool
@@ -119,7 +119,7 @@ class State:
         require(len(states) > 0, "states: nothing to stack, give at least one state")
         return State(
             torch.cat([state.frames for state in states]),
-            TemporalCache.concatenate([state.dynamics for state in states]),
+            Past.concatenate([state.dynamics for state in states]),
             TemporalCache.concatenate([state.decoder for state in states]),
             torch.cat([state.seed for state in states]),
             batched=True,
@@ -233,7 +233,7 @@ class Genie(nn.Module):
         seeds = _seeds(seed, len(frames)).to(self.device)
         tokens = self.tokenizer.encode(frames)
         inferred = self.actions.infer(frames) if frames.shape[1] > 1 else None
-        dynamics = self.dynamics.empty_cache(len(frames))
+        dynamics = self.dynamics.empty_past(len(frames))
         decoder = self.tokenizer.empty_cache(len(frames))
         action = seeds.new_full((len(frames),), self.config.num_actions)
         for t in range(frames.shape[1]):

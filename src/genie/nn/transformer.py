@@ -170,7 +170,7 @@ class STTransformer(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Cuts frames into patches and gives each a feature vector and a learned position.
+    """Cuts frames into patches and gives each a feature vector that knows its place.
 
     Frames whose sides are no multiple of the patch are padded by repeating their edge.
 
@@ -180,19 +180,28 @@ class PatchEmbedding(nn.Module):
         channels: per pixel.
         width: features per patch.
         margin: pixels around its patch that a feature vector also sees.
+        placed: False leaves the learned position out, so that vectors are the same wherever in the
+            frame something happens.
     """
 
     def __init__(
-        self, frame_size: tuple[int, int], patch: int, channels: int, width: int, margin: int = 0
+        self,
+        frame_size: tuple[int, int],
+        patch: int,
+        channels: int,
+        width: int,
+        margin: int = 0,
+        placed: bool = True,
     ):
         super().__init__()
         self.patch, self.margin, self.grid = patch, margin, grid_of(frame_size, patch)
         self.project = nn.Linear((patch + 2 * margin) ** 2 * channels, width)
-        self.position = nn.Parameter(grid_positions(self.grid, width))
+        self.position = nn.Parameter(grid_positions(self.grid, width)) if placed else None
 
     def forward(self, frames: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t s d"]:
         """Returns one feature vector per patch, row by row."""
-        return self.project(patches_of(frames, self.patch, self.margin)) + self.position
+        x = self.project(patches_of(frames, self.patch, self.margin))
+        return x if self.position is None else x + self.position
 
 
 def grid_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "s d"]:

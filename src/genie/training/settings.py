@@ -150,8 +150,8 @@ def _check_size(store: ClipStore, world: GenieConfig) -> None:
     if (store.height, store.width) != (world.height, world.width):
         raise UserError(
             f"{store.path}: frames of {store.width}x{store.height}, but the world has "
-            f"{world.width}x{world.height}; prepare the videos with "
-            f"--height {world.height} --width {world.width}, or set world.height and world.width"
+            f"{world.width}x{world.height}; prepare the videos with --height {world.height} "
+            f"--width {world.width}, or train with --height {store.height} --width {store.width}"
         )
 
 
