@@ -119,7 +119,7 @@ def test_copying_starts_as_likely_as_all_else_together():
 
 @pytest.mark.parametrize("change", [1.0, 8.0])
 def test_weight_of_changes_does_not_make_them_likelier(change: float):
-    """Four of five frames repeat the one before and nothing tells which: 0.8 is the right answer."""
+    """Four of five frames repeat the one before, nothing tells which: 0.8 is the right answer."""
     model = build(replace(CONFIG, change=change)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)

@@ -220,9 +220,7 @@ class Dynamics(nn.Module):
         """The paper's: every frame after the first is masked where it stands."""
         drafts = context[:, 1:].masked_fill(masked, self.mask_token)
         drafts = torch.cat([tokens[:, :1], drafts], dim=1)
-        x = self._trim(
-            self.transformer(self._embed(drafts, self._shifted(drafts), leading, level))
-        )
+        x = self._trim(self.transformer(self._embed(drafts, self._shifted(drafts), leading, level)))
         return x[:, 1:], drafts[:, :-1]
 
     def _embed(
