@@ -3,7 +3,7 @@ from __future__ import annotations
 from sample_videos import HERE, moving_square
 
 from genie.data.prepare import prepare
-from genie.data.splits import split_sources, unite_copies
+from genie.data.splits import hold_out_tail, split_sources, unite_copies
 from genie.data.store import ClipStore, Episode
 from genie.data.video import write_video
 
@@ -19,6 +19,22 @@ def test_split_by_path_or_by_folder():
     folders = ["x/train/a.mp4", "x/val/a.mp4", "x/test/b.mp4", "b.mp4"]
     assert split_sources(folders, 0.1) == ["train", "val", "test", "train"]
     assert "val" in split_sources(["train/a.mp4", "train/b.mp4", "test/c.mp4"], 0.1)[:2]
+
+
+def tail_of(*lengths: int) -> list[tuple[str, int, int]]:
+    starts = [sum(lengths[:n]) for n in range(len(lengths))]
+    episodes = [
+        Episode(n, "a.mp4", "train", start, length, str(n))
+        for n, (start, length) in enumerate(zip(starts, lengths, strict=True))
+    ]
+    return [(row.split, row.start, row.length) for row in hold_out_tail(episodes, 0.2, 16)]
+
+
+def test_the_end_of_a_single_video_is_held_out():
+    assert tail_of(200) == [("train", 0, 160), ("val", 160, 40)]
+    assert tail_of(100, 50) == [("train", 0, 100), ("train", 100, 20), ("val", 120, 30)]
+    assert tail_of(100, 20) == [("train", 0, 100), ("val", 100, 20)]  # too short to be cut in two
+    assert tail_of(20) == [("train", 0, 20)]
 
 
 def united(*rows):

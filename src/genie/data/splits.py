@@ -44,7 +44,10 @@ def _hash_share(name: str) -> float:
 
 
 def hold_out_tail(episodes: Sequence[Episode], val_share: float, min_frames: int) -> list[Episode]:
-    """With one video only, holds out its end: a share of the frames, `min_frames` at the least."""
+    """With one video only, holds out its end: a share of the frames, `min_frames` at the least.
+
+    Where no episode can be cut in two there, the last of several is held out whole.
+    """
     frames = sum(row.length for row in episodes)
     cut = frames - max(min_frames, round(frames * val_share))
     rows: list[Episode] = []
@@ -58,6 +61,8 @@ def hold_out_tail(episodes: Sequence[Episode], val_share: float, min_frames: int
             rows.append(replace(row, id=len(rows), length=head, hash=f"{row.hash}-head"))
             rest = replace(row, start=cut, length=tail, split="val", hash=f"{row.hash}-tail")
             rows.append(replace(rest, id=len(rows)))
+    if len(rows) > 1 and all(row.split == "train" for row in rows):
+        rows[-1] = replace(rows[-1], split="val")
     return rows
 
 
