@@ -94,7 +94,7 @@ def test_before_it_learns_nearly_nothing_changes(reach):
 
 
 @torch.no_grad()
-def test_the_same_move_is_the_same_action_wherever_it_happens():
+def test_the_same_move_is_the_same_action_at_every_patch():
     torch.manual_seed(0)
     model = LatentActionModel(replace(CONFIG, margin=2), (32, 32), 4).eval()
 

@@ -1,5 +1,6 @@
 """The demo from videos to report, with models and budgets of toy size."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -93,9 +94,15 @@ def test_a_game_is_chosen_by_name(samples):
         find_samples(samples / "nowhere", None)
 
 
-def test_the_default_is_the_game_that_obeys_after_minutes():
-    assert default_game(["coinrun", "miner"]) == "coinrun"
-    assert default_game(["maze", "miner"]) == "maze"
+def test_the_default_is_the_game_with_a_still_camera():
+    assert default_game(["coinrun", "miner"]) == "miner"
+    assert default_game(["coinrun", "maze"]) == "coinrun"
+
+
+def test_a_game_can_have_its_own_size(samples, toy, tmp_path, monkeypatch):
+    monkeypatch.setitem(module.SIDES, "square", 32)
+    out = demo(samples=samples, out=tmp_path / "run", minutes=0.02, play=False)
+    assert json.loads((out / "config.json").read_text())["config"]["height"] == 32
 
 
 def test_a_demo_takes_some_time(samples):

@@ -35,7 +35,8 @@ class LatentActionConfig:
             changes less than 12 grey levels there counts as still.
         patch: side of a square patch in pixels.
         margin: pixels around its patch that a token also sees, so that a thing which moves over
-            an edge moves inside one token.
+            an edge moves inside one token. Tokens know nothing of where they lie, so this bounds
+            the moves whose direction can be told.
         encoder: sees the frames up to the one that an action led to, each with its difference to
             the one before, so that a window of 1 is enough.
         decoder: predicts that frame from the action and the frames before it. Its window is the
@@ -69,7 +70,7 @@ class LatentActionConfig:
         """Refuses impossible combinations."""
         require(self.shrink >= 1, "shrink: must be at least 1")
         require(self.patch >= 1, "patch: must be at least 1")
-        require(self.margin >= 0, "margin: must not be negative")
+        require(self.margin >= 1, "margin: must be at least 1, or no direction can be told")
         require(self.reach >= 0, "reach: must not be negative")
         require(self.kernels >= 1, "kernels: must be at least 1")
         require(self.dim >= 2, "dim: must be at least 2, because latents are normalised")

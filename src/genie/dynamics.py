@@ -22,7 +22,9 @@ class DynamicsConfig(TransformerConfig):
 
     Attributes:
         context: "clean" trains each frame, masked, on clean past frames, as it is played (two
-            streams in one forward); "masked" is the paper's single masked stream.
+            streams in one forward); "masked" is the paper's single masked stream. All of the
+            paper's: `context="masked", conditioning="add", mask_rate="uniform", corruption=0,
+            copying=False, change_weight=1`.
         conditioning: "add" adds the action to every token of the frame it leads to, "prepend"
             gives that frame one more token, "both" does both.
         mask_rate: share of masked tokens in training: "uniform" in [0.5, 1] (the paper's) or
@@ -32,8 +34,8 @@ class DynamicsConfig(TransformerConfig):
         corruption_levels: number of levels from 0 to `corruption`.
         copying: each token also knows the one that stood at its place a frame before, and can
             predict that one through a single number; otherwise copying is learned token by token.
-        change: weight in the loss of tokens that differ from the one before. `logits` are corrected
-            for it, so what is drawn changes no more often.
+        change_weight: weight in the loss of tokens that differ from the one before. `logits` are
+            adjusted for it, so that drawn at temperature 1 things change no more often.
         label_smoothing: of the cross-entropy.
     """
 
@@ -46,7 +48,7 @@ class DynamicsConfig(TransformerConfig):
     corruption: float = 0.1
     corruption_levels: int = 4
     copying: bool = True
-    change: float = 5.0
+    change_weight: float = 5.0
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ class DynamicsConfig(TransformerConfig):
         require(self.window >= 2, "window: dynamics need at least 2 frames, the past and the next")
         require(0 <= self.corruption <= 1, "corruption: must lie in [0, 1]")
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
-        require(self.change > 0, "change: must be above 0")
+        require(self.change_weight > 0, "change_weight: must be above 0")
         require(0 <= self.label_smoothing < 1, "label_smoothing: must lie in [0, 1)")
 
 
@@ -163,8 +165,9 @@ class Dynamics(nn.Module):
         """Cross-entropy of the masked tokens of frames 1 ... T - 1.
 
         Tokens that change are few, and say what the actions do, so they weigh more. A weight makes
-        a model expect what weighs more too often; as in a regression on rare events (King and
-        Zeng 2001), its logarithm is taken off again, here from the loss's copy of the logits.
+        a model expect what weighs more too often, so the loss adjusts the logit of copying by its
+        logarithm (Menon et al. 2021, arXiv 2007.07314), and `logits` stay calibrated. A token
+        whose context was corrupted did not change, it is to be repaired, and weighs 1.
 
         Args:
             tokens: clips of T >= 2 frames.
@@ -177,21 +180,24 @@ class Dynamics(nn.Module):
         x, previous = streams(tokens, context, masked, self._leading(actions), level)
         targets, previous = tokens[:, 1:][masked], previous[masked]
         logits = self._predict(x[masked], previous)
-        changed = (targets != previous) & (previous != self.mask_token)
-        weight = torch.where(changed, self.config.change, 1.0)
-        off = torch.full_like(logits[..., :1], -math.log(self.config.change))
+        true = previous == tokens[:, :-1][masked]
+        changed = true & (targets != previous)
+        adjustment = -math.log(self.config.change_weight) * true[:, None]
         errors = F.cross_entropy(
-            self._raised(logits, previous, off).float(),
+            self._add_to_copy(logits, previous, adjustment),
             targets,
             label_smoothing=self.config.label_smoothing,
             reduction="none",
         )
-        loss = (weight * errors).sum() / weight.sum()
+        # Divided by their number and not by their weight, which depends on the targets: that would
+        # take weight off the batches in which much changes, and the adjustment would be too much.
+        loss = (errors * torch.where(changed, self.config.change_weight, 1.0)).mean()
         with torch.no_grad():
-            plain = F.cross_entropy(logits.float(), targets, reduction="none")
+            plain = F.cross_entropy(logits, targets, reduction="none")
             hits = (logits.argmax(dim=-1) == targets).float()
             logs = {"masked_cross_entropy": plain.mean(), "masked_accuracy": hits.mean()}
-            logs["changed_cross_entropy"] = plain[changed].sum() / changed.sum().clamp(min=1)
+            if changed.any():
+                logs["changed_cross_entropy"] = plain[changed].mean()
         return loss, logs
 
     def _two_streams(
@@ -238,13 +244,15 @@ class Dynamics(nn.Module):
         return x + shift
 
     def _predict(self, x: Tensor, previous: Tensor) -> Tensor:
-        logits = self.head(x)
-        return self._raised(logits, previous, self.copy(x)) if self.config.copying else logits
+        logits = self.head(x).float()
+        if not self.config.copying:
+            return logits
+        return self._add_to_copy(logits, previous, self.copy(x).float())
 
-    def _raised(self, logits: Tensor, previous: Tensor, by: Tensor) -> Tensor:
+    def _add_to_copy(self, logits: Tensor, previous: Tensor, what: Tensor) -> Tensor:
         """Adds to the logit of the token of the frame before, where that is known."""
         known = previous != self.mask_token
-        return logits.scatter_add(-1, (previous * known)[..., None], by * known[..., None])
+        return logits.scatter_add(-1, (previous * known)[..., None], what * known[..., None])
 
     def _shifted(self, tokens: Tensor) -> Tensor:
         """The tokens of the frame before each; none stood before the first."""

@@ -171,7 +171,7 @@ class Genie(nn.Module):
         except RuntimeError as error:
             raise UserError(
                 f"{folder}: the weights do not fit the configuration ({str(error).splitlines()[-1]}"
-                "); config.json and model.safetensors must come from the same world"
+                "); they come from another world or another version: copy or train it again"
             ) from None
         return world.to(device or best_device()).eval()
 

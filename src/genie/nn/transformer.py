@@ -180,8 +180,8 @@ class PatchEmbedding(nn.Module):
         channels: per pixel.
         width: features per patch.
         margin: pixels around its patch that a feature vector also sees.
-        placed: False leaves the learned position out, so that vectors are the same wherever in the
-            frame something happens.
+        placed: False leaves the learned position out, so that what happens in one patch gives the
+            same vector as in any other.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ Drawn = tuple[dict[str, np.ndarray], dict[str, float]]
 Draw = Callable[[nn.Module], Drawn]
 
 
-class _AfterSteps(Callback):
+class _AfterSteps(Callback, ABC):
     """Calls `stepped` once per optimizer step, however many parts a batch has."""
 
     def __init__(self, module: StageModule) -> None:
@@ -36,8 +37,8 @@ class _AfterSteps(Callback):
             self.seen = self.module.step
             self.stepped(trainer)
 
-    def stepped(self, trainer: Trainer) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def stepped(self, trainer: Trainer) -> None: ...
 
 
 class Saving(_AfterSteps):

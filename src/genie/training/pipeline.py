@@ -125,7 +125,14 @@ class _Pipeline:
         """Takes the weights of a stage that ran before."""
         state = read_checkpoint(self.run.checkpoint(name))
         if state is not None:
-            self._model(name).load_state_dict(state["average"])
+            try:
+                self._model(name).load_state_dict(state["average"])
+            except RuntimeError as error:
+                raise UserError(
+                    f"{self.run.checkpoint(name)}: does not fit the model "
+                    f"({str(error).splitlines()[-1].strip()}); go on with the version that wrote "
+                    "it, or train into another folder"
+                ) from None
         elif needed and not (name == "actions" and self.joint):
             raise UserError(
                 f"{self.run.folder}: the stage {name!r} has not run here and the dynamics need it; "
