@@ -169,6 +169,43 @@ def test_corrupted_context_does_not_count_as_a_change(monkeypatch: pytest.Monkey
     assert "changed_cross_entropy" not in logs
 
 
+def walking(count: int, side: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token among others that each of four actions moves by a place, if that is inside."""
+    generator = torch.Generator().manual_seed(seed)
+    moves = torch.tensor([[-1, 0], [1, 0], [0, -1], [0, 1]])
+    actions = torch.randint(0, 4, (count, 3), generator=generator)
+    place = torch.randint(0, side, (count, 2), generator=generator)
+    tokens = torch.zeros(count, 4, side, side, dtype=torch.int64)
+    for t in range(4):
+        tokens[torch.arange(count), t, place[:, 0], place[:, 1]] = 1
+        if t < 3:
+            place = (place + moves[actions[:, t]]).clamp(0, side - 1)
+    return tokens.flatten(2), actions
+
+
+def test_a_small_thing_goes_where_the_action_sends_it():
+    torch.manual_seed(0)
+    model = Dynamics(CONFIG, (5, 5), 4, 4).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(200):
+        loss, _ = model.loss(*walking(16, 5, seed=step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    tokens, actions = walking(64, 5, seed=9999)
+    past = model.commit(tokens[:, 0], torch.full((64,), 4), model.empty_past(64))
+    generators = [torch.Generator().manual_seed(n) for n in range(64)]
+    drawn = sample(
+        lambda draft: model.draft(draft, actions[:, 0], past),
+        (5, 5),
+        model.mask_token,
+        SamplingConfig(steps=4, temperature=1.0),
+        generators,
+    )
+    assert (drawn == tokens[:, 1]).all(dim=1).float().mean() > 0.9
+
+
 def test_targets_are_the_tokens_and_not_the_mask(monkeypatch: pytest.MonkeyPatch):
     seen = []
 

@@ -15,6 +15,9 @@ from genie.config import require
 from genie.nn.attention import TemporalCache, causal_window_mask
 from genie.nn.transformer import STTransformer, TransformerConfig, grid_positions
 
+PREVIOUS_WIDTH = 32
+"""Features of each token of the frame before, of which a token sees nine."""
+
 
 @dataclass(frozen=True)
 class DynamicsConfig(TransformerConfig):
@@ -32,8 +35,9 @@ class DynamicsConfig(TransformerConfig):
         corruption: largest share of context tokens replaced by random ones in training, so that
             the model learns to live with its own mistakes; the level is an input, 0 in play.
         corruption_levels: number of levels from 0 to `corruption`.
-        copying: each token also knows the one that stood at its place a frame before, and can
-            predict that one through a single number; otherwise copying is learned token by token.
+        copying: each token also knows those that stood at its place and beside it a frame before,
+            and can predict the one at its place through a single number; otherwise attention has to
+            find neighbours, and copying is learned token by token.
         change_weight: weight in the loss of tokens that differ from the one before. `logits` are
             adjusted for it, so that drawn at temperature 1 things change no more often.
         label_smoothing: of the cross-entropy.
@@ -120,7 +124,8 @@ class Dynamics(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         if config.copying:
-            self.previous = nn.Embedding(vocabulary + 1, config.width)
+            self.previous = nn.Embedding(vocabulary + 1, PREVIOUS_WIDTH)
+            self.around = nn.Conv2d(PREVIOUS_WIDTH, config.width, kernel_size=3, padding=1)
             self.copy = nn.Linear(config.width, 1)
             nn.init.zeros_(self.copy.weight)  # copying starts as likely as all else together
             nn.init.constant_(self.copy.bias, math.log(vocabulary))
@@ -234,7 +239,7 @@ class Dynamics(nn.Module):
     ) -> Tensor:
         x = self.token(tokens) + self.position
         if self.config.copying:
-            x = x + self.previous(previous)
+            x = x + self._around(previous)
         action = self.action(leading)[:, :, None]
         if self.adds:
             x = x + action
@@ -242,6 +247,12 @@ class Dynamics(nn.Module):
             x = torch.cat([action, x], dim=2)
         shift = self.level.weight[0] if level is None else self.level(level)[:, None, None]
         return x + shift
+
+    def _around(self, previous: Tensor) -> Tensor:
+        """What the 3x3 tokens around each place were a frame before."""
+        grid = self.previous(previous).unflatten(2, self.grid).flatten(0, 1)
+        x = self.around(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x.flatten(1, 2).unflatten(0, previous.shape[:2])
 
     def _predict(self, x: Tensor, previous: Tensor) -> Tensor:
         logits = self.head(x).float()

@@ -118,7 +118,7 @@ def _tiny() -> Preset:
     train = TrainConfig(
         tokenizer=stage,
         actions=replace(stage, minutes=13, learning_rate=2e-3),
-        dynamics=replace(stage, minutes=18, batch_size=8, clip_frames=8, learning_rate=2e-3),
+        dynamics=replace(stage, minutes=18, batch_size=4, clip_frames=8, learning_rate=2e-3),
         picture_every=200,
     )
     return Preset("64x64 patch 8, trains on two CPU cores, plays in real time there", world, train)
