@@ -23,7 +23,7 @@ def names(model, parameters):
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "actions", "dynamics"])
-def test_only_weights_of_linear_layers_decay(world, part):
+def test_only_weights_of_linear_and_convolution_layers_decay(world, part):
     model = getattr(world, part)
     optimizer = build_optimizer(model, STAGE)
     decaying = [p for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]]
@@ -31,8 +31,9 @@ def test_only_weights_of_linear_layers_decay(world, part):
         model, [p for g in optimizer.param_groups if not g["weight_decay"] for p in g["params"]]
     )
     assert names(model, decaying) | spared == {name for name, _ in model.named_parameters()}
-    assert all(parameter.ndim == 2 for parameter in decaying)
-    for word in ("norm", "bias", "position", "token.weight", "action.weight", "level", "codebook"):
+    assert all(parameter.ndim >= 2 for parameter in decaying)
+    spared_words = ("norm", "bias", "position", "level", "codebook")
+    for word in (*spared_words, "token.weight", "action.weight", "previous.weight"):
         assert not any(word in name.replace("tokenizer", "") for name in names(model, decaying))
 
 
