@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -26,6 +28,16 @@ def test_a_collapsed_tokenizer_is_said_loudly(world, store, console):
     assert judge_tokenizer(world.tokenizer, clips, console) < 0.05
     assert "1 of 32 codes" in console.file.getvalue()
     assert "fsq" in console.file.getvalue()
+
+
+def test_few_codes_of_fsq_are_no_collapse(small_world, store, console):
+    kind = replace(small_world.tokenizer.quantizer, kind="fsq", codes=1000)
+    config = replace(small_world, tokenizer=replace(small_world.tokenizer, quantizer=kind))
+    clips = torch.zeros_like(held_out_clips(store, 6))
+    world = Genie(config).eval()
+    assert judge_tokenizer(world.tokenizer, clips, console) < 0.05
+    assert "codes in use" in console.file.getvalue()
+    assert "warning" not in console.file.getvalue()
 
 
 def test_codes_in_use_are_only_told(world, store, console):

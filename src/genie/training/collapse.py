@@ -26,7 +26,8 @@ def judge_tokenizer(tokenizer: VideoTokenizer, clips: Tensor, console: Console) 
     console.print(f"tokenizer: {used} of {size} codes in use", highlight=False)
     # Few tokens cannot use many codes, so they are not held against the tokenizer.
     share = used / min(size, tokens.numel())
-    if share < SMALLEST_SHARE:
+    # FSQ has no codebook that could die: a picture of few different things needs few of its codes.
+    if share < SMALLEST_SHARE and tokenizer.config.quantizer.kind != "fsq":
         warn_loudly(
             console,
             f"The tokenizer has collapsed: only {used} of {size} codes are used. Pictures will be "
