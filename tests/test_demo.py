@@ -41,8 +41,8 @@ def _walk(random: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture
 def toy(monkeypatch):
-    """Makes the preset `tiny` and the report tiny indeed."""
-    world, layers = presets.get("tiny").world, TransformerConfig(layers=1, width=16, heads=2)
+    """Makes the preset `demo` and the report tiny indeed."""
+    world, layers = presets.get("demo").world, TransformerConfig(layers=1, width=16, heads=2)
     patches = {
         "patch": 16,
         "encoder": replace(layers, window=2),
@@ -56,7 +56,7 @@ def toy(monkeypatch):
     )
     stage = StageConfig(steps=4, batch_size=2, clip_frames=3, warmup_steps=1)
     train = TrainConfig(tokenizer=stage, actions=stage, dynamics=stage)
-    monkeypatch.setitem(presets.PRESETS, "tiny", Preset("toy", world, train))
+    monkeypatch.setitem(presets.PRESETS, "demo", Preset("toy", world, train))
     small = {"clips": 2, "horizon": 4, "button_prompts": 1, "button_steps": 2, "label_clips": 2}
     monkeypatch.setattr(module, "MEASURED", small)
     monkeypatch.setattr(module, "ROLLOUT_FRAMES", 3)

@@ -24,6 +24,9 @@ from genie.nn.transformer import (
 FORGET = 0.05
 """Share of the newest batch in the remembered mean and variance of the latents."""
 
+RECENT = 64
+"""Latents remembered per code, from which k-means places the codes."""
+
 
 @dataclass(frozen=True)
 class LatentActionConfig:
@@ -45,10 +48,12 @@ class LatentActionConfig:
         kernels: motions that a patch can hold at once, such as two things that cross.
         dim: features of a latent action; few, so that there is little room for anything else.
         continuous_share: share of the training budget in which the latent is not quantized, only
-            noisy: the decoder first learns to use it, then k-means places the codes.
+            noisy. Then k-means places the codes and the encoder learns no more: being pulled to
+            codes, it merges what they do not tell apart (docs/log.md). 0 trains through the codes
+            from the first step, as the paper does.
         noise: standard deviation of that noise (the latent has unit variance).
         motion: extra weight of pixels that changed.
-        commitment: weight of the loss that keeps latents near their code.
+        commitment: weight of the loss that keeps latents near their code, where the encoder learns.
         decay: of the codebook's moving average, per step.
     """
 
@@ -60,7 +65,7 @@ class LatentActionConfig:
     reach: int = 4
     kernels: int = 4
     dim: int = 8
-    continuous_share: float = 0.4
+    continuous_share: float = 0.85
     noise: float = 0.2
     motion: float = 9.0
     commitment: float = 0.25
@@ -98,6 +103,7 @@ class LatentActionModel(nn.Module):
 
     mean: Tensor
     variance: Tensor
+    recent: Tensor
 
     def __init__(self, config: LatentActionConfig, frame_size: tuple[int, int], num_actions: int):
         super().__init__()
@@ -111,6 +117,7 @@ class LatentActionModel(nn.Module):
         self.to_latent = nn.Linear(config.encoder.heads * wide, config.dim)
         self.register_buffer("mean", torch.zeros(config.dim))
         self.register_buffer("variance", torch.ones(config.dim))
+        self.register_buffer("recent", torch.zeros(RECENT * num_actions, config.dim))
         self.quantizer = VectorQuantizer(
             QuantizerConfig(
                 codes=num_actions,
@@ -164,8 +171,13 @@ class LatentActionModel(nn.Module):
         if progress < self.config.continuous_share:
             latents = self.quantizer.normalise(features)
             codes, commitment = None, features.new_zeros(())
+            self._remember(latents)
             latents = latents + self.config.noise * torch.randn_like(latents)
         else:
+            if self.config.continuous_share > 0:
+                features = features.detach()
+            if self.training and not self.quantizer.placed and self.recent.any():
+                self.quantizer.place(self.recent[self.recent.any(dim=1)])
             latents, codes, commitment = self.quantizer(features)
         weight = 1 + self.config.motion * moved(frames)[:, 1:]
         error = self._predict(pixels, latents) - pixels[:, 1:]
@@ -202,6 +214,11 @@ class LatentActionModel(nn.Module):
             self.mean.lerp_(seen[0], FORGET)
             self.variance.lerp_(seen[1], FORGET)
         return F.batch_norm(latents, None, None, training=True)
+
+    @torch.no_grad()
+    def _remember(self, latents: Tensor) -> None:
+        new = latents.detach().flatten(0, -2).to(self.recent.dtype)[-len(self.recent) :]
+        self.recent.copy_(torch.cat([self.recent[len(new) :], new]))
 
     def _predict(self, pixels: Tensor, latents: Tensor) -> Tensor:
         before = pixels[:, :-1]

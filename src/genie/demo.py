@@ -17,8 +17,6 @@ ROLLOUT_FRAMES = 48
 SCALE = 4
 # Ten cells of Miner's board lie side by side: so each is one patch of the tokenizer (docs/log.md).
 SIDES = {"miner": 80}
-# Of a few minutes: a dull picture that obeys is better than a sharp one that does not.
-SHARES = {"tokenizer": 0.2, "actions": 0.45, "dynamics": 0.35}
 # Enough to see what is good and what is not, in a minute on two cores.
 MEASURED: dict[str, Any] = {"clips": 24, "button_prompts": 3, "label_clips": 96, "shown_clips": 2}
 
@@ -141,12 +139,9 @@ def _train(store: Path, out: Path, side: int, minutes: float, device: str | None
     from genie import presets
     from genie.training.pipeline import train
 
-    preset = presets.get("tiny")
+    preset = presets.get("demo")
     world = replace(preset.world, height=side, width=side)
-    stages = {n: replace(getattr(preset.train, n), minutes=share) for n, share in SHARES.items()}
-    # Pictures for TensorBoard would take time from so short a run.
-    schedule = replace(preset.train, picture_every=0, **stages)
-    train(store, out, world=world, schedule=schedule, minutes=minutes, device=device)
+    train(store, out, world=world, schedule=preset.train, minutes=minutes, device=device)
 
 
 def _evaluate(out: Path, store: Path, device: str | None) -> dict[str, Any]:

@@ -117,11 +117,31 @@ def _tiny() -> Preset:
     )
     train = TrainConfig(
         tokenizer=stage,
-        actions=replace(stage, minutes=13, learning_rate=2e-3),
-        dynamics=replace(stage, minutes=18, batch_size=4, clip_frames=8, learning_rate=2e-3),
+        # No average: the codes are placed where the encoder of the moment puts its latents.
+        actions=replace(stage, minutes=8, learning_rate=2e-3, ema_decay=0),
+        dynamics=replace(stage, minutes=23, batch_size=4, clip_frames=8, learning_rate=2e-3),
         picture_every=200,
     )
     return Preset("64x64 patch 8, trains on two CPU cores, plays in real time there", world, train)
+
+
+def _demo() -> Preset:
+    # For minutes: obeying matters more than a sharp picture, and many small steps more than few
+    # large ones (docs/log.md).
+    base = _tiny()
+    world = replace(
+        base.world,
+        actions=replace(base.world.actions, shrink=4, patch=2, margin=2, reach=2),
+        dynamics=replace(base.world.dynamics, layers=2, width=96, heads=3, window=3),
+    )
+    train = replace(
+        base.train,
+        tokenizer=replace(base.train.tokenizer, minutes=1.2),
+        actions=replace(base.train.actions, minutes=2.2),
+        dynamics=replace(base.train.dynamics, minutes=2.1, clip_frames=5, learning_rate=3e-3),
+        picture_every=0,  # pictures for TensorBoard would take time from so short a run
+    )
+    return Preset("the demo's: something to play after minutes on two CPU cores", world, train)
 
 
 def _coinrun() -> Preset:
@@ -229,6 +249,7 @@ def _large() -> Preset:
 
 
 PRESETS: dict[str, Preset] = {
+    "demo": _demo(),
     "tiny": _tiny(),
     "coinrun-fast": _coinrun_fast(),
     "coinrun": _coinrun(),

@@ -24,6 +24,9 @@ FSQ_LEVELS = {
     64000: (8, 8, 8, 5, 5, 5),
 }
 
+RESTARTS = 4
+"""Starts of k-means, of which the best is taken."""
+
 
 @dataclass(frozen=True)
 class QuantizerConfig:
@@ -128,8 +131,8 @@ class VectorQuantizer(Quantizer):
         flat = features.detach().reshape(-1, self.dim).float()
         with torch.autocast(flat.device.type, enabled=False):  # half precision would tie codes
             if self.training and not self.placed:
-                self._place(flat)
-            codes = self._nearest(flat)
+                self.place(flat)
+            codes = _nearest(flat, self.codebook)
             vectors = self.codebook[codes].view_as(features).to(features.dtype)
             if self.training:
                 self._follow(flat, codes)
@@ -141,31 +144,32 @@ class VectorQuantizer(Quantizer):
         """The nearest codes; learns nothing, whatever the mode."""
         flat = self.normalise(features).reshape(-1, self.dim).float()
         with torch.autocast(flat.device.type, enabled=False):
-            return self._nearest(flat).view(features.shape[:-1])
+            return _nearest(flat, self.codebook).view(features.shape[:-1])
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:
         """The codebook entries."""
         return self.codebook[codes]
 
-    def _nearest(self, flat: Tensor) -> Tensor:
-        # |f - c|^2 without the part that is the same for every code.
-        codebook = self.codebook.float()
-        distance = torch.addmm(codebook.square().sum(1), flat, codebook.T, alpha=-2)
-        return distance.argmin(dim=1)
-
     @torch.no_grad()
-    def _place(self, flat: Tensor, rounds: int = 10) -> None:
-        sample = flat[torch.randperm(len(flat), device=flat.device)[: 32 * self.size]]
-        self.codebook.copy_(_spread_start(sample, self.size))
-        for _ in range(rounds):
-            counts, sums = self._totals(sample, self._nearest(sample))
-            means = sums / counts.clamp(min=1)[:, None]
-            self.codebook.copy_(torch.where(counts[:, None] > 0, means, self.codebook))
+    def place(self, features: Float[Tensor, "n dim"]) -> None:
+        """Puts the codes where normalised features lie, by k-means: the best of a few starts."""
+        sample = features[torch.randperm(len(features), device=features.device)[: 64 * self.size]]
+        tries = [self._clustered(sample) for _ in range(RESTARTS)]
+        self.codebook.copy_(min(tries, key=lambda found: found[0])[1])
         _same_on_all_ranks(self.codebook)
-        fair = len(flat) / self.size
+        fair = len(features) / self.size
         self.usage.fill_(fair)
         self.sums.copy_(self.codebook * fair)
         self.placed.fill_(True)
+
+    def _clustered(self, sample: Tensor, rounds: int = 10) -> tuple[float, Tensor]:
+        """Mean squared distance to the nearest of as many centres as there are codes, and those."""
+        centres = _spread_start(sample, self.size)
+        for _ in range(rounds):
+            counts, sums = self._totals(sample, _nearest(sample, centres))
+            means = sums / counts.clamp(min=1)[:, None]
+            centres = torch.where(counts[:, None] > 0, means, centres)
+        return (sample - centres[_nearest(sample, centres)]).square().mean().item(), centres
 
     @torch.no_grad()
     def _follow(self, flat: Tensor, codes: Tensor) -> None:
@@ -253,6 +257,13 @@ def perplexity(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, ""]:
     """Effective number of codes in use: 1 when all are the same, `size` when equally frequent."""
     share = torch.bincount(codes.flatten(), minlength=size).float() / codes.numel()
     return torch.exp(-torch.special.xlogy(share, share).sum())
+
+
+def _nearest(points: Tensor, centres: Tensor) -> Tensor:
+    # |p - c|^2 without the part that is the same for every centre.
+    centres = centres.float()
+    distance = torch.addmm(centres.square().sum(1), points, centres.T, alpha=-2)
+    return distance.argmin(dim=1)
 
 
 def _spread_start(points: Tensor, size: int) -> Tensor:

@@ -314,6 +314,7 @@ def _build_trainer(
     return Trainer(
         accelerator=LIGHTNING_NAMES.get(train.accelerator, train.accelerator),
         devices=train.devices,
+        strategy=_strategy(train),
         precision=PRECISIONS[train.precision],  # type: ignore[arg-type]
         max_epochs=1,
         accumulate_grad_batches=stage.accumulate,
@@ -326,6 +327,14 @@ def _build_trainer(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def _strategy(train: TrainConfig) -> str:
+    count = train.devices
+    if count == "auto":
+        count = torch.cuda.device_count() if train.accelerator in ("auto", "cuda") else 1
+    # Not all weights have gradients at every step: the encoder of the actions stops learning.
+    return "ddp_find_unused_parameters_true" if count > 1 else "auto"
 
 
 # Lightning 2.6, and torch's own compiler, call what torch 2.13 has deprecated.
