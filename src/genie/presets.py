@@ -136,8 +136,8 @@ def _demo() -> Preset:
     )
     train = replace(
         base.train,
-        tokenizer=replace(base.train.tokenizer, minutes=1.2),
-        actions=replace(base.train.actions, minutes=2.2),
+        tokenizer=replace(base.train.tokenizer, minutes=1.3, batch_size=4, clip_frames=2),
+        actions=replace(base.train.actions, minutes=2.1),
         dynamics=replace(base.train.dynamics, minutes=2.1, clip_frames=5, learning_rate=3e-3),
         picture_every=0,  # pictures for TensorBoard would take time from so short a run
     )
