@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from genie.actions import LatentActionConfig, LatentActionModel, Motion
+from genie.actions import RECENT, LatentActionConfig, LatentActionModel, Motion
 from genie.config import UserError
 from genie.nn.transformer import TransformerConfig
 from genie.schedule import StageConfig
@@ -213,6 +213,34 @@ def test_latents_are_continuous_first_and_codes_later():
     _, logs = model.loss(frames, 0.9)
     assert "perplexity" in logs
     assert model.quantizer.placed
+
+
+def test_codes_are_placed_from_many_steps():
+    model = build().train()
+    for step in range(12):
+        model.loss(moving_block(8, seed=step)[0], 0.1)
+    assert (model.recent.std(dim=0) > 0.1).all()
+    placed_on = []
+    place = model.quantizer.place
+    model.quantizer.place = lambda features: placed_on.append(features) or place(features)
+    model.loss(moving_block(8, seed=99)[0], 0.9)
+    model.loss(moving_block(8, seed=100)[0], 0.9)
+    assert [len(features) for features in placed_on] == [RECENT * 4]
+    assert torch.equal(placed_on[0], model.recent)
+
+
+def encoder_learns(model: LatentActionModel, progress: float) -> bool:
+    model.zero_grad()
+    model.loss(moving_block(8)[0], progress)[0].backward()
+    assert model.from_latent.weight.grad is not None
+    return model.to_latent.weight.grad is not None
+
+
+def test_the_encoder_stands_still_once_there_are_codes():
+    model = build().train()
+    assert encoder_learns(model, 0.1)
+    assert not encoder_learns(model, 0.9)
+    assert encoder_learns(build(replace(CONFIG, continuous_share=0)).train(), 0.9)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import warnings
+from functools import wraps
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from genie import cli, presets
 from genie.config import UserError
+from genie.data.prepare import PrepareReport, prepare
 from genie.dynamics import DynamicsConfig
 from genie.nn.transformer import TransformerConfig
 from genie.tokenizer import VideoTokenizerConfig
@@ -155,6 +158,16 @@ def test_missing_folders_and_videos_are_said(capsys, tmp_path, world):
     assert "not a clip store" in fails(capsys, "evaluate", world, "--data", tmp_path)
     assert "no such world folder" in fails(capsys, "play", nowhere)
     assert "there is no such picture" in fails(capsys, "generate", world, nowhere / "x.png")
+
+
+def test_many_notes_on_videos_are_shortened(capsys, monkeypatch):
+    skipped = {f"{number}.mp4": "holds no frames" for number in range(cli.SHOWN_NOTES + 3)}
+    report = PrepareReport(Path("store"), 0, 0, {}, 15.0, skipped)
+    monkeypatch.setattr("genie.data.prepare.prepare", wraps(prepare)(lambda *_, **__: report))
+    assert cli.main(["prepare", "videos", "--out", "store"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("holds no frames") == cli.SHOWN_NOTES
+    assert "3 more like these in store/store.json" in said
 
 
 def test_environments_that_there_are_not(capsys, tmp_path):

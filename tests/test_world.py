@@ -184,13 +184,20 @@ def test_buttons_that_do_not_exist_are_refused(world: Genie, action: object):
         world.step(state, action)
 
 
+@pytest.mark.parametrize("action", ["a", None, [[0], [0, 1]]])
+def test_buttons_that_are_no_numbers_are_refused(world: Genie, action: object):
+    with pytest.raises(UserError, match="action: expected an integer"):
+        world._buttons(action, 1)  # `step` itself is checked by type in these tests
+
+
 def test_scripts_that_make_no_sense_are_refused(world: Genie):
     with pytest.raises(UserError, match="num_frames"):
         world.generate(frames(1)[0])
     with pytest.raises(UserError, match="out of range"):
         world.generate(frames(1)[0], [0, 9])
-    with pytest.raises(UserError, match="actions"):
-        world.generate(frames(2, 1), [[0], [1], [2]])
+    for script in ([[0], [1], [2]], ["a"], [[0], [0, 1]]):
+        with pytest.raises(UserError, match="actions: expected a list"):
+            world.generate(frames(2, 1), script)
     for count in (0, -1):
         with pytest.raises(UserError, match="num_frames: must be at least 1"):
             world.generate(frames(1)[0], [0, 1], num_frames=count)

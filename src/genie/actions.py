@@ -90,10 +90,10 @@ class LatentActionModel(nn.Module):
     the same where nothing changed. Patches that stand still are not pooled: they outnumber those
     of a small avatar, and latents would describe the scene. Nor does the encoder know where a patch
     lies: a code could then mean one thing here and another there, which predicts as well but is no
-    button (docs/log.md). The decoder, which knows, adds the
-    latent to the patches of frame t and of its last change, and predicts how pixels move, as Finn
-    et al. 2016 (arXiv 1605.07157) do for robots, and what appears. Neither is needed to play: a
-    person's button takes the place of the code.
+    button (docs/log.md). The decoder, which knows, adds the latent to the patches of frame t and of
+    its last change, and predicts how pixels move, as Finn et al. 2016 (arXiv 1605.07157) do for
+    robots, and what appears. Neither is needed to play: a person's button takes the place of the
+    code.
 
     Args:
         config: sizes and losses.

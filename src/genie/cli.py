@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda", "mps"]
 
+SHOWN_NOTES = 10
+"""Of the notes on videos; all of them are in the store."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -204,8 +207,11 @@ def _prepare(options: Namespace) -> None:
 
     report = prepare(**_arguments(options))
     for problems in (report.skipped, report.notes):
-        for video, reason in problems.items():
+        for video, reason in list(problems.items())[:SHOWN_NOTES]:
             print(f"note: {video}: {reason}", file=sys.stderr)
+        if len(problems) > SHOWN_NOTES:
+            more = len(problems) - SHOWN_NOTES
+            print(f"note: {more} more like these in {report.store}/store.json", file=sys.stderr)
     splits = ", ".join(f"{count:,} {split}" for split, count in report.frames.items())
     done = " (was complete before)" if report.complete_before else ""
     counts = f"{report.episodes:,} clips of {report.videos:,} videos, {splits} frames"

@@ -225,7 +225,9 @@ def _play_speed(device: torch.device) -> Finding:
     speed = _rate(lambda: world.step(state, 0)[0].cpu(), 1.0)
     found = f"{speed:.0f} frames/s ({config.fps:.0f} wanted)"
     if speed < config.fps:
-        words = "play will stutter: use fewer passes, as in --steps 2 with generate"
+        words = (
+            "play will stutter: fewer passes are faster, sampling.steps in the world's config.json"
+        )
         return Finding("Playing a tiny world", found, "slow", words)
     return Finding("Playing a tiny world", found)
 

@@ -377,14 +377,21 @@ class Genie(nn.Module):
         return torch.from_numpy(clip)[None].to(self.device), False
 
     def _buttons(self, action: Any, players: int) -> Int[Tensor, " b"]:
-        buttons = torch.as_tensor(action, device=self.device)
+        expected = f"action: expected an integer, or one for each of {players} players"
+        buttons = self._tensor(action, expected)
         count = self.config.num_actions
         fits = buttons.ndim == 0 or tuple(buttons.shape) == (players,)
         if buttons.is_floating_point() or not fits:
-            raise UserError(f"action: expected an integer, or one for each of {players} players")
+            raise UserError(expected)
         if bool(((buttons < 0) | (buttons >= count)).any()):
             raise UserError(f"action: {action} is out of range, this world has 0 to {count - 1}")
         return buttons.long().expand(players)
+
+    def _tensor(self, values: Any, expected: str) -> Tensor:
+        try:
+            return torch.as_tensor(values, device=self.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise UserError(expected) from None
 
     def _script(self, actions: Any, num_frames: int | None, seeds: Tensor) -> Int[Tensor, "b n"]:
         require(num_frames is None or num_frames >= 1, "num_frames: must be at least 1")
@@ -396,10 +403,11 @@ class Genie(nn.Module):
                 for generator in _generators(seeds, torch.zeros_like(seeds))
             ]
             return torch.stack(rows).to(self.device)
-        script = torch.as_tensor(actions, device=self.device)
+        expected = "actions: expected a list of buttons, one list for all or one per clip"
+        script = self._tensor(actions, expected)
         script = script.expand(len(seeds), -1) if script.ndim == 1 else script
         if script.ndim != 2 or len(script) != len(seeds) or script.shape[1] == 0:
-            raise UserError("actions: expected a list of buttons, one list for all or one per clip")
+            raise UserError(expected)
         if num_frames is not None and num_frames > script.shape[1]:
             raise UserError(f"num_frames: {num_frames} frames need as many actions")
         return self._checked(script[:, :num_frames])
@@ -453,6 +461,6 @@ def _download(repo_id: str, **options: Any) -> Path:
         raise UserError(f"{repo_id}: there is no such world folder") from None
     except Exception as error:
         raise UserError(
-            f"{repo_id}: no such folder, and the Hugging Face Hub did not give it "
-            f"({type(error).__name__}); check the name or your connection"
+            f"{repo_id}: no such folder, and the Hugging Face Hub did not give it; "
+            "check the name or your connection"
         ) from error

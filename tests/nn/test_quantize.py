@@ -2,7 +2,13 @@ import pytest
 import torch
 
 from genie.config import UserError
-from genie.nn.quantize import QuantizerConfig, build_quantizer, mean_over_ranks, perplexity
+from genie.nn.quantize import (
+    QuantizerConfig,
+    VectorQuantizer,
+    build_quantizer,
+    mean_over_ranks,
+    perplexity,
+)
 
 KINDS = [
     QuantizerConfig(kind="vq", codes=16, dim=4),
@@ -107,3 +113,13 @@ def test_a_mean_over_ranks_is_of_all_and_alone_of_itself(monkeypatch):
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda mine: mine.add_(5))  # the other's
     mean_over_ranks(values)
     assert values.tolist() == [3, 4]
+
+
+def test_codes_are_placed_in_the_middle_of_clusters():
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(QuantizerConfig(codes=8, dim=6))
+    centres = quantizer.normalise(torch.randn(8, 6))
+    points = quantizer.normalise(centres.repeat_interleave(40, dim=0) + 0.05 * torch.randn(320, 6))
+    quantizer.place(points)
+    assert torch.cdist(centres, quantizer.codebook).amin(dim=1).max() < 0.1
+    assert quantizer.placed

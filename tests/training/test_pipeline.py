@@ -15,7 +15,7 @@ from schedules import small_schedule
 
 from genie.config import UserError
 from genie.training import pipeline
-from genie.training.checkpointing import read_checkpoint
+from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.interrupts import Stopped
 from genie.training.loaders import FrameClips
 from genie.training.pipeline import train
@@ -79,6 +79,16 @@ def trained(store, small_world_of_the_module, console_of_the_module, tmp_path_fa
     schedule = small_schedule(picture_every=5)
     train(store, out, world=world, schedule=schedule, console=console)
     return out
+
+
+def test_weights_of_other_models_are_named(trained, store, tmp_path):
+    out = shutil.copytree(trained, tmp_path / "run")
+    path = out / "checkpoints" / "tokenizer.ckpt"
+    state = read_checkpoint(path)
+    state["average"] = {"other": torch.zeros(1)}
+    write_checkpoint(path, state)
+    with pytest.raises(UserError, match=r"tokenizer\.ckpt: does not fit the model"):
+        train(store, out)
 
 
 def test_a_store_becomes_a_world_that_plays(trained, store):

@@ -170,7 +170,7 @@ class STTransformer(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Cuts frames into patches and gives each a feature vector that knows its place.
+    """Cuts frames into patches and gives each a feature vector.
 
     Frames whose sides are no multiple of the patch are padded by repeating their edge.
 
