@@ -50,6 +50,12 @@ def test_windows_from_memory_and_from_the_disk(path, frames, cache_bytes):
             store.windows([outside], 4)
 
 
+def test_a_path_may_lead_upwards(path, frames, monkeypatch):
+    (path.parent / "here").mkdir()
+    monkeypatch.chdir(path.parent / "here")
+    assert np.array_equal(ClipStore.open("../store").read(0, 2), frames[:2])
+
+
 def test_splits_and_windows_within_episodes(path):
     store = ClipStore.open(path)
     assert store.splits == ["train", "val"]

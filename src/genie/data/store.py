@@ -67,6 +67,11 @@ def shard_frames(height: int, width: int) -> int:
     return frames
 
 
+def _kvstore(folder: Path) -> dict[str, Any]:
+    # TensorStore takes no path with ".." in it.
+    return {"driver": "file", "path": f"{os.path.abspath(folder)}/"}
+
+
 def zarr_spec(folder: Path, height: int, width: int) -> dict[str, Any]:
     """Returns the TensorStore spec of a new array for frames of this size."""
     inner = [CHUNK_FRAMES, height, width, 3]
@@ -76,7 +81,7 @@ def zarr_spec(folder: Path, height: int, width: int) -> dict[str, Any]:
     shard = [shard_frames(height, width), height, width, 3]
     return {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{folder}/"},
+        "kvstore": _kvstore(folder),
         "metadata": {
             "data_type": "uint8",
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
@@ -240,10 +245,7 @@ class ClipStore:
     def _array(self) -> Any:
         import tensorstore
 
-        spec = {
-            "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": f"{self.path / 'frames'}/"},
-        }
+        spec = {"driver": "zarr3", "kvstore": _kvstore(self.path / "frames")}
         try:
             array = tensorstore.open(spec, read=True).result()
         except ValueError as error:
