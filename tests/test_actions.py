@@ -220,6 +220,10 @@ def test_codes_are_placed_from_many_steps():
     for step in range(12):
         model.loss(moving_block(8, seed=step)[0], 0.1)
     assert (model.recent.std(dim=0) > 0.1).all()
+    remembered = model.recent.clone()
+    model.eval().loss(moving_block(8, seed=50)[0], 0.1)
+    assert torch.equal(model.recent, remembered)
+    model.train()
     placed_on = []
     place = model.quantizer.place
     model.quantizer.place = lambda features: placed_on.append(features) or place(features)

@@ -171,7 +171,8 @@ class LatentActionModel(nn.Module):
         if progress < self.config.continuous_share:
             latents = self.quantizer.normalise(features)
             codes, commitment = None, features.new_zeros(())
-            self._remember(latents)
+            if self.training:
+                self._remember(latents)
             latents = latents + self.config.noise * torch.randn_like(latents)
         else:
             if self.config.continuous_share > 0:

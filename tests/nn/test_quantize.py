@@ -120,6 +120,7 @@ def test_codes_are_placed_in_the_middle_of_clusters():
     quantizer = VectorQuantizer(QuantizerConfig(codes=8, dim=6))
     centres = quantizer.normalise(torch.randn(8, 6))
     points = quantizer.normalise(centres.repeat_interleave(40, dim=0) + 0.05 * torch.randn(320, 6))
-    quantizer.place(points)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        quantizer.place(points)
     assert torch.cdist(centres, quantizer.codebook).amin(dim=1).max() < 0.1
     assert quantizer.placed

@@ -154,7 +154,8 @@ class VectorQuantizer(Quantizer):
     def place(self, features: Float[Tensor, "n dim"]) -> None:
         """Puts the codes where normalised features lie, by k-means: the best of a few starts."""
         sample = features[torch.randperm(len(features), device=features.device)[: 64 * self.size]]
-        tries = [self._clustered(sample) for _ in range(RESTARTS)]
+        with torch.autocast(features.device.type, enabled=False):
+            tries = [self._clustered(sample) for _ in range(RESTARTS)]
         self.codebook.copy_(min(tries, key=lambda found: found[0])[1])
         _same_on_all_ranks(self.codebook)
         fair = len(features) / self.size
