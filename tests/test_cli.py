@@ -123,7 +123,7 @@ def test_an_unfinished_run_keeps_its_settings(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--preset", "huge"], "there is no 'huge'; choose one of tiny,"),
+        (["--preset", "huge"], "there is no 'huge'; choose one of demo, tiny,"),
         (["--dynamics.layerz", "3"], "did you mean --dynamics.layers?"),
         (["--dynamics.layers", "many"], "dynamics.layers: expected a whole number, got 'many'"),
         (["--dynamics.layers", "0"], "dynamics.layers: must be at least 1"),
