@@ -72,6 +72,20 @@ def test_a_spatial_encoder_does_not_know_the_past():
     assert torch.equal(tokenizer.encode(frames)[:, 3:4], tokenizer.encode(frames[:, 3:4]))
 
 
+def test_without_attention_over_space_a_token_means_the_same_everywhere():
+    patch = clips(1, 2, (4, 4))
+    tiled = patch.repeat(1, 1, 4, 4, 1)
+    changed = tiled.clone()
+    changed[:, :, 4:8, 8:12] = 255 - changed[:, :, 4:8, 8:12]
+    tokenizer = build(replace(CONFIG, encoder=replace(LAYERS, space=False)))
+    tokens, others = tokenizer.encode(tiled), tokenizer.encode(changed)
+    assert torch.equal(tokens, tokens[:, :, :1].expand_as(tokens))
+    different = (tokens != others).any(dim=(0, 1)).nonzero().flatten().tolist()
+    assert different == [6]
+    tokens = build().encode(tiled)
+    assert not torch.equal(tokens, tokens[:, :, :1].expand_as(tokens))
+
+
 def test_encoding_learns_nothing_even_in_training_mode():
     tokenizer = build().train()
     tokenizer.loss(clips())

@@ -85,12 +85,14 @@ def merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
 
 def _tiny() -> Preset:
     # Sizes, budgets and rates for forty minutes on two CPU cores (docs/log.md): short windows and
-    # an encoder over space alone buy steps, Muon and FSQ get more out of each.
+    # patches that are treated alone buy steps, and a token or an action that means the same
+    # everywhere is learned soon; Muon and FSQ get more out of each step.
     space = TransformerConfig(layers=2, width=128, heads=4, window=1)
+    alone = replace(space, space=False)
     world = GenieConfig(
         tokenizer=VideoTokenizerConfig(
             patch=8,
-            encoder=space,
+            encoder=alone,
             decoder=replace(space, window=2),
             quantizer=QuantizerConfig(kind="fsq", codes=1000),
         ),
@@ -99,8 +101,8 @@ def _tiny() -> Preset:
             patch=4,
             margin=4,
             kernels=3,
-            encoder=replace(space, width=96, heads=3),
-            decoder=replace(space, width=96, heads=3, window=3),
+            encoder=replace(alone, width=96, heads=3),
+            decoder=replace(alone, width=96, heads=3, window=3),
         ),
         dynamics=DynamicsConfig(layers=4, width=160, heads=5, window=5),
         sampling=SamplingConfig(steps=4, temperature=0.7),
@@ -116,7 +118,7 @@ def _tiny() -> Preset:
         ema_decay=0.99,
     )
     train = TrainConfig(
-        tokenizer=stage,
+        tokenizer=replace(stage, batch_size=4),
         # No average: the codes are placed where the encoder of the moment puts its latents.
         actions=replace(stage, minutes=8, learning_rate=2e-3, ema_decay=0),
         dynamics=replace(stage, minutes=23, batch_size=4, clip_frames=8, learning_rate=2e-3),
@@ -126,11 +128,13 @@ def _tiny() -> Preset:
 
 
 def _demo() -> Preset:
-    # For minutes: obeying matters more than a sharp picture, and many small steps more than few
-    # large ones (docs/log.md).
+    # For minutes: obeying matters more than a sharp picture, many small steps more than few large
+    # ones, and few tokens that mean the same everywhere make moves easy to learn (docs/log.md).
     base = _tiny()
+    tokenizer = base.world.tokenizer
     world = replace(
         base.world,
+        tokenizer=replace(tokenizer, quantizer=replace(tokenizer.quantizer, codes=64)),
         actions=replace(base.world.actions, shrink=4, patch=2, margin=2, reach=2),
         dynamics=replace(base.world.dynamics, layers=2, width=96, heads=3, window=3),
     )

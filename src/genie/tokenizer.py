@@ -28,7 +28,9 @@ class VideoTokenizerConfig:
     Attributes:
         patch: side of a square patch in pixels; one token per patch.
         encoder, decoder: the two transformers, both causal in time. An encoder window of 1 treats
-            every frame alone, so that tokens do not depend on where a clip was cut.
+            every frame alone, so that tokens do not depend on where a clip was cut. Without
+            attention over space it does not know places either, so that a token means the same
+            everywhere, and changes only where the picture does.
         quantizer: the vocabulary.
         squared: weight of the squared error.
         absolute: weight of the absolute error.
@@ -70,7 +72,10 @@ class VideoTokenizer(nn.Module):
         super().__init__()
         self.config, self.frame_size = config, frame_size
         self.quantizer = build_quantizer(config.quantizer)
-        self.patches = PatchEmbedding(frame_size, config.patch, 3, config.encoder.width)
+        encoder = config.encoder
+        self.patches = PatchEmbedding(
+            frame_size, config.patch, 3, encoder.width, placed=encoder.space
+        )
         self.grid = self.patches.grid
         self.tokens_per_frame = self.grid[0] * self.grid[1]
         self.vocabulary = self.quantizer.size

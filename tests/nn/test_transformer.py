@@ -13,9 +13,9 @@ def stack(config: TransformerConfig = CONFIG) -> STTransformer:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("window", [1, 2, 5])
-def test_stepping_equals_the_full_forward_past_many_evictions(window: int):
-    config = TransformerConfig(layers=3, width=32, heads=4, window=window)
+@pytest.mark.parametrize(("window", "space"), [(1, True), (2, True), (5, True), (5, False)])
+def test_stepping_equals_the_full_forward_past_many_evictions(window: int, space: bool):
+    config = TransformerConfig(layers=3, width=32, heads=4, window=window, space=space)
     model, frames = stack(config), 3 * 5
     x = torch.randn(4, frames, 6, 32)
     full = model(x)
@@ -43,6 +43,14 @@ def test_a_window_of_one_treats_frames_alone():
     model = stack(TransformerConfig(layers=2, width=32, heads=4, window=1))
     x = torch.randn(2, 4, 4, 32)
     torch.testing.assert_close(model(x)[:, 2:3], model(x[:, 2:3]), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_without_attention_over_space_patches_are_treated_alone():
+    x = torch.randn(2, 4, 4, 32)
+    for space, alone in ((False, True), (True, False)):
+        model = stack(TransformerConfig(layers=2, width=32, heads=4, window=3, space=space))
+        assert torch.allclose(model(x)[:, :, 2:3], model(x[:, :, 2:3]), atol=1e-5) is alone
 
 
 def test_gradient_checkpointing_changes_no_gradient():

@@ -27,6 +27,7 @@ class TransformerConfig:
         ffn_width: features inside the feed-forward part; 0 means `4 * width`.
         window: frames that a frame sees: itself and `window - 1` before it. 1 leaves attention over
             time out, so that every frame is treated alone.
+        space: False leaves attention over space out, so that every patch is treated alone.
         checkpointing: recompute activations in the backward pass: less memory, a third more time.
     """
 
@@ -36,6 +37,7 @@ class TransformerConfig:
     head_width: int = 0
     ffn_width: int = 0
     window: int = 16
+    space: bool = True
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -68,7 +70,8 @@ class SpaceTimeBlock(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         sizes = (config.width, config.heads, config.key_width)
-        self.space_norm, self.space = nn.LayerNorm(config.width, bias=False), SpaceAttention(*sizes)
+        self.space_norm = nn.LayerNorm(config.width, bias=False) if config.space else None
+        self.space = SpaceAttention(*sizes) if config.space else None
         self.time_norm = nn.LayerNorm(config.width, bias=False) if config.window > 1 else None
         self.time = TimeAttention(*sizes) if config.window > 1 else None
         self.ffn_norm = nn.LayerNorm(config.width, bias=False)
@@ -80,7 +83,7 @@ class SpaceTimeBlock(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """Whole clips at once: x is (B, T, S, D)."""
-        x = x + self.space(self.space_norm(x))
+        x = self._over_space(x)
         if self.time is not None and self.time_norm is not None:
             x = x + self.time(self.time_norm(x), positions, mask)
         return x + self.ffn(self.ffn_norm(x))
@@ -89,11 +92,16 @@ class SpaceTimeBlock(nn.Module):
         self, x: Tensor, keys: Tensor, values: Tensor, cache: TemporalCache
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One frame, x is (B, 1, S, D), with this layer's part of the cache."""
-        x = x + self.space(self.space_norm(x))
+        x = self._over_space(x)
         if self.time is not None and self.time_norm is not None:
             y, keys, values = self.time.step(self.time_norm(x), keys, values, cache)
             x = x + y
         return x + self.ffn(self.ffn_norm(x)), keys, values
+
+    def _over_space(self, x: Tensor) -> Tensor:
+        if self.space is None or self.space_norm is None:
+            return x
+        return x + self.space(self.space_norm(x))
 
 
 class STTransformer(nn.Module):
