@@ -177,12 +177,13 @@ def test_latents_are_centred_over_the_batch_while_it_learns_and_as_remembered_la
     model = build().train()
     frames, _ = moving_block(8)
     before = model.mean.clone()
-    model.loss(frames)
+    model.loss(frames, 0.1)
     assert not torch.equal(model.mean, before)
     learning = model._latents(frames, learn=True)
     assert learning.mean(dim=(0, 1)).abs().max() < 1e-5
     after = model.mean.clone()
-    model.eval().loss(frames)
+    model.eval().loss(frames, 0.1)
+    model.train().loss(frames, 0.9)
     assert torch.equal(model.mean, after)
 
 
@@ -231,6 +232,17 @@ def test_codes_are_placed_from_many_steps():
     model.loss(moving_block(8, seed=100)[0], 0.9)
     assert [len(features) for features in placed_on] == [RECENT * 4]
     assert torch.equal(placed_on[0], model.recent)
+
+
+def test_codes_are_placed_anew_when_the_encoder_has_learned_more():
+    model = build().train()
+    books = []
+    for step, progress in enumerate((0.1, 0.9, 0.1, 0.9)):
+        model.loss(moving_block(8, seed=step)[0], progress)
+        assert model.quantizer.placed == (progress == 0.9)
+        books.append(model.quantizer.codebook.clone())
+    assert torch.equal(books[1], books[2])
+    assert not torch.allclose(books[2], books[3], atol=0.1)
 
 
 def encoder_learns(model: LatentActionModel, progress: float) -> bool:

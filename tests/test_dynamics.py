@@ -248,6 +248,7 @@ def test_corruption_replaces_the_share_that_the_level_says():
         ({"corruption": 2.0}, "corruption"),
         ({"layers": 0}, "layers"),
         ({"change_weight": 0.0}, "change_weight"),
+        ({"space": False}, "conditioning"),
     ],
 )
 def test_impossible_values_name_the_field(change: dict, field: str):

@@ -167,15 +167,18 @@ class LatentActionModel(nn.Module):
         """
         frames = self.seen(frames)
         pixels = self._pixels(frames)
-        features = self._latents(frames, learn=self.training)
-        if progress < self.config.continuous_share:
+        share = self.config.continuous_share
+        stands = 0 < share <= progress
+        features = self._latents(frames, learn=self.training and not stands)
+        if progress < share:
             latents = self.quantizer.normalise(features)
             codes, commitment = None, features.new_zeros(())
             if self.training:
                 self._remember(latents)
+                self.quantizer.placed.fill_(False)  # anew, where a stage goes on with more budget
             latents = latents + self.config.noise * torch.randn_like(latents)
         else:
-            if self.config.continuous_share > 0:
+            if stands:
                 features = features.detach()
             if self.training and not self.quantizer.placed and self.recent.any():
                 self.quantizer.place(self.recent[self.recent.any(dim=1)])

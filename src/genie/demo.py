@@ -25,7 +25,7 @@ def demo(
     *,
     game: str | None = None,
     out: str | Path = "runs/demo",
-    minutes: float = 5.5,
+    minutes: float = 6,
     samples: str | Path = SAMPLES,
     port: int = 8000,
     device: Literal["cpu", "cuda", "mps"] | None = None,

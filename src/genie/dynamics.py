@@ -59,6 +59,11 @@ class DynamicsConfig(TransformerConfig):
         """Refuses impossible combinations."""
         super().__post_init__()
         require(self.window >= 2, "window: dynamics need at least 2 frames, the past and the next")
+        require(
+            self.space or self.conditioning == "add",
+            f"conditioning: {self.conditioning!r} gives a frame one more token, and without "
+            "attention over space nothing reads it; use 'add'",
+        )
         require(0 <= self.corruption <= 1, "corruption: must lie in [0, 1]")
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
         require(self.change_weight > 0, "change_weight: must be above 0")

@@ -140,9 +140,10 @@ def _demo() -> Preset:
     )
     train = replace(
         base.train,
-        tokenizer=replace(base.train.tokenizer, minutes=1.3, batch_size=4, clip_frames=2),
-        actions=replace(base.train.actions, minutes=2.1),
-        dynamics=replace(base.train.dynamics, minutes=2.1, clip_frames=5, learning_rate=3e-3),
+        # Clips of three frames: as far as the decoder sees back.
+        tokenizer=replace(base.train.tokenizer, minutes=1.3, batch_size=3, clip_frames=3),
+        actions=replace(base.train.actions, minutes=1.7),
+        dynamics=replace(base.train.dynamics, minutes=3, clip_frames=5, learning_rate=3e-3),
         picture_every=0,  # pictures for TensorBoard would take time from so short a run
     )
     return Preset("the demo's: something to play after minutes on two CPU cores", world, train)
@@ -170,7 +171,7 @@ def _coinrun() -> Preset:
     )
     train = TrainConfig(
         tokenizer=stage,
-        actions=stage,
+        actions=replace(stage, ema_decay=0),
         dynamics=replace(
             stage,
             steps=200_000,
@@ -245,7 +246,7 @@ def _large() -> Preset:
     stage = replace(_coinrun().train.tokenizer, batch_size=512, accumulate=1)
     train = TrainConfig(
         tokenizer=stage,
-        actions=stage,
+        actions=replace(stage, ema_decay=0),
         dynamics=replace(stage, steps=125_000, learning_rate=3e-5, final_learning_rate=3e-6),
         precision="bf16",
     )

@@ -29,8 +29,8 @@ class VideoTokenizerConfig:
         patch: side of a square patch in pixels; one token per patch.
         encoder, decoder: the two transformers, both causal in time. An encoder window of 1 treats
             every frame alone, so that tokens do not depend on where a clip was cut. Without
-            attention over space it does not know places either, so that a token means the same
-            everywhere, and changes only where the picture does.
+            attention over space it does not know places either: a token then means the same
+            everywhere, and with a window of 1 it changes only where the picture does.
         quantizer: the vocabulary.
         squared: weight of the squared error.
         absolute: weight of the absolute error.
@@ -134,7 +134,7 @@ class VideoTokenizer(nn.Module):
         logs = {
             # Pixels lie in [-1, 1], so the peak is 2.
             "psnr": 10 * torch.log10(4 / error.detach().square().mean()),
-            "codes_in_use": perplexity(quantized.codes, self.vocabulary),
+            "perplexity": perplexity(quantized.codes, self.vocabulary),
             "quantizer_loss": quantized.loss.detach(),
         }
         return loss, logs

@@ -45,7 +45,7 @@ def test_dynamics_that_need_the_right_action(game, clips):
     assert found["inferred"] == {"cross_entropy": 0, "accuracy": 1}
     assert found["shuffled"]["cross_entropy"] > 0.5
     assert found["gain"]["low"] > 0
-    assert found["gain"]["batches"] == len(clips)
+    assert found["gain"]["clips"] == sum(map(len, clips))
     assert found["uniform_cross_entropy"] == pytest.approx(math.log(2))
 
 

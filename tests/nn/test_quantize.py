@@ -124,3 +124,12 @@ def test_codes_are_placed_in_the_middle_of_clusters():
         quantizer.place(points)
     assert torch.cdist(centres, quantizer.codebook).amin(dim=1).max() < 0.1
     assert quantizer.placed
+
+
+@pytest.mark.parametrize(("codes", "starts"), [(64, 4), (65, 1)])
+def test_only_a_handful_of_codes_is_started_with_care(codes: int, starts: int, monkeypatch):
+    quantizer = VectorQuantizer(QuantizerConfig(codes=codes, dim=4))
+    clustered, calls = quantizer._clustered, []
+    monkeypatch.setattr(quantizer, "_clustered", lambda x: calls.append(x) or clustered(x))
+    quantizer.place(quantizer.normalise(torch.randn(200, 4)))
+    assert len(calls) == starts

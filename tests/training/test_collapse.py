@@ -11,7 +11,9 @@ from genie.world import Genie
 @pytest.fixture
 def world(small_world):
     torch.manual_seed(0)
-    return Genie(small_world).eval()
+    world = Genie(small_world).eval()
+    world.actions.quantizer.placed.fill_(True)
+    return world
 
 
 def test_collapsed_actions_are_said_loudly(world, store, console):
@@ -20,6 +22,12 @@ def test_collapsed_actions_are_said_loudly(world, store, console):
     assert judge_actions(world.actions, clips, console) == 1.0
     assert "warning" in console.file.getvalue()
     assert "continuous_share" in console.file.getvalue()
+
+
+def test_actions_without_codes_are_said_loudly(world, store, console):
+    world.actions.quantizer.placed.fill_(False)
+    judge_actions(world.actions, held_out_clips(store, 6), console)
+    assert "no codes yet" in console.file.getvalue()
 
 
 def test_a_collapsed_tokenizer_is_said_loudly(world, store, console):

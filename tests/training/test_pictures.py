@@ -30,6 +30,8 @@ def test_figures_of_videos_that_are_trained_on_say_so(store, small_world):
     assert [shown_split(store, frames) for frames in (20, 21)] == ["val", "train"]
     torch.manual_seed(0)
     world = Genie(small_world).eval()
+    assert draw_actions(world.actions, held_out_clips(store, 4)) == ({}, {})  # no codes yet
+    world.actions.quantizer.placed.fill_(True)
     for draw in (partial(draw_tokenizer, world.tokenizer), partial(draw_actions, world.actions)):
         _, figures = draw(held_out_clips(store, 4), "train")
         assert {name.split("/")[0] for name in figures} == {"train"}

@@ -214,6 +214,10 @@ def test_joint_training_trains_actions_and_dynamics(
     store, small_world, schedule, console, tmp_path
 ):
     schedule = replace(schedule, joint=True, picture_every=10)
+    with pytest.raises(UserError, match="continuous_share"):
+        train(store, tmp_path / "run", world=small_world, schedule=schedule, console=console)
+    actions = replace(small_world.actions, continuous_share=0)
+    small_world = replace(small_world, actions=actions)
     out = train(store, tmp_path / "run", world=small_world, schedule=schedule, console=console)
     assert not (out / "checkpoints" / "actions.ckpt").exists()
     torch.manual_seed(schedule.seed)

@@ -12,7 +12,7 @@ from genie.training.callbacks import Reporting
 from genie.training.checkpointing import read_checkpoint
 from genie.training.interrupts import StopRequest
 from genie.training.loaders import Place
-from genie.training.stage import StageModule, StageRun, run_stage, step_seed
+from genie.training.stage import StageModule, StageRun, _strategy, run_stage, step_seed
 from genie.world import Genie
 
 
@@ -238,5 +238,20 @@ def test_a_missing_gpu_is_said(fit):
 
 
 def test_bf16_trains(fit):
-    model, _ = fit(precision="bf16")
+    class Watching(Regression):
+        def loss(self, x, y, progress=1.0):
+            assert torch.is_autocast_enabled("cpu")
+            assert self.out(x).dtype == torch.bfloat16
+            return super().loss(x, y, progress)
+
+    model, _ = fit(model=Watching(), precision="bf16")
     assert model.out.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "several"),
+    [("cpu", "auto", False), ("cpu", 1, False), ("cpu", 2, True), ("cuda", 8, True)],
+)
+def test_weights_may_lack_gradients_on_several_devices(accelerator, devices, several):
+    train = TrainConfig(accelerator=accelerator, devices=devices)
+    assert ("find_unused" in _strategy(train)) is several

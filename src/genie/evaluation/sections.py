@@ -104,30 +104,30 @@ def dynamics(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
 
     Shuffled actions are the inferred ones dealt out anew among all transitions of a batch, so both
     sides use every action equally often; both draw the same masks. `gain` is the cross-entropy that
-    the actions save, in nats per masked token, clip batches as samples.
+    the actions save, in nats per masked token, clips as samples.
     """
-    sums: dict[str, list[list[float]]] = {"inferred": [], "shuffled": []}
-    weights, standing = [], []
+    found: dict[str, list[list[float]]] = {"inferred": [], "shuffled": []}
+    standing: list[Tensor] = []
     for index, frames in enumerate(clips):
         tokens, actions = world.tokenizer.encode(frames), world.actions.infer(frames)
         generator = torch.Generator().manual_seed(seed + index)
         order = torch.randperm(actions.numel(), generator=generator).to(actions.device)
         shuffled = actions.flatten()[order].reshape(actions.shape)
-        sums["inferred"].append(_masked_loss(world, tokens, actions, seed + index))
-        sums["shuffled"].append(_masked_loss(world, tokens, shuffled, seed + index))
-        standing.append((tokens[:, 1:] == tokens[:, :-1]).float().mean().item())
-        weights.append(len(frames))
-    tables = {side: torch.tensor(values, dtype=torch.float64) for side, values in sums.items()}
-    gain = metrics.interval(tables["shuffled"][:, 0] - tables["inferred"][:, 0])
-    gain["batches"] = gain.pop("clips")
+        for side, given in (("inferred", actions), ("shuffled", shuffled)):
+            for clip in range(len(frames)):
+                one = slice(clip, clip + 1)
+                drawn = seed + len(found[side])
+                found[side].append(_masked_loss(world, tokens[one], given[one], drawn))
+        standing.append((tokens[:, 1:] == tokens[:, :-1]).float().mean(dim=(1, 2)))
+    tables = {side: torch.tensor(values, dtype=torch.float64) for side, values in found.items()}
     result: dict[str, Any] = {
-        side: dict(zip(("cross_entropy", "accuracy"), _weighted(table, weights), strict=True))
+        side: dict(zip(("cross_entropy", "accuracy"), table.mean(dim=0).tolist(), strict=True))
         for side, table in tables.items()
     }
     return result | {
-        "gain": gain,
+        "gain": metrics.interval(tables["shuffled"][:, 0] - tables["inferred"][:, 0]),
         "uniform_cross_entropy": math.log(world.dynamics.vocabulary),
-        "copy_last_frame_accuracy": float(np.average(standing, weights=weights)),
+        "copy_last_frame_accuracy": torch.cat(standing).mean().item(),
     }
 
 
@@ -137,10 +137,6 @@ def _masked_loss(world: Genie, tokens: Tensor, actions: Tensor, seed: int) -> li
         torch.manual_seed(seed)
         _, logs = world.dynamics.loss(tokens, actions)
     return [logs["masked_cross_entropy"].item(), logs["masked_accuracy"].item()]
-
-
-def _weighted(table: Tensor, weights: list[int]) -> list[float]:
-    return np.average(table.numpy(), axis=0, weights=weights).tolist()
 
 
 def rollouts(

@@ -24,8 +24,11 @@ FSQ_LEVELS = {
     64000: (8, 8, 8, 5, 5, 5),
 }
 
+HANDFUL = 64
+"""Codes up to which k-means is started with care."""
+
 RESTARTS = 4
-"""Starts of k-means, of which the best is taken."""
+"""Starts of k-means for so few codes, of which the best is taken."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +155,14 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def place(self, features: Float[Tensor, "n dim"]) -> None:
-        """Puts the codes where normalised features lie, by k-means: the best of a few starts."""
+        """Puts the codes where normalised features lie, by k-means.
+
+        For a handful of codes the best of a few starts is taken.
+        """
         sample = features[torch.randperm(len(features), device=features.device)[: 64 * self.size]]
         with torch.autocast(features.device.type, enabled=False):
-            tries = [self._clustered(sample) for _ in range(RESTARTS)]
+            starts = RESTARTS if self.size <= HANDFUL else 1
+            tries = [self._clustered(sample) for _ in range(starts)]
         self.codebook.copy_(min(tries, key=lambda found: found[0])[1])
         _same_on_all_ranks(self.codebook)
         fair = len(features) / self.size
@@ -271,7 +278,7 @@ def _spread_start(points: Tensor, size: int) -> Tensor:
     # k-means++ for a handful of codes; many codes are served well enough by random points.
     if len(points) < size:
         points = points[torch.randint(len(points), (size,), device=points.device)]
-    if size > 64:
+    if size > HANDFUL:
         return points[:size].clone()
     centres = points[:1]
     while len(centres) < size:

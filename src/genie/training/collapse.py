@@ -47,7 +47,14 @@ def judge_actions(actions: LatentActionModel, clips: Tensor, console: Console) -
         f"latent actions: {effective:.1f} of {actions.num_actions} in use (perplexity)",
         highlight=False,
     )
-    if effective < FEWEST_ACTIONS:
+    if not actions.quantizer.placed:
+        warn_loudly(
+            console,
+            "The latent actions have no codes yet: the stage was over before a step of its last "
+            f"{1 - actions.config.continuous_share:.0%}, in which they are placed. Buttons mean "
+            "nothing. Give the stage more steps or minutes.",
+        )
+    elif effective < FEWEST_ACTIONS:
         warn_loudly(
             console,
             f"The latent actions have collapsed: perplexity {effective:.2f} of "

@@ -12,6 +12,7 @@ from genie.dynamics import Dynamics
 class Joint(nn.Module):
     """Trains both models at once, as the paper does (arXiv 2402.15391, section 2.1).
 
+    The latent actions have to train through their codes from the first step (`continuous_share` 0).
     The actions reach the dynamics as integers, so neither loss has a gradient for the other model.
 
     Args:

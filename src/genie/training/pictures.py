@@ -51,8 +51,13 @@ def draw_tokenizer(tokenizer: nn.Module, clips: Tensor, split: str = "val") -> D
 
 
 def draw_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> Drawn:
-    """For each clip its last frame but one, and what each action makes of it."""
+    """For each clip its last frame but one, and what each action makes of it.
+
+    Nothing before the codes have been placed.
+    """
     assert isinstance(actions, LatentActionModel)
+    if not actions.quantizer.placed:
+        return {}, {}
     clips = clips.to(_device(actions))
     inferred = actions.infer(clips)
     counts = torch.bincount(inferred.flatten(), minlength=actions.num_actions)

@@ -64,7 +64,8 @@ def resolve(
     Arguments are those of `genie.training.pipeline.train`. The frame rate is the store's.
 
     Raises:
-        UserError: an unknown stage, frames of another size, or a folder begun with other settings.
+        UserError: an unknown stage, frames of another size, joint training of latent actions that
+            are continuous at first, or a folder begun with other settings.
     """
     for name in stages:
         require(name in STAGES, f"stages: {name!r} is none of {', '.join(STAGES)}")
@@ -86,6 +87,11 @@ def resolve(
         replace(world or base.world, fps=float(store.fps)), train, fingerprint_of(store)
     )
     _check_size(store, settings.world)
+    require(
+        not (train.joint and settings.world.actions.continuous_share),
+        "schedule.joint: the dynamics would learn from actions whose codes have not been placed; "
+        "set actions.continuous_share to 0",
+    )
     if recorded is not None:
         _agree(folder, recorded, settings)
     return settings

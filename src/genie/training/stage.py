@@ -35,7 +35,7 @@ from genie.training.loaders import Ahead, Batch, Place
 from genie.training.optimizers import AveragedModel, build_optimizer
 from genie.training.reporting import LiveProgress
 
-FORMAT = 1
+FORMAT = 2  # 1 had no latents from which codes are placed
 LIGHTNING_NAMES = {"cuda": "gpu"}
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
