@@ -1,20 +1,17 @@
 """How many frames a second does prepare store, and how fast are random windows read back?
 
-python benchmarks/prepare.py videos/ --json prepare.json
+python benchmarks/prepare.py [videos/] --json prepare.json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from _machine import tell
 
 from genie.data.prepare import prepare
 from genie.data.sampler import clip_starts
@@ -60,20 +57,9 @@ def measure_sampler(clips: int = 10**8, batch: int = 64) -> dict:
     }
 
 
-def about() -> dict:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    git = subprocess.run(command, capture_output=True, text=True, check=False)
-    return {
-        "commit": git.stdout.strip() or None,
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("videos", type=Path)
+    parser.add_argument("videos", type=Path, nargs="?", default=Path("samples"))
     parser.add_argument("--workers", type=int)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -84,10 +70,7 @@ def main() -> None:
             "reads": [measure_reads(out, 0), measure_reads(out, 2**31)],
             "sampler": measure_sampler(),
         }
-    text = json.dumps({**about(), **results}, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    tell(results, options.json)
 
 
 if __name__ == "__main__":

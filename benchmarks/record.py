@@ -6,13 +6,11 @@ python benchmarks/record.py --frames 60000 --json record.json
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from _machine import tell
 
 from genie.data.record import record
 
@@ -34,17 +32,6 @@ def measure(env: str, frames: int, **options) -> dict:
         }
 
 
-def about() -> dict:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    git = subprocess.run(command, capture_output=True, text=True, check=False)
-    return {
-        "commit": git.stdout.strip() or None,
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=30_000)
@@ -56,10 +43,7 @@ def main() -> None:
         measure("procgen:maze", options.frames),
         measure("procgen:coinrun", options.frames // 10, size=512),
     ]
-    text = json.dumps({**about(), "results": results}, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    tell({"results": results}, options.json)
 
 
 if __name__ == "__main__":
