@@ -124,7 +124,9 @@ def _tiny() -> Preset:
         dynamics=replace(stage, minutes=23, batch_size=4, clip_frames=8, learning_rate=2e-3),
         picture_every=200,
     )
-    return Preset("64x64 patch 8, trains on two CPU cores, plays in real time there", world, train)
+    return Preset(
+        "64x64 patch 8, trains and plays (10 to 15 frames/s) on two CPU cores", world, train
+    )
 
 
 def _demo() -> Preset:
