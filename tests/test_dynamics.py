@@ -1,7 +1,9 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from genie.config import UserError
 from genie.dynamics import Dynamics, DynamicsConfig, two_stream_mask
@@ -169,6 +171,9 @@ def test_corrupted_context_does_not_count_as_a_change(monkeypatch: pytest.Monkey
     assert "changed_cross_entropy" not in logs
 
 
+STILL = 4
+
+
 def walking(count: int, side: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """One token among others that each of four actions moves by a place, if that is inside."""
     generator = torch.Generator().manual_seed(seed)
@@ -183,27 +188,74 @@ def walking(count: int, side: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
     return tokens.flatten(2), actions
 
 
-def test_a_small_thing_goes_where_the_action_sends_it():
+def walker(config: DynamicsConfig, label: Callable[[Tensor, Tensor], Tensor]) -> Dynamics:
+    """Trained on `walking`, with the actions that `label` makes of tokens and true actions."""
     torch.manual_seed(0)
-    model = Dynamics(CONFIG, (5, 5), 4, 4).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for step in range(200):
-        loss, _ = model.loss(*walking(16, 5, seed=step))
+    model = Dynamics(replace(config, layers=1), (5, 5), 4, STILL + 1).train()
+    steps, rate = 300, 1e-2
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * min(1, 2 * (1 - step / steps))
+        tokens, actions = walking(16, 5, seed=step)
+        loss, _ = model.loss(tokens, label(tokens, actions))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    model.eval()
-    tokens, actions = walking(64, 5, seed=9999)
-    past = model.commit(tokens[:, 0], torch.full((64,), 4), model.empty_past(64))
-    generators = [torch.Generator().manual_seed(n) for n in range(64)]
-    drawn = sample(
-        lambda draft: model.draft(draft, actions[:, 0], past),
+    return model.eval()
+
+
+def walked(model: Dynamics, tokens: Tensor, actions: Tensor) -> Tensor:
+    """The next frame (N,25) as the model draws it, from (N,25) and an action each."""
+    count = len(tokens)
+    start = torch.full((count,), model.num_actions)
+    past = model.commit(tokens, start, model.empty_past(count))
+    return sample(
+        lambda draft: model.draft(draft, actions, past),
         (5, 5),
         model.mask_token,
         SamplingConfig(steps=4, temperature=1.0),
-        generators,
+        [torch.Generator().manual_seed(n) for n in range(count)],
     )
+
+
+def what_changed(tokens: Tensor, actions: Tensor) -> Tensor:
+    """As latent actions are: whatever was pressed, a step in which nothing changes is `STILL`."""
+    return actions.masked_fill((tokens[:, 1:] == tokens[:, :-1]).all(dim=-1), STILL)
+
+
+def test_a_small_thing_goes_where_the_action_sends_it():
+    model = walker(CONFIG, lambda tokens, actions: actions)
+    tokens, actions = walking(64, 5, seed=9999)
+    drawn = walked(model, tokens[:, 0], actions[:, 0])
     assert (drawn == tokens[:, 1]).all(dim=1).float().mean() > 0.9
+
+
+def test_a_button_that_cannot_be_followed_leaves_things_as_they_are():
+    tokens, actions = walking(400, 5, seed=9999)
+    blocked = (tokens[:, 0] == tokens[:, 1]).all(dim=-1)
+    intact = {}
+    for share in (0.0, 0.5):
+        model = walker(replace(CONFIG, mask_rate="linear", no_effect=share), what_changed)
+        drawn = walked(model, tokens[:, 0], actions[:, 0])
+        same = (drawn == tokens[:, 1]).all(dim=1).float()
+        intact[share] = same[blocked].mean()
+        assert same[~blocked].mean() > 0.75
+    assert intact[0.5] > intact[0.0] + 0.2
+
+
+def test_a_token_heeds_those_drawn_already():
+    """Nobody says where the walker goes, but once all others are drawn one place is left."""
+    model = walker(replace(CONFIG, mask_rate="linear"), lambda _, actions: actions * 0)
+    tokens, actions = walking(64, 5, seed=9999)
+    tokens, actions = tokens[:, :2], actions[:, :1] * 0
+    place = tokens[:, 1].argmax(dim=-1)
+
+    def chance(drafts: Tensor) -> Tensor:
+        logits = model.logits(torch.stack([tokens[:, 0], drafts], dim=1), actions)[:, 1]
+        return logits.detach().softmax(dim=-1)[torch.arange(64), place, 1].mean()
+
+    alone = tokens[:, 1].scatter(1, place[:, None], model.mask_token)
+    assert chance(alone) > 1.5 * chance(torch.full_like(alone, model.mask_token))
 
 
 def test_targets_are_the_tokens_and_not_the_mask(monkeypatch: pytest.MonkeyPatch):
@@ -241,6 +293,16 @@ def test_corruption_replaces_the_share_that_the_level_says():
     assert torch.equal(model.eval()._corrupt(tokens)[1], tokens)
 
 
+def test_random_actions_go_to_a_share_of_the_steps_in_which_nothing_changes():
+    torch.manual_seed(0)
+    model = build(replace(CONFIG, no_effect=0.5))
+    tokens = torch.randint(0, VOCABULARY, (2000, 1, 6)).repeat(1, 3, 1)
+    tokens[:, 2, 0] = (tokens[:, 2, 0] + 1) % VOCABULARY
+    given = model._without_effect(tokens, torch.zeros(2000, 2, dtype=torch.int64))
+    assert not given[:, 1].any()
+    assert abs((given[:, 0] > 0).float().mean() - 0.5 * (1 - 1 / ACTIONS)) < 0.05
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -248,6 +310,7 @@ def test_corruption_replaces_the_share_that_the_level_says():
         ({"corruption": 2.0}, "corruption"),
         ({"layers": 0}, "layers"),
         ({"change_weight": 0.0}, "change_weight"),
+        ({"no_effect": 1.5}, "no_effect"),
         ({"space": False}, "conditioning"),
     ],
 )

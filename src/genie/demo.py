@@ -25,7 +25,7 @@ def demo(
     *,
     game: str | None = None,
     out: str | Path = "runs/demo",
-    minutes: float = 6,
+    minutes: float = 6.6,
     samples: str | Path = SAMPLES,
     port: int = 8000,
     device: Literal["cpu", "cuda", "mps"] | None = None,
@@ -38,7 +38,7 @@ def demo(
     Args:
         game: which sample videos; those of Miner when left out.
         out: folder for the clip store, the world and the report.
-        minutes: training time; the rest takes about four more.
+        minutes: training time; the rest takes about three more.
         samples: folder of the sample videos, one folder per game.
         port: where to serve the page; 0 takes any free port.
         device: where to train and play; chosen when left out.

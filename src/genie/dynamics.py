@@ -15,8 +15,8 @@ from genie.config import require
 from genie.nn.attention import TemporalCache, causal_window_mask
 from genie.nn.transformer import STTransformer, TransformerConfig, grid_positions
 
-PREVIOUS_WIDTH = 32
-"""Features of each token of the frame before, of which a token sees nine."""
+NEIGHBOUR_WIDTH = 32
+"""Features of a neighbour; a token sees nine in the frame before and nine in its own."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,21 @@ class DynamicsConfig(TransformerConfig):
             copying=False, change_weight=1`.
         conditioning: "add" adds the action to every token of the frame it leads to, "prepend"
             gives that frame one more token, "both" does both.
-        mask_rate: share of masked tokens in training: "uniform" in [0.5, 1] (the paper's) or
-            "cosine", which follows the sampling schedule down to no masked token at all.
+        mask_rate: share of masked tokens in training: "uniform" in [0.5, 1] (the paper's),
+            "cosine" or "linear", which follow the sampling schedule of that name down to a single
+            masked token. The more often few are masked, the more a token heeds those drawn already.
         corruption: largest share of context tokens replaced by random ones in training, so that
             the model learns to live with its own mistakes; the level is an input, 0 in play.
         corruption_levels: number of levels from 0 to `corruption`.
-        copying: each token also knows those that stood at its place and beside it a frame before,
-            and can predict the one at its place through a single number; otherwise attention has to
-            find neighbours, and copying is learned token by token.
+        copying: each token also knows those at its place and beside it, of the frame before and of
+            what is drawn already of its own, and can predict the one that stood at its place
+            through a single number; otherwise attention has to find neighbours, and copying is
+            learned token by token.
         change_weight: weight in the loss of tokens that differ from the one before. `logits` are
             adjusted for it, so that drawn at temperature 1 things change no more often.
+        no_effect: share of steps in which no token changes that get a random action in training. A
+            latent action names what changed, so a button that cannot be followed is never seen;
+            this shows that then nothing changes. In return a button is missed now and then.
         label_smoothing: of the cross-entropy.
     """
 
@@ -48,11 +53,12 @@ class DynamicsConfig(TransformerConfig):
     heads: int = 6
     context: Literal["clean", "masked"] = "clean"
     conditioning: Literal["add", "prepend", "both"] = "both"
-    mask_rate: Literal["uniform", "cosine"] = "cosine"
+    mask_rate: Literal["uniform", "cosine", "linear"] = "cosine"
     corruption: float = 0.1
     corruption_levels: int = 4
     copying: bool = True
     change_weight: float = 5.0
+    no_effect: float = 0.0
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -67,6 +73,7 @@ class DynamicsConfig(TransformerConfig):
         require(0 <= self.corruption <= 1, "corruption: must lie in [0, 1]")
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
         require(self.change_weight > 0, "change_weight: must be above 0")
+        require(0 <= self.no_effect <= 1, "no_effect: must lie in [0, 1]")
         require(0 <= self.label_smoothing < 1, "label_smoothing: must lie in [0, 1)")
 
 
@@ -129,8 +136,10 @@ class Dynamics(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         if config.copying:
-            self.previous = nn.Embedding(vocabulary + 1, PREVIOUS_WIDTH)
-            self.around = nn.Conv2d(PREVIOUS_WIDTH, config.width, kernel_size=3, padding=1)
+            self.previous = nn.Embedding(vocabulary + 1, NEIGHBOUR_WIDTH)
+            self.drawn = nn.Embedding(vocabulary + 1, NEIGHBOUR_WIDTH)
+            nn.init.zeros_(self.drawn.weight)  # at first the frame before says more
+            self.around = nn.Conv2d(2 * NEIGHBOUR_WIDTH, config.width, kernel_size=3, padding=1)
             self.copy = nn.Linear(config.width, 1)
             nn.init.zeros_(self.copy.weight)  # copying starts as likely as all else together
             nn.init.constant_(self.copy.bias, math.log(vocabulary))
@@ -186,6 +195,8 @@ class Dynamics(nn.Module):
         """
         masked = self._draw_mask(tokens[:, 1:])
         level, context = self._corrupt(tokens)
+        if self.training and self.config.no_effect:
+            actions = self._without_effect(tokens, actions)
         streams = self._two_streams if self.config.context == "clean" else self._one_stream
         x, previous = streams(tokens, context, masked, self._leading(actions), level)
         targets, previous = tokens[:, 1:][masked], previous[masked]
@@ -244,7 +255,7 @@ class Dynamics(nn.Module):
     ) -> Tensor:
         x = self.token(tokens) + self.position
         if self.config.copying:
-            x = x + self._around(previous)
+            x = x + self._around(tokens, previous)
         action = self.action(leading)[:, :, None]
         if self.adds:
             x = x + action
@@ -253,9 +264,10 @@ class Dynamics(nn.Module):
         shift = self.level.weight[0] if level is None else self.level(level)[:, None, None]
         return x + shift
 
-    def _around(self, previous: Tensor) -> Tensor:
-        """What the 3x3 tokens around each place were a frame before."""
-        grid = self.previous(previous).unflatten(2, self.grid).flatten(0, 1)
+    def _around(self, tokens: Tensor, previous: Tensor) -> Tensor:
+        """What the 3x3 tokens around each place are, as far as drawn, and were a frame before."""
+        both = torch.cat([self.previous(previous), self.drawn(tokens)], dim=-1)
+        grid = both.unflatten(2, self.grid).flatten(0, 1)
         x = self.around(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x.flatten(1, 2).unflatten(0, previous.shape[:2])
 
@@ -286,12 +298,19 @@ class Dynamics(nn.Module):
         """At least one token of every frame is masked."""
         b, t, s = tokens.shape
         spent = torch.rand(b, t, 1, device=tokens.device)
-        if self.config.mask_rate == "uniform":
-            rate = 0.5 + 0.5 * spent
-        else:
-            rate = torch.cos(spent * (math.pi / 2))
+        rate = {
+            "uniform": 0.5 + 0.5 * spent,
+            "cosine": torch.cos(spent * (math.pi / 2)),
+            "linear": 1 - spent,
+        }[self.config.mask_rate]
         noise = torch.rand(b, t, s, device=tokens.device)
         return (noise < rate) | (noise == noise.amin(dim=-1, keepdim=True))
+
+    def _without_effect(self, tokens: Tensor, actions: Tensor) -> Tensor:
+        """Random actions in a share of the steps in which nothing changes."""
+        still = (tokens[:, 1:] == tokens[:, :-1]).all(dim=-1)
+        chosen = still & (torch.rand(actions.shape, device=actions.device) < self.config.no_effect)
+        return torch.where(chosen, torch.randint_like(actions, self.num_actions), actions)
 
     def _corrupt(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """A level per clip, and the tokens with that share replaced by random ones."""

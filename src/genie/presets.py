@@ -104,7 +104,9 @@ def _tiny() -> Preset:
             encoder=replace(alone, width=96, heads=3),
             decoder=replace(alone, width=96, heads=3, window=3),
         ),
-        dynamics=DynamicsConfig(layers=4, width=160, heads=5, window=5),
+        dynamics=DynamicsConfig(
+            layers=4, width=160, heads=5, window=5, mask_rate="linear", no_effect=0.5
+        ),
         sampling=SamplingConfig(steps=4, temperature=0.7),
     )
     stage = StageConfig(
@@ -144,8 +146,8 @@ def _demo() -> Preset:
         base.train,
         # Clips of three frames: as far as the decoder sees back.
         tokenizer=replace(base.train.tokenizer, minutes=1.3, batch_size=3, clip_frames=3),
-        actions=replace(base.train.actions, minutes=1.7),
-        dynamics=replace(base.train.dynamics, minutes=3, clip_frames=5, learning_rate=3e-3),
+        actions=replace(base.train.actions, minutes=2),
+        dynamics=replace(base.train.dynamics, minutes=3.3, clip_frames=5, learning_rate=3e-3),
         picture_every=0,  # pictures for TensorBoard would take time from so short a run
     )
     return Preset("the demo's: something to play after minutes on two CPU cores", world, train)
