@@ -117,6 +117,8 @@ def _tiny() -> Preset:
         final_learning_rate=2e-4,
         warmup_steps=50,
         optimizer="muon",
+        beta2=0.999,
+        muon_scale=5,
         ema_decay=0.99,
     )
     train = TrainConfig(

@@ -33,6 +33,9 @@ class StageConfig:
         decay: "cosine" (half a cosine over the budget), "wsd" (constant, then linear over the last
             fifth) or "constant".
         optimizer: "adamw", or "muon" (Muon on the hidden matrices, AdamW on the rest).
+        beta2: decay of AdamW's mean of squared gradients; the smaller the batch, the closer to 1
+            it should be.
+        muon_scale: learning rate of Muon as a multiple of that of AdamW.
         weight_decay: on the weights of linear and convolution layers only.
         gradient_clip: largest global gradient norm; 0 for none.
         ema_decay: of the averaged weights, which are what is saved as the world.
@@ -48,6 +51,8 @@ class StageConfig:
     warmup_steps: int = 200
     decay: Literal["cosine", "wsd", "constant"] = "cosine"
     optimizer: Literal["adamw", "muon"] = "adamw"
+    beta2: float = 0.95
+    muon_scale: float = 1.0
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
@@ -69,6 +74,8 @@ class StageConfig:
             f"learning_rate ({self.learning_rate})",
         )
         require(self.warmup_steps >= 0, f"warmup_steps: {self.warmup_steps} is negative")
+        require(0 <= self.beta2 < 1, f"beta2: {self.beta2}, must lie in [0, 1)")
+        require(self.muon_scale > 0, f"muon_scale: {self.muon_scale}, must be above 0")
         require(self.weight_decay >= 0, f"weight_decay: {self.weight_decay} is negative")
         require(self.gradient_clip >= 0, f"gradient_clip: {self.gradient_clip} is negative")
         require(0 <= self.ema_decay < 1, f"ema_decay: {self.ema_decay}, must lie in [0, 1)")

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,13 @@ from torch import nn
 
 from genie import presets
 from genie.schedule import StageConfig
-from genie.training.optimizers import AveragedModel, MuonAdamW, build_optimizer, parameter_groups
+from genie.training.optimizers import (
+    AveragedModel,
+    MuonAdamW,
+    build_optimizer,
+    parameter_groups,
+    set_learning_rate,
+)
 from genie.world import Genie
 
 STAGE = StageConfig(steps=1, learning_rate=0.01, weight_decay=0.1)
@@ -33,7 +40,7 @@ def test_only_weights_of_linear_and_convolution_layers_decay(world, part):
     assert names(model, decaying) | spared == {name for name, _ in model.named_parameters()}
     assert all(parameter.ndim >= 2 for parameter in decaying)
     spared_words = ("norm", "bias", "position", "level", "codebook")
-    for word in (*spared_words, "token.weight", "action.weight", "previous.weight"):
+    for word in (*spared_words, "token.weight", "action.weight", "previous.weight", "drawn.weight"):
         assert not any(word in name.replace("tokenizer", "") for name in names(model, decaying))
 
 
@@ -84,6 +91,25 @@ def test_muon_and_adamw_do_what_they_do_alone():
         assert torch.equal(one, other)
 
 
+def test_muon_has_a_learning_rate_and_adamw_a_memory_of_their_own():
+    stage = StageConfig(
+        steps=1, learning_rate=0.01, optimizer="muon", weight_decay=0, muon_scale=5, beta2=0.999
+    )
+    fast = small()
+    optimizer = build_optimizer(fast, stage)
+    assert optimizer.parts[1].defaults["betas"] == (0.9, 0.999)
+    set_learning_rate(optimizer, 0.002)
+    before, plain = copy.deepcopy(fast), copy.deepcopy(fast)
+    twin = build_optimizer(plain, replace(stage, muon_scale=1))
+    set_learning_rate(twin, 0.002)
+    stepped(fast, optimizer, 1), stepped(plain, twin, 1)
+    triples = zip(before[0], fast[0], plain[0], strict=True)
+    for start, five, one in triples:
+        five_times = 5 * (one.weight - start.weight)
+        torch.testing.assert_close(five.weight - start.weight, five_times, rtol=1e-3, atol=1e-6)
+        assert torch.equal(five.bias, one.bias)
+
+
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_restored_optimizer_goes_on_alike(kind):
     stage = StageConfig(steps=1, learning_rate=0.01, optimizer=kind)
@@ -93,8 +119,8 @@ def test_a_restored_optimizer_goes_on_alike(kind):
     twin = copy.deepcopy(model)
     restored = build_optimizer(twin, stage)
     restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    for group in (*optimizer.param_groups, *restored.param_groups):
-        group["lr"] = 0.003  # both parts must see it
+    for one in (optimizer, restored):
+        set_learning_rate(one, 0.003)  # both parts must see it
     stepped(model, optimizer), stepped(twin, restored)
     for one, other in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(one, other)

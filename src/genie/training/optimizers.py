@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from genie.schedule import StageConfig
 
-BETAS = (0.9, 0.95)
+BETA1 = 0.9
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -19,18 +19,21 @@ class MuonAdamW(torch.optim.Optimizer):
     """Muon on some matrices and AdamW on the rest, as one optimizer with one state.
 
     Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix; its step is scaled to the
-    size of an AdamW step (Moonlight, arXiv 2502.16982), so both share a learning rate.
+    size of an AdamW step (Moonlight, arXiv 2502.16982), so both can share a learning rate.
 
     Args:
         muon: parameter groups of 2-D parameters.
         adamw: parameter groups of all the others.
         lr: learning rate of both.
+        beta2: of AdamW.
     """
 
-    def __init__(self, muon: list[dict[str, Any]], adamw: list[dict[str, Any]], lr: float) -> None:
+    def __init__(
+        self, muon: list[dict[str, Any]], adamw: list[dict[str, Any]], lr: float, beta2: float
+    ) -> None:
         self.parts = (
             torch.optim.Muon(muon, lr=lr, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(adamw, lr=lr, betas=BETAS),
+            torch.optim.AdamW(adamw, lr=lr, betas=(BETA1, beta2)),
         )
         self.sizes = [len(part.param_groups) for part in self.parts]
         super().__init__([group for part in self.parts for group in part.param_groups], {})
@@ -84,15 +87,27 @@ def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def build_optimizer(model: nn.Module, stage: StageConfig) -> torch.optim.Optimizer:
-    """Returns the optimizer of a stage over the trainable parameters of a model."""
+    """Returns the optimizer of a stage over the trainable parameters of a model.
+
+    Each group has a `scale`, of which its learning rate is a multiple (`set_learning_rate`).
+    """
     groups = parameter_groups(model)
     decay = stage.weight_decay
-    hidden = {"params": groups["hidden"], "weight_decay": decay}
-    matrices = {"params": groups["matrices"], "weight_decay": decay}
-    rest = {"params": groups["rest"], "weight_decay": 0.0}
-    if stage.optimizer == "muon" and groups["hidden"]:
-        return MuonAdamW([hidden], [matrices, rest], stage.learning_rate)
-    return torch.optim.AdamW([hidden, matrices, rest], lr=stage.learning_rate, betas=BETAS)
+    muon = stage.optimizer == "muon" and bool(groups["hidden"])
+    scale = stage.muon_scale if muon else 1.0
+    hidden = {"params": groups["hidden"], "weight_decay": decay, "scale": scale}
+    matrices = {"params": groups["matrices"], "weight_decay": decay, "scale": 1.0}
+    rest = {"params": groups["rest"], "weight_decay": 0.0, "scale": 1.0}
+    if muon:
+        return MuonAdamW([hidden], [matrices, rest], stage.learning_rate, stage.beta2)
+    betas = (BETA1, stage.beta2)
+    return torch.optim.AdamW([hidden, matrices, rest], lr=stage.learning_rate, betas=betas)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate of every group, times its scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
 
 
 class AveragedModel:

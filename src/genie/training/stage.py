@@ -32,10 +32,10 @@ from genie.training.callbacks import Draw, Pictures, Reporting, Saving
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.interrupts import StopRequest
 from genie.training.loaders import Ahead, Batch, Place
-from genie.training.optimizers import AveragedModel, build_optimizer
+from genie.training.optimizers import AveragedModel, build_optimizer, set_learning_rate
 from genie.training.reporting import LiveProgress
 
-FORMAT = 2  # 1 had no latents from which codes are placed
+FORMAT = 3  # 2 had no scales of learning rates, 1 no latents from which codes are placed
 LIGHTNING_NAMES = {"cuda": "gpu"}
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
@@ -113,8 +113,7 @@ class StageModule(LightningModule):
         self, epoch: int, batch_idx: int, optimizer: Any, closure: Any = None
     ) -> None:
         """Sets the learning rate, steps, and counts."""
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate
+        set_learning_rate(optimizer, self.learning_rate)
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
         self.step += 1
         self.average.update(self.model, self.step)
