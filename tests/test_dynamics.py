@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -6,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genie.config import UserError
-from genie.dynamics import Dynamics, DynamicsConfig, two_stream_mask
+from genie.dynamics import Dynamics, DynamicsConfig, MaskRate, two_stream_mask
 from genie.maskgit import SamplingConfig, sample
 
 CONFIG = DynamicsConfig(layers=2, width=32, heads=4, window=4, corruption=0.0)
@@ -36,6 +37,15 @@ def build(config: DynamicsConfig = CONFIG) -> Dynamics:
     return Dynamics(config, GRID, VOCABULARY, ACTIONS)
 
 
+def stirred(config: DynamicsConfig = CONFIG) -> Dynamics:
+    """Untrained, but nothing is zero, so that all that goes in comes out."""
+    model = build(config).eval()
+    for weight in model.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight)
+    return model
+
+
 def counting(count: int, frames: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens that each action raises by 1, 2 or 3: the next frame needs the past and the action."""
     generator = torch.Generator().manual_seed(seed)
@@ -60,7 +70,7 @@ def test_two_stream_mask_by_hand():
 @torch.no_grad()
 @pytest.mark.parametrize("config", VARIANTS, ids=name)
 def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: DynamicsConfig):
-    model = build(config).eval()
+    model = stirred(config)
     tokens = torch.randint(0, VOCABULARY, (4, 12, 6))
     actions = torch.randint(0, ACTIONS, (4, 11))
     past, action = model.empty_past(4), torch.full((4,), ACTIONS)
@@ -78,7 +88,7 @@ def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: Dynami
 @torch.no_grad()
 def test_training_sees_what_play_sees():
     """The masked copy of each frame in the two-stream forward equals a cached draft of it."""
-    model = build().eval()
+    model = stirred()
     tokens = torch.randint(0, VOCABULARY, (2, 7, 6))
     actions = torch.randint(0, ACTIONS, (2, 6))
     masked = torch.rand(2, 6, 6) < 0.6
@@ -298,9 +308,23 @@ def test_random_actions_go_to_a_share_of_the_steps_in_which_nothing_changes():
     model = build(replace(CONFIG, no_effect=0.5))
     tokens = torch.randint(0, VOCABULARY, (2000, 1, 6)).repeat(1, 3, 1)
     tokens[:, 2, 0] = (tokens[:, 2, 0] + 1) % VOCABULARY
-    given = model._without_effect(tokens, torch.zeros(2000, 2, dtype=torch.int64))
+    actions = torch.zeros(2000, 2, dtype=torch.int64)
+    given = model.train()._without_effect(tokens, actions)
     assert not given[:, 1].any()
     assert abs((given[:, 0] > 0).float().mean() - 0.5 * (1 - 1 / ACTIONS)) < 0.05
+    assert torch.equal(model.eval()._without_effect(tokens, actions), actions)
+
+
+@pytest.mark.parametrize(
+    ("rate", "share"), [("uniform", 0.75), ("cosine", 2 / math.pi), ("linear", 0.5)]
+)
+def test_masks_have_the_share_of_their_schedule(rate: MaskRate, share: float):
+    torch.manual_seed(0)
+    masked = build()._draw_mask(torch.zeros(100, 20, 200, dtype=torch.int64), rate)
+    assert abs(masked.float().mean() - share) < 0.03
+    assert masked.any(dim=-1).all()
+    lowest = masked.float().mean(dim=-1).min()
+    assert (lowest < 0.02) == (rate != "uniform")
 
 
 @pytest.mark.parametrize(

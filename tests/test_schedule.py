@@ -54,6 +54,8 @@ def test_a_warm_up_longer_than_the_budget_still_ends():
         ("learning_rate", float("nan")),
         ("final_learning_rate", 1.0),
         ("ema_decay", 1.0),
+        ("beta2", 1.0),
+        ("muon_scale", 0.0),
         ("accumulate", 3),
         ("warmup_steps", -1),
     ],

@@ -15,6 +15,8 @@ from genie.config import require
 from genie.nn.attention import TemporalCache, causal_window_mask
 from genie.nn.transformer import STTransformer, TransformerConfig, grid_positions
 
+MaskRate = Literal["uniform", "cosine", "linear"]
+
 NEIGHBOUR_WIDTH = 32
 """Features of a neighbour; a token sees nine in the frame before and nine in its own."""
 
@@ -27,7 +29,7 @@ class DynamicsConfig(TransformerConfig):
         context: "clean" trains each frame, masked, on clean past frames, as it is played (two
             streams in one forward); "masked" is the paper's single masked stream. All of the
             paper's: `context="masked", conditioning="add", mask_rate="uniform", corruption=0,
-            copying=False, change_weight=1`.
+            copying=False, change_weight=1, no_effect=0`.
         conditioning: "add" adds the action to every token of the frame it leads to, "prepend"
             gives that frame one more token, "both" does both.
         mask_rate: share of masked tokens in training: "uniform" in [0.5, 1] (the paper's),
@@ -53,7 +55,7 @@ class DynamicsConfig(TransformerConfig):
     heads: int = 6
     context: Literal["clean", "masked"] = "clean"
     conditioning: Literal["add", "prepend", "both"] = "both"
-    mask_rate: Literal["uniform", "cosine", "linear"] = "cosine"
+    mask_rate: MaskRate = "cosine"
     corruption: float = 0.1
     corruption_levels: int = 4
     copying: bool = True
@@ -179,7 +181,11 @@ class Dynamics(nn.Module):
         return Past(tokens, self.transformer.step(x, past.cache)[1])
 
     def loss(
-        self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"], progress: float = 1.0
+        self,
+        tokens: Int[Tensor, "b t s"],
+        actions: Int[Tensor, "b t-1"],
+        progress: float = 1.0,
+        mask_rate: MaskRate | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Cross-entropy of the masked tokens of frames 1 ... T - 1.
 
@@ -190,13 +196,14 @@ class Dynamics(nn.Module):
 
         Args:
             tokens: clips of T >= 2 frames.
-            actions: the action between each frame and the next.
+            actions: the action between each frame and the next; in training some are replaced
+                (`no_effect`).
             progress: share of the training budget that is spent; not used here.
+            mask_rate: in place of the configuration's, to compare models on the same masks.
         """
-        masked = self._draw_mask(tokens[:, 1:])
+        masked = self._draw_mask(tokens[:, 1:], mask_rate or self.config.mask_rate)
         level, context = self._corrupt(tokens)
-        if self.training and self.config.no_effect:
-            actions = self._without_effect(tokens, actions)
+        actions = self._without_effect(tokens, actions)
         streams = self._two_streams if self.config.context == "clean" else self._one_stream
         x, previous = streams(tokens, context, masked, self._leading(actions), level)
         targets, previous = tokens[:, 1:][masked], previous[masked]
@@ -294,7 +301,7 @@ class Dynamics(nn.Module):
         none = actions.new_full((len(actions), 1), self.num_actions)
         return torch.cat([none, actions], dim=1)
 
-    def _draw_mask(self, tokens: Tensor) -> Bool[Tensor, "b t s"]:
+    def _draw_mask(self, tokens: Tensor, mask_rate: MaskRate) -> Bool[Tensor, "b t s"]:
         """At least one token of every frame is masked."""
         b, t, s = tokens.shape
         spent = torch.rand(b, t, 1, device=tokens.device)
@@ -302,12 +309,14 @@ class Dynamics(nn.Module):
             "uniform": 0.5 + 0.5 * spent,
             "cosine": torch.cos(spent * (math.pi / 2)),
             "linear": 1 - spent,
-        }[self.config.mask_rate]
+        }[mask_rate]
         noise = torch.rand(b, t, s, device=tokens.device)
         return (noise < rate) | (noise == noise.amin(dim=-1, keepdim=True))
 
     def _without_effect(self, tokens: Tensor, actions: Tensor) -> Tensor:
         """Random actions in a share of the steps in which nothing changes."""
+        if not self.training or self.config.no_effect == 0:
+            return actions
         still = (tokens[:, 1:] == tokens[:, :-1]).all(dim=-1)
         chosen = still & (torch.rand(actions.shape, device=actions.device) < self.config.no_effect)
         return torch.where(chosen, torch.randint_like(actions, self.num_actions), actions)

@@ -35,7 +35,8 @@ class StageConfig:
         optimizer: "adamw", or "muon" (Muon on the hidden matrices, AdamW on the rest).
         beta2: decay of AdamW's mean of squared gradients; the smaller the batch, the closer to 1
             it should be.
-        muon_scale: learning rate of Muon as a multiple of that of AdamW.
+        muon_scale: learning rate of Muon, where it is used, as a multiple of `learning_rate`, which
+            AdamW has; its weight decay grows alike.
         weight_decay: on the weights of linear and convolution layers only.
         gradient_clip: largest global gradient norm; 0 for none.
         ema_decay: of the averaged weights, which are what is saved as the world.
@@ -75,7 +76,7 @@ class StageConfig:
         )
         require(self.warmup_steps >= 0, f"warmup_steps: {self.warmup_steps} is negative")
         require(0 <= self.beta2 < 1, f"beta2: {self.beta2}, must lie in [0, 1)")
-        require(self.muon_scale > 0, f"muon_scale: {self.muon_scale}, must be above 0")
+        require(0 < self.muon_scale < math.inf, f"muon_scale: {self.muon_scale}, must be above 0")
         require(self.weight_decay >= 0, f"weight_decay: {self.weight_decay} is negative")
         require(self.gradient_clip >= 0, f"gradient_clip: {self.gradient_clip} is negative")
         require(0 <= self.ema_decay < 1, f"ema_decay: {self.ema_decay}, must lie in [0, 1)")

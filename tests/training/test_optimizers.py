@@ -97,7 +97,10 @@ def test_muon_has_a_learning_rate_and_adamw_a_memory_of_their_own():
     )
     fast = small()
     optimizer = build_optimizer(fast, stage)
-    assert optimizer.parts[1].defaults["betas"] == (0.9, 0.999)
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    assert all(group["betas"] == (0.9, 0.999) for group in optimizer.param_groups[1:])
+    plain_adamw = build_optimizer(small(), replace(stage, optimizer="adamw"))
+    assert {(g["lr"], g["betas"]) for g in plain_adamw.param_groups} == {(0.01, (0.9, 0.999))}
     set_learning_rate(optimizer, 0.002)
     before, plain = copy.deepcopy(fast), copy.deepcopy(fast)
     twin = build_optimizer(plain, replace(stage, muon_scale=1))
@@ -112,7 +115,7 @@ def test_muon_has_a_learning_rate_and_adamw_a_memory_of_their_own():
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_restored_optimizer_goes_on_alike(kind):
-    stage = StageConfig(steps=1, learning_rate=0.01, optimizer=kind)
+    stage = StageConfig(steps=1, learning_rate=0.01, optimizer=kind, muon_scale=5)
     model = small()
     optimizer = build_optimizer(model, stage)
     stepped(model, optimizer)

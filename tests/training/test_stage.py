@@ -214,13 +214,14 @@ def test_learning_rate_follows_the_schedule(fit, monkeypatch):
     def watching(self, epoch, batch_idx, optimizer, closure=None):
         seen.append((self.step, self.spent))
         step(self, epoch, batch_idx, optimizer, closure)
-        seen[-1] += (optimizer.param_groups[0]["lr"],)
+        seen[-1] += ([group["lr"] for group in optimizer.param_groups],)
 
     monkeypatch.setattr(StageModule, "optimizer_step", watching)
-    fit()
-    for number, spent, rate in seen:
+    fit(replace(STAGE, optimizer="muon", muon_scale=5))
+    for number, spent, rates in seen:
         assert spent == number / STAGE.steps
-        assert rate == STAGE.learning_rate * schedule.lr_scale(STAGE, number, spent)
+        rate = STAGE.learning_rate * schedule.lr_scale(STAGE, number, spent)
+        assert rates == [rate * 5, rate, rate]
 
 
 def test_progress_is_told_in_plain_lines_without_a_terminal(fit, console, monkeypatch):

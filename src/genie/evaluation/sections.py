@@ -104,7 +104,8 @@ def dynamics(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
 
     Shuffled actions are the inferred ones dealt out anew among all transitions of a batch, so both
     sides use every action equally often; both draw the same masks. `gain` is the cross-entropy that
-    the actions save, in nats per masked token, clips as samples.
+    the actions save, in nats per masked token, clips as samples. The share of masked tokens follows
+    the cosine schedule whatever the world was trained with, so that worlds compare.
     """
     found: dict[str, list[list[float]]] = {"inferred": [], "shuffled": []}
     standing: list[Tensor] = []
@@ -135,7 +136,7 @@ def _masked_loss(world: Genie, tokens: Tensor, actions: Tensor, seed: int) -> li
     devices = [tokens.device] if tokens.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        _, logs = world.dynamics.loss(tokens, actions)
+        _, logs = world.dynamics.loss(tokens, actions, mask_rate="cosine")
     return [logs["masked_cross_entropy"].item(), logs["masked_accuracy"].item()]
 
 

@@ -25,15 +25,19 @@ class MuonAdamW(torch.optim.Optimizer):
         muon: parameter groups of 2-D parameters.
         adamw: parameter groups of all the others.
         lr: learning rate of both.
-        beta2: of AdamW.
+        betas: of AdamW.
     """
 
     def __init__(
-        self, muon: list[dict[str, Any]], adamw: list[dict[str, Any]], lr: float, beta2: float
+        self,
+        muon: list[dict[str, Any]],
+        adamw: list[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float],
     ) -> None:
         self.parts = (
             torch.optim.Muon(muon, lr=lr, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(adamw, lr=lr, betas=(BETA1, beta2)),
+            torch.optim.AdamW(adamw, lr=lr, betas=betas),
         )
         self.sizes = [len(part.param_groups) for part in self.parts]
         super().__init__([group for part in self.parts for group in part.param_groups], {})
@@ -89,7 +93,7 @@ def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
 def build_optimizer(model: nn.Module, stage: StageConfig) -> torch.optim.Optimizer:
     """Returns the optimizer of a stage over the trainable parameters of a model.
 
-    Each group has a `scale`, of which its learning rate is a multiple (`set_learning_rate`).
+    Each group has a `scale`, its learning rate as a multiple of the stage's.
     """
     groups = parameter_groups(model)
     decay = stage.weight_decay
@@ -98,10 +102,14 @@ def build_optimizer(model: nn.Module, stage: StageConfig) -> torch.optim.Optimiz
     hidden = {"params": groups["hidden"], "weight_decay": decay, "scale": scale}
     matrices = {"params": groups["matrices"], "weight_decay": decay, "scale": 1.0}
     rest = {"params": groups["rest"], "weight_decay": 0.0, "scale": 1.0}
-    if muon:
-        return MuonAdamW([hidden], [matrices, rest], stage.learning_rate, stage.beta2)
-    betas = (BETA1, stage.beta2)
-    return torch.optim.AdamW([hidden, matrices, rest], lr=stage.learning_rate, betas=betas)
+    rate, betas = stage.learning_rate, (BETA1, stage.beta2)
+    optimizer = (
+        MuonAdamW([hidden], [matrices, rest], rate, betas)
+        if muon
+        else torch.optim.AdamW([hidden, matrices, rest], lr=rate, betas=betas)
+    )
+    set_learning_rate(optimizer, rate)
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

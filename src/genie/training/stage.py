@@ -35,7 +35,7 @@ from genie.training.loaders import Ahead, Batch, Place
 from genie.training.optimizers import AveragedModel, build_optimizer, set_learning_rate
 from genie.training.reporting import LiveProgress
 
-FORMAT = 3  # 2 had no scales of learning rates, 1 no latents from which codes are placed
+FORMAT = 3  # 2: no scales of learning rates, other dynamics; 1: no latents to place codes from
 LIGHTNING_NAMES = {"cuda": "gpu"}
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
