@@ -85,7 +85,7 @@ class GameActions(nn.Module):
 class GameDynamics(nn.Module):
     vocabulary = 2
 
-    def loss(self, tokens, actions, progress=1.0):
+    def loss(self, tokens, actions, progress=1.0, mask_rate=None):
         cells = tokens.argmax(-1)
         wrong = (move(cells[:, :-1], actions) != cells[:, 1:]).float().mean() + 0 * torch.rand(())
         return wrong, {"masked_cross_entropy": wrong, "masked_accuracy": 1 - wrong}
