@@ -67,6 +67,9 @@ def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     assert found["clips"] == 8
     assert found["labels"]["share_of_true_entropy"] == pytest.approx(1)
     assert found["labels"]["true_actions"] == ["stay", "right", "left", "down"]
+    assert found["labels"]["maps"][0]["labels"] == 50
+    assert found["labels"]["maps"][0]["accuracy"] > 0.95
+    assert found["labels"]["maps"][0]["commonest"] < 0.5
     assert found["rollouts"]["at"]["4"]["delta_psnr"]["low"] > 0
     assert {line["verdict"] for line in found["headlines"]} == {"good"}
     assert found["notes"] == ["Rollouts end at t = 5; t = 8, 16 left out."]

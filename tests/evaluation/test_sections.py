@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genie.evaluation import sections
+from genie.evaluation import metrics, sections
 from genie.evaluation.clips import Clips, choose_clips
 from genie.evaluation.metrics import MAX_PSNR
 from genie.evaluation.rollouts import hold_buttons
@@ -141,3 +141,28 @@ def test_labels_that_have_nothing_in_common():
     found = sections.labels(latent, true, 4, list("abcd"), seed=0, permutations=50)
     assert found["mutual_information"] < found["chance"]["mutual_information"] * 3
     assert found["mutual_information"] < 0.02
+
+
+def test_a_few_labels_name_latent_actions_that_agree():
+    generator = torch.Generator().manual_seed(0)
+    known, held_out = (torch.randint(4, (n,), generator=generator) for n in (300, 1000))
+    found = sections.label_maps((known, 3 - known), (held_out, 3 - held_out), 4, 4, seed=0)
+    assert [line["labels"] for line in found] == [50, 100, 200]
+    assert all(line["accuracy"] == 1 for line in found)
+    assert all(line["std"] == 0 for line in found)
+    assert all(line["commonest"] < 0.35 for line in found)
+
+
+def test_labels_name_nothing_where_nothing_agrees():
+    generator = torch.Generator().manual_seed(0)
+    latent, true = (torch.randint(4, (4000,), generator=generator) for _ in range(2))
+    known, held_out = (latent[:2000], true[:2000]), (latent[2000:], true[2000:])
+    found = sections.label_maps(known, held_out, 4, 4, seed=0)
+    assert found[-1]["labels"] == 2000
+    assert abs(found[-1]["accuracy"] - 0.25) < 0.05
+
+
+def test_a_latent_action_without_a_label_gets_the_commonest_name():
+    latent, true = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 0, 1, 1, 1])
+    table = metrics.contingency(latent, true, 3, 2)
+    assert metrics.button_map(table).tolist() == [0, 1, 1]

@@ -256,6 +256,14 @@ def purity(table: Tensor) -> float:
     return (table.amax(1).sum() / table.sum()).item()
 
 
+def button_map(table: Int[Tensor, "latents truths"]) -> Int[Tensor, " latents"]:
+    """Returns the true action that stands most often beside each latent one.
+
+    A latent action that does not occur in the table of counts gets the commonest true action.
+    """
+    return torch.where(table.sum(1) > 0, table.argmax(1), table.sum(0).argmax())
+
+
 def chance_tables(
     latent: Int[Tensor, " n"],
     true: Int[Tensor, " n"],

@@ -297,7 +297,22 @@ def _labels(report: Mapping[str, Any]) -> str:
         ),
         table(["figure", f"chance ({chance['permutations']} shuffles)"], rows),
         heat_table(part["true_actions"], counts, "count of transitions"),
+        _maps(part.get("maps", [])),
     )
+
+
+def _maps(maps: Sequence[Mapping[str, Any]]) -> str:
+    if not maps:
+        return ""
+    rows = {
+        "right, buttons named by the labels": [line["accuracy"] for line in maps],
+        "standard deviation over draws": [line["std"] for line in maps],
+        "always the commonest of the labels": [line["commonest"] for line in maps],
+    }
+    return _text(
+        "If the true action of a few training steps is known, and every latent action is called",
+        "what it most often was, this share of held-out steps has the right name:",
+    ) + table([f"{line['labels']} labels" for line in maps], rows)
 
 
 def _settings(report: Mapping[str, Any]) -> str:

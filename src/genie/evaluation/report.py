@@ -231,22 +231,37 @@ def _buttons(
 
 
 def _labels(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Bars) -> dict[str, Any]:
-    true = store.labels()
-    if true is None:
+    if store.labels() is None:
         return {"skipped": "the videos of this store came without files of true actions."}
-    length = config.clip_frames
+    held_out = _labelled(world, store, config.split, config, bars)
+    if held_out is None:
+        return {"skipped": f"no true action is known in the {config.split!r} split."}
+    known = None if config.split == "train" else _labelled(world, store, "train", config, bars)
+    pressed = torch.cat([held_out[1], *(known[1:] if known else ())])
+    names = list(store.action_names or map(str, range(int(pressed.max()) + 1)))
+    figures = sections.labels(*held_out, world.config.num_actions, names, config.seed)
+    if known is not None:
+        figures["maps"] = sections.label_maps(
+            known, held_out, world.config.num_actions, len(names), config.seed
+        )
+    return figures
+
+
+def _labelled(
+    world: Genie, store: ClipStore, split: str, config: EvaluationConfig, bars: Bars
+) -> tuple[Tensor, Tensor] | None:
+    """Latent and true actions (n,) of the steps of a split whose true action is known, if any."""
+    true, length = store.labels(), config.clip_frames
+    if true is None or not any(e.split == split and e.length >= length for e in store.episodes):
+        return None
     count = max(config.clips, config.label_clips)
-    starts = choose_clips(store, config.split, length, count, config.seed)
+    starts = choose_clips(store, split, length, count, config.seed)
     clips = Clips(store, starts, length, config.batch, world.device)
-    with bars("True actions", len(clips)) as tick:
+    with bars(f"True actions, {split}", len(clips)) as tick:
         latent = torch.cat([world.actions.infer(frames).cpu() for frames in _ticking(clips, tick)])
     pressed = torch.from_numpy(np.array(true[starts[:, None] + np.arange(length - 1)])).long()
     known = pressed >= 0
-    if not known.any():
-        return {"skipped": f"no true action is known in the {config.split!r} split."}
-    latent, pressed = latent[known], pressed[known]
-    names = store.action_names or [str(a) for a in range(int(pressed.max()) + 1)]
-    return sections.labels(latent, pressed, world.config.num_actions, list(names), config.seed)
+    return (latent[known], pressed[known]) if known.any() else None
 
 
 def _clip_pictures(

@@ -303,6 +303,57 @@ def labels(
     }
 
 
+def label_maps(
+    known: tuple[Tensor, Tensor],
+    held_out: tuple[Tensor, Tensor],
+    num_actions: int,
+    truths: int,
+    seed: int,
+    counts: tuple[int, ...] = (50, 100, 200, 500, 1000, 2000),
+    draws: int = 20,
+) -> list[dict[str, float]]:
+    """Measures how many labelled steps it takes to give the buttons names.
+
+    As for imitation in the paper (section 3.3): the true action that stands most often beside a
+    latent one among a few labelled training steps becomes its name, and the names are right in some
+    share of the held-out steps. The baseline calls every step what is commonest among the few.
+
+    Args:
+        known: (m,) latent and true actions of training steps, in an order without meaning.
+        held_out: (n,) latent and true actions of other steps.
+        num_actions: how many latent actions there are.
+        truths: how many true ones.
+        seed: of the draws.
+        counts: numbers of labelled steps; those beyond m are left out.
+        draws: how often so many steps are drawn, for a mean.
+
+    Returns:
+        For each count the mean `accuracy`, its standard deviation `std` over draws, and that of
+        the baseline, `commonest`.
+    """
+    latent, true = (part.cpu() for part in held_out)
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for count in (c for c in counts if c <= len(known[0])):
+        right, commonest = [], []
+        for _ in range(draws):
+            drawn = torch.randperm(len(known[0]), generator=generator)[:count]
+            few = [part.cpu()[drawn] for part in known]
+            table = metrics.contingency(few[0], few[1], num_actions, truths)
+            right.append((metrics.button_map(table)[latent] == true).float().mean())
+            commonest.append((table.sum(0).argmax() == true).float().mean())
+        accuracy = torch.stack(right)
+        found.append(
+            {
+                "labels": count,
+                "accuracy": accuracy.mean().item(),
+                "std": accuracy.std().item(),
+                "commonest": torch.stack(commonest).mean().item(),
+            }
+        )
+    return found
+
+
 def _chance(tables: list[Tensor]) -> dict[str, float]:
     information = torch.tensor([metrics.mutual_information(t) for t in tables])
     normalised = [metrics.normalised_mutual_information(t) for t in tables]
