@@ -311,9 +311,17 @@ def _train(options: Namespace) -> None:
 def _evaluate_options(parser: ArgumentParser) -> None:
     from genie.evaluation.report import evaluate
 
-    parser.add_argument("world", help="folder of a world, or its id on the Hugging Face Hub")
+    parser.add_argument(
+        "worlds",
+        nargs="+",
+        metavar="WORLD",
+        help="folder of a world, or its id on the Hugging Face Hub; several are set side by side",
+    )
     parser.add_argument("--data", required=True, help="the clip store to measure on")
-    parser.add_argument("--out", help="folder of the report; WORLD/evaluation when left out")
+    parser.add_argument(
+        "--out",
+        help="folder of the report; WORLD/evaluation when left out, `comparison` for several",
+    )
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
     own: set[str | int] = {"world", "store", "out", "sampling", "config", "device"}
     parser.add_function_arguments(evaluate, skip=own)
@@ -323,13 +331,19 @@ def _evaluate(options: Namespace) -> None:
     from pathlib import Path
 
     from genie.demo import print_headlines
-    from genie.evaluation.report import evaluate
+    from genie.evaluation import compare, evaluate
+    from genie.evaluation.summary import markdown
 
     values = _arguments(options)
-    world, data, out = (values.pop(name) for name in ("world", "data", "out"))
+    worlds, data, out = (values.pop(name) for name in ("worlds", "data", "out"))
     _require_device(values["device"])
-    folder = Path(out) if out else Path(world) / "evaluation"
-    report = evaluate(world, data, folder, **values)
+    if len(worlds) > 1:
+        folder = Path(out or "comparison")
+        print(markdown(compare(worlds, data, folder, **values)))
+        print(f"{folder / 'comparison.html'}: the worlds side by side")
+        return
+    folder = Path(out) if out else Path(worlds[0]) / "evaluation"
+    report = evaluate(worlds[0], data, folder, **values)
     print_headlines(report)
     print(f"{folder / 'report.html'}: the report with pictures")
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from genie.evaluation import report
 from genie.maskgit import SamplingConfig
 
 CELLS, CELL = 4, 4
@@ -185,3 +186,14 @@ def real_world():
             "sampling": {"steps": 2},
         }
     )
+
+
+@pytest.fixture
+def game_world(game, monkeypatch):
+    """A stand-in world is no `Genie`, so its facts are short."""
+    facts = {
+        "name": "game", "width": 16, "height": 16, "num_actions": 4,
+        "parameters": {"total": 0}, "config": {},
+    }  # fmt: skip
+    monkeypatch.setattr(report, "world_facts", lambda world, name: facts | {"name": name})
+    return game.world

@@ -8,21 +8,9 @@ import torch
 from PIL import Image
 
 from genie.config import UserError
-from genie.evaluation import report as module
 from genie.evaluation.report import EvaluationConfig, evaluate, format_summary
 
 SMALL = {"clips": 8, "horizon": 5, "batch": 5, "progress": False}
-
-
-@pytest.fixture
-def game_world(game, monkeypatch):
-    """A stand-in world is no `Genie`, so its facts are short."""
-    facts = {
-        "name": "game", "width": 16, "height": 16, "num_actions": 4,
-        "parameters": {"total": 0}, "config": {},
-    }  # fmt: skip
-    monkeypatch.setattr(module, "world_facts", lambda world, name: facts | {"name": name})
-    return game.world
 
 
 class Checker(HTMLParser):

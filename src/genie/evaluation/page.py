@@ -39,8 +39,13 @@ def render(report: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     parts += [_rollouts(report), _shown(pictures, "clip")]
     parts += [_tokenizer(report), _actions(report), _dynamics(report), _labels(report)]
     parts += [_settings(report)]
+    return document(_title(report), parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """Returns a page of a title (plain text) and parts (HTML) in the style of all reports."""
     template = Template(files("genie.evaluation").joinpath("page.html").read_text("utf-8"))
-    return template.substitute(title=escape(_title(report)), body="\n".join(parts))
+    return template.substitute(title=escape(title), body="\n".join(parts))
 
 
 def table(columns: Sequence[str], rows: Mapping[str, Sequence[Any]], corner: str = "") -> str:
@@ -145,12 +150,7 @@ def _card(line: Mapping[str, Any]) -> str:
 
 
 def _shown(pictures: Sequence[Picture], prefix: str) -> str:
-    return "".join(
-        f'<figure><img src="{p.uri}" alt="{escape(p.caption)}">'
-        f"<figcaption>{escape(p.caption)}</figcaption></figure>"
-        for p in pictures
-        if p.name.startswith(prefix)
-    )
+    return "".join(p.figure(p.caption) for p in pictures if p.name.startswith(prefix))
 
 
 def _section(title: str, *parts: str) -> str:

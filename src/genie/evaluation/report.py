@@ -23,7 +23,7 @@ from genie.evaluation.page import render
 from genie.evaluation.pictures import Picture
 from genie.evaluation.progress import Bars, Stopwatch, progress_bars
 from genie.evaluation.rollouts import Tick, hold_buttons
-from genie.evaluation.summary import format_summary, headlines
+from genie.evaluation.summary import format_summary, headlines, markdown
 from genie.files import replacing
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures a world on held-out clips and writes the report.
 
-    `out` gets `report.json`, `report.html` (one file, readable without a network) and `pictures/`.
-    Every figure stands beside its baselines. The same seed gives the same figures.
+    `out` gets `report.json`, `report.md` (a table fit for a paper), `report.html` (one file,
+    readable without a network) and `pictures/`. Every figure stands beside its baselines. The same
+    seed gives the same figures.
 
     Args:
         world: the world, or its folder.
@@ -375,6 +376,8 @@ def _write(report: dict[str, Any], shown: list[Picture], out: Path) -> None:
             part.write_bytes(picture.data)
     with replacing(out / "report.html") as part:
         part.write_text(render(report, shown), "utf-8")
+    with replacing(out / "report.md") as part:
+        part.write_text(markdown({report["world"]["name"]: report}), "utf-8")
     with replacing(out / "report.json") as part:
         text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
         part.write_text(text + "\n", "utf-8")

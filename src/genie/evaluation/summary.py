@@ -34,6 +34,69 @@ def format_summary(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"note  {note}" for note in report["notes"])])
 
 
+def markdown(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the figures of one or several worlds, by name, as a Markdown table."""
+    columns, rows = paper_rows(reports)
+    lines = [["", *columns], ["---"] * (1 + len(columns))]
+    lines += [[name, *cells] for name, cells in rows.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def paper_rows(
+    reports: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Returns the figures that a paper quotes: names of the worlds, and a row of cells per figure.
+
+    In brackets stands the baseline that the name of the row names; a dash where a report lacks it.
+    """
+    found = {name: _paper_figures(report) for name, report in reports.items()}
+    labels = dict.fromkeys(label for figures in found.values() for label in figures)
+    return list(found), {label: [f.get(label, "–") for f in found.values()] for label in labels}
+
+
+def _paper_figures(report: Mapping[str, Any]) -> dict[str, str]:
+    def beside(value: Any, *baselines: Any) -> str:
+        return f"{figure(value)} ({', '.join(map(figure, baselines))})"
+
+    ours, copy = (report["tokenizer"][k] for k in ("reconstruction", "copy_last_frame"))
+    names = {
+        "psnr_mean_error": "PSNR of the mean error, dB",
+        "psnr_moving": "PSNR on moving pixels, dB",
+        "ssim": "SSIM",
+    }
+    cells = {
+        f"tokenizer, {name} (copying the last frame)": beside(ours[key], copy[key])
+        for key, name in names.items()
+    }
+    actions, masked = report["latent_actions"], report["dynamics"]
+    cells["latent actions in use, perplexity (of)"] = beside(
+        actions["perplexity"], actions["count"]
+    )
+    cells["masked cross-entropy, nats (shuffled actions)"] = beside(
+        masked["inferred"]["cross_entropy"], masked["shuffled"]["cross_entropy"]
+    )
+    for time, sides in report["rollouts"]["at"].items():
+        psnrs = [sides[k]["psnr_mean_error"] for k in ("inferred", "copy_last_frame", "random")]
+        label = f"rollout at t = {time}, PSNR of the mean error, dB (copying, random actions)"
+        cells[label] = beside(*psnrs)
+        delta = sides["delta_psnr"]
+        cells[f"ΔPSNR at t = {time}, dB, ± standard error"] = (
+            f"{figure(delta['mean'])} ± {figure(delta['stderr'])}"
+        )
+    cells["held buttons, distance between actions over seeds (ignored)"] = beside(
+        report["buttons"]["ratio"], 1
+    )
+    labels = report["labels"]
+    if "mutual_information" in labels:
+        cells["mutual information with true actions, nats (chance)"] = beside(
+            labels["mutual_information"], labels["chance"]["mutual_information"]
+        )
+    for line in labels.get("maps", []):
+        label = f"steps named right with {line['labels']} labels (the commonest)"
+        cells[label] = beside(line["accuracy"], line["commonest"])
+    return cells
+
+
 def figure(value: Any, unit: str = "") -> str:
     """Returns a number as text, short enough to read; a dash where there is none."""
     if value is None:
