@@ -68,7 +68,7 @@ def test_videos_become_a_world_a_report_and_a_film(samples, toy, tmp_path, capsy
         assert (out / name).stat().st_size > 0
     shown = capsys.readouterr().out
     assert "perplexity" in shown
-    assert f"genie play {out}" in shown
+    assert f"play {out}" in shown
     weights = load_file(out / "model.safetensors")
     demo(samples=samples, out=tmp_path / "run", minutes=0.02, play=False)
     again = load_file(out / "model.safetensors")
@@ -108,3 +108,16 @@ def test_a_game_can_have_its_own_size(samples, toy, tmp_path, monkeypatch):
 def test_a_demo_takes_some_time(samples):
     with pytest.raises(UserError, match="minutes: 0"):
         demo(samples=samples, minutes=0, play=False)
+
+
+def test_the_command_to_play_is_one_that_can_be_typed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    beside = tmp_path / ".venv" / "bin" / "genie"
+    monkeypatch.setattr("sys.executable", str(beside.with_name("python")))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert module._command() == "genie"
+    beside.parent.mkdir(parents=True)
+    beside.touch()
+    assert module._command() == ".venv/bin/genie"
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/genie")
+    assert module._command() == "genie"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -68,8 +71,16 @@ def demo(
     if play:
         _serve(out, port, device)
     else:
-        print(f"Play it with: genie play {out}")
+        print(f"Play it with: {_command()} play {out}")
     return out
+
+
+def _command() -> str:
+    """How to call genie from here: by name, or by path where its environment is not active."""
+    beside = Path(sys.executable).with_name("genie")
+    if shutil.which("genie") or not beside.is_file():
+        return "genie"
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 def find_samples(samples: Path, game: str | None) -> Path:
