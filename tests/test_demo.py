@@ -68,7 +68,7 @@ def test_videos_become_a_world_a_report_and_a_film(samples, toy, tmp_path, capsy
         assert (out / name).stat().st_size > 0
     shown = capsys.readouterr().out
     assert "perplexity" in shown
-    assert f"play {out}" in shown
+    assert f"genie play {out}" in shown
     weights = load_file(out / "model.safetensors")
     demo(samples=samples, out=tmp_path / "run", minutes=0.02, play=False)
     again = load_file(out / "model.safetensors")

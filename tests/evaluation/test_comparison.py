@@ -29,7 +29,8 @@ def test_worlds_side_by_side(game, worlds, tmp_path):
     control = cells["ΔPSNR at t = 4, dB, ± standard error"]
     assert float(control[0].split("±")[0]) > 5 > float(control[1].split("±")[0])
     assert control[0] == control[2]
-    assert "1 (1)" not in cells["steps named right with 50 labels (the commonest)"][0]
+    named = cells["steps named right with 50 labels (the commonest)"]
+    assert float(named[0].split("(")[0]) > 0.95
     check_page(tmp_path / "comparison.html")
     text = (tmp_path / "comparison.html").read_text()
     assert text.count("data:image/gif") == 3

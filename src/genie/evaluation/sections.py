@@ -319,7 +319,7 @@ def label_maps(
     share of the held-out steps. The baseline calls every step what is commonest among the few.
 
     Args:
-        known: (m,) latent and true actions of training steps, in an order without meaning.
+        known: (m,) latent and true actions of training steps.
         held_out: (n,) latent and true actions of other steps.
         num_actions: how many latent actions there are.
         truths: how many true ones.
