@@ -50,6 +50,18 @@ def test_action_t_sees_frame_t_plus_one_and_nothing_later():
     assert moved.tolist() == [False, False, True, True]
 
 
+@pytest.mark.parametrize(("changes", "seen"), [(1, [0, 1, 1, 0]), (2, [0, 1, 1, 1])])
+def test_a_second_change_shows_the_speed_before_the_action(changes, seen):
+    model = build(replace(CONFIG, changes=changes, encoder=replace(CONFIG.encoder, window=1)))
+    frames, _ = moving_block(2)
+    other = frames.clone()
+    other[:, 2] = 255 - other[:, 2]
+    before, after = (model.eval()._latents(x) for x in (frames, other))
+    moved = (before - after).abs().amax(dim=(0, 2)) > 1e-5
+    assert moved.tolist() == [bool(x) for x in seen]
+    assert model.train().loss(frames)[0].isfinite()
+
+
 def test_one_action_for_each_step_within_range():
     model = build()
     frames, _ = moving_block(3)
@@ -266,6 +278,7 @@ def test_the_encoder_stands_still_once_there_are_codes():
         {"continuous_share": 1.0},
         {"patch": 0},
         {"shrink": 0},
+        {"changes": 0},
         {"reach": -1},
         {"kernels": 0},
     ],

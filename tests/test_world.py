@@ -7,12 +7,13 @@ import torch
 from PIL import Image
 
 import genie
-from genie import Genie, GenieConfig, SamplingConfig, State, UserError
+from genie import Genie, GenieConfig, SamplingConfig, State, UserError, worlds
 from genie.actions import LatentActionConfig
 from genie.dynamics import DynamicsConfig
 from genie.nn.quantize import QuantizerConfig
 from genie.nn.transformer import TransformerConfig
 from genie.tokenizer import VideoTokenizerConfig
+from genie.world import locate
 
 LAYERS = TransformerConfig(layers=1, width=32, heads=4, window=3)
 CONFIG = GenieConfig(
@@ -240,6 +241,19 @@ def test_a_folder_from_the_hub_is_read(
     world.save_pretrained(tmp_path)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
     assert Genie.from_pretrained("me/world", device="cpu").config == world.config
+
+
+def test_a_bundled_world_is_found_by_name_and_not_hidden_by_an_empty_folder(
+    world: Genie, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("genie.worlds.HERE", tmp_path / "bundle")
+    world.save_pretrained(tmp_path / "bundle" / "toy")
+    (tmp_path / "cwd" / "toy").mkdir(parents=True)  # a report of it may have made one
+    monkeypatch.chdir(tmp_path / "cwd")
+    assert worlds.names() == ["toy"]
+    assert locate("toy") == tmp_path / "bundle" / "toy"
+    Genie(world.config).save_pretrained("toy")  # a world of one's own goes first
+    assert locate("toy") == Path("toy")
 
 
 def test_public_names_exist():

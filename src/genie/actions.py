@@ -40,8 +40,11 @@ class LatentActionConfig:
         margin: pixels around its patch that a token also sees, so that a thing which moves over
             an edge moves inside one token. Tokens know nothing of where they lie, so this bounds
             the moves whose direction can be told.
-        encoder: sees the frames up to the one that an action led to, each with its difference to
-            the one before, so that a window of 1 is enough.
+        changes: how many differences, of each frame to the one before, the encoder sees beside the
+            frame. One shows a displacement. Where things keep their speed by themselves, a button
+            is what changes it: two differences show that.
+        encoder: sees the frames up to the one that an action led to, each with its differences, so
+            that a window of 1 is enough.
         decoder: predicts that frame from the action and the frames before it. Its window is the
             real history; with one frame only, the code has to carry velocity.
         reach: how far the decoder can move a pixel, in pixels along each axis.
@@ -60,6 +63,7 @@ class LatentActionConfig:
     shrink: int = 1
     patch: int = 8
     margin: int = 4
+    changes: int = 1
     encoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=1))
     decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=4))
     reach: int = 4
@@ -76,6 +80,7 @@ class LatentActionConfig:
         require(self.shrink >= 1, "shrink: must be at least 1")
         require(self.patch >= 1, "patch: must be at least 1")
         require(self.margin >= 1, "margin: must be at least 1, or no direction can be told")
+        require(self.changes >= 1, "changes: must be at least 1, or no motion can be seen")
         require(self.reach >= 0, "reach: must not be negative")
         require(self.kernels >= 1, "kernels: must be at least 1")
         require(self.dim >= 2, "dim: must be at least 2, because latents are normalised")
@@ -110,8 +115,10 @@ class LatentActionModel(nn.Module):
         self.config, self.num_actions = config, num_actions
         self.frame_size = (-(-frame_size[0] // config.shrink), -(-frame_size[1] // config.shrink))
         wide, narrow = config.encoder.width, config.decoder.width
-        embedded = (self.frame_size, config.patch, 6)
-        self.encoder_patches = PatchEmbedding(*embedded, wide, config.margin, placed=False)
+        size, channels = self.frame_size, 3 + 3 * config.changes
+        self.encoder_patches = PatchEmbedding(
+            size, config.patch, channels, wide, config.margin, placed=False
+        )
         self.encoder = STTransformer(config.encoder)
         self.attend = nn.Linear(wide, config.encoder.heads)
         self.to_latent = nn.Linear(config.encoder.heads * wide, config.dim)
@@ -127,7 +134,7 @@ class LatentActionModel(nn.Module):
             )
         )
         self.from_latent = nn.Linear(config.dim, narrow)
-        self.decoder_patches = PatchEmbedding(*embedded, narrow, config.margin)
+        self.decoder_patches = PatchEmbedding(size, config.patch, 6, narrow, config.margin)
         self.decoder = STTransformer(config.decoder)
         self.to_motion = Motion(narrow, self.frame_size, config)
 
@@ -201,7 +208,7 @@ class LatentActionModel(nn.Module):
 
     def _latents(self, seen: Tensor, learn: bool = False) -> Tensor:
         pixels = self._pixels(seen)
-        x = self.encoder(self.encoder_patches(torch.cat([pixels, _change(pixels)], dim=-1)))[:, 1:]
+        x = self.encoder(self.encoder_patches(_with_changes(pixels, self.config.changes)))[:, 1:]
         changed = patches_of(moved(seen)[:, 1:], self.config.patch).amax(dim=-1, keepdim=True) > 0
         any_changed = changed.any(dim=2, keepdim=True)
         still = any_changed & ~changed  # where nothing changed at all, the pool is empty
@@ -226,7 +233,7 @@ class LatentActionModel(nn.Module):
 
     def _predict(self, pixels: Tensor, latents: Tensor) -> Tensor:
         before = pixels[:, :-1]
-        x = self.decoder_patches(torch.cat([before, _change(before)], dim=-1))
+        x = self.decoder_patches(_with_changes(before, 1))
         return self.to_motion(self.decoder(x + self.from_latent(latents)[:, :, None]), before)
 
 
@@ -279,6 +286,10 @@ class Motion(nn.Module):
         return frames_of(patches, self.frame_size, patch)
 
 
-def _change(pixels: Tensor) -> Tensor:
-    first = torch.zeros_like(pixels[:, :1])
-    return torch.cat([first, pixels[:, 1:] - pixels[:, :-1]], dim=1)
+def _with_changes(pixels: Tensor, count: int) -> Tensor:
+    """Each frame, and the newest `count` changes up to it; none came before the first frame."""
+    change = torch.cat([torch.zeros_like(pixels[:, :1]), pixels.diff(dim=1)], dim=1)
+    parts = [pixels, change]
+    for _ in range(count - 1):
+        parts.append(torch.cat([torch.zeros_like(pixels[:, :1]), parts[-1][:, :-1]], dim=1))
+    return torch.cat(parts, dim=-1)

@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from genie import __version__
+from genie import __version__, worlds
 from genie.config import UserError
 
 if TYPE_CHECKING:
@@ -320,7 +320,8 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="the clip store to measure on")
     parser.add_argument(
         "--out",
-        help="folder of the report; WORLD/evaluation when left out, `comparison` for several",
+        help="folder of the report; WORLD/evaluation when left out, evaluation/NAME for a world that "
+        "is no folder, `comparison` for several",
     )
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
     own: set[str | int] = {"world", "store", "out", "sampling", "config", "device"}
@@ -342,7 +343,9 @@ def _evaluate(options: Namespace) -> None:
         print(markdown(compare(worlds, data, folder, **values)))
         print(f"{folder / 'comparison.html'}: the worlds side by side")
         return
-    folder = Path(out) if out else Path(worlds[0]) / "evaluation"
+    world = Path(worlds[0])
+    beside = world / "evaluation" if world.is_dir() else Path("evaluation") / world.name
+    folder = Path(out or beside)
     report = evaluate(worlds[0], data, folder, **values)
     print_headlines(report)
     print(f"{folder / 'report.html'}: the report with pictures")
@@ -369,7 +372,13 @@ def _generate(options: Namespace) -> None:
 
 
 def _play_options(parser: ArgumentParser) -> None:
-    parser.add_argument("world", help="folder of a world, or its id on the Hugging Face Hub")
+    parser.add_argument(
+        "world",
+        nargs="?",
+        default=worlds.DEFAULT,
+        help="folder of a world, its id on the Hugging Face Hub, or one that comes with the "
+        f"package, {', '.join(worlds.names())}; {worlds.DEFAULT} when left out",
+    )
     parser.add_argument("--prompt", help="picture, or folder of pictures, that games start from")
     parser.add_argument("--host", default="127.0.0.1", help="loopback address to serve on")
     parser.add_argument("--port", type=int, default=8000, help="TCP port; 0 takes any free one")

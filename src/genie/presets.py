@@ -133,6 +133,22 @@ def _tiny() -> Preset:
     )
 
 
+def _coinrun_tiny() -> Preset:
+    # The bundled world: what `demo` found about many small steps, with more minutes, and actions
+    # for a game in which things keep their speed (docs/log.md).
+    base = _tiny()
+    actions = replace(base.world.actions, changes=2, noise=1.0)
+    dynamics = replace(base.world.dynamics, layers=3, width=128, heads=4, window=4)
+    world = replace(base.world, actions=actions, dynamics=dynamics)
+    train = replace(
+        base.train,
+        tokenizer=replace(base.train.tokenizer, minutes=15),
+        actions=replace(base.train.actions, minutes=10, batch_size=12, clip_frames=5),
+        dynamics=replace(base.train.dynamics, minutes=55, clip_frames=6),
+    )
+    return Preset("of the world that comes with the package, 64x64 patch 8", world, train)
+
+
 def _demo() -> Preset:
     # For minutes: obeying matters more than a sharp picture, many small steps more than few large
     # ones, and few tokens that mean the same everywhere make moves easy to learn (docs/log.md).
@@ -262,6 +278,7 @@ def _large() -> Preset:
 PRESETS: dict[str, Preset] = {
     "demo": _demo(),
     "tiny": _tiny(),
+    "coinrun-tiny": _coinrun_tiny(),
     "coinrun-fast": _coinrun_fast(),
     "coinrun": _coinrun(),
     "small": _small(),

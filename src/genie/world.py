@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
-from genie import checkpoint, maskgit
+from genie import checkpoint, maskgit, worlds
 from genie.actions import LatentActionConfig, LatentActionModel
 from genie.config import UserError, from_dict, require, to_dict
 from genie.dynamics import Dynamics, DynamicsConfig, Past
@@ -155,7 +155,8 @@ class Genie(nn.Module):
         """Loads a world, ready to play.
 
         Args:
-            name: a folder, or the id of a repository on the Hugging Face Hub.
+            name: a folder, a world that comes with the package ("coinrun-tiny"), or the id of a
+                repository on the Hugging Face Hub.
             device: where to put it; the best there is when left out.
             hub: passed to `huggingface_hub.snapshot_download`, `revision` for example.
 
@@ -446,8 +447,11 @@ def _mix(seed: int, frame: int) -> int:
 
 
 def locate(name: str | Path, **hub: Any) -> Path:
-    """The folder of a world: `name` itself, or a local copy of that repository of the Hub."""
-    return Path(name) if Path(name).is_dir() else _download(str(name), **hub)
+    """The folder of a world: `name` itself, of a bundled world, or of a copy from the Hub."""
+    bundled = worlds.folder_of(str(name))
+    if Path(name).is_dir() and (bundled is None or (Path(name) / checkpoint.CONFIG).is_file()):
+        return Path(name)
+    return bundled or _download(str(name), **hub)
 
 
 def _download(repo_id: str, **options: Any) -> Path:
@@ -461,6 +465,6 @@ def _download(repo_id: str, **options: Any) -> Path:
         raise UserError(f"{repo_id}: there is no such world folder") from None
     except Exception as error:
         raise UserError(
-            f"{repo_id}: no such folder, and the Hugging Face Hub did not give it; "
-            "check the name or your connection"
+            f"{repo_id}: no such folder, and the Hugging Face Hub did not give it; check the name "
+            f"or your connection ({', '.join(worlds.names())} comes with the package)"
         ) from error

@@ -108,8 +108,8 @@ def derive_actions(store: ClipStore, actions: LatentActionModel, advance: Advanc
     Returns:
         int64 (N,); -1 at the last frame of each episode.
     """
-    # The difference to the frame before reaches one frame further back than the attention does.
-    past = receptive_past(actions.config.encoder) + 1
+    # The differences to frames before reach further back than the attention does.
+    past = receptive_past(actions.config.encoder) + actions.config.changes
     size = max(SHORTEST_CHUNK, past)
 
     def infer(frames: Tensor, chunk: Chunk) -> np.ndarray:
@@ -123,7 +123,7 @@ def derive_actions(store: ClipStore, actions: LatentActionModel, advance: Advanc
     # An action read off two frames alone needs no regard for episodes, so that all chunks are of
     # one shape and share forwards; what it says across a border is dropped below,
     # so the array on disk means nothing there.
-    episodes = store.episodes if actions.config.encoder.window > 1 else _as_one(store)
+    episodes = store.episodes if past > 1 else _as_one(store)
     chunks = list(_chunks(episodes, size=size, past=past, ahead=1))
     device = actions.to_latent.weight.device
     name = f"actions-{fingerprint(actions)}"
