@@ -320,8 +320,8 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="the clip store to measure on")
     parser.add_argument(
         "--out",
-        help="folder of the report; WORLD/evaluation when left out, evaluation/NAME for a world that "
-        "is no folder, `comparison` for several",
+        help="folder of the report; WORLD/evaluation when left out, evaluation/NAME where WORLD is "
+        "no folder, `comparison` for several",
     )
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
     own: set[str | int] = {"world", "store", "out", "sampling", "config", "device"}
