@@ -1,0 +1,74 @@
+"""The worlds that come with the package: there, small, playable, and obedient."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genie import worlds
+from genie.prompts import load_prompts
+from genie.world import Genie
+
+MEGABYTES = 20
+PARAMETERS = 10e6
+
+
+@pytest.fixture(scope="module", params=worlds.names())
+def folder(request) -> Path:
+    found = worlds.folder_of(request.param)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def world(folder) -> Genie:
+    return Genie.from_pretrained(folder.name, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prompts(folder, world) -> list[np.ndarray]:
+    return load_prompts(None, world.config.height, world.config.width, folder)
+
+
+def test_the_default_is_one_of_them():
+    assert worlds.DEFAULT in worlds.names()
+    assert worlds.folder_of("no such world") is None
+
+
+def test_it_is_small(folder, world):
+    assert sum(f.stat().st_size for f in folder.rglob("*")) < MEGABYTES * 2**20
+    assert sum(p.numel() for p in world.parameters()) < PARAMETERS
+
+
+def test_it_says_how_it_was_made_and_how_good_it_is(folder):
+    card = (folder / "README.md").read_text()
+    for part in ("genie record", "genie prepare", "genie train", "genie evaluate", "seed"):
+        assert part in card
+    report = json.loads((folder / "report.json").read_text())
+    assert report["data"]["split"] == "val"
+    assert report["rollouts"]["at"]["4"]["delta_psnr"]["mean"] > 1
+
+
+def test_a_prompt_comes_back_from_its_tokens(world, prompts):
+    frames = torch.from_numpy(np.stack(prompts))[:, None]
+    rebuilt = world.tokenizer.decode(world.tokenizer.encode(frames))
+    error = (rebuilt.float() - frames.float()).square().mean() / 255**2
+    assert 10 * torch.log10(1 / error) > 25
+
+
+def test_its_buttons_do_different_things(world, prompts):
+    """Pictures differ more by the button held than by chance, the prompts together."""
+    count, steps = world.config.num_actions, 6
+    between, within = [], []
+    for prompt in prompts[:4]:
+        held = [
+            torch.stack(
+                [world.generate(prompt, [a] * steps, seed=s)[-1].float() for a in range(count)]
+            )
+            for s in (0, 1)
+        ]
+        within.append((held[0] - held[1]).square().mean())
+        between.append(torch.stack(held).mean(0).var(0).mean())
+    assert sum(between) > sum(within)
