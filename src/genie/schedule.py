@@ -22,6 +22,8 @@ ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 class StageConfig:
     """Training of one model; a stage ends when `steps` or `minutes` is spent, whichever is first.
 
+    A stage with neither is left out, which only a run can do that goes on from another world.
+
     Attributes:
         steps: optimizer steps; 0 for no limit.
         minutes: training time, counted over all resumed runs; 0 for no limit.
@@ -62,7 +64,6 @@ class StageConfig:
     def __post_init__(self) -> None:
         require(self.steps >= 0, f"steps: {self.steps} is negative")
         require(0 <= self.minutes < math.inf, f"minutes: {self.minutes} is not a time")
-        require(self.steps > 0 or self.minutes > 0, "steps: set steps or minutes, both are 0")
         require(self.batch_size >= 1, f"batch_size: {self.batch_size}, must be at least 1")
         require(self.clip_frames >= 2, f"clip_frames: {self.clip_frames}, must be at least 2")
         require(
@@ -85,6 +86,11 @@ class StageConfig:
             self.batch_size % self.accumulate == 0,
             f"accumulate: {self.batch_size} clips do not divide into {self.accumulate} parts",
         )
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the stage has no budget at all."""
+        return self.steps == 0 and self.minutes == 0
 
 
 @dataclass(frozen=True)
