@@ -94,6 +94,31 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """Changes of the clips that the tokenizer and the latent action model train on; all off.
+
+    The dynamics train on tokens that were computed once from the videos as they are, so nothing of
+    this reaches them: what a step or a colour means to them stays as it is in the videos.
+
+    Attributes:
+        flip: share of the clips that are mirrored left to right, whole.
+        colour: strength in [0, 1] with which brightness, contrast, saturation and hue change, each
+            clip's in its own way, the same over the clip.
+        stride: a clip is made of every k-th frame, k drawn from 1 to this number; less where its
+            episode ends before. Then the latent actions also explain larger steps.
+    """
+
+    flip: float = 0.0
+    colour: float = 0.0
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        require(0 <= self.flip <= 1, f"flip: {self.flip}, must lie in [0, 1]")
+        require(0 <= self.colour <= 1, f"colour: {self.colour}, must lie in [0, 1]")
+        require(self.stride >= 1, f"stride: {self.stride}, must be at least 1")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Training of a world: one `StageConfig` per stage, and what the stages share.
 
@@ -109,6 +134,7 @@ class TrainConfig:
         fresh_prompt_share: share of the dynamics clips whose tokens were encoded from their own
             first frame, as those of a prompt are; only used when the tokenizer's encoder sees
             the past.
+        augmentation: changes of the clips of frames.
         checkpoint_minutes: write a checkpoint at least this often; 0 for never by time.
         checkpoint_steps: write a checkpoint every so many steps; 0 for never by steps.
         log_every: steps between two rows of scalars.
@@ -126,6 +152,7 @@ class TrainConfig:
     compile: bool = False
     joint: bool = False
     fresh_prompt_share: float = 0.25
+    augmentation: Augmentation = Augmentation()
     checkpoint_minutes: float = 5.0
     checkpoint_steps: int = 1000
     log_every: int = 20

@@ -173,7 +173,8 @@ class _Pipeline:
 
     def _frames(self, name: str) -> None:
         stage = getattr(self.run.train, name)
-        read = FrameClips(self.store, stage.clip_frames, stage.batch_size)
+        changes = self.run.train.augmentation
+        read = FrameClips(self.store, stage.clip_frames, stage.batch_size, changes)
         shown, split = self._shown(stage.clip_frames)
         draw = {"tokenizer": pictures.draw_tokenizer, "actions": pictures.draw_actions}[name]
         run_stage(

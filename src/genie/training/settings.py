@@ -13,7 +13,7 @@ from genie import presets
 from genie.config import UserError, from_dict, require, to_dict
 from genie.data.store import ClipStore
 from genie.files import replacing
-from genie.schedule import ACCELERATORS, StageConfig, TrainConfig
+from genie.schedule import ACCELERATORS, Augmentation, StageConfig, TrainConfig
 from genie.training import finetune
 from genie.training.finetune import Base
 from genie.world import GenieConfig
@@ -131,6 +131,12 @@ def resolve(
         not (train.joint and settings.world.actions.continuous_share),
         "schedule.joint: the dynamics would learn from actions whose codes have not been placed; "
         "set actions.continuous_share to 0",
+    )
+    require(
+        not (train.joint and train.augmentation != Augmentation()),
+        "schedule.augmentation: joint training reads frames beside tokens that were computed from "
+        "the videos as they are, and changed frames would not fit them; leave augmentation out, or "
+        "set schedule.joint to false",
     )
     if recorded is not None:
         _agree(folder, recorded, settings)
