@@ -75,7 +75,7 @@ def test_every_kth_frame_of_one_episode(store, monkeypatch):
         for clip in clips:
             (stride,) = set(np.diff(clip))
             strides.add(int(stride))
-            assert {episode[i].index for i in clip} == {episode[clip[0]].index}
+            assert {episode[i].start for i in clip} == {episode[clip[0]].start}
             assert episode[clip[0]].split == "train"
     assert strides == {1, 2, 3}
 
