@@ -120,6 +120,19 @@ def test_an_unfinished_run_keeps_its_settings(capsys, tmp_path):
     assert resolved(capsys, "--out", tmp_path, "--preset", "tiny")["num_actions"] == 8
 
 
+def test_a_world_to_go_on_from_gives_its_sizes(capsys, world):
+    config = resolved(capsys, "--from", world, "--num-actions", 5)
+    assert config["from"] == str(world)
+    assert (config["num_actions"], config["height"], config["dynamics"]["width"]) == (5, 16, 16)
+    tiny = presets.get("tiny").train.dynamics
+    assert config["schedule"]["dynamics"]["learning_rate"] == tiny.learning_rate / 4
+    other = resolved(capsys, "--from", world, "--preset", "demo")
+    assert other["dynamics"]["width"] == 16
+    assert other["schedule"]["dynamics"]["clip_frames"] == 5
+    said = fails(capsys, "train", "--data", "d", "--out", "o", "--from", world / "none")
+    assert "none" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

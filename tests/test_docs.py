@@ -9,6 +9,8 @@ import torch
 import yaml
 
 from genie import cli
+from genie.checkpoint import write_world
+from genie.config import to_dict
 from genie.world import Genie, GenieConfig
 
 ROOT = Path(__file__).parent.parent
@@ -28,8 +30,12 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_each_command_of_the_docs_can_be_typed(line, capsys):
+def test_each_command_of_the_docs_can_be_typed(line, capsys, tmp_path, monkeypatch):
     name, *arguments = shlex.split(line)[1:]
+    monkeypatch.chdir(tmp_path)
+    if "--from" in arguments:  # its configuration gives the defaults
+        world = arguments[arguments.index("--from") + 1]
+        write_world(tmp_path / world, to_dict(GenieConfig()), {})
     if "--print_config" in arguments:
         assert cli.main([name, *arguments]) == 0
     else:

@@ -143,6 +143,11 @@ class LatentActionModel(nn.Module):
         """The action between each frame and the next, 0 ... A - 1."""
         return self.quantizer.assign(self._latents(self.seen(frames)))
 
+    @torch.no_grad()
+    def latents(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b t-1 dim"]:
+        """The latents that codes are near to, one for each step between frames."""
+        return self.quantizer.normalise(self._latents(self.seen(frames)))
+
     def seen(self, frames: UInt8[Tensor, "b t h w 3"]) -> UInt8[Tensor, "b t hs ws 3"]:
         """Frames as this model sees them: smaller by `shrink`."""
         return shrunk(frames, self.config.shrink)

@@ -232,6 +232,16 @@ def _train_options(parser: ArgumentParser) -> None:
         help="named sizes and schedule to start from; tiny in a new folder",
     )
     parser.add_argument(
+        "--from",
+        help="world to go on from: its folder, its id on the Hugging Face Hub or its name",
+    )
+    parser.add_argument(
+        "--keep_actions",
+        type=bool | None,
+        help="with --from: true (the default) leaves its buttons as they are; false is for another "
+        "game, and places all of their codes anew",
+    )
+    parser.add_argument(
         "--minutes", type=float | None, help="training time, shared out among the stages"
     )
     parser.add_argument("--stages", type=list[str] | None, help="which to run, such as [tokenizer]")
@@ -241,19 +251,25 @@ def _train_options(parser: ArgumentParser) -> None:
 
 
 def _train_defaults(arguments: list[str]) -> dict[str, Any]:
-    """What the options of `train` start from: a preset, or the settings of an unfinished run."""
+    """What the options of `train` start from: a preset, a world, or an unfinished run."""
     import argparse
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for option in ("--preset", "--config", "--out"):
+    for option in ("--preset", "--config", "--out", "--from"):
         parser.add_argument(option, nargs="?")
     given = vars(parser.parse_known_args(arguments)[0])
     values = _read_config(given["config"]) if given["config"] else {}
-    preset, out = (given[name] or values.get(name) for name in ("preset", "out"))
+    preset, out, base = (given[name] or values.get(name) for name in ("preset", "out", "from"))
     if preset is None and out and os.path.isfile(record := os.path.join(str(out), "train.json")):
         settings = _read_config(record)
         return dict(_leaves(settings["world"] | {"schedule": settings["train"]}))
-    return _preset_values(str(preset or "tiny"))
+    if base is None:
+        return _preset_values(str(preset or "tiny"))
+    from genie.config import to_dict
+    from genie.training.settings import defaults
+
+    settings = defaults(preset, str(base))
+    return dict(_leaves(to_dict(settings.world) | {"schedule": to_dict(settings.train)}))
 
 
 def _read_config(path: str) -> dict[str, Any]:
@@ -293,7 +309,9 @@ def _train(options: Namespace) -> None:
 
     values = _arguments(options)
     data, out = values.pop("data"), values.pop("out")
-    own = {name: values.pop(name) for name in ("preset", "minutes", "stages", "device")}
+    names = ("preset", "from", "keep_actions", "minutes", "stages", "device")
+    own = {name: values.pop(name) for name in names}
+    own["base"] = own.pop("from")
     _require_device(own["device"])
     schedule = from_dict(TrainConfig, values.pop("schedule"), "schedule")
     world = from_dict(GenieConfig, values)

@@ -22,6 +22,8 @@ ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 class StageConfig:
     """Training of one model; a stage ends when `steps` or `minutes` is spent, whichever is first.
 
+    A stage with neither is left out, which only a run can do that goes on from another world.
+
     Attributes:
         steps: optimizer steps; 0 for no limit.
         minutes: training time, counted over all resumed runs; 0 for no limit.
@@ -62,7 +64,6 @@ class StageConfig:
     def __post_init__(self) -> None:
         require(self.steps >= 0, f"steps: {self.steps} is negative")
         require(0 <= self.minutes < math.inf, f"minutes: {self.minutes} is not a time")
-        require(self.steps > 0 or self.minutes > 0, "steps: set steps or minutes, both are 0")
         require(self.batch_size >= 1, f"batch_size: {self.batch_size}, must be at least 1")
         require(self.clip_frames >= 2, f"clip_frames: {self.clip_frames}, must be at least 2")
         require(
@@ -86,6 +87,36 @@ class StageConfig:
             f"accumulate: {self.batch_size} clips do not divide into {self.accumulate} parts",
         )
 
+    @property
+    def left_out(self) -> bool:
+        """Whether the stage has no budget at all."""
+        return self.steps == 0 and self.minutes == 0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes of the clips that the tokenizer and the latent action model train on; all off.
+
+    The dynamics train on tokens that were computed once from the videos as they are, so nothing of
+    this reaches them: what a step or a colour means to them stays as it is in the videos.
+
+    Attributes:
+        flip: share of the clips that are mirrored left to right, whole.
+        colour: strength in [0, 1] with which brightness, contrast, saturation and hue change, each
+            clip's in its own way, the same over the clip.
+        stride: a clip is made of every k-th frame, k drawn from 1 to this number; less where its
+            episode ends before. Then the latent actions also explain larger steps.
+    """
+
+    flip: float = 0.0
+    colour: float = 0.0
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        require(0 <= self.flip <= 1, f"flip: {self.flip}, must lie in [0, 1]")
+        require(0 <= self.colour <= 1, f"colour: {self.colour}, must lie in [0, 1]")
+        require(self.stride >= 1, f"stride: {self.stride}, must be at least 1")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -103,6 +134,7 @@ class TrainConfig:
         fresh_prompt_share: share of the dynamics clips whose tokens were encoded from their own
             first frame, as those of a prompt are; only used when the tokenizer's encoder sees
             the past.
+        augmentation: changes of the clips of frames.
         checkpoint_minutes: write a checkpoint at least this often; 0 for never by time.
         checkpoint_steps: write a checkpoint every so many steps; 0 for never by steps.
         log_every: steps between two rows of scalars.
@@ -120,6 +152,7 @@ class TrainConfig:
     compile: bool = False
     joint: bool = False
     fresh_prompt_share: float = 0.25
+    augmentation: Augmentation = Augmentation()
     checkpoint_minutes: float = 5.0
     checkpoint_steps: int = 1000
     log_every: int = 20

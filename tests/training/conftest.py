@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorstore
+from killing import train_here
 from rich.console import Console
 from schedules import small_schedule
 
@@ -92,3 +94,20 @@ def _console() -> Console:
 
 console = pytest.fixture(_console)
 console_of_the_module = pytest.fixture(_console, scope="module")
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Trains in a process of its own, and returns its exit code; arguments as of `train_here`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["genie.training.pipeline", "tensorboard", "torch.utils.tensorboard"]
+    )
+
+    def run(*arguments):
+        process = context.Process(target=train_here, args=arguments)
+        process.start()
+        process.join()
+        return process.exitcode
+
+    return run

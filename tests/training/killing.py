@@ -20,10 +20,11 @@ from genie.world import GenieConfig
 def train_here(
     data: Path,
     out: Path,
-    world: GenieConfig,
+    world: GenieConfig | None,
     schedule: TrainConfig,
     stages: tuple[str, ...],
     kill_at: float | None,
+    base: Path | None = None,
 ) -> None:
     """Trains; is killed some time after step `int(kill_at)`, by its fraction of 50 ms."""
     torch.set_num_threads(1)
@@ -31,7 +32,13 @@ def train_here(
         _arm(kill_at)
     with open(os.devnull, "w") as nowhere:
         train(
-            data, out, world=world, schedule=schedule, stages=stages, console=Console(file=nowhere)
+            data,
+            out,
+            world=world,
+            schedule=schedule,
+            stages=stages,
+            base=base,
+            console=Console(file=nowhere),
         )
 
 

@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import random
 import shutil
@@ -8,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from killing import train_here
 from PIL import Image
 from safetensors.torch import load_file
 from schedules import small_schedule
@@ -23,22 +21,6 @@ from genie.training.settings import STAGES
 from genie.world import Genie
 
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(scope="session")
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["genie.training.pipeline", "tensorboard", "torch.utils.tensorboard"]
-    )
-
-    def run(*arguments):
-        process = context.Process(target=train_here, args=arguments)
-        process.start()
-        process.join()
-        return process.exitcode
-
-    return run
 
 
 def flat(value):

@@ -4,6 +4,7 @@ import pytest
 from schedules import small_schedule
 
 from genie.config import UserError
+from genie.schedule import Augmentation
 from genie.training import settings
 from genie.training.settings import Settings, resolve, share_minutes
 
@@ -68,3 +69,10 @@ def test_a_damaged_record_is_named(begun, store):
 def test_frames_of_another_size_are_refused(store, tmp_path):
     with pytest.raises(UserError, match="prepare the videos with --height 64 --width 64"):
         resolve(tmp_path, store, preset="tiny")
+
+
+def test_frames_beside_their_tokens_are_not_changed(store, small_world, tmp_path):
+    world = replace(small_world, actions=replace(small_world.actions, continuous_share=0))
+    schedule = small_schedule(joint=True, augmentation=Augmentation(flip=0.5))
+    with pytest.raises(UserError, match=r"schedule\.augmentation.*leave augmentation out"):
+        resolve(tmp_path, store, world=world, schedule=schedule)

@@ -14,6 +14,8 @@ from torch import Tensor
 from genie.config import require
 from genie.data.sampler import clip_starts
 from genie.data.store import ClipStore
+from genie.schedule import Augmentation
+from genie.training import augment
 
 Batch = tuple[Tensor, ...]
 
@@ -63,12 +65,14 @@ class FrameClips:
         store: where the frames are.
         frames: T, frames per clip.
         batch: clips per optimizer step.
+        augmentation: what is changed about them.
         split: the split to train on.
     """
 
     store: ClipStore
     frames: int
     batch: int
+    augmentation: Augmentation = field(default_factory=Augmentation)
     split: str = "train"
     windows: np.ndarray = field(init=False, repr=False)
 
@@ -78,7 +82,33 @@ class FrameClips:
     def __call__(self, place: Place) -> Batch:
         """Returns (frames u8 (B,T,H,W,3),)."""
         starts = place.starts(self.windows, self.batch)
-        return (torch.from_numpy(self.store.windows(starts, self.frames)),)
+        if self.augmentation == Augmentation():
+            return (torch.from_numpy(self.store.windows(starts, self.frames)),)
+        draws = augment.draw(self.augmentation, place, self.batch)
+        frames = self._strided(starts, draws.strides)
+        if self.augmentation.flip:
+            frames = augment.mirrored(frames, draws.flips)
+        if self.augmentation.colour:
+            frames = augment.recoloured(frames, draws.colours)
+        return (torch.from_numpy(frames),)
+
+    def _strided(self, starts: np.ndarray, strides: np.ndarray) -> np.ndarray:
+        """Clips of every so many frames, of fewer where the episode would end before."""
+        steps = self.frames - 1
+        strides = np.minimum(strides, self._left(starts) // steps)
+        frames = np.empty(
+            (len(starts), self.frames, self.store.height, self.store.width, 3), np.uint8
+        )
+        for stride in np.unique(strides).tolist():
+            alike = strides == stride
+            frames[alike] = self.store.windows(starts[alike], steps * stride + 1)[:, ::stride]
+        return frames
+
+    def _left(self, starts: np.ndarray) -> np.ndarray:
+        """How many frames each start has after it in its episode."""
+        firsts = [episode.start for episode in self.store.episodes]
+        ends = np.array([episode.start + episode.length for episode in self.store.episodes])
+        return ends[np.searchsorted(firsts, starts, side="right") - 1] - starts - 1
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import Tensor, nn
 
+from genie.checkpoint import read_weights
 from genie.config import UserError
 from genie.data.store import ClipStore
 from genie.prompts import PROMPT_FOLDER, save_prompts
 from genie.schedule import TrainConfig
-from genie.training import pictures, settings
+from genie.training import finetune, pictures, settings
 from genie.training.checkpointing import read_checkpoint
 from genie.training.collapse import judge_actions, judge_tokenizer
 from genie.training.derive import derive_actions, derive_tokens, fingerprint
@@ -23,7 +24,7 @@ from genie.training.interrupts import StopRequest
 from genie.training.joint import Joint
 from genie.training.loaders import FrameClips, TokenClips
 from genie.training.reporting import LiveProgress
-from genie.training.settings import STAGES
+from genie.training.settings import STAGES, Settings
 from genie.training.stage import StageRun, run_stage
 from genie.world import Genie, GenieConfig, best_device
 
@@ -43,9 +44,15 @@ def train(
     minutes: float | None = None,
     seed: int | None = None,
     device: str | None = None,
+    base: str | Path | None = None,
+    keep_actions: bool | None = None,
     console: Console | None = None,
 ) -> Path:
     """Trains a world on a clip store; the same call again goes on where it stopped.
+
+    With `base` it does not start afresh but from the weights and the configuration of a world, and
+    stages without a budget keep what they have. `num_actions` may be larger than there, and so may
+    the tokenizer's codes where its quantizer is "vq"; old rows are kept as they are.
 
     Each stage writes the world into the run folder when it ends, so after the first one it can
     already be loaded. A finished stage goes on only where its budget has grown and the dynamics
@@ -65,6 +72,11 @@ def train(
             and drawing the prompts, is not counted.
         seed: in place of the schedule's.
         device: "auto", "cpu", "cuda" or "mps", in place of the schedule's accelerator.
+        base: the world to go on from: its folder, its id on the Hub or its name.
+        keep_actions: with `base`, whether its latent actions stay as they are (the default), which
+            is right for more of the same game: every button keeps its meaning, and those that are
+            added are for what none of the old ones says. False is for another game: the latent
+            action model trains on, continuous at first, and places all of its codes anew.
         console: where progress goes; standard error when left out.
 
     Returns:
@@ -86,12 +98,18 @@ def train(
         minutes=minutes,
         seed=seed,
         device=device,
+        base=None if base is None else str(base),
+        keep_actions=keep_actions,
     )
+    if chosen.base is not None and rank_zero_only.rank == 0 and settings.read(out) is None:
+        frames = chosen.train.actions.clip_frames
+        start = finetune.starting_world(chosen.base, chosen.world, store, frames)
+        start.save_pretrained(out / finetune.START)
     settings.write(out, chosen)
     with StopRequest(console) as stop:
-        pipeline = _Pipeline(StageRun(out, chosen.train, stop, console), store, chosen.world)
+        pipeline = _Pipeline(StageRun(out, chosen.train, stop, console), store, chosen)
         for name in STAGES:
-            if name in stages and not pipeline.must_stay(name):
+            if name in stages and chosen.trains(name) and not pipeline.must_stay(name):
                 pipeline.train(name)
             else:
                 pipeline.load(name, needed="dynamics" in stages)
@@ -102,10 +120,13 @@ def train(
 class _Pipeline:
     """The world in training, and what its stages are given."""
 
-    def __init__(self, run: StageRun, store: ClipStore, config: GenieConfig) -> None:
+    def __init__(self, run: StageRun, store: ClipStore, chosen: Settings) -> None:
         self.run, self.store, self.joint = run, store, run.train.joint
+        self.base = chosen.base
         torch.manual_seed(run.train.seed)
-        self.world = Genie(config).eval()
+        self.world = Genie(chosen.world).eval()
+        if self.base is not None:
+            self.world.load_state_dict(read_weights(run.folder / finetune.START))
         self.told_of_split = False
 
     def must_stay(self, name: str) -> bool:
@@ -133,7 +154,7 @@ class _Pipeline:
                     f"({str(error).splitlines()[-1].strip()}); go on with the version that wrote "
                     "it, or train into another folder"
                 ) from None
-        elif needed and not (name == "actions" and self.joint):
+        elif needed and self.base is None and not (name == "actions" and self.joint):
             raise UserError(
                 f"{self.run.folder}: the stage {name!r} has not run here and the dynamics need it; "
                 "run it first, or all stages at once"
@@ -152,7 +173,8 @@ class _Pipeline:
 
     def _frames(self, name: str) -> None:
         stage = getattr(self.run.train, name)
-        read = FrameClips(self.store, stage.clip_frames, stage.batch_size)
+        changes = self.run.train.augmentation
+        read = FrameClips(self.store, stage.clip_frames, stage.batch_size, changes)
         shown, split = self._shown(stage.clip_frames)
         draw = {"tokenizer": pictures.draw_tokenizer, "actions": pictures.draw_actions}[name]
         run_stage(

@@ -13,7 +13,9 @@ from genie import presets
 from genie.config import UserError, from_dict, require, to_dict
 from genie.data.store import ClipStore
 from genie.files import replacing
-from genie.schedule import ACCELERATORS, StageConfig, TrainConfig
+from genie.schedule import ACCELERATORS, Augmentation, StageConfig, TrainConfig
+from genie.training import finetune
+from genie.training.finetune import Base
 from genie.world import GenieConfig
 
 RECORD = "train.json"
@@ -40,11 +42,36 @@ class Settings:
         world: sizes of the models.
         train: schedule of the stages.
         data: fingerprint of the store's episodes.
+        base: the world that the run goes on from; None where it starts afresh.
     """
 
     world: GenieConfig
     train: TrainConfig
     data: str = ""
+    base: Base | None = None
+
+    def trains(self, name: str) -> bool:
+        """Whether a stage trains here, or keeps what it has from the base."""
+        kept = name == "actions" and self.base is not None and self.base.keep_actions
+        return not kept and not getattr(self.train, name).left_out
+
+
+def defaults(preset: str | None = None, base: str | None = None) -> Settings:
+    """Returns the settings that a new run starts from.
+
+    Args:
+        preset: fills in what the base does not say; "tiny" when left out.
+        base: a world to go on from: its configuration, and unless a preset is named the schedule
+            it was trained with, are taken over; the learning rates are lower.
+
+    Raises:
+        UserError: no such preset or world.
+    """
+    chosen = presets.get(preset or "tiny")
+    if base is None:
+        return Settings(chosen.world, chosen.train)
+    train = finetune.schedule_of(base, RECORD) if preset is None else None
+    return Settings(finetune.config_of(base), train or finetune.warm(chosen.train))
 
 
 def resolve(
@@ -58,6 +85,8 @@ def resolve(
     minutes: float | None = None,
     seed: int | None = None,
     device: str | None = None,
+    base: str | None = None,
+    keep_actions: bool | None = None,
 ) -> Settings:
     """Returns the settings of a run, agreed with what the run folder was begun with.
 
@@ -65,32 +94,49 @@ def resolve(
 
     Raises:
         UserError: an unknown stage, frames of another size, joint training of latent actions that
-            are continuous at first, or a folder begun with other settings.
+            are continuous at first, a folder begun with other settings, or a base that does not
+            fit.
     """
     for name in stages:
         require(name in STAGES, f"stages: {name!r} is none of {', '.join(STAGES)}")
     recorded = read(folder)
+    origin = _origin(folder, recorded, base, keep_actions)
     if recorded is not None and preset is None:
-        base = recorded
+        given = recorded
     else:
-        chosen = presets.get(preset or "tiny")
-        base = Settings(chosen.world, chosen.train)
-    train = schedule or base.train
+        given = defaults(preset, origin.name if origin else None)
+    train = schedule or given.train
     if seed is not None:
         train = replace(train, seed=seed)
     if device is not None:
         require(device in ACCELERATORS, f"device: {device!r} is none of {', '.join(ACCELERATORS)}")
         train = replace(train, accelerator=device)  # type: ignore[arg-type]
     if minutes is not None:
-        train = share_minutes(train, stages, minutes)
+        kept = origin is not None and origin.keep_actions
+        shared = [name for name in stages if not (kept and name == "actions")]
+        train = share_minutes(train, shared, minutes)
     settings = Settings(
-        replace(world or base.world, fps=float(store.fps)), train, fingerprint_of(store)
+        replace(world or given.world, fps=float(store.fps)), train, fingerprint_of(store), origin
     )
-    _check_size(store, settings.world)
+    if origin is not None and recorded is None:
+        _check_base(origin, settings, stages)
+    _check_size(store, settings)
+    _check_budgets(settings, stages)
+    require(
+        not (origin and origin.keep_actions and train.joint),
+        "schedule.joint: joint training trains the latent actions; add --keep_actions false, or "
+        "set schedule.joint to false",
+    )
     require(
         not (train.joint and settings.world.actions.continuous_share),
         "schedule.joint: the dynamics would learn from actions whose codes have not been placed; "
         "set actions.continuous_share to 0",
+    )
+    require(
+        not (train.joint and train.augmentation != Augmentation()),
+        "schedule.augmentation: joint training reads frames beside tokens that were computed from "
+        "the videos as they are, and changed frames would not fit them; leave augmentation out, or "
+        "set schedule.joint to false",
     )
     if recorded is not None:
         _agree(folder, recorded, settings)
@@ -132,7 +178,13 @@ def share_minutes(train: TrainConfig, stages: Sequence[str], minutes: float) -> 
     them have minutes. With joint training the dynamics take the share of the actions as well.
     """
     require(minutes > 0, f"minutes: {minutes}, must be above 0")
-    run = [name for name in STAGES if name in stages and not (train.joint and name == "actions")]
+    run = [
+        name
+        for name in STAGES
+        if name in stages
+        and not (train.joint and name == "actions")
+        and not getattr(train, name).left_out
+    ]
     budgets: dict[str, StageConfig] = {name: getattr(train, name) for name in run}
     unit = "minutes" if all(stage.minutes for stage in budgets.values()) else "steps"
     weights = {name: float(getattr(stage, unit)) for name, stage in budgets.items()}
@@ -152,13 +204,70 @@ def fingerprint_of(store: ClipStore) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
 
 
-def _check_size(store: ClipStore, world: GenieConfig) -> None:
-    if (store.height, store.width) != (world.height, world.width):
-        raise UserError(
-            f"{store.path}: frames of {store.width}x{store.height}, but the world has "
-            f"{world.width}x{world.height}; prepare the videos with --height {world.height} "
-            f"--width {world.width}, or train with --height {store.height} --width {store.width}"
+def _origin(
+    folder: Path, recorded: Settings | None, base: str | None, keep_actions: bool | None
+) -> Base | None:
+    before = recorded.base if recorded is not None else None
+    if before is None and base is None:
+        require(
+            keep_actions is None, "keep_actions: a new world has no actions to keep; add --from"
         )
+        return None
+    if recorded is None:
+        assert base is not None
+        same = Path(base).is_dir() and Path(base).resolve() == folder.resolve()
+        require(not same, f"{folder}: is the world to go on from; train into another folder")
+        return finetune.open_base(base, keep_actions is not False)
+    if before is None or base not in (None, before.name):
+        begun = "a new world" if before is None else f"the world {before.name}"
+        raise UserError(
+            f"{folder} was begun from {begun}, not from {base}; train into another folder"
+        )
+    require(
+        keep_actions in (None, before.keep_actions),
+        f"keep_actions: {folder} was begun with {str(before.keep_actions).lower()}; train into "
+        "another folder",
+    )
+    return before
+
+
+def _check_base(base: Base, settings: Settings, stages: Sequence[str]) -> None:
+    old = finetune.config_of(base.name)
+    finetune.check_fits(base.name, old, settings.world)
+    codes = settings.world.tokenizer.quantizer.codes
+    wider = codes > old.tokenizer.quantizer.codes
+    require(
+        not wider or ("tokenizer" in stages and settings.trains("tokenizer")),
+        f"tokenizer.quantizer.codes: {codes} are more than the world {base.name} has, and the new "
+        "ones mean nothing before the tokenizer has trained; give its stage steps or minutes",
+    )
+
+
+def _check_budgets(settings: Settings, stages: Sequence[str]) -> None:
+    for name in stages:
+        unused = settings.train.joint and name == "actions"
+        require(
+            settings.base is not None or unused or settings.trains(name),
+            f"schedule.{name}: set steps or minutes, both are 0; only with --from, where there "
+            "are weights to keep, a stage can be left out",
+        )
+
+
+def _check_size(store: ClipStore, settings: Settings) -> None:
+    world = settings.world
+    if (store.height, store.width) == (world.height, world.width):
+        return
+    differ = (
+        f"{store.path}: frames of {store.width}x{store.height}, but the world has "
+        f"{world.width}x{world.height}; "
+    )
+    size = f"--height {world.height} --width {world.width}"
+    if settings.base is not None:
+        raise UserError(f"{differ}make another store: genie prepare VIDEOS --out DATA {size}")
+    raise UserError(
+        f"{differ}prepare the videos with {size}, or train with --height {store.height} "
+        f"--width {store.width}"
+    )
 
 
 def _agree(folder: Path, recorded: Settings, settings: Settings) -> None:

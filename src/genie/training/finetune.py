@@ -1,0 +1,282 @@
+"""Going on from a world that is there: which settings may differ, and wider vocabularies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie import checkpoint
+from genie.actions import LatentActionModel
+from genie.config import UserError, from_dict, require, to_dict
+from genie.data.store import ClipStore
+from genie.schedule import StageConfig, TrainConfig
+from genie.world import Genie, GenieConfig, locate
+
+START = "start"
+"""Folder, in a run folder, of the world that the run began with."""
+
+WARMUP_STEPS = 100
+"""Longest warm-up of a model that is trained already."""
+
+SLOWER = 4
+"""By how much its learning rate is lower, though never below the rate at which training ended."""
+
+FAR = 10.0
+"""How much longer than any feature the vector of a code is that is not to be used yet."""
+
+NOISE = 0.1
+"""Noise on a new row of an embedding, as a share of the spread of the old ones."""
+
+SEEN_CLIPS = 256
+"""Clips whose steps say where latent actions are added."""
+
+ROUNDS = 10
+"""Of k-means."""
+
+# What a fine-tuned world may have otherwise: how it is played, what it is trained for, and sizes
+# that grow. All else decides what the weights mean.
+MAY_DIFFER = {
+    "fps",
+    "num_actions",
+    "tokenizer.quantizer.codes",
+    *(f"tokenizer.quantizer.{name}" for name in ("decay", "commitment", "revive_below", "entropy")),
+    *(f"tokenizer.{name}" for name in ("squared", "absolute", "motion")),
+    *(f"actions.{name}" for name in ("continuous_share", "noise", "motion", "commitment", "decay")),
+    *(
+        f"dynamics.{name}"
+        for name in ("mask_rate", "corruption", "change_weight", "no_effect", "label_smoothing")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The world that a run goes on from.
+
+    Attributes:
+        name: its folder, its id on the Hugging Face Hub or its name, as it was given.
+        weights: the first twelve hexadecimal digits of the SHA-256 of its weights.
+        keep_actions: whether its latent actions stay as they are, so that buttons keep their
+            meaning, or are trained on, and their codes placed anew.
+    """
+
+    name: str
+    weights: str = ""
+    keep_actions: bool = True
+
+
+def open_base(name: str, keep_actions: bool) -> Base:
+    """Returns which world a new run goes on from.
+
+    Raises:
+        UserError: there is no such world, or it is of another version.
+    """
+    folder = locate(name)
+    checkpoint.read_config(folder)
+    with (folder / checkpoint.WEIGHTS).open("rb") as file:
+        return Base(name, hashlib.file_digest(file, "sha256").hexdigest()[:12], keep_actions)
+
+
+def config_of(name: str | Path) -> GenieConfig:
+    """Returns the configuration of a world."""
+    return from_dict(GenieConfig, checkpoint.read_config(locate(name)))
+
+
+def schedule_of(name: str | Path, record: str) -> TrainConfig | None:
+    """Returns the schedule to go on with after the one a world was trained with.
+
+    Args:
+        name: of the world.
+        record: file in a run folder in which the schedule stands.
+
+    Returns:
+        The schedule; None for a world without such a file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    path = locate(name) / record
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text())
+        train = from_dict(TrainConfig, values["train"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: its schedule cannot be read ({error}); name one with --preset"
+        ) from None
+    return train if values.get("base") else warm(train)
+
+
+def warm(train: TrainConfig) -> TrainConfig:
+    """Returns a schedule for models that are trained already, one stage after the other.
+
+    Learning rates are lower and warm-ups short: enough to learn, too little to forget.
+    """
+
+    def gentle(stage: StageConfig) -> StageConfig:
+        rate = max(stage.learning_rate / SLOWER, stage.final_learning_rate)
+        steps = min(stage.warmup_steps, WARMUP_STEPS)
+        return replace(stage, learning_rate=rate, warmup_steps=steps)
+
+    return replace(
+        train,
+        tokenizer=gentle(train.tokenizer),
+        actions=gentle(train.actions),
+        dynamics=gentle(train.dynamics),
+        joint=False,
+    )
+
+
+def check_fits(name: str, old: GenieConfig, new: GenieConfig) -> None:
+    """Checks that the weights of one configuration mean the same in another.
+
+    Raises:
+        UserError: they do not; the message says what to leave out.
+    """
+    before, now = _flat(to_dict(old)), _flat(to_dict(new))
+    for side in ("height", "width"):
+        require(
+            before[side] == now[side],
+            f"{side}: {now[side]}, but the world {name} has frames of {old.width}x{old.height}; "
+            "leave the option out, and prepare the videos with: genie prepare VIDEOS --out DATA "
+            f"--height {old.height} --width {old.width}",
+        )
+    for key in before:
+        require(
+            before[key] == now[key] or key in MAY_DIFFER or key.startswith("sampling."),
+            f"{key}: {now[key]!r}, but the world {name} has {before[key]!r} and its weights only "
+            "fit that; leave the option out, or train a new world without --from",
+        )
+    for key in ("num_actions", "tokenizer.quantizer.codes"):
+        require(
+            now[key] >= before[key],
+            f"{key}: {now[key]}, but the world {name} has {before[key]}, and a vocabulary can "
+            f"only be kept or widened; take {before[key]} or more",
+        )
+    kind = old.tokenizer.quantizer.kind
+    require(
+        kind == "vq" or new.tokenizer.quantizer.codes == old.tokenizer.quantizer.codes,
+        f"tokenizer.quantizer.codes: the vocabulary of {kind} is a grid, and with more points "
+        f"every code would mean something else; keep {old.tokenizer.quantizer.codes}, or train a "
+        "new world without --from, with tokenizer.quantizer.kind vq where it is to grow later",
+    )
+
+
+def starting_world(base: Base, config: GenieConfig, store: ClipStore, frames: int) -> Genie:
+    """Returns the world that a run begins with: the weights of the base, with wider vocabularies.
+
+    Latent actions that are added to kept ones get codes where steps of the new videos lie that
+    none of the kept ones is near. Otherwise new codes are out of the way and come into use, or are
+    placed, when the stage trains.
+
+    Args:
+        base: where the weights are from.
+        config: what the world is to have.
+        store: the new videos.
+        frames: length of the clips that latent actions are inferred from.
+
+    Raises:
+        UserError: the base cannot be loaded, or has no latent actions to keep.
+    """
+    old = Genie.from_pretrained(base.name, device="cpu")
+    world = widened(old, config)
+    quantizer = world.actions.quantizer
+    if not base.keep_actions:
+        quantizer.placed.fill_(False)
+        return world
+    require(
+        bool(quantizer.placed),
+        f"{base.name}: its latent actions have no codes to keep; train them with "
+        "--keep_actions false",
+    )
+    kept = old.config.num_actions
+    if config.num_actions > kept:
+        seen = _latents(world.actions, store, frames)
+        quantizer.codebook[kept:] = _beside(
+            seen, quantizer.codebook[:kept], len(quantizer.codebook)
+        )
+        fair = quantizer.usage[:kept].mean()
+        quantizer.usage[kept:] = fair
+        quantizer.sums[kept:] = quantizer.codebook[kept:] * fair
+    return world
+
+
+@torch.no_grad()
+def widened(old: Genie, config: GenieConfig) -> Genie:
+    """Returns a world of another configuration with the weights of `old`, its rows unchanged.
+
+    Tokens and actions that are new start near the mean of the old ones wherever they are embedded
+    or predicted. Logits of old tokens do not change, and no frame is encoded into a new token.
+
+    Args:
+        old: the world.
+        config: as `check_fits` allows.
+    """
+    generator = torch.Generator().manual_seed(0)
+    world = Genie(config)
+    weights = world.state_dict()
+    for name, value in old.state_dict().items():
+        if value.shape != weights[name].shape:
+            value = _grown(name, value, len(weights[name]) - len(value), generator)
+        weights[name] = value
+    world.load_state_dict(weights)
+    return world.eval()
+
+
+def _grown(name: str, rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    shape = (count, *rows.shape[1:])
+    leaf = name.rpartition(".")[2]
+    if leaf == "recent":  # the oldest come first, and zeros are not counted
+        return torch.cat([rows.new_zeros(shape), rows])
+    if leaf == "codebook":
+        return torch.cat([rows, rows.new_full(shape, FAR)])
+    if leaf in ("usage", "sums"):
+        return torch.cat([rows, rows.new_zeros(shape)])
+    # The last row of an embedding is the mask, or "no action known"; a head has no such row.
+    known = rows if name.startswith("dynamics.head") else rows[:-1]
+    noise = torch.randn(shape, generator=generator).to(rows)
+    new = known.mean(dim=0) + NOISE * known.std(dim=0) * noise
+    return torch.cat([known, new, rows[len(known) :]])
+
+
+@torch.no_grad()
+def _latents(actions: LatentActionModel, store: ClipStore, frames: int) -> Tensor:
+    """Normalised latents (n, dim) of the steps of some training clips."""
+    starts = store.window_starts(frames, "train")
+    places = np.linspace(0, len(starts) - 1, min(SEEN_CLIPS, len(starts))).round().astype(np.int64)
+    parts = np.array_split(starts[places], max(1, len(places) // 16))
+    clips = (torch.from_numpy(store.windows(part, frames)) for part in parts)
+    return torch.cat([actions.latents(clip).flatten(0, 1) for clip in clips])
+
+
+def _beside(points: Tensor, kept: Tensor, size: int) -> Tensor:
+    """Centres that k-means adds to `kept` ones, which stay, to make `size` in all."""
+    generator = torch.Generator().manual_seed(0)
+    centres = kept
+    while len(centres) < size:  # as in k-means++, what no centre is near is likely
+        distance = torch.cdist(points, centres).amin(dim=1).square()
+        chosen = torch.multinomial(distance + 1e-8, 1, generator=generator)
+        centres = torch.cat([centres, points[chosen]])
+    for _ in range(ROUNDS):
+        nearest = torch.cdist(points, centres).argmin(dim=1)
+        for code in range(len(kept), size):
+            if (nearest == code).any():
+                centres[code] = points[nearest == code].mean(dim=0)
+    return centres[len(kept) :]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
