@@ -142,9 +142,9 @@ def _coinrun_tiny() -> Preset:
     world = replace(base.world, actions=actions, dynamics=dynamics)
     train = replace(
         base.train,
-        tokenizer=replace(base.train.tokenizer, minutes=15),
+        tokenizer=replace(base.train.tokenizer, minutes=22),
         actions=replace(base.train.actions, minutes=10, batch_size=12, clip_frames=5),
-        dynamics=replace(base.train.dynamics, minutes=55, clip_frames=6),
+        dynamics=replace(base.train.dynamics, minutes=50, clip_frames=6),
     )
     return Preset("of the world that comes with the package, 64x64 patch 8", world, train)
 
