@@ -79,7 +79,7 @@ def test_the_world_is_served_at_the_end(samples, toy, tmp_path, monkeypatch):
     served = []
     for part in ("_prepare", "_train"):
         monkeypatch.setattr(module, part, lambda *_: tmp_path)
-    monkeypatch.setattr(module, "_evaluate", lambda *_: {"headlines": [], "notes": []})
+    monkeypatch.setattr(module, "_evaluate", lambda *_: tmp_path / "report.html")
     monkeypatch.setattr(module, "_rollout", lambda *_: tmp_path / "rollout.gif")
     monkeypatch.setattr(module, "_serve", lambda *given: served.append(given))
     demo(samples=samples, out=tmp_path / "run", port=0, play=True)
@@ -94,9 +94,22 @@ def test_a_game_is_chosen_by_name(samples):
         find_samples(samples / "nowhere", None)
 
 
-def test_the_default_is_the_game_with_a_still_camera():
-    assert default_game(["coinrun", "miner"]) == "miner"
-    assert default_game(["coinrun", "maze"]) == "coinrun"
+def test_it_goes_on_from_a_world_that_knows_the_game(samples, toy, tmp_path, capsys, monkeypatch):
+    base = demo(samples=samples, out=tmp_path / "base", minutes=0.02, play=False)
+    monkeypatch.setitem(module.BASES, "square", str(base))
+    out = demo(samples=samples, out=tmp_path / "run", minutes=0.02, play=False)
+    assert json.loads((out / "train.json").read_text())["base"]["name"] == str(base)
+    assert (out / "evaluation" / "comparison.html").exists()
+    shown = capsys.readouterr().out.split("1/4")[-1]
+    assert "before" in shown
+    before, after = load_file(base / "model.safetensors"), load_file(out / "model.safetensors")
+    changed = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {"tokenizer", "dynamics"}  # buttons mean what they meant
+
+
+def test_the_default_is_a_game_that_a_bundled_world_knows():
+    assert default_game(["coinrun", "miner"]) == "coinrun"
+    assert default_game(["maze", "miner"]) == "maze"
 
 
 def test_a_game_can_have_its_own_size(samples, toy, tmp_path, monkeypatch):

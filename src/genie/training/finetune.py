@@ -132,6 +132,8 @@ def warm(train: TrainConfig) -> TrainConfig:
         actions=gentle(train.actions),
         dynamics=gentle(train.dynamics),
         joint=False,
+        accelerator="auto",  # it may have been trained on another machine
+        devices="auto",
     )
 
 
