@@ -164,8 +164,15 @@ class LatentActionModel(nn.Module):
         """
         if actions is None:
             actions = self.infer(frames)
+        return self.predict(frames, self.quantizer.lookup(actions))
+
+    @torch.no_grad()
+    def predict(
+        self, frames: UInt8[Tensor, "b t h w 3"], latents: Float[Tensor, "b t-1 dim"]
+    ) -> UInt8[Tensor, "b t-1 hs ws 3"]:
+        """Predicts frames 1 ... T - 1 of `seen`, each from the real frames before and a latent."""
         pixels = self._pixels(self.seen(frames))
-        return to_uint8(self._predict(pixels, self.quantizer.lookup(actions).to(pixels.dtype)))
+        return to_uint8(self._predict(pixels, latents.to(pixels.dtype)))
 
     def loss(
         self, frames: UInt8[Tensor, "b t h w 3"], progress: float = 1.0

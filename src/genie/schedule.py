@@ -139,6 +139,8 @@ class TrainConfig:
         checkpoint_steps: write a checkpoint every so many steps; 0 for never by steps.
         log_every: steps between two rows of scalars.
         picture_every: steps between two sets of pictures; 0 for none at all.
+        watch_every: fewest steps between two looks for signs that something goes wrong, which
+            take a hundredth of the time at most; 0 for not looking.
         accelerator: where to train; "auto" takes the GPU when there is one.
         devices: how many; "auto" for all there are.
         workers: threads that read clips ahead.
@@ -157,6 +159,7 @@ class TrainConfig:
     checkpoint_steps: int = 1000
     log_every: int = 20
     picture_every: int = 1000
+    watch_every: int = 200
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int | Literal["auto"] = "auto"
     workers: int = 2
@@ -169,6 +172,7 @@ class TrainConfig:
         require(self.checkpoint_steps >= 0, "checkpoint_steps: must not be negative")
         require(self.log_every >= 1, f"log_every: {self.log_every}, must be at least 1")
         require(self.picture_every >= 0, f"picture_every: {self.picture_every} is negative")
+        require(self.watch_every >= 0, f"watch_every: {self.watch_every} is negative")
         require(self.devices == "auto" or self.devices >= 1, f"devices: {self.devices} is below 1")
         require(self.workers >= 1, f"workers: {self.workers}, must be at least 1")
 

@@ -58,7 +58,7 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(
 def trained(store, small_world_of_the_module, console_of_the_module, tmp_path_factory):
     world, console = small_world_of_the_module, console_of_the_module
     out = tmp_path_factory.mktemp("trained") / "run"
-    schedule = small_schedule(picture_every=5)
+    schedule = small_schedule(picture_every=5, watch_every=4)
     train(store, out, world=world, schedule=schedule, console=console)
     return out
 
@@ -97,12 +97,16 @@ def test_tensorboard_gets_scalars_and_pictures(trained):
         "actions": {"each_action_from_one_frame", "action_use"},
         "dynamics": {"rollouts", "each_action_held"},
     }
+    rollouts = {"effect_of_actions", "rollout_gain_over_copying", "rollout_motion_ratio"}
+    signs = {"tokenizer": {"codes_in_use"}, "actions": {"gain_of_latents"}, "dynamics": rollouts}
     for stage, names in pictures.items():
         events = EventAccumulator(str(trained / "logs" / stage)).Reload()
         assert set(events.Tags()["images"]) == names
         assert {"loss", "learning_rate", "steps_per_second"} <= set(events.Tags()["scalars"])
         assert [event.step for event in events.Scalars("loss")] == [5, 10]
         assert any(name.startswith("val/") for name in events.Tags()["scalars"])
+        looked = {name for name in events.Tags()["scalars"] if name.startswith("signs/")}
+        assert looked == {f"signs/{name}" for name in signs[stage]}
 
 
 def test_a_finished_run_is_left_alone(trained, store, console):

@@ -15,7 +15,7 @@ from torch import nn
 
 from genie.config import UserError
 from genie.training.interrupts import StopRequest
-from genie.training.reporting import LiveProgress, describe
+from genie.training.reporting import LiveProgress, Sign, Warnings, describe
 
 if TYPE_CHECKING:
     from genie.training.stage import StageModule
@@ -24,6 +24,15 @@ Drawn = tuple[dict[str, np.ndarray], dict[str, float]]
 """Pictures u8 (H,W,3) and scalars, by name."""
 
 Draw = Callable[[nn.Module], Drawn]
+
+Look = Callable[[nn.Module], list[Sign]]
+"""Looks at the averaged model for signs that something goes wrong."""
+
+EARLIEST = 0.2
+"""Share of the budget before which a model may look as if something were wrong."""
+
+WATCHED_SHARE = 0.01
+"""Largest share of the time that looking takes, from the first look on."""
 
 
 class _AfterSteps(Callback, ABC):
@@ -153,6 +162,42 @@ class Pictures(_AfterSteps):
         board = trainer.logger.experiment  # type: ignore[attr-defined]
         for name, picture in pictures.items():
             board.add_image(name, picture, step, dataformats="HWC")
+
+
+class Watching(_AfterSteps):
+    """Looks at the averaged model now and then, and says what is wrong with it, once.
+
+    Args:
+        module: the stage.
+        look: gives the signs; None for not looking.
+        warnings: says them.
+        every: fewest steps between two looks.
+    """
+
+    def __init__(
+        self, module: StageModule, look: Look | None, warnings: Warnings, every: int
+    ) -> None:
+        super().__init__(module)
+        self.look, self.warnings, self.every = look, warnings, every
+        self.looked, self.rest_until = module.step, 0.0
+
+    def stepped(self, trainer: Trainer) -> None:
+        """Looks where it is time; a look that took long is followed by a long rest."""
+        if self.look is None or not trainer.is_global_zero or self.module.spent < EARLIEST:
+            return
+        began = time.monotonic()
+        if self.module.step - self.looked < self.every or began < self.rest_until:
+            return
+        self._watch(self.look, trainer)
+        now = time.monotonic()
+        self.looked, self.rest_until = self.module.step, now + (now - began) / WATCHED_SHARE
+
+    def _watch(self, look: Look, trainer: Trainer) -> None:
+        assert trainer.logger is not None
+        signs, step = look(self.module.average.model), self.module.step
+        trainer.logger.log_metrics({f"signs/{sign.name}": sign.figure for sign in signs}, step)
+        for text in self.warnings.tell(signs):
+            trainer.logger.experiment.add_text("warnings", text, step)  # type: ignore[attr-defined]
 
 
 def _diverged(module: StageModule, what: str) -> UserError:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from genie.actions import LatentActionModel
 from genie.config import UserError, from_dict, require, to_dict
 from genie.data.store import ClipStore
 from genie.schedule import StageConfig, TrainConfig
+from genie.training.pictures import spread_clips
 from genie.world import Genie, GenieConfig, locate
 
 START = "start"
@@ -252,11 +252,8 @@ def _grown(name: str, rows: Tensor, count: int, generator: torch.Generator) -> T
 @torch.no_grad()
 def _latents(actions: LatentActionModel, store: ClipStore, frames: int) -> Tensor:
     """Normalised latents (n, dim) of the steps of some training clips."""
-    starts = store.window_starts(frames, "train")
-    places = np.linspace(0, len(starts) - 1, min(SEEN_CLIPS, len(starts))).round().astype(np.int64)
-    parts = np.array_split(starts[places], max(1, len(places) // 16))
-    clips = (torch.from_numpy(store.windows(part, frames)) for part in parts)
-    return torch.cat([actions.latents(clip).flatten(0, 1) for clip in clips])
+    clips = spread_clips(store, frames, SEEN_CLIPS, "train").split(16)
+    return torch.cat([actions.latents(part).flatten(0, 1) for part in clips])
 
 
 def _beside(points: Tensor, kept: Tensor, size: int) -> Tensor:

@@ -23,7 +23,12 @@ def held_out_clips(store: ClipStore, frames: int, clips: int = CLIPS) -> Tensor:
 
     Where no other video is long enough, they come from the training split: see `shown_split`.
     """
-    starts = store.window_starts(frames, shown_split(store, frames))
+    return spread_clips(store, frames, clips, shown_split(store, frames))
+
+
+def spread_clips(store: ClipStore, frames: int, clips: int, split: str) -> Tensor:
+    """Returns the same clips u8 (B,T,H,W,3) every time, from all over a split."""
+    starts = store.window_starts(frames, split)
     places = np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(np.int64)
     return torch.from_numpy(store.windows(starts[places], frames))
 
@@ -82,15 +87,8 @@ def draw_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> Drawn
 
 def draw_dynamics(world: Genie, dynamics: nn.Module, clips: Tensor, split: str = "val") -> Drawn:
     """Real clips above rollouts with their actions, and each button held from one frame."""
-    joint = isinstance(dynamics, Joint)
-    parts = (
-        {"actions": dynamics.actions, "dynamics": dynamics.dynamics}
-        if joint
-        else {"dynamics": dynamics}
-    )
-    preview = copy.copy(world)  # shares all the other parts
-    preview._modules = {**world._modules, **parts}
-    clips = clips.to(preview.to(_device(dynamics)).device)
+    preview = with_dynamics(world, dynamics)
+    clips = clips.to(preview.device)
     inferred = preview.actions.infer(clips)
     rolled = preview.generate(clips[:, :1], inferred)
     wrong = preview.generate(clips[:, :1], (inferred + 1) % world.config.num_actions)
@@ -108,6 +106,19 @@ def draw_dynamics(world: Genie, dynamics: nn.Module, clips: Tensor, split: str =
         f"{split}/rollout_psnr_gain_over_wrong_actions": right - psnr(wrong[:, 1:], clips[:, 1:]),
     }
     return pictures, figures
+
+
+def with_dynamics(world: Genie, dynamics: nn.Module) -> Genie:
+    """Returns the world with other dynamics, or those and other actions; all else is shared."""
+    joint = isinstance(dynamics, Joint)
+    parts = (
+        {"actions": dynamics.actions, "dynamics": dynamics.dynamics}
+        if joint
+        else {"dynamics": dynamics}
+    )
+    preview = copy.copy(world)
+    preview._modules = {**world._modules, **parts}
+    return preview.to(_device(dynamics))
 
 
 def grid(rows: list[Tensor]) -> np.ndarray:

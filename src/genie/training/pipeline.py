@@ -11,19 +11,21 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import Tensor, nn
 
+from genie.actions import LatentActionModel
 from genie.checkpoint import read_weights
 from genie.config import UserError
 from genie.data.store import ClipStore
 from genie.prompts import PROMPT_FOLDER, save_prompts
 from genie.schedule import TrainConfig
-from genie.training import finetune, pictures, settings
+from genie.tokenizer import VideoTokenizer
+from genie.training import finetune, pictures, settings, signs
 from genie.training.checkpointing import read_checkpoint
-from genie.training.collapse import judge_actions, judge_tokenizer
+from genie.training.collapse import judge_actions, judge_dynamics, judge_tokenizer
 from genie.training.derive import derive_actions, derive_tokens, fingerprint
 from genie.training.interrupts import StopRequest
 from genie.training.joint import Joint
 from genie.training.loaders import FrameClips, TokenClips
-from genie.training.reporting import LiveProgress
+from genie.training.reporting import LiveProgress, Sign, Warnings
 from genie.training.settings import STAGES, Settings
 from genie.training.stage import StageRun, run_stage
 from genie.world import Genie, GenieConfig, best_device
@@ -31,6 +33,9 @@ from genie.world import Genie, GenieConfig, best_device
 PROMPTS = 8
 ROLLOUT_FRAMES = 9
 JUDGED_CLIPS = 32
+DRIFT_CLIPS = 4
+DRIFT_FRAMES = 17
+SHORTEST_DRIFT = 5
 
 
 def train(
@@ -113,6 +118,8 @@ def train(
                 pipeline.train(name)
             else:
                 pipeline.load(name, needed="dynamics" in stages)
+                if name == "actions" and chosen.base is not None and "dynamics" in stages:
+                    pipeline.judge(name)  # kept ones may not fit the new videos
         pipeline.save()
     return out
 
@@ -122,7 +129,7 @@ class _Pipeline:
 
     def __init__(self, run: StageRun, store: ClipStore, chosen: Settings) -> None:
         self.run, self.store, self.joint = run, store, run.train.joint
-        self.base = chosen.base
+        self.base, self.warnings = chosen.base, Warnings(run.console)
         torch.manual_seed(run.train.seed)
         self.world = Genie(chosen.world).eval()
         if self.base is not None:
@@ -140,7 +147,8 @@ class _Pipeline:
         stage = {"tokenizer": self._frames, "actions": self._frames, "dynamics": self._dynamics}
         stage[name](name)
         self.save()
-        self._judge(name)
+        self.judge(name)
+        self.warnings = Warnings(self.run.console)
 
     def load(self, name: str, *, needed: bool) -> None:
         """Takes the weights of a stage that ran before."""
@@ -177,8 +185,16 @@ class _Pipeline:
         read = FrameClips(self.store, stage.clip_frames, stage.batch_size, changes)
         shown, split = self._shown(stage.clip_frames)
         draw = {"tokenizer": pictures.draw_tokenizer, "actions": pictures.draw_actions}[name]
+        clips = pictures.held_out_clips(self.store, stage.clip_frames, JUDGED_CLIPS)
+        look = {"tokenizer": look_at_tokenizer, "actions": look_at_actions}[name]
         run_stage(
-            self.run, name, self._model(name), read, draw=lambda model: draw(model, shown, split)
+            self.run,
+            name,
+            self._model(name),
+            read,
+            draw=lambda model: draw(model, shown, split),
+            look=lambda model: look(model, clips),
+            warnings=self.warnings,
         )
 
     def _dynamics(self, name: str) -> None:
@@ -213,7 +229,16 @@ class _Pipeline:
         def draw(average: nn.Module) -> pictures.Drawn:
             return pictures.draw_dynamics(world, average, shown, split)
 
-        run_stage(self.run, name, self._model(name), read, inputs=inputs, draw=draw)
+        run_stage(
+            self.run,
+            name,
+            self._model(name),
+            read,
+            inputs=inputs,
+            draw=draw,
+            look=lambda average: look_at_dynamics(world, average, self.store, stage.clip_frames),
+            warnings=self.warnings,
+        )
 
     def _shown(self, frames: int) -> tuple[Tensor, str]:
         split = pictures.shown_split(self.store, frames)
@@ -237,15 +262,61 @@ class _Pipeline:
 
             return compute(told)
 
-    def _judge(self, name: str) -> None:
-        if rank_zero_only.rank != 0 or (name == "dynamics" and not self.joint):
+    def judge(self, name: str) -> None:
+        """Says how good the model of a stage is, loudly where something is wrong."""
+        if rank_zero_only.rank != 0:
             return
         frames = getattr(self.run.train, name).clip_frames
         clips = pictures.held_out_clips(self.store, frames, JUDGED_CLIPS)
         if name == "tokenizer":
-            judge_tokenizer(self.world.tokenizer, clips, self.run.console)
-        else:
-            judge_actions(self.world.actions, clips, self.run.console)
+            judge_tokenizer(self.world.tokenizer, clips, self.warnings)
+        if name == "actions" or (name == "dynamics" and self.joint):
+            judge_actions(self.world.actions, clips, self.warnings)
+        if name == "dynamics":
+            seen = look_at_dynamics(self.world, self.world.dynamics, self.store, frames)
+            judge_dynamics(seen, self.warnings)
+
+
+@torch.no_grad()
+def look_at_tokenizer(tokenizer: nn.Module, clips: Tensor) -> list[Sign]:
+    """Looks at how a tokenizer does on clips u8 (B,T,H,W,3)."""
+    assert isinstance(tokenizer, VideoTokenizer)
+    return [signs.codes_in_use(tokenizer, clips.to(tokenizer.position.device))]
+
+
+@torch.no_grad()
+def look_at_actions(actions: nn.Module, clips: Tensor) -> list[Sign]:
+    """Looks at how latent actions do on clips u8 (B,T,H,W,3)."""
+    assert isinstance(actions, LatentActionModel)
+    clips = clips.to(actions.mean.device)
+    seen = [signs.gain_of_latents(actions, clips)]
+    if actions.quantizer.placed:
+        seen.append(signs.actions_in_use(actions, clips))
+    return seen
+
+
+@torch.no_grad()
+def look_at_dynamics(
+    world: Genie, dynamics: nn.Module, store: ClipStore, frames: int
+) -> list[Sign]:
+    """Looks at how dynamics, or `Joint` ones, play in a world.
+
+    Args:
+        world: the other parts.
+        dynamics: in evaluation mode.
+        store: the videos.
+        frames: of the clips that are predicted; rollouts are longer, where the videos are.
+    """
+    preview = pictures.with_dynamics(world, dynamics)
+    clips = pictures.held_out_clips(store, frames, JUDGED_CLIPS).to(preview.device)
+    tokens, actions = preview.tokenizer.encode(clips), preview.actions.infer(clips)
+    seen = [signs.effect_of_actions(preview.dynamics, tokens, actions)]
+    longest = max(episode.length for episode in store.episodes_in_split("train"))
+    frames = min(DRIFT_FRAMES, longest)
+    if frames >= SHORTEST_DRIFT:
+        clips = pictures.spread_clips(store, frames, DRIFT_CLIPS, "train").to(preview.device)
+        seen += signs.drift(preview, clips)
+    return seen
 
 
 def write_prompts(run: Path, store: ClipStore) -> None:

@@ -26,6 +26,7 @@ FREE = (
     "checkpoint_steps",
     "log_every",
     "picture_every",
+    "watch_every",
     "accelerator",
     "devices",
     "workers",

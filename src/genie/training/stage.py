@@ -28,12 +28,12 @@ from torch._dynamo.exc import TorchDynamoException
 from genie import schedule
 from genie.config import UserError, to_dict
 from genie.schedule import StageConfig, TrainConfig
-from genie.training.callbacks import Draw, Pictures, Reporting, Saving
+from genie.training.callbacks import Draw, Look, Pictures, Reporting, Saving, Watching
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.interrupts import StopRequest
 from genie.training.loaders import Ahead, Batch, Place
 from genie.training.optimizers import AveragedModel, build_optimizer, set_learning_rate
-from genie.training.reporting import LiveProgress
+from genie.training.reporting import LiveProgress, Warnings
 
 FORMAT = 3  # 2: no scales of learning rates, other dynamics; 1: no latents to place codes from
 LIGHTNING_NAMES = {"cuda": "gpu"}
@@ -193,6 +193,8 @@ def run_stage(
     *,
     inputs: str = "",
     draw: Draw | None = None,
+    look: Look | None = None,
+    warnings: Warnings | None = None,
 ) -> None:
     """Trains a model to the end of its budget, from wherever its last checkpoint stands.
 
@@ -206,6 +208,8 @@ def run_stage(
         read: gives the batch of a place; see `loaders`.
         inputs: fingerprint of what the batches were computed with, "" for raw frames.
         draw: gives pictures and scalars of the averaged model now and then.
+        look: looks at the averaged model now and then for signs that something goes wrong.
+        warnings: says them, to the run's console when left out.
 
     Raises:
         UserError: no checkpoint is whole, it belongs to other inputs, the disk is full, or the
@@ -232,6 +236,12 @@ def run_stage(
         callbacks: list[Callback] = [
             Reporting(module, progress, train.log_every),
             Pictures(module, draw if train.picture_every else None, train.picture_every),
+            Watching(
+                module,
+                look if train.watch_every else None,
+                warnings or Warnings(run.console),
+                train.watch_every,
+            ),
             Saving(module, save, run.stop, train.checkpoint_steps, train.checkpoint_minutes),
         ]
         with quiet_lightning():
