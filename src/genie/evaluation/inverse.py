@@ -30,7 +30,7 @@ from genie.files import replacing
 if TYPE_CHECKING:
     from genie.data.store import ClipStore, Episode
 
-STEPS = 1500
+STEPS = 600
 BATCH, WINDOW = 16, 5
 LEARNING_RATE, WEIGHT_DECAY, WARMUP = 2e-3, 1e-2, 50
 FEATURES = 128
@@ -59,8 +59,8 @@ class InverseDynamics(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             *_convolution(9, width, kernel=8, stride=4),
-            *_convolution(width, 2 * width, kernel=3, stride=1),
-            *_convolution(2 * width, 2 * width, kernel=3, stride=2),
+            *_convolution(width, 2 * width, kernel=3, stride=2),
+            *_convolution(2 * width, 2 * width, kernel=3, stride=1),
         )
         self.to_features = nn.Sequential(nn.Linear(4 * width, FEATURES), nn.ReLU())
         self.to_logits = nn.Linear(FEATURES, actions)
