@@ -45,7 +45,7 @@ class Steps:
         world: Genie,
         reader: Reader | None,
         clips: Iterable[UInt8[Tensor, "B T H W C"]],
-        true: Int[Tensor, "N T-1"],
+        true: Int[Tensor, "N S"],
     ) -> Steps:
         """Looks at clips whose true actions are `true`, -1 where unknown."""
         found: list[list[Tensor]] = []

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 STEPS = 600
 BATCH, WINDOW = 16, 5
-LEARNING_RATE, WEIGHT_DECAY, WARMUP = 2e-3, 1e-2, 50
+LEARNING_RATE, WEIGHT_DECAY, WARMUP = 2e-3, 1e-2, 0.08
 FEATURES = 128
 AT_ONCE = 256
 """Transitions in one forward, so that long games need no more memory than short ones."""
@@ -202,7 +202,9 @@ def _train(
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: min((step + 1) / WARMUP, 0.5 + 0.5 * math.cos(math.pi * step / steps)),
+        lambda step: min(
+            (step + 1) / (1 + WARMUP * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps)
+        ),
     )
     network.train()
     for frames, true in _batches(store, labels, split, steps, seed):

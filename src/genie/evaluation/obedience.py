@@ -7,6 +7,7 @@ by the same one, which is the most that a world can reach.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 SHORTEST_HOLD = 4
 REAL_GAMES = 20
-"""Real stretches per action, below which shorter ones are taken."""
+"""Real stretches per action that suffice; with fewer, shorter ones are taken."""
 
 
 # --- action following -----------------------------------------------------------------------
@@ -165,10 +166,9 @@ def closed_loop(
     training levels every button is held, and each true action gets the one after which most games
     go its way (ties: the one after which the action is read most often). Those are then held from
     held-out frames. Chance is the same count over games in which a button drawn at random is held.
-    The real game is the held-out video itself where its player held the true action as long;
-    where there are fewer than `REAL_GAMES` such stretches of some action, shorter ones are taken
-    (`real_steps`, at least 4) and ours are read as long for `relative`: our share over the
-    real one.
+    The real game is the held-out video itself where its player held the true action as long; where
+    that is rare, shorter stretches are taken (`real_steps`, see `held_starts`) and ours are read
+    as long for `relative`: our share over the real one.
 
     Args:
         world: what plays.
@@ -266,37 +266,45 @@ def held_starts(
     """Finds stretches that do not overlap in which one (merged) true action was held.
 
     Returns:
-        First frames of the stretches of each action, and their length: as long as possible up to
-        `longest` with `REAL_GAMES` of every action, else `SHORTEST_HOLD`.
+        First frames of the stretches of each action, and their length: up to `longest`, as long as
+        `REAL_GAMES` are left of every action that has so many of `SHORTEST_HOLD` steps.
     """
-    labels = store.labels()
-    assert labels is not None
-    true = reader.merged(torch.from_numpy(np.array(labels))).numpy()
-    runs = list[tuple[int, int, int]]()
-    for episode in store.episodes:
-        if episode.split == split:
-            inside = true[episode.start : episode.start + episode.length - 1]
-            cuts = np.flatnonzero(np.diff(inside, prepend=-2, append=-2))
-            runs += [
-                (int(inside[a]), episode.start + int(a), int(b - a)) for a, b in pairwise(cuts)
-            ]
-    starts = list[np.ndarray]()
-    for length in range(longest, min(longest, SHORTEST_HOLD) - 1, -1):
-        starts = [
+    runs = list(_runs(store, reader, split))
+
+    def cut(length: int) -> list[np.ndarray]:
+        return [
             np.array(
                 [
                     first + length * i
                     for held, first, count in runs
-                    for i in range(count // length)
-                    if held == action
+                    for i in range(count // length if held == action else 0)
                 ],
                 dtype=np.int64,
             )
             for action in range(len(reader.groups))
         ]
-        if min(map(len, starts)) >= REAL_GAMES:
-            return starts, length
-    return starts, min(longest, SHORTEST_HOLD)
+
+    length = min(longest, SHORTEST_HOLD)
+    starts = cut(length)
+    frequent = [action for action, some in enumerate(starts) if len(some) >= REAL_GAMES]
+    while frequent and length < longest:
+        longer = cut(length + 1)
+        if min(len(longer[action]) for action in frequent) < REAL_GAMES:
+            break
+        starts, length = longer, length + 1
+    return starts, length
+
+
+def _runs(store: ClipStore, reader: Reader, split: str) -> Iterator[tuple[int, int, int]]:
+    """Action, first frame and length of each run of one action."""
+    labels = store.labels()
+    assert labels is not None
+    true = reader.merged(torch.from_numpy(np.array(labels))).numpy()
+    for episode in store.episodes:
+        if episode.split == split:
+            inside = true[episode.start : episode.start + episode.length - 1]
+            for a, b in pairwise(np.flatnonzero(np.diff(inside, prepend=-2, append=-2)).tolist()):
+                yield int(inside[a]), episode.start + a, b - a
 
 
 def _shares(

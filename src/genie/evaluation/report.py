@@ -431,6 +431,15 @@ def _notes(
         notes.append(
             f"Latent actions were not compared with true ones: {report['labels']['skipped']}"
         )
+    why = report["action_following"].get("skipped")
+    if why and why != report["labels"].get("skipped"):
+        notes.append(f"Actions were not read back from the picture: {why}")
+    real = report["closed_loop"].get("real_steps", config.held_steps)
+    if real < config.held_steps:
+        notes.append(
+            f"No player held every action for {config.held_steps} steps often enough: held "
+            f"buttons are compared with real video over {real} steps."
+        )
     if abs(store.fps - world.config.fps) > 0.01 * world.config.fps:
         notes.append(
             f"The store has {store.fps:g} frames per second, the world was made for "
