@@ -109,6 +109,8 @@ def evaluate(
     horizon: int = 16,
     seed: int = 0,
     batch: int = 16,
+    inverse_steps: int = inverse.STEPS,
+    held_games: int = 128,
     sampling: SamplingConfig | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -130,10 +132,13 @@ def evaluate(
         horizon: frames played after them.
         seed: chooses clips, random actions and noise.
         batch: clips, or players, at once.
+        inverse_steps: training of the network that reads true actions off frames; 0 leaves out what
+            needs it.
+        held_games: held-out frames from which the button of each true action is held.
         sampling: how frames are drawn; the world's own way when left out.
         device: where to compute; where the world is when left out.
         progress: show progress bars.
-        config: all settings at once, in place of those above (`split` to `batch`).
+        config: all settings at once, in place of those above (`split` to `held_games`).
 
     Returns:
         The report, as in `report.json`.
@@ -149,6 +154,8 @@ def evaluate(
         horizon=horizon,
         seed=seed,
         batch=batch,
+        inverse_steps=inverse_steps,
+        held_games=held_games,
     )
     world_name, store_name = _name(world, "world"), _name(store, "store")
     world, store = _opened_world(world, device), _opened_store(store)
