@@ -58,6 +58,7 @@ def toy(monkeypatch):
     train = TrainConfig(tokenizer=stage, actions=stage, dynamics=stage)
     monkeypatch.setitem(presets.PRESETS, "demo", Preset("toy", world, train))
     small = {"clips": 2, "horizon": 4, "button_prompts": 1, "button_steps": 2, "label_clips": 2}
+    small |= {"inverse_steps": 2, "held_games": 2, "held_steps": 4, "choosing_games": 1}
     monkeypatch.setattr(module, "MEASURED", small)
     monkeypatch.setattr(module, "ROLLOUT_FRAMES", 3)
 

@@ -26,7 +26,16 @@ GOING_ON, FROM_NOTHING = 2.0, 6.6
 # Ten cells of Miner's board lie side by side: so each is one patch of the tokenizer (docs/log.md).
 SIDES = {"miner": 80}
 # Enough to see what is good and what is not, in a minute on two cores.
-MEASURED: dict[str, Any] = {"clips": 24, "button_prompts": 3, "label_clips": 96, "shown_clips": 2}
+MEASURED: dict[str, Any] = {
+    "clips": 24,
+    "button_prompts": 3,
+    "label_clips": 96,
+    "inverse_steps": 150,
+    "held_games": 16,
+    "held_steps": 8,
+    "choosing_games": 4,
+    "shown_clips": 2,
+}
 
 
 def demo(

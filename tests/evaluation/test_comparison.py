@@ -1,5 +1,5 @@
 import pytest
-from tests.evaluation.test_report import SMALL, check_page
+from tests.evaluation.test_report import check_page, small
 
 from genie.config import UserError
 from genie.evaluation import comparison, evaluate
@@ -20,7 +20,7 @@ def worlds(game_world, monkeypatch):
 
 
 def test_worlds_side_by_side(game, worlds, tmp_path):
-    reports = comparison.compare(["a/good", "bad", "b/good"], game.store(), tmp_path, **SMALL)
+    reports = comparison.compare(["a/good", "bad", "b/good"], game.store(), tmp_path, **small())
     assert list(reports) == ["good", "bad", "good-2"]
     lines = (tmp_path / "comparison.md").read_text().splitlines()
     assert lines[0] == "|  | good | bad | good-2 |"
@@ -39,7 +39,7 @@ def test_worlds_side_by_side(game, worlds, tmp_path):
 
 
 def test_every_report_has_a_table_for_a_paper(game, worlds, tmp_path):
-    found = comparison.evaluate("good", game.store(), tmp_path, **SMALL)
+    found = comparison.evaluate("good", game.store(), tmp_path, **small())
     assert (tmp_path / "report.md").read_text() == markdown({"good": found})
     assert "| tokenizer, SSIM (copying the last frame) | 1.00 (" in markdown({"good": found})
 
@@ -52,4 +52,4 @@ def test_one_world_is_nothing_to_compare(tmp_path):
 def test_a_world_that_is_not_there_is_named(game, tmp_path):
     missing = [str(tmp_path / "a"), str(tmp_path / "b")]
     with pytest.raises(UserError, match="a: "):
-        comparison.compare(missing, game.store(), tmp_path / "out", **SMALL)
+        comparison.compare(missing, game.store(), tmp_path / "out", **small())

@@ -179,3 +179,13 @@ def test_buttons_that_do_something():
     distances = metrics.button_distances(held([50, 150], [0, 10]))
     assert distances.tolist() == [[10, 110], [90, 10]]
     assert metrics.button_separation(distances)["ratio"] == 10
+
+
+def test_macro_f1_counts_every_action_alike():
+    perfect = torch.diag(torch.tensor([90, 10]))
+    assert metrics.macro_f1(perfect) == 1
+    blind = torch.tensor([[90, 0], [10, 0]])
+    assert metrics.macro_f1(blind) == pytest.approx((180 / 190 + 0) / 2)
+    # An action that never occurs is left out, though saying it is wrong.
+    unseen = torch.tensor([[8, 2, 0], [0, 0, 0], [0, 0, 10]])
+    assert metrics.macro_f1(unseen) == pytest.approx((16 / 18 + 1) / 2)

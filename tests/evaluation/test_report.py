@@ -10,7 +10,12 @@ from PIL import Image
 from genie.config import UserError
 from genie.evaluation.report import EvaluationConfig, evaluate, format_summary
 
-SMALL = {"clips": 8, "horizon": 5, "batch": 5, "progress": False}
+
+def small(**changes):
+    """Settings for a report in a second; without the inverse-dynamics network, which learns."""
+    quick = {"inverse_steps": 0, "held_games": 8, "choosing_games": 4, "held_steps": 4}
+    sizes = {"clips": 8, "horizon": 5, "batch": 5}
+    return {"config": EvaluationConfig(**(sizes | quick | changes)), "progress": False}
 
 
 class Checker(HTMLParser):
@@ -50,7 +55,7 @@ def check_page(path):
 
 def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     store = game.store(action_names=["stay", "right", "left", "down"])
-    found = evaluate(game_world(), store, tmp_path, **SMALL)
+    found = evaluate(game_world(), store, tmp_path, **small(inverse_steps=80))
     assert json.loads((tmp_path / "report.json").read_text()) == found
     assert found["clips"] == 8
     assert found["labels"]["share_of_true_entropy"] == pytest.approx(1)
@@ -58,6 +63,16 @@ def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     assert found["labels"]["maps"][0]["labels"] == 50
     assert found["labels"]["maps"][0]["accuracy"] > 0.95
     assert found["labels"]["maps"][0]["commonest"] < 0.5
+    assert found["labels"]["share_of_ceiling"]["raw"] > 0.95
+    assert found["labels"]["inverse_dynamics"]["groups"] == [
+        ["stay"],
+        ["right"],
+        ["left"],
+        ["down"],
+    ]
+    assert found["action_following"]["inferred"]["macro_f1"] > 0.95
+    assert found["closed_loop"]["mean"]["share"] > 0.95
+    assert found["closed_loop"]["actions"]["down"]["button"] == 3
     assert found["rollouts"]["at"]["4"]["delta_psnr"]["low"] > 0
     assert {line["verdict"] for line in found["headlines"]} == {"good"}
     assert found["notes"] == ["Rollouts end at t = 5; t = 8, 16 left out."]
@@ -74,7 +89,7 @@ def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
 
 def test_the_report_of_a_world_that_does_not(game, game_world, tmp_path):
     world = game_world(obeys=False, noise=True)
-    found = evaluate(world, game.store(), tmp_path, **SMALL)
+    found = evaluate(world, game.store(), tmp_path, **small())
     verdicts = {line["name"].split(",")[0]: line["verdict"] for line in found["headlines"]}
     assert verdicts["Control"] == "poor"
     assert verdicts["Held buttons"] == "poor"
@@ -83,7 +98,7 @@ def test_the_report_of_a_world_that_does_not(game, game_world, tmp_path):
 
 def test_the_same_seed_gives_the_same_figures(game, game_world, tmp_path):
     first, again = (
-        evaluate(game_world(noise=True), game.store(), tmp_path, **SMALL) for _ in range(2)
+        evaluate(game_world(noise=True), game.store(), tmp_path, **small()) for _ in range(2)
     )
     for report in (first, again):
         del report["seconds"], report["date"]
@@ -92,8 +107,9 @@ def test_the_same_seed_gives_the_same_figures(game, game_world, tmp_path):
 
 def test_a_store_without_labels_and_with_too_few_clips(game, game_world, tmp_path):
     store = game.store(labelled=False, episodes=2)
-    found = evaluate(game_world(), store, tmp_path, **(SMALL | {"clips": 50, "horizon": 16}))
-    assert "without files of true actions" in found["labels"]["skipped"]
+    found = evaluate(game_world(), store, tmp_path, **small(clips=50, horizon=16))
+    for part in ("labels", "action_following", "closed_loop"):
+        assert "without files of true actions" in found[part]["skipped"]
     assert found["clips"] == 2
     assert "50 clips were asked for" in found["notes"][0]
     assert "true actions" in (tmp_path / "report.html").read_text()
@@ -104,12 +120,33 @@ def test_a_store_without_labels_and_with_too_few_clips(game, game_world, tmp_pat
 def test_a_split_without_known_labels(game, game_world, tmp_path):
     store = game.store()
     store.labels = lambda split=None: torch.full((len(store.frames),), -1).numpy()
-    found = evaluate(game_world(), store, tmp_path, **SMALL)
+    found = evaluate(game_world(), store, tmp_path, **small())
     assert "no true action is known" in found["labels"]["skipped"]
 
 
+def test_held_out_actions_that_are_unknown_lose_only_what_needs_them(game, game_world, tmp_path):
+    store = game.store()
+    known = store.labels().reshape(12, 40)
+    known[1::2] = -1
+    store.labels = lambda split=None: known.flatten()
+    found = evaluate(game_world(), store, tmp_path, **small(inverse_steps=80))
+    for part in ("labels", "action_following"):
+        assert "no true action is known in the 'val' split" in found[part]["skipped"]
+    assert found["closed_loop"]["mean"]["share"] > 0.9
+    assert found["closed_loop"]["mean"]["real"] is None
+    check_page(tmp_path / "report.html")
+
+
+def test_without_the_network_labels_are_compared_all_the_same(game, game_world, tmp_path):
+    found = evaluate(game_world(), game.store(), tmp_path, **small())
+    assert found["labels"]["share_of_true_entropy"] == pytest.approx(1)
+    assert "share_of_ceiling" not in found["labels"]
+    assert "inverse_steps: 0" in found["closed_loop"]["skipped"]
+    assert any("inverse_steps: 0" in note for note in found["notes"])
+
+
 def test_one_clip_has_no_interval_but_a_report(game, game_world, tmp_path):
-    found = evaluate(game_world(), game.store(), tmp_path, **(SMALL | {"clips": 1}))
+    found = evaluate(game_world(), game.store(), tmp_path, **small(clips=1))
     assert found["rollouts"]["at"]["4"]["delta_psnr"]["stderr"] is None
     check_page(tmp_path / "report.html")
 
@@ -117,7 +154,7 @@ def test_one_clip_has_no_interval_but_a_report(game, game_world, tmp_path):
 def test_frames_that_never_change(game, game_world, tmp_path):
     store = game.store()
     store.frames[:] = store.frames[0]
-    found = evaluate(game_world(), store, tmp_path, **SMALL)
+    found = evaluate(game_world(), store, tmp_path, **small())
     assert found["tokenizer"]["copy_last_frame"]["psnr_moving"] is None
     check_page(tmp_path / "report.html")
 
@@ -126,7 +163,7 @@ def test_another_frame_rate_is_noted(game, game_world, tmp_path):
     store = game.store()
     store.fps = 30.0
     assert "30 frames per second" in " ".join(
-        evaluate(game_world(), store, tmp_path, **SMALL)["notes"]
+        evaluate(game_world(), store, tmp_path, **small())["notes"]
     )
 
 
@@ -140,7 +177,7 @@ def test_another_frame_size_is_refused_with_the_command(game, tmp_path):
 def test_the_world_is_left_as_it_was(game, game_world, tmp_path):
     world = game_world().train()
     world.tokenizer.eval()
-    evaluate(world, game.store(), tmp_path, **SMALL)
+    evaluate(world, game.store(), tmp_path, **small())
     assert world.training
     assert not world.tokenizer.training
 
@@ -148,6 +185,10 @@ def test_the_world_is_left_as_it_was(game, game_world, tmp_path):
 def test_settings_that_measure_nothing():
     with pytest.raises(UserError, match="clips: must be at least 1"):
         EvaluationConfig(clips=0)
+    with pytest.raises(UserError, match="held_games: must be at least 1"):
+        EvaluationConfig(held_games=0)
+    with pytest.raises(UserError, match="inverse_steps: must not be negative"):
+        EvaluationConfig(inverse_steps=-1)
 
 
 def test_quoted_times_lie_within_the_horizon():
@@ -162,7 +203,7 @@ def test_a_real_world_from_its_folder(real_world, real_store, tmp_path):
         real_store.path,
         tmp_path / "out",
         device="cpu",
-        **(SMALL | {"clips": 4}),
+        **small(clips=4),
     )
     assert found["world"]["name"] == "world"
     assert found["world"]["parameters"]["total"] == sum(p.numel() for p in real_world.parameters())
@@ -176,7 +217,7 @@ def test_a_real_world_from_its_folder(real_world, real_store, tmp_path):
 
 
 def test_a_real_world_measured_twice(real_world, real_store, tmp_path):
-    settings = SMALL | {"clips": 3, "horizon": 3, "prompt_frames": 2}
+    settings = small(clips=3, horizon=3, prompt_frames=2)
     runs = [evaluate(real_world, real_store, tmp_path, **settings) for _ in range(2)]
     assert runs[0]["rollouts"] == runs[1]["rollouts"]
     assert runs[0]["dynamics"] == runs[1]["dynamics"]

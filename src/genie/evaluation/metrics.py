@@ -256,6 +256,16 @@ def purity(table: Tensor) -> float:
     return (table.amax(1).sum() / table.sum()).item()
 
 
+def macro_f1(table: Int[Tensor, "truths truths"]) -> float:
+    """Returns the mean F1 of the true actions that occur, from true (rows) against read actions.
+
+    F1 is the harmonic mean of precision and recall; every action counts alike, however rare.
+    """
+    occur = table.sum(1) > 0
+    f1 = 2 * table.diagonal() / (table.sum(0) + table.sum(1)).clamp_min(1)
+    return f1[occur].mean().item()
+
+
 def button_map(table: Int[Tensor, "latents truths"]) -> Int[Tensor, " latents"]:
     """Returns the true action that stands most often beside each latent one.
 

@@ -38,6 +38,7 @@ def render(report: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     parts += [_buttons(report), _shown(pictures, "buttons")]
     parts += [_rollouts(report), _shown(pictures, "clip")]
     parts += [_tokenizer(report), _actions(report), _dynamics(report), _labels(report)]
+    parts += [_following(report), _closed_loop(report)]
     parts += [_settings(report)]
     return document(_title(report), parts)
 
@@ -298,6 +299,117 @@ def _labels(report: Mapping[str, Any]) -> str:
         table(["figure", f"chance ({chance['permutations']} shuffles)"], rows),
         heat_table(part["true_actions"], counts, "count of transitions"),
         _maps(part.get("maps", [])),
+        _agreement(part),
+    )
+
+
+def _agreement(part: Mapping[str, Any]) -> str:
+    if "agreement" not in part:
+        return ""
+    network = part["inverse_dynamics"]
+    tables = [_sides_of(name, kind) for name, kind in part["agreement"].items()]
+    return "".join(
+        [
+            _text(
+                "How much could be told at all? A network that was trained with the true actions",
+                f"of training episodes ({network['parameters']:,} weights; the latent action",
+                f"model's encoder has {network['encoder_parameters']:,}) reads them off three",
+                "frames: the ceiling. k-means groups coarse frame differences into as many codes",
+                "as there are latent actions.",
+            ),
+            _text(
+                "True actions that it tells apart with a pairwise accuracy below",
+                f"{figure(network['merged_below'])} (0.5 is guessing) count as one:",
+                f"{_merges(network)}.",
+            ),
+            *tables,
+        ]
+    )
+
+
+def _merges(network: Mapping[str, Any]) -> str:
+    found = [
+        f"{' and '.join('/'.join(group) for group in merge['actions'])} "
+        f"({figure(merge['told_apart'])})"
+        for merge in network["merges"]
+    ]
+    return ", then ".join(found) or "there are none"
+
+
+def _sides_of(name: str, part: Mapping[str, Any]) -> str:
+    sides = part["sides"]
+    rows: dict[str, list[Any]] = {
+        "mutual information (nats)": [side["mutual_information"] for side in sides.values()],
+        "normalised (0 to 1)": [side["normalised_mutual_information"] for side in sides.values()],
+        "purity": [side["purity"] for side in sides.values()],
+    }
+    for line in zip(*(side["maps"] for side in sides.values()), strict=True):
+        rows[f"right with {line[0]['labels']} labels"] = [cell["accuracy"] for cell in line]
+    columns = ["latent actions", "random codes", "k-means", "ceiling"]
+    return _text(
+        f"{name.capitalize()} true actions: entropy {figure(part['true_entropy'])} nats, the",
+        f"commonest {100 * part['commonest']:.0f} %. Latent actions reach",
+        f"{figure(part['share_of_ceiling'])} of the ceiling's mutual information. The network",
+        f"itself is right in {100 * sides['ceiling']['accuracy']:.0f} % of the steps and, with",
+        f"its doubts counted, knows {figure(sides['ceiling']['information'])} nats.",
+    ) + table(columns, rows)
+
+
+def _following(report: Mapping[str, Any]) -> str:
+    part, title = report["action_following"], "Action following"
+    if "skipped" in part:
+        return _section(title, _text(f"Skipped: {part['skipped']}"))
+    names = {
+        "real": "real video (the ceiling)",
+        "reconstruction": "real video through the tokenizer",
+        "inferred": "played with inferred actions",
+        "random": "played with random actions (chance)",
+        "majority": "always the commonest",
+    }
+    rows = {name: [part[s]["macro_f1"], part[s]["accuracy"]] for s, name in names.items()}
+    confusion = dict(zip(part["actions"], part["inferred"]["confusion"], strict=True))
+    return _section(
+        title,
+        _text(
+            f"{part['clips']} held-out clips are played again with the actions inferred from them,",
+            "and the network reads the true action back from what was drawn:",
+        ),
+        table(["macro F1", "accuracy"], rows),
+        _text("What was read (columns) where the true action was (rows), inferred actions:"),
+        heat_table(part["actions"], confusion, "true action"),
+    )
+
+
+def _closed_loop(report: Mapping[str, Any]) -> str:
+    part, title = report["closed_loop"], "Held buttons go their way"
+    if "skipped" in part:
+        return _section(title, _text(f"Skipped: {part['skipped']}"))
+    keys = ("button", "share", "chance", "real", "real_games", "relative", "relative_chance")
+    rows = {name: [line[key] for key in keys] for name, line in part["actions"].items()}
+    rows["mean"] = [part["mean"].get(key) for key in keys]
+    ours, real = part["steps"], part["real_steps"]
+    return _section(
+        title,
+        _text(
+            "For each true action the button was chosen on training levels, then held from",
+            f"{part['games']} held-out pictures for {ours} steps. A game goes the right way when",
+            "the network reads the action more often than any other. Real video is judged by the",
+            f"same measure where its player held the action for {real} steps; relative is our",
+            "share of games over the real one, both over as many steps.",
+        ),
+        table(
+            [
+                "button",
+                "right way",
+                "random button",
+                f"real video, {real} steps",
+                "stretches",
+                "relative",
+                "random button, relative",
+            ],
+            rows,
+            "true action",
+        ),
     )
 
 

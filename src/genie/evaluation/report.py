@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from genie.config import UserError, require, to_dict
-from genie.evaluation import pictures, sections
+from genie.evaluation import inverse, pictures, sections
 from genie.evaluation.about import machine_facts, store_facts, version_facts, world_facts
+from genie.evaluation.agreement import Steps, agreement
 from genie.evaluation.clips import Clips, choose_clips
+from genie.evaluation.obedience import ActionFollowing, closed_loop, closed_loop_ticks
 from genie.evaluation.page import render
 from genie.evaluation.pictures import Picture
 from genie.evaluation.progress import Bars, Stopwatch, progress_bars
+from genie.evaluation.reading import Reader, make_reader
 from genie.evaluation.rollouts import Tick, hold_buttons
 from genie.evaluation.summary import format_summary, headlines, markdown
 from genie.files import replacing
@@ -52,6 +55,11 @@ class EvaluationConfig:
         button_steps: for how many frames.
         label_clips: clips whose latent actions are compared with true ones; more than `clips`,
             because mutual information wants many transitions and inferring them is cheap.
+        inverse_steps: training of the inverse-dynamics network that reads true actions off frames;
+            0 leaves out what needs it.
+        held_games: held-out frames from which the button of each true action is held.
+        held_steps: for how many frames; also how far rollouts are read back.
+        choosing_games: training frames from which every button is held to choose those.
         shown_clips: clips and prompts shown as pictures, at most a batch.
     """
 
@@ -65,13 +73,19 @@ class EvaluationConfig:
     button_prompts: int = 4
     button_steps: int = 8
     label_clips: int = 256
+    inverse_steps: int = inverse.STEPS
+    held_games: int = 128
+    held_steps: int = 16
+    choosing_games: int = 16
     shown_clips: int = 3
 
     def __post_init__(self) -> None:
         """Refuses values that leave nothing to measure."""
         counts = ("clips", "prompt_frames", "horizon", "batch", "shown_clips")
+        counts += ("held_games", "held_steps", "choosing_games")
         for name in (*counts, "button_prompts", "button_steps"):
             require(getattr(self, name) >= 1, f"{name}: must be at least 1")
+        require(self.inverse_steps >= 0, "inverse_steps: must not be negative")
 
     @property
     def clip_frames(self) -> int:
@@ -95,6 +109,8 @@ def evaluate(
     horizon: int = 16,
     seed: int = 0,
     batch: int = 16,
+    inverse_steps: int = inverse.STEPS,
+    held_games: int = 128,
     sampling: SamplingConfig | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -116,10 +132,13 @@ def evaluate(
         horizon: frames played after them.
         seed: chooses clips, random actions and noise.
         batch: clips, or players, at once.
+        inverse_steps: training of the network that reads true actions off frames; 0 leaves out what
+            needs it.
+        held_games: held-out frames from which the button of each true action is held.
         sampling: how frames are drawn; the world's own way when left out.
         device: where to compute; where the world is when left out.
         progress: show progress bars.
-        config: all settings at once, in place of those above (`split` to `batch`).
+        config: all settings at once, in place of those above (`split` to `held_games`).
 
     Returns:
         The report, as in `report.json`.
@@ -135,6 +154,8 @@ def evaluate(
         horizon=horizon,
         seed=seed,
         batch=batch,
+        inverse_steps=inverse_steps,
+        held_games=held_games,
     )
     world_name, store_name = _name(world, "world"), _name(store, "store")
     world, store = _opened_world(world, device), _opened_store(store)
@@ -169,6 +190,9 @@ def _measured(
     clips = Clips(store, starts, config.clip_frames, config.batch, world.device)
     seconds, report = Stopwatch(), dict[str, Any]()
 
+    with seconds.part("inverse_dynamics"):
+        reader = _reader(world, store, config, bars)
+    following = _following(world, store, reader, starts, config)
     with seconds.part("tokenizer"), bars("Tokenizer", len(clips)) as tick:
         report["tokenizer"] = sections.tokenizer(world, _ticking(clips, tick))
     with seconds.part("latent_actions"), bars("Latent actions", len(clips)) as tick:
@@ -178,6 +202,13 @@ def _measured(
     with seconds.part("dynamics"), bars("Dynamics", len(clips)) as tick:
         report["dynamics"] = sections.dynamics(world, _ticking(clips, tick), config.seed)
     watched: list[tuple[Tensor, sections.Played]] = []
+
+    def watch(frames: Tensor, played: sections.Played) -> None:
+        if not watched:
+            watched.append((frames, played))
+        if isinstance(following, ActionFollowing):
+            following.watch(frames, played)
+
     with seconds.part("rollouts"), bars("Rollouts", 2 * config.horizon * len(clips)) as tick:
         report["rollouts"] = sections.rollouts(
             world,
@@ -187,12 +218,17 @@ def _measured(
             config.seed,
             sampling,
             tick,
-            lambda frames, played: watched.append((frames, played)) if not watched else None,
+            watch,
         )
     with seconds.part("buttons"):
         report["buttons"], button_pictures = _buttons(world, clips, config, sampling, bars)
     with seconds.part("labels"):
-        report["labels"] = _labels(world, store, config, bars)
+        report["labels"] = _labels(world, store, config, reader, bars)
+    report["action_following"] = (
+        _skipped(following) if isinstance(following, str) else following.result()
+    )
+    with seconds.part("closed_loop"):
+        report["closed_loop"] = _closed_loop(world, store, reader, config, sampling, bars)
     with seconds.part("pictures"):
         shown = _clip_pictures(*watched[0], config, world.config.fps) + button_pictures
     report["seconds"] = seconds.table()
@@ -231,38 +267,127 @@ def _buttons(
     return figures, shown
 
 
-def _labels(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Bars) -> dict[str, Any]:
+def _reader(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Bars) -> Reader | str:
+    """The network that reads true actions off frames, or why there is none."""
     if store.labels() is None:
-        return {"skipped": "the videos of this store came without files of true actions."}
-    held_out = _labelled(world, store, config.split, config, bars)
+        return "the videos of this store came without files of true actions."
+    if config.inverse_steps == 0:
+        return "no inverse-dynamics network was asked for (inverse_steps: 0)."
+    with bars("Inverse dynamics", config.inverse_steps) as tick:
+        try:
+            return make_reader(
+                store,
+                world.actions,
+                steps=config.inverse_steps,
+                seed=config.seed,
+                device=world.device,
+                tick=tick,
+            )
+        except UserError as error:
+            return f"{error}."
+
+
+def _skipped(why: str) -> dict[str, Any]:
+    return {"skipped": why}
+
+
+def _following(
+    world: Genie,
+    store: ClipStore,
+    reader: Reader | str,
+    starts: np.ndarray,
+    config: EvaluationConfig,
+) -> ActionFollowing | str:
+    labels = store.labels()
+    if isinstance(reader, str) or labels is None:
+        return str(reader)
+    steps = min(config.held_steps, config.horizon)
+    first = starts[:, None] + config.prompt_frames - 1
+    true = torch.from_numpy(labels[first + np.arange(steps)]).long()
+    if not (true >= 0).any():
+        return f"no true action is known in the {config.split!r} split."
+    return ActionFollowing(world, reader, true, config.prompt_frames)
+
+
+def _closed_loop(
+    world: Genie,
+    store: ClipStore,
+    reader: Reader | str,
+    config: EvaluationConfig,
+    sampling: SamplingConfig | None,
+    bars: Bars,
+) -> dict[str, Any]:
+    if isinstance(reader, str):
+        return _skipped(reader)
+    sizes = {
+        "games": config.held_games,
+        "choosing_games": config.choosing_games,
+        "steps": config.held_steps,
+        "batch": config.batch,
+    }
+    ticks = closed_loop_ticks(world.config.num_actions, len(reader.groups), **sizes)
+    with bars("Closed loop", ticks) as tick:
+        return closed_loop(
+            world,
+            store,
+            reader,
+            split=config.split,
+            prompt_frames=config.prompt_frames,
+            seed=config.seed,
+            sampling=sampling,
+            tick=tick,
+            **sizes,
+        )
+
+
+def _labels(
+    world: Genie, store: ClipStore, config: EvaluationConfig, reader: Reader | str, bars: Bars
+) -> dict[str, Any]:
+    if store.labels() is None:
+        return _skipped(str(reader))
+    network = None if isinstance(reader, str) else reader
+    held_out = _labelled(world, store, config.split, config, network, bars)
     if held_out is None:
-        return {"skipped": f"no true action is known in the {config.split!r} split."}
-    known = None if config.split == "train" else _labelled(world, store, "train", config, bars)
-    pressed = torch.cat([held_out[1], *(known[1:] if known else ())])
+        return _skipped(f"no true action is known in the {config.split!r} split.")
+    num_actions, train = world.config.num_actions, config.split != "train"
+    known = _labelled(world, store, "train", config, network, bars) if train else None
+    pressed = torch.cat([held_out.true, *([known.true] if known else ())])
     names = list(store.action_names or map(str, range(int(pressed.max()) + 1)))
-    figures = sections.labels(*held_out, world.config.num_actions, names, config.seed)
+    figures = sections.labels(held_out.latent, held_out.true, num_actions, names, config.seed)
     if known is not None:
         figures["maps"] = sections.label_maps(
-            known, held_out, world.config.num_actions, len(names), config.seed
+            (known.latent, known.true),
+            (held_out.latent, held_out.true),
+            num_actions,
+            len(names),
+            config.seed,
         )
-    return figures
+    if network is None:
+        return figures
+    figures["inverse_dynamics"] = network.facts
+    return figures | agreement(known or held_out, held_out, network, num_actions, config.seed)
 
 
 def _labelled(
-    world: Genie, store: ClipStore, split: str, config: EvaluationConfig, bars: Bars
-) -> tuple[Tensor, Tensor] | None:
-    """Latent and true actions (n,) of the steps of a split whose true action is known, if any."""
-    true, length = store.labels(), config.clip_frames
-    if true is None or not any(e.split == split and e.length >= length for e in store.episodes):
+    world: Genie,
+    store: ClipStore,
+    split: str,
+    config: EvaluationConfig,
+    reader: Reader | None,
+    bars: Bars,
+) -> Steps | None:
+    """The steps of a split whose true action is known, if any."""
+    labels, length = store.labels(), config.clip_frames
+    if labels is None or not any(e.split == split and e.length >= length for e in store.episodes):
         return None
     count = max(config.clips, config.label_clips)
     starts = choose_clips(store, split, length, count, config.seed)
+    true = torch.from_numpy(np.array(labels[starts[:, None] + np.arange(length - 1)])).long()
+    if not (true >= 0).any():
+        return None
     clips = Clips(store, starts, length, config.batch, world.device)
     with bars(f"True actions, {split}", len(clips)) as tick:
-        latent = torch.cat([world.actions.infer(frames).cpu() for frames in _ticking(clips, tick)])
-    pressed = torch.from_numpy(np.array(true[starts[:, None] + np.arange(length - 1)])).long()
-    known = pressed >= 0
-    return (latent[known], pressed[known]) if known.any() else None
+        return Steps.of(world, reader, _ticking(clips, tick), true)
 
 
 def _clip_pictures(
@@ -312,6 +437,15 @@ def _notes(
     if "skipped" in report["labels"]:
         notes.append(
             f"Latent actions were not compared with true ones: {report['labels']['skipped']}"
+        )
+    why = report["action_following"].get("skipped")
+    if why and why != report["labels"].get("skipped"):
+        notes.append(f"Actions were not read back from the picture: {why}")
+    real = report["closed_loop"].get("real_steps", config.held_steps)
+    if real < config.held_steps:
+        notes.append(
+            f"No player held every action for {config.held_steps} steps often enough: held "
+            f"buttons are compared with real video over {real} steps."
         )
     if abs(store.fps - world.config.fps) > 0.01 * world.config.fps:
         notes.append(

@@ -21,6 +21,12 @@ def headlines(report: Mapping[str, Any]) -> list[Headline]:
     made += [_rollout(report), _delta(report), _buttons(report)]
     if "mutual_information" in report["labels"]:
         made.append(_labels(report))
+    if "share_of_ceiling" in report["labels"]:
+        made.append(_ceiling(report))
+    if "inferred" in report["action_following"]:
+        made.append(_following(report))
+    if "mean" in report["closed_loop"] and report["closed_loop"]["mean"]["relative"] is not None:
+        made.append(_closed_loop(report))
     return made
 
 
@@ -94,6 +100,34 @@ def _paper_figures(report: Mapping[str, Any]) -> dict[str, str]:
     for line in labels.get("maps", []):
         label = f"steps named right with {line['labels']} labels (the commonest)"
         cells[label] = beside(line["accuracy"], line["commonest"])
+    if "agreement" in labels:
+        cells |= _agreement_cells(labels["agreement"])
+    following, held = report["action_following"], report["closed_loop"]
+    if "inferred" in following:
+        label = "actions read back from rollouts, macro F1 (real video, random actions, commonest)"
+        sides = ("inferred", "real", "random", "majority")
+        cells[label] = beside(*(following[side]["macro_f1"] for side in sides))
+    if "mean" in held:
+        mean, steps = held["mean"], held["steps"]
+        label = f"games that go the way of a button held {steps} steps (a random button)"
+        cells[label] = beside(mean["share"], mean["chance"])
+        label = f"the same over {held['real_steps']} steps, relative to real video (random button)"
+        cells[label] = beside(mean["relative"], mean["relative_chance"])
+    return cells
+
+
+def _agreement_cells(agreement: Mapping[str, Any]) -> dict[str, str]:
+    cells = {}
+    for kind, part in agreement.items():
+        sides = [part["sides"][side] for side in ("latent", "random", "kmeans", "ceiling")]
+        for key, name in (
+            ("mutual_information", "mutual information, nats"),
+            ("normalised_mutual_information", "normalised mutual information"),
+        ):
+            ours, *others = (figure(side[key]) for side in sides)
+            label = f"{name}, {kind} true actions (random codes, k-means, ceiling)"
+            cells[label] = f"{ours} ({', '.join(others)})"
+        cells[f"share of the ceiling, {kind} true actions"] = figure(part["share_of_ceiling"])
     return cells
 
 
@@ -241,3 +275,53 @@ def _labels(report: Mapping[str, Any]) -> Headline:
     }[verdict]
     name = "Latent against true actions, mutual information"
     return _headline(name, ours, "nats", chance, "chance, 95 % of shuffles below", verdict, words)
+
+
+def _ceiling(report: Mapping[str, Any]) -> Headline:
+    labels = report["labels"]
+    part = labels["agreement"]["raw"]
+    ours, most = labels["share_of_ceiling"]["raw"], part["sides"]["ceiling"]["mutual_information"]
+    clusters = part["sides"]["kmeans"]["mutual_information"]
+    verdict = _grade(ours, 0.7, 0.35)
+    words = {
+        GOOD: "The latent actions tell most of what a network trained with the true actions can "
+        "read off the picture.",
+        FAIR: "The latent actions tell a part of what a network trained with the true actions can "
+        "read off the picture.",
+        POOR: "A network trained with the true actions reads much more off the picture.",
+    }[verdict]
+    name = "Latent against true actions, share of what can be read off the picture"
+    baseline = clusters / most if most > 0 else None
+    return _headline(name, ours, "", baseline, "k-means on frame differences", verdict, words)
+
+
+def _following(report: Mapping[str, Any]) -> Headline:
+    part = report["action_following"]
+    ours, real, chance = (part[side]["macro_f1"] for side in ("inferred", "real", "random"))
+    gained = (ours - chance) / (real - chance) if real > chance else None
+    verdict = _grade(gained, 0.7, 0.3)
+    words = {
+        GOOD: "What the world draws shows the action that was played nearly as real video does.",
+        FAIR: "What the world draws shows the action that was played, less clearly than real "
+        "video.",
+        POOR: "What the world draws hardly shows which action was played.",
+    }[verdict]
+    words += f" Real video: {figure(real)}."
+    name = "True action read back from rollouts, macro F1"
+    return _headline(name, ours, "", chance, "random actions", verdict, words)
+
+
+def _closed_loop(report: Mapping[str, Any]) -> Headline:
+    mean, steps = report["closed_loop"]["mean"], report["closed_loop"]["real_steps"]
+    verdict = _grade(mean["relative"], 0.8, 0.5)
+    if mean["relative"] <= (mean["relative_chance"] or 0):
+        verdict = POOR
+    words = {
+        GOOD: "A held button takes the game where the real one goes.",
+        FAIR: "A held button often takes the game where the real one goes.",
+        POOR: "A held button seldom takes the game where the real one goes.",
+    }[verdict]
+    name = f"Buttons held {steps} steps: games that go their way, relative to the real game"
+    return _headline(
+        name, mean["relative"], "", mean["relative_chance"], "a random button", verdict, words
+    )
