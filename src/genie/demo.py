@@ -21,7 +21,15 @@ SCALE = 4
 # Ten cells of Miner's board lie side by side: so each is one patch of the tokenizer (docs/log.md).
 SIDES = {"miner": 80}
 # Enough to see what is good and what is not, in a minute on two cores.
-MEASURED: dict[str, Any] = {"clips": 24, "button_prompts": 3, "label_clips": 96, "shown_clips": 2}
+MEASURED: dict[str, Any] = {
+    "clips": 24,
+    "long_clips": 0,
+    "times": (1, 4, 8, 16),
+    "button_prompts": 3,
+    "label_clips": 96,
+    "shown_clips": 2,
+}
+PRESSED, LONG_GAMES = 4, (4, 96)
 
 
 def demo(
@@ -156,9 +164,16 @@ def _train(store: Path, out: Path, side: int, minutes: float, device: str | None
 
 
 def _evaluate(out: Path, store: Path, device: str | None) -> dict[str, Any]:
+    from genie.evaluation.long_play import LongPlayConfig
     from genie.evaluation.report import EvaluationConfig, evaluate
+    from genie.evaluation.separation import SeparationConfig
 
-    config = EvaluationConfig(**MEASURED)
+    config = replace(
+        EvaluationConfig.quick(),
+        separation=SeparationConfig(states=PRESSED),
+        long_play=LongPlayConfig(plays=(LONG_GAMES,), real_frames=2000),
+        **MEASURED,
+    )
     return evaluate(out, store, out / "evaluation", device=device, config=config)
 
 

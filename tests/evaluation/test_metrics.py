@@ -179,3 +179,18 @@ def test_buttons_that_do_something():
     distances = metrics.button_distances(held([50, 150], [0, 10]))
     assert distances.tolist() == [[10, 110], [90, 10]]
     assert metrics.button_separation(distances)["ratio"] == 10
+
+
+def test_bootstrap_intervals_hold_the_figures_and_draw_episodes_whole():
+    torch.manual_seed(0)
+    error = torch.rand(40, 3) / 10
+    moved = torch.full((40, 3), 7.0)
+    errors = FrameErrors(error, error * moved, moved, torch.full((40, 3), 0.5))
+    found, summary = errors.intervals(torch.arange(40)), errors.summary()
+    for name in ("psnr", "psnr_mean_error", "psnr_moving"):
+        low, high = found[name]
+        assert low < summary[name] < high
+    assert found["ssim"] == [0.5, 0.5]
+    twice = FrameErrors.cat([errors, errors]).intervals(torch.arange(40).repeat(2))
+    assert twice["psnr"] == pytest.approx(found["psnr"])
+    assert all(math.isnan(limit) for limit in errors.intervals(torch.zeros(40).long())["psnr"])

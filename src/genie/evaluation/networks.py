@@ -41,7 +41,7 @@ class NetworkFile:
         require(path.is_file(), f"{path}: there is no such file")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.name = f"{path.stem} (sha256 {digest[:12]})"
-        self._path = path
+        self._path, self._device = path, device
         self._call = _loaded(path, device)
 
     def features(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b n d"]:
@@ -69,7 +69,7 @@ class NetworkFile:
 
     def _result(self, *frames: Tensor) -> Tensor:
         try:
-            found = self._call(*frames)
+            found = self._call(*(part.to(self._device) for part in frames))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise UserError(
