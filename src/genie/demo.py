@@ -28,6 +28,8 @@ SIDES = {"miner": 80}
 # Enough to see what is good and what is not, in a minute on two cores.
 MEASURED: dict[str, Any] = {
     "clips": 24,
+    "long_clips": 0,
+    "times": (1, 4, 8, 16),
     "button_prompts": 3,
     "label_clips": 96,
     "inverse_steps": 150,
@@ -36,6 +38,7 @@ MEASURED: dict[str, Any] = {
     "choosing_games": 4,
     "shown_clips": 2,
 }
+PRESSED, LONG_GAMES = 4, (4, 96)
 
 
 def demo(
@@ -189,9 +192,17 @@ def _evaluate(
 ) -> Path:
     """Measures and prints; returns the page."""
     from genie.evaluation import compare, evaluate
+    from genie.evaluation.long_play import LongPlayConfig
     from genie.evaluation.report import EvaluationConfig
+    from genie.evaluation.separation import SeparationConfig
 
-    folder, config = out / "evaluation", EvaluationConfig(**MEASURED)
+    config = replace(
+        EvaluationConfig.quick(),
+        separation=SeparationConfig(states=PRESSED),
+        long_play=LongPlayConfig(plays=(LONG_GAMES,), real_frames=2000),
+        **MEASURED,
+    )
+    folder = out / "evaluation"
     if base is None:
         print_headlines(evaluate(out, store, folder, device=device, config=config), console)
         return folder / "report.html"

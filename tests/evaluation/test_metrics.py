@@ -189,3 +189,18 @@ def test_macro_f1_counts_every_action_alike():
     # An action that never occurs is left out, though saying it is wrong.
     unseen = torch.tensor([[8, 2, 0], [0, 0, 0], [0, 0, 10]])
     assert metrics.macro_f1(unseen) == pytest.approx((16 / 18 + 1) / 2)
+
+
+def test_bootstrap_intervals_hold_the_figures_and_draw_episodes_whole():
+    torch.manual_seed(0)
+    error = torch.rand(40, 3) / 10
+    moved = torch.full((40, 3), 7.0)
+    errors = FrameErrors(error, error * moved, moved, torch.full((40, 3), 0.5))
+    found, summary = errors.intervals(torch.arange(40)), errors.summary()
+    for name in ("psnr", "psnr_mean_error", "psnr_moving"):
+        low, high = found[name]
+        assert low < summary[name] < high
+    assert found["ssim"] == [0.5, 0.5]
+    twice = FrameErrors.cat([errors, errors]).intervals(torch.arange(40).repeat(2))
+    assert twice["psnr"] == pytest.approx(found["psnr"])
+    assert all(math.isnan(limit) for limit in errors.intervals(torch.zeros(40).long())["psnr"])

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -8,14 +9,26 @@ import torch
 from PIL import Image
 
 from genie.config import UserError
+from genie.evaluation.long_play import LongPlayConfig
 from genie.evaluation.report import EvaluationConfig, evaluate, format_summary
+from genie.evaluation.separation import SeparationConfig
+
+TINY = replace(
+    EvaluationConfig.quick(),
+    clips=8,
+    horizon=5,
+    batch=5,
+    held_games=8,
+    choosing_games=4,
+    held_steps=4,
+    separation=SeparationConfig(states=2, permutations=99),
+    long_play=LongPlayConfig(plays=((4, 32),), real_frames=400),
+)
 
 
 def small(**changes):
     """Settings for a report in a second; without the inverse-dynamics network, which learns."""
-    quick = {"inverse_steps": 0, "held_games": 8, "choosing_games": 4, "held_steps": 4}
-    sizes = {"clips": 8, "horizon": 5, "batch": 5}
-    return {"config": EvaluationConfig(**(sizes | quick | changes)), "progress": False}
+    return {"config": replace(TINY, **({"inverse_steps": 0} | changes)), "progress": False}
 
 
 class Checker(HTMLParser):
@@ -75,12 +88,12 @@ def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     assert found["closed_loop"]["actions"]["down"]["button"] == 3
     assert found["rollouts"]["at"]["4"]["delta_psnr"]["low"] > 0
     assert {line["verdict"] for line in found["headlines"]} == {"good"}
-    assert found["notes"] == ["Rollouts end at t = 5; t = 8, 16 left out."]
+    assert found["notes"] == ["Rollouts end at t = 5; t = 8, 16, 64 left out."]
     page = check_page(tmp_path / "report.html")
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert names == [
         "buttons_1.png", "buttons_2.png", "buttons_3.png",
-        "clip_1.png", "clip_2.png", "clip_3.png", "play.gif",
+        "clip_1.png", "clip_2.png", "clip_3.png", "long_play_32.png", "play.gif",
     ]  # fmt: skip
     assert page.tags.count("img") == len(names)
     with Image.open(tmp_path / "pictures" / "play.gif") as animation:

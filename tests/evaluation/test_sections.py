@@ -68,7 +68,7 @@ def test_control_of_a_world_that_obeys(game, clips):
     assert at["delta_psnr"]["mean"] == pytest.approx(
         at["inferred"]["psnr"] - at["random"]["psnr"], abs=1e-3
     )
-    assert [len(curve) for curve in found["curves"].values()] == [8] * 4
+    assert [len(curve) for curve in found["curves"].values()] == [8] * 5
     assert (found["clips"], found["episodes"]) == (12, 6)
     assert (at["delta_psnr"]["clips"], at["delta_psnr"]["episodes"]) == (12, 6)
 

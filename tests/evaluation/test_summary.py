@@ -54,3 +54,23 @@ def test_summary_is_one_line_a_figure():
     line = summary._headline("Name", 1.5, "dB", 0.0, "nothing", "good", "Words.")
     text = summary.format_summary({"headlines": [line], "notes": ["few clips"]})
     assert text == "good  Name: 1.50 dB (nothing: 0 dB)\nnote  few clips"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "p", "share", "verdict"),
+    [(5, 0.001, 0.9, "good"), (1.5, 0.01, 0.2, "fair"), (1.1, 0.2, 0.0, "poor")],
+)
+def test_separation_must_be_more_than_chance(ratio, p, share, verdict):
+    part = {"ratio": ratio, "null_95": 1.2, "p": p, "share_separated": share}
+    assert summary._separation(part)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(16, "good"), (8, "fair"), (2, "poor")])
+def test_long_play_is_judged_beside_real_episodes(seconds, verdict):
+    play = {
+        "seconds": 17.0, "coherent_seconds": {"mean": seconds},
+        "real_coherent": {"mean_seconds": 9.5, "up_to_seconds": 10.0},
+    }  # fmt: skip
+    line = summary._long_play({"plays": [play]})
+    assert line["verdict"] == verdict
+    assert (line["baseline"], line["baseline_name"]) == (9.5, "real episodes, of up to 10.00 s")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genie.config import UserError, require
-from genie.evaluation.page import document, table
+from genie.evaluation.elements import document, table
 from genie.evaluation.pictures import Picture
 from genie.evaluation.report import evaluate
 from genie.evaluation.summary import markdown, paper_rows

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
@@ -138,6 +139,44 @@ class FrameErrors:
     def moving_psnr(self) -> Float[Tensor, "B T"]:
         """Returns the PSNR over the moving pixels of each frame; NaN where nothing moved."""
         return psnr(self.moving_error / self.moving_count)
+
+    def intervals(
+        self, episodes: Int[Tensor, " B"], seed: int = 0, draws: int = 1000
+    ) -> dict[str, list[float]]:
+        """Returns 95 % intervals of the four figures of `summary`, low and high.
+
+        Percentiles of a bootstrap over episodes: clips of one episode are drawn together, since
+        they resemble each other (Efron and Tibshirani 1993). NaN for a single episode.
+
+        Args:
+            episodes: which episode each clip is from, the same for all its clips.
+            seed: of the draws.
+            draws: how often as many episodes are drawn as there are.
+        """
+        _, owner = episodes.unique(return_inverse=True)
+        known = ~self.similarity.isnan()
+        counted = (
+            torch.ones_like(self.error), self.psnr(), self.error, self.moving_error,
+            self.moving_count, known, self.similarity.nan_to_num() * known,
+        )  # fmt: skip
+        columns = torch.stack([part.double().sum(1) for part in counted], 1)
+        count = int(owner.max()) + 1
+        sums = columns.new_zeros(count, len(counted)).index_add_(0, owner, columns)
+        rng = np.random.default_rng([seed, 14])
+        weights = torch.from_numpy(rng.multinomial(count, [1 / count] * count, draws)).double()
+        frames, decibels, error, moved, moving, compared, similarity = (weights @ sums).unbind(1)
+        drawn = {
+            "psnr": decibels / frames,
+            "psnr_mean_error": psnr(error / frames),
+            "psnr_moving": psnr(moved / moving),
+            "ssim": similarity / compared,
+        }
+        limits = torch.tensor([0.025, 0.975]).double()
+        alone = [math.nan, math.nan]
+        return {
+            name: values.nanquantile(limits).tolist() if count > 1 else alone
+            for name, values in drawn.items()
+        }
 
     def summary(self) -> dict[str, float]:
         """Returns the four figures quoted together, since the first alone misleads.

@@ -78,11 +78,10 @@ class ActionFollowing:
         itself, the ceiling, and `reconstruction` the same after the tokenizer; `random` are
         rollouts with random actions, read against the same true actions, which is chance;
         `majority` always says the commonest. `confusion` counts true (rows) against read
-        (columns). Clips that are played again, with another seed, count again.
+        (columns).
         """
         read = {side: torch.cat(parts) for side, parts in self.read.items()}
-        rounds = len(read["real"]) // len(self.true)
-        true = self.reader.merged(self.true).repeat(rounds, 1)
+        true = self.reader.merged(self.true)
         known = true >= 0
         size = len(self.reader.groups)
         counts = torch.bincount(true[known], minlength=size)

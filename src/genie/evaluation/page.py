@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
+from genie.evaluation.elements import document, heat_table, line_chart, ranged, table
+from genie.evaluation.elements import section as _section
+from genie.evaluation.elements import shown as _shown
+from genie.evaluation.elements import text as _text
 from genie.evaluation.pictures import Picture
 from genie.evaluation.summary import figure, quoted_time
 
@@ -16,6 +18,7 @@ SIDES = {
     "inferred": "inferred actions",
     "random": "random actions",
     "copy_last_frame": "copying the last frame",
+    "random_codes": "random codes",
     "reconstruction": "reconstruction (the best possible)",
 }
 MEASURES = {
@@ -26,98 +29,22 @@ MEASURES = {
 }
 
 
-def render(report: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+def render(report: Mapping[str, Any], pictures: Sequence[Picture], more: Sequence[str] = ()) -> str:
     """Returns the page.
 
     Args:
         report: as in `report.json`.
         pictures: shown inline; those whose names begin with `buttons` and `clip` under their
-            headings, the others on top.
+            headings, `play` on top.
+        more: sections to show after the rollouts, in HTML.
     """
     parts = [_head(report), _cards(report), _shown(pictures, "play")]
     parts += [_buttons(report), _shown(pictures, "buttons")]
-    parts += [_rollouts(report), _shown(pictures, "clip")]
+    parts += [_rollouts(report), _shown(pictures, "clip"), *more]
     parts += [_tokenizer(report), _actions(report), _dynamics(report), _labels(report)]
     parts += [_following(report), _closed_loop(report)]
     parts += [_settings(report)]
     return document(_title(report), parts)
-
-
-def document(title: str, parts: Sequence[str]) -> str:
-    """Returns a page of a title (plain text) and parts (HTML) in the style of all reports."""
-    template = Template(files("genie.evaluation").joinpath("page.html").read_text("utf-8"))
-    return template.substitute(title=escape(title), body="\n".join(parts))
-
-
-def table(columns: Sequence[str], rows: Mapping[str, Sequence[Any]], corner: str = "") -> str:
-    """Returns an HTML table; numbers are shortened, None is a dash."""
-    body = "".join(
-        f"<tr><th>{escape(name)}</th>{''.join(_cell(value) for value in values)}</tr>"
-        for name, values in rows.items()
-    )
-    return _table((corner, *columns), body)
-
-
-def _table(columns: Sequence[str], body: str) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in columns)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
-
-
-def _cell(value: Any) -> str:
-    return f"<td>{escape(value if isinstance(value, str) else figure(value))}</td>"
-
-
-def heat_table(
-    columns: Sequence[str], rows: Mapping[str, Sequence[float]], corner: str = ""
-) -> str:
-    """Returns an HTML table whose cells are the darker the larger their share of the row."""
-    body = "".join(
-        f"<tr><th>{escape(name)}</th>{_shares(values)}</tr>" for name, values in rows.items()
-    )
-    return _table((corner, *columns), body)
-
-
-def _shares(values: Sequence[float]) -> str:
-    total = max(1e-9, sum(values))
-    cell = '<td style="background: color-mix(in srgb, var(--c1) {:.0f}%, transparent)">{}</td>'
-    return "".join(cell.format(80 * value / total, figure(value)) for value in values)
-
-
-def line_chart(lines: Mapping[str, Sequence[float | None]], x_label: str, y_label: str) -> str:
-    """Returns an SVG line chart of values at x = 1, 2, ..., with a legend."""
-    width, height, left, bottom = 640, 300, 50, 40
-    known = [value for values in lines.values() for value in values if value is not None]
-    if not known:
-        return ""
-    low, high = min(known), max(known)
-    span, steps = (high - low) or 1.0, max(1, max(map(len, lines.values())) - 1)
-
-    def place(step: int, value: float) -> str:
-        x = left + (width - left - 10) * step / steps
-        y = 10 + (height - bottom - 10) * (1 - (value - low) / span)
-        return f"{x:.1f},{y:.1f}"
-
-    drawn = []
-    for index, (name, values) in enumerate(lines.items()):
-        points = " ".join(place(i, v) for i, v in enumerate(values) if v is not None)
-        tone = f"var(--c{index % 4 + 1})"
-        drawn.append(
-            f'<polyline points="{points}" fill="none" stroke="{tone}" stroke-width="2.5"/>'
-        )
-        y = height + 18 * (index + 1)
-        drawn.append(f'<rect x="{left}" y="{y - 10}" width="12" height="12" fill="{tone}"/>')
-        drawn.append(f'<text x="{left + 18}" y="{y}">{escape(name)}</text>')
-    total = height + 18 * len(lines) + 10
-    base = height - bottom
-    return (
-        f'<figure><svg viewBox="0 0 {width} {total}" width="{width}" role="img">'
-        f'<path d="M{left} 10V{base}H{width - 10}" fill="none" stroke="var(--line)"/>'
-        f'<text x="4" y="16">{high:.1f}</text><text x="4" y="{base}">{low:.1f}</text>'
-        f'<text x="{left}" y="{base + 18}">1</text>'
-        f'<text x="{width - 10}" y="{base + 18}" text-anchor="end">{x_label} {steps + 1}</text>'
-        f"{''.join(drawn)}</svg><figcaption>{escape(y_label)}</figcaption></figure>"
-    )
 
 
 def _title(report: Mapping[str, Any]) -> str:
@@ -150,18 +77,6 @@ def _card(line: Mapping[str, Any]) -> str:
     )
 
 
-def _shown(pictures: Sequence[Picture], prefix: str) -> str:
-    return "".join(p.figure(p.caption) for p in pictures if p.name.startswith(prefix))
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<h2>{escape(title)}</h2>{''.join(parts)}"
-
-
-def _text(*sentences: str) -> str:
-    return f"<p>{escape(' '.join(sentences))}</p>"
-
-
 def _buttons(report: Mapping[str, Any]) -> str:
     part = report["buttons"]
     actions = [str(a) for a in range(len(part["distances"]))]
@@ -187,7 +102,7 @@ def _rollouts(report: Mapping[str, Any]) -> str:
     times = list(part["at"])
     columns = [f"t = {t}" for t in times]
     deltas = {
-        label: [_with_error(part["at"][t][key]) for t in times]
+        label: [ranged(part["at"][t][key]) for t in times]
         for label, key in (("ΔPSNR (dB)", "delta_psnr"), ("on moving pixels", "delta_psnr_moving"))
     }
     sides = [
@@ -199,19 +114,32 @@ def _rollouts(report: Mapping[str, Any]) -> str:
         "Playing real clips again",
         _text(
             f"The world gets the first {part['prompt_frames']} frame(s) of {part['clips']} clips",
-            f"of {part['episodes']} episode(s)",
+            f"of {part['episodes']} episode(s), chosen under {len(part['seeds'])} seed(s),",
             "and plays on, once with the actions inferred from what really happened and once",
             "with random ones, both with the same random numbers. ΔPSNR is the difference of the",
             f"two: how much the right buttons matter. It is quoted at t = {quoted_time(report)}.",
         ),
-        table(columns, deltas, "mean ± standard error over episodes"),
+        table(columns, deltas, "mean, 95 % interval"),
         *sides,
+        _text(
+            "Intervals are of 95 %: mean ± t(0.975, E - 1) s / √E over the means of E episodes,",
+            "each over all its clips of all seeds; those of the other figures, in report.json, are",
+            "percentiles of a bootstrap over episodes.",
+        ),
         line_chart(curves, "t =", "PSNR of each step, mean over clips (dB)"),
+        delta_chart(part),
     )
 
 
-def _with_error(value: Mapping[str, Any]) -> str:
-    return f"{figure(value['mean'])} ± {figure(value['stderr'])}"
+def delta_chart(part: Mapping[str, Any]) -> str:
+    """Returns ΔPSNR over the steps of rollouts, marked where it is usually quoted."""
+    lines = {
+        "ΔPSNR": part["delta_psnr_curve"],
+        "95 %, low": part["delta_psnr_low"],
+        "95 %, high": part["delta_psnr_high"],
+    }
+    marked = min(4, len(part["delta_psnr_curve"]))
+    return line_chart(lines, "t =", f"ΔPSNR of each step (dB), {part['clips']} clips", None, marked)
 
 
 def _sides(part: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> str:
@@ -231,11 +159,17 @@ def _tokenizer(report: Mapping[str, Any]) -> str:
             "too.",
         ),
         _sides(part, names),
+        _intervals(part),
         _text(
             f"{book['used']} of {book['size']} codes occur in {book['tokens']} tokens",
             f"({100 * book['share_used']:.0f} %), perplexity {figure(book['perplexity'])}.",
         ),
     )
+
+
+def _intervals(part: Mapping[str, Any]) -> str:
+    rows = {label: part["intervals"][key] for key, label in MEASURES.items()}
+    return table(["low", "high"], rows, "95 % intervals over episodes")
 
 
 def _actions(report: Mapping[str, Any]) -> str:

@@ -141,6 +141,18 @@ def _button_label(action: int, stillest: int) -> str:
     return f"action {action} (stillest)" if action == stillest else f"action {action}"
 
 
+def strip_picture(games: UInt8[Tensor, "N K H W C"], times: Sequence[int], fps: float) -> Picture:
+    """Shows a few long games at a few steps."""
+    rows = [(f"game {i + 1}", game.numpy()) for i, game in enumerate(games)]
+    columns = [f"t = {t}" for t in times]
+    sheet = contact_sheet(rows, columns, magnification(*games.shape[2:4]))
+    caption = (
+        f"Long play: the first games of {times[-1]} steps ({times[-1] / fps:.0f} s), with actions "
+        "that follow each other as in real video."
+    )
+    return Picture(f"long_play_{times[-1]}", caption, png(sheet))
+
+
 def side_by_side(
     videos: dict[str, UInt8[Tensor, "B T H W C"]], scale: int | None = None
 ) -> list[Image.Image]:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,21 @@ import torch
 from torch import Tensor
 
 from genie.config import UserError, require, to_dict
-from genie.evaluation import inverse, pictures, sections
+from genie.evaluation import inverse, page_play, pictures, sections
 from genie.evaluation.about import machine_facts, store_facts, version_facts, world_facts
 from genie.evaluation.agreement import Steps, agreement
 from genie.evaluation.clips import Clips, choose_clips
+from genie.evaluation.frechet import Extractor, Pixels
+from genie.evaluation.long_play import LongPlayConfig
+from genie.evaluation.networks import NetworkFile
 from genie.evaluation.obedience import ActionFollowing, closed_loop, closed_loop_ticks
 from genie.evaluation.page import render
 from genie.evaluation.pictures import Picture
+from genie.evaluation.playing import Player, Spread
 from genie.evaluation.progress import Bars, Stopwatch, progress_bars
 from genie.evaluation.reading import Reader, make_reader
 from genie.evaluation.rollouts import Tick, hold_buttons
+from genie.evaluation.separation import SeparationConfig
 from genie.evaluation.summary import format_summary, headlines, markdown
 from genie.files import replacing
 
@@ -41,15 +46,19 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a world is measured.
+    """How a world is measured; the values here are the full protocol.
 
     Attributes:
         split: of the store; training never sees "val".
         clips: clips measured; fewer where the store has no more.
+        seeds: how often rollouts are played, each time with other clips, random actions and noise.
         prompt_frames: real frames that a rollout starts from.
         horizon: frames played after them.
-        times: steps at which rollouts are quoted; those beyond the horizon are left out.
-        seed: chooses clips, random actions and noise.
+        times: steps at which rollouts are quoted; those beyond the horizon are those of the longer
+            rollouts, if they go so far.
+        long_clips: clips of longer rollouts; 0 leaves them out.
+        long_horizon: frames of those.
+        seed: chooses clips, random actions and noise; the first of several.
         batch: clips, or players, at once.
         button_prompts: pictures from which every button is held.
         button_steps: for how many frames.
@@ -61,31 +70,51 @@ class EvaluationConfig:
         held_steps: for how many frames; also how far rollouts are read back.
         choosing_games: training frames from which every button is held to choose those.
         shown_clips: clips and prompts shown as pictures, at most a batch.
+        separation: whether buttons lead to different next frames.
+        long_play: for how long the world stays coherent.
     """
 
     split: str = "val"
-    clips: int = 64
+    clips: int = 512
+    seeds: int = 3
     prompt_frames: int = 1
     horizon: int = 16
-    times: tuple[int, ...] = (1, 4, 8, 16)
+    times: tuple[int, ...] = (1, 4, 8, 16, 64)
+    long_clips: int = 64
+    long_horizon: int = 64
     seed: int = 0
     batch: int = 16
     button_prompts: int = 4
     button_steps: int = 8
     label_clips: int = 256
     inverse_steps: int = inverse.STEPS
-    held_games: int = 128
+    held_games: int = 256
     held_steps: int = 16
     choosing_games: int = 16
     shown_clips: int = 3
+    separation: SeparationConfig = field(default_factory=SeparationConfig)
+    long_play: LongPlayConfig = field(default_factory=LongPlayConfig)
 
     def __post_init__(self) -> None:
         """Refuses values that leave nothing to measure."""
-        counts = ("clips", "prompt_frames", "horizon", "batch", "shown_clips")
+        counts = ("clips", "seeds", "prompt_frames", "horizon", "batch", "shown_clips")
         counts += ("held_games", "held_steps", "choosing_games")
         for name in (*counts, "button_prompts", "button_steps"):
             require(getattr(self, name) >= 1, f"{name}: must be at least 1")
         require(self.inverse_steps >= 0, "inverse_steps: must not be negative")
+        require(self.long_clips >= 0, "long_clips: must not be negative")
+
+    @classmethod
+    def quick(cls) -> EvaluationConfig:
+        """Minutes on two cores: enough to see what is good and what is not."""
+        return cls(
+            clips=64,
+            seeds=1,
+            long_clips=16,
+            held_games=64,
+            separation=SeparationConfig(states=8),
+            long_play=LongPlayConfig(plays=((8, 256),), real_frames=4000),
+        )
 
     @property
     def clip_frames(self) -> int:
@@ -97,20 +126,30 @@ class EvaluationConfig:
         """The times within the horizon; its end when there are none."""
         return tuple(t for t in self.times if 1 <= t <= self.horizon) or (self.horizon,)
 
+    @property
+    def long_quoted(self) -> tuple[int, ...]:
+        """The times that only the longer rollouts reach, none where there are no such rollouts."""
+        last = self.long_horizon if self.long_clips else 0
+        return tuple(t for t in self.times if self.horizon < t <= last)
+
 
 def evaluate(
     world: Genie | str | Path,
     store: ClipStore | str | Path,
     out: str | Path,
     *,
-    split: str = "val",
-    clips: int = 64,
-    prompt_frames: int = 1,
-    horizon: int = 16,
-    seed: int = 0,
-    batch: int = 16,
-    inverse_steps: int = inverse.STEPS,
-    held_games: int = 128,
+    quick: bool = False,
+    split: str | None = None,
+    clips: int | None = None,
+    seeds: int | None = None,
+    prompt_frames: int | None = None,
+    horizon: int | None = None,
+    seed: int | None = None,
+    batch: int | None = None,
+    inverse_steps: int | None = None,
+    held_games: int | None = None,
+    extractor: str | Path | None = None,
+    lpips: str | Path | None = None,
     sampling: SamplingConfig | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -126,44 +165,57 @@ def evaluate(
         world: the world, or its folder.
         store: the clip store, or its folder; frames of the world's size.
         out: folder of the report.
-        split: of the store.
-        clips: how many clips; fewer, with a note, where the store has no more.
-        prompt_frames: real frames that a rollout starts from.
-        horizon: frames played after them.
-        seed: chooses clips, random actions and noise.
-        batch: clips, or players, at once.
+        quick: a smaller protocol that takes minutes on two cores instead of an hour.
+        split: of the store; "val" when left out.
+        clips: how many clips, fewer, with a note, where the store has no more; 512, or 64 if quick.
+        seeds: rollouts are played so often, each time with other clips and random numbers; 3, or 1
+            if quick.
+        prompt_frames: real frames that a rollout starts from; 1 when left out.
+        horizon: frames played after them; 16 when left out, and 64 from some of the clips.
+        seed: chooses clips, random actions and noise; 0 when left out.
+        batch: clips, or players, at once; 16 when left out.
         inverse_steps: training of the network that reads true actions off frames; 0 leaves out what
-            needs it.
-        held_games: held-out frames from which the button of each true action is held.
+            needs it; 600 when left out.
+        held_games: held-out frames from which the button of each true action is held; 256, or 64
+            if quick.
+        extractor: TorchScript file of a network of (b, t, h, w, 3) uint8 clips to features
+            (b, d) or (b, n, d), for Fréchet distances; when left out the network
+            that reads true actions or, without these, frames of 8x8 pixels.
+        lpips: TorchScript file of a network of two batches of (n, h, w, 3) uint8 frames to their
+            n distances.
         sampling: how frames are drawn; the world's own way when left out.
         device: where to compute; where the world is when left out.
         progress: show progress bars.
-        config: all settings at once, in place of those above (`split` to `held_games`).
+        config: all settings at once, in place of `quick`.
 
     Returns:
         The report, as in `report.json`.
 
     Raises:
         UserError: world and store have frames of different sizes, or the split has no clip that
-            is long enough; the message names the way out.
+            is long enough, or a file holds no such network; the message names the way out.
     """
-    config = config or EvaluationConfig(
-        split=split,
-        clips=clips,
-        prompt_frames=prompt_frames,
-        horizon=horizon,
-        seed=seed,
-        batch=batch,
-        inverse_steps=inverse_steps,
-        held_games=held_games,
-    )
+    given = {
+        "split": split,
+        "clips": clips,
+        "seeds": seeds,
+        "prompt_frames": prompt_frames,
+        "horizon": horizon,
+        "seed": seed,
+        "batch": batch,
+        "inverse_steps": inverse_steps,
+        "held_games": held_games,
+    }
+    config = config or (EvaluationConfig.quick() if quick else EvaluationConfig())
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
     world_name, store_name = _name(world, "world"), _name(store, "store")
     world, store = _opened_world(world, device), _opened_store(store)
     _require_same_size(world, store, store_name)
+    files = [NetworkFile(path, world.device) if path else None for path in (extractor, lpips)]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with _evaluating(world), progress_bars(progress) as bars:
-        report, shown = _measured(world, store, config, sampling, bars)
+        report, shown = _measured(world, store, config, *files, sampling, bars)
     about = {
         "version": VERSION,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -183,6 +235,8 @@ def _measured(
     world: Genie,
     store: ClipStore,
     config: EvaluationConfig,
+    extractor: Extractor | None,
+    distance: NetworkFile | None,
     sampling: SamplingConfig | None,
     bars: Bars,
 ) -> tuple[dict[str, Any], list[Picture]]:
@@ -192,9 +246,11 @@ def _measured(
 
     with seconds.part("inverse_dynamics"):
         reader = _reader(world, store, config, bars)
+    extractor = extractor or (Pixels() if isinstance(reader, str) else reader.network)
+    player = Player(world, store, config, extractor, distance, sampling, bars)
     following = _following(world, store, reader, starts, config)
     with seconds.part("tokenizer"), bars("Tokenizer", len(clips)) as tick:
-        report["tokenizer"] = sections.tokenizer(world, _ticking(clips, tick))
+        report["tokenizer"] = sections.tokenizer(world, _ticking(clips, tick), clips.episodes)
     with seconds.part("latent_actions"), bars("Latent actions", len(clips)) as tick:
         report["latent_actions"] = sections.latent_actions(
             world, _ticking(clips, tick), config.seed
@@ -202,35 +258,36 @@ def _measured(
     with seconds.part("dynamics"), bars("Dynamics", len(clips)) as tick:
         report["dynamics"] = sections.dynamics(world, _ticking(clips, tick), config.seed)
     watched: list[tuple[Tensor, sections.Played]] = []
+    spread = Spread(extractor, config.prompt_frames)
 
     def watch(frames: Tensor, played: sections.Played) -> None:
         if not watched:
             watched.append((frames, played))
         if isinstance(following, ActionFollowing):
             following.watch(frames, played)
+        spread.watch(frames, played)
 
-    with seconds.part("rollouts"), bars("Rollouts", 2 * config.horizon * len(clips)) as tick:
-        report["rollouts"] = sections.rollouts(
-            world,
-            clips,
-            config.prompt_frames,
-            config.quoted,
-            config.seed,
-            sampling,
-            tick,
-            watch,
-        )
+    with seconds.part("rollouts"):
+        report["rollouts"] = player.rollouts(config.clips, config.horizon, config.quoted, watch)
+    report["frechet"] = spread.result(config.seed)
+    report["action_following"] = (
+        _skipped(following) if isinstance(following, str) else following.result()
+    )
+    with seconds.part("long_rollouts"):
+        report["long_rollouts"] = player.long_rollouts()
+    with seconds.part("separation"):
+        report["separation"] = player.separation()
     with seconds.part("buttons"):
         report["buttons"], button_pictures = _buttons(world, clips, config, sampling, bars)
     with seconds.part("labels"):
         report["labels"] = _labels(world, store, config, reader, bars)
-    report["action_following"] = (
-        _skipped(following) if isinstance(following, str) else following.result()
-    )
     with seconds.part("closed_loop"):
         report["closed_loop"] = _closed_loop(world, store, reader, config, sampling, bars)
+    with seconds.part("long_play"):
+        report["long_play"], strips = player.long_play()
     with seconds.part("pictures"):
         shown = _clip_pictures(*watched[0], config, world.config.fps) + button_pictures
+        shown += [pictures.strip_picture(s.frames, s.times, world.config.fps) for s in strips]
     report["seconds"] = seconds.table()
     report["notes"] = _notes(report, world, store, len(starts), config)
     report["clips"] = len(starts)
@@ -452,10 +509,19 @@ def _notes(
             f"The store has {store.fps:g} frames per second, the world was made for "
             f"{world.config.fps:g}: actions may last longer or shorter than the world learned."
         )
-    late = [t for t in config.times if t > config.horizon]
+    if "skipped" not in report["long_rollouts"]:
+        reached, clips = config.long_horizon, config.seeds * config.long_clips
+        if report["long_rollouts"]["clips"] < clips:
+            notes.append(
+                f"{clips} clips of {config.prompt_frames + reached} frames were asked for; there "
+                f"are {report['long_rollouts']['clips']} that do not overlap."
+            )
+    else:
+        reached = config.horizon
+    late = [t for t in config.times if t > reached]
     if late:
         named = ", ".join(map(str, late))
-        notes.append(f"Rollouts end at t = {config.horizon}; t = {named} left out.")
+        notes.append(f"Rollouts end at t = {reached}; t = {named} left out.")
     return notes
 
 
@@ -509,7 +575,8 @@ def _write(report: dict[str, Any], shown: list[Picture], out: Path) -> None:
         with replacing(out / "pictures" / f"{picture.name}.{picture.kind}") as part:
             part.write_bytes(picture.data)
     with replacing(out / "report.html") as part:
-        part.write_text(render(report, shown), "utf-8")
+        more = page_play.parts(report, shown)
+        part.write_text(render(report, shown, more), "utf-8")
     with replacing(out / "report.md") as part:
         part.write_text(markdown({report["world"]["name"]: report}), "utf-8")
     with replacing(out / "report.json") as part:

@@ -7,36 +7,40 @@ is bounded by patience and not by memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from genie.evaluation import metrics
+from genie.evaluation.clips import Clips
 from genie.evaluation.metrics import FrameErrors
 from genie.evaluation.rollouts import Tick, clip_seeds, no_tick, random_actions, rollout
 
 if TYPE_CHECKING:
-    from genie.evaluation.clips import Clips
     from genie.maskgit import SamplingConfig
     from genie.world import Genie
 
 Batches = Iterable[UInt8[Tensor, "B T H W C"]]
 Played = dict[str, UInt8[Tensor, "B N H W C"]]
 Watch = Callable[[Tensor, Played], None]
+Compare = Callable[[Tensor, Tensor], Tensor]
 
-POLICIES = ("inferred", "random", "copy_last_frame", "reconstruction")
+POLICIES = ("inferred", "random", "copy_last_frame", "random_codes", "reconstruction")
 
 
-def tokenizer(world: Genie, clips: Batches) -> dict[str, Any]:
+def tokenizer(
+    world: Genie, clips: Batches, episodes: Int[Tensor, " n"] | None = None
+) -> dict[str, Any]:
     """Measures how well frames survive the tokenizer, and how much of the codebook they use.
 
     The baseline predicts every frame by the one before it; the first frame of a clip, which has
-    none, is left out on both sides. `moving_share` is the share of pixels that moved.
+    none, is left out on both sides. `moving_share` is the share of pixels that moved. Where the
+    episode of each clip is given, `intervals` says how sure the figures are.
     """
     rebuilt, copied = [], []
     counts = torch.zeros(world.tokenizer.vocabulary, dtype=torch.int64)
@@ -52,6 +56,7 @@ def tokenizer(world: Genie, clips: Batches) -> dict[str, Any]:
     return {
         "reconstruction": errors.summary(),
         "copy_last_frame": FrameErrors.cat(copied).summary(),
+        "intervals": None if episodes is None else errors.intervals(episodes),
         "moving_share": errors.moving_count.sum().item() / pixels,
         "codebook": {
             "size": world.tokenizer.vocabulary,
@@ -142,55 +147,86 @@ def _masked_loss(world: Genie, tokens: Tensor, actions: Tensor, seed: int) -> li
 
 def rollouts(
     world: Genie,
-    clips: Clips,
+    clips: Clips | Sequence[Clips],
     prompt_frames: int,
     times: tuple[int, ...],
     seed: int,
     sampling: SamplingConfig | None = None,
     tick: Tick = no_tick,
     watch: Watch | None = None,
+    compare: Compare | None = None,
 ) -> dict[str, Any]:
     """Plays real clips again from their first frames and compares with what really happened.
 
-    Four sides: actions inferred from the real clip; actions drawn uniformly, with the same noise;
-    copying the last frame of the prompt; and the tokenizer's reconstruction of the real frames,
-    which no rollout can beat. ΔPSNR at t is the PSNR of the first less that of the second (Bruce
-    et al. 2024, arXiv 2402.15391, section 3, quoted at t = 4), so it is zero for a world that
-    ignores its actions. Its interval takes the means of episodes as samples, since clips of one
-    episode resemble each other.
+    Five sides: actions inferred from the real clip; actions drawn uniformly, with the same noise;
+    copying the last frame of the prompt; frames of random codes, which know nothing of the game;
+    and the tokenizer's reconstruction of the real frames, which no rollout can beat. ΔPSNR at t is
+    the PSNR of the first less that of the second (Bruce et al. 2024, arXiv 2402.15391, section 3,
+    quoted at t = 4), so it is zero for a world that ignores its actions.
+
+    Intervals are of 95 %, m ± t(0.975, E - 1) s / √E, with m and s the mean and the standard
+    deviation of the means of E episodes, each over all its clips of all seeds: clips of one episode
+    resemble each other, and whatever a seed decides it decides for each clip alone. Figures that
+    are no means of clips have the `intervals` of a bootstrap over episodes.
 
     Moving pixels are those of frame t that differ from the last frame of the prompt.
 
     Args:
         world: the world.
-        clips: batches of `prompt_frames + horizon` frames.
+        clips: batches of `prompt_frames + horizon` frames; several choices of clips are played
+            with a seed each and counted together.
         prompt_frames: how many of them the world is shown.
         times: steps after the prompt at which figures are quoted.
-        seed: decides random actions and the noise, clip by clip.
+        seed: decides random actions and the noise, clip by clip, for the first choice of clips;
+            the next has the next number.
         sampling: how frames are drawn; the world's own way when left out.
         tick: called after every played frame.
-        watch: called with every batch of real clips and what was played, to take pictures.
+        watch: called with every batch of the first choice of clips and what was played, to take
+            pictures.
+        compare: called with real and predicted frames (n, H, W, C) at the quoted times for a
+            distance of each, such as LPIPS.
     """
+    choices = [clips] if isinstance(clips, Clips) else list(clips)
     sides: dict[str, list[FrameErrors]] = {policy: [] for policy in POLICIES}
-    wanted, seen = [t - 1 for t in times], 0
-    for frames in clips:
-        played = play_again(world, frames, prompt_frames, seed, seen, sampling, tick)
-        real = frames[:, prompt_frames:].cpu()
-        moving = metrics.moving_pixels(real, played["copy_last_frame"])
-        for policy, predicted in played.items():
-            sides[policy].append(FrameErrors.between(real, predicted, moving, wanted))
-        seen += len(frames)
-        if watch is not None:
-            watch(frames, played)
+    apart: dict[str, list[Tensor]] = {policy: [] for policy in POLICIES}
+    wanted, counts = [t - 1 for t in times], []
+    for index, choice in enumerate(choices):
+        seen = 0
+        for frames in choice:
+            played = play_again(world, frames, prompt_frames, seed + index, seen, sampling, tick)
+            real = frames[:, prompt_frames:].cpu()
+            moving = metrics.moving_pixels(real, played["copy_last_frame"])
+            for policy, predicted in played.items():
+                sides[policy].append(FrameErrors.between(real, predicted, moving, wanted))
+                if compare is not None:
+                    pair = (part[:, wanted].flatten(0, 1) for part in (real, predicted))
+                    apart[policy].append(compare(*pair).cpu().reshape(len(real), len(wanted)))
+            seen += len(frames)
+            if watch is not None and index == 0:
+                watch(frames, played)
+        counts.append(seen)
     errors = {policy: FrameErrors.cat(parts) for policy, parts in sides.items()}
-    episodes = clips.episodes
+    episodes = torch.cat([choice.episodes for choice in choices])
+    delta = _delta(errors)
+    by_seed = torch.stack([part.nanmean(0) for part in delta.split(counts)])
+    spread = [metrics.interval_over_episodes(values, episodes) for values in delta.unbind(1)]
+    at = {str(t): _at_time(errors, t - 1, episodes) for t in times}
+    for column, t in enumerate(times):
+        at[str(t)]["delta_psnr"]["by_seed"] = by_seed[:, t - 1].tolist()
+        for policy, parts in apart.items():
+            if parts:
+                mean = torch.cat(parts)[:, column].mean().item()
+                at[str(t)][policy]["perceptual"] = mean
     return {
-        "clips": seen,
+        "clips": sum(counts),
+        "seeds": [seed + index for index in range(len(choices))],
         "episodes": len(episodes.unique()),
         "prompt_frames": prompt_frames,
-        "at": {str(t): _at_time(errors, t - 1, episodes) for t in times},
+        "at": at,
         "curves": {policy: side.psnr().mean(0).tolist() for policy, side in errors.items()},
-        "delta_psnr_curve": _delta(errors).nanmean(0).tolist(),
+        "delta_psnr_curve": delta.nanmean(0).tolist(),
+        "delta_psnr_low": [line["low"] for line in spread],
+        "delta_psnr_high": [line["high"] for line in spread],
     }
 
 
@@ -203,7 +239,7 @@ def play_again(
     sampling: SamplingConfig | None = None,
     tick: Tick = no_tick,
 ) -> Played:
-    """Predicts the N frames after the prompt on each of the four sides of `rollouts`.
+    """Predicts the N frames after the prompt on each of the sides of `rollouts`.
 
     `first` is the number of the first clip, which with `seed` decides noise and random actions.
     """
@@ -212,13 +248,25 @@ def play_again(
     inferred = world.actions.infer(frames)[:, prompt_frames - 1 :]
     drawn = random_actions(world.config.num_actions, len(frames), horizon, seed, first)
     drawn = drawn.to(inferred.device)
-    rebuilt = world.tokenizer.decode(world.tokenizer.encode(frames))
+    tokens = world.tokenizer.encode(frames)
+    codes = random_codes(tokens[:, prompt_frames:], world.tokenizer.vocabulary, seeds)
+    rebuilt = world.tokenizer.decode(tokens)
     return {
         "inferred": rollout(world, prompt, inferred, seeds, sampling, tick),
         "random": rollout(world, prompt, drawn, seeds, sampling, tick),
         "copy_last_frame": prompt[:, -1:].cpu().expand(-1, horizon, -1, -1, -1),
+        "random_codes": world.tokenizer.decode(codes).cpu(),
         "reconstruction": rebuilt[:, prompt_frames:].cpu(),
     }
+
+
+def random_codes(
+    tokens: Int[Tensor, "B N S"], vocabulary: int, seeds: list[int]
+) -> Int[Tensor, "B N S"]:
+    """Draws as many tokens uniformly from the vocabulary, each clip from its own seed."""
+    shape = tuple(tokens.shape[1:])
+    drawn = [np.random.default_rng([seed, 2]).integers(vocabulary, size=shape) for seed in seeds]
+    return torch.from_numpy(np.stack(drawn)).to(tokens.device)
 
 
 def _delta(errors: dict[str, FrameErrors]) -> Tensor:
@@ -229,7 +277,8 @@ def _at_time(errors: dict[str, FrameErrors], frame: int, episodes: Tensor) -> di
     interval = partial(metrics.interval_over_episodes, episodes=episodes)
     sides = {policy: side.at(frame) for policy, side in errors.items()}
     quoted: dict[str, Any] = {
-        policy: side.summary() | {"psnr_interval": interval(side.psnr()[:, 0])}
+        policy: side.summary()
+        | {"psnr_interval": interval(side.psnr()[:, 0]), "intervals": side.intervals(episodes)}
         for policy, side in sides.items()
     }
     moving = sides["inferred"].moving_psnr() - sides["random"].moving_psnr()

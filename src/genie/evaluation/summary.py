@@ -19,6 +19,8 @@ def headlines(report: Mapping[str, Any]) -> list[Headline]:
     """
     made = [_tokenizer(report), _usage(report), _codes(report), _gain(report)]
     made += [_rollout(report), _delta(report), _buttons(report)]
+    made += [_separation(report["separation"])] if "ratio" in report["separation"] else []
+    made += [_long_play(report["long_play"])] if "plays" in report["long_play"] else []
     if "mutual_information" in report["labels"]:
         made.append(_labels(report))
     if "share_of_ceiling" in report["labels"]:
@@ -81,17 +83,19 @@ def _paper_figures(report: Mapping[str, Any]) -> dict[str, str]:
     cells["masked cross-entropy, nats (shuffled actions)"] = beside(
         masked["inferred"]["cross_entropy"], masked["shuffled"]["cross_entropy"]
     )
-    for time, sides in report["rollouts"]["at"].items():
+    times = dict(report["rollouts"]["at"]) | report["long_rollouts"].get("at", {})
+    for time, sides in times.items():
         psnrs = [sides[k]["psnr_mean_error"] for k in ("inferred", "copy_last_frame", "random")]
         label = f"rollout at t = {time}, PSNR of the mean error, dB (copying, random actions)"
         cells[label] = beside(*psnrs)
         delta = sides["delta_psnr"]
         cells[f"ΔPSNR at t = {time}, dB, ± standard error"] = (
-            f"{figure(delta['mean'])} ± {figure(delta['stderr'])}"
+            f"{figure(delta['mean'])} ± {figure(delta['stderr'])}, n = {delta['clips']}"
         )
     cells["held buttons, distance between actions over seeds (ignored)"] = beside(
         report["buttons"]["ratio"], 1
     )
+    cells |= _played_figures(report)
     labels = report["labels"]
     if "mutual_information" in labels:
         cells["mutual information with true actions, nats (chance)"] = beside(
@@ -128,6 +132,24 @@ def _agreement_cells(agreement: Mapping[str, Any]) -> dict[str, str]:
             label = f"{name}, {kind} true actions (random codes, k-means, ceiling)"
             cells[label] = f"{ours} ({', '.join(others)})"
         cells[f"share of the ceiling, {kind} true actions"] = figure(part["share_of_ceiling"])
+    return cells
+
+
+def _played_figures(report: Mapping[str, Any]) -> dict[str, str]:
+    apart, frechet, cells = report["separation"], report["frechet"], dict[str, str]()
+    if "ratio" in apart:
+        label = "next frames, variance between buttons over within (chance, 95 % below)"
+        cells[label] = f"{figure(apart['ratio'])} ({figure(apart['null_95'])})"
+    distance = frechet["distance"]
+    label = f"Fréchet distance ({frechet['extractor']}) of rollouts (copying, reconstruction)"
+    others = f"{figure(distance['copy_last_frame'])}, {figure(distance['reconstruction'])}"
+    cells[label] = f"{figure(distance['inferred'])} ({others})"
+    for play in report["long_play"].get("plays", []):
+        seconds, real = play["coherent_seconds"], play["real_coherent"]
+        label = f"coherent seconds of {play['seconds']:.0f} (real episodes of up to)"
+        low, high = figure(seconds["low"]), figure(seconds["high"])
+        beside = f"{figure(real['mean_seconds'])} of {figure(real['up_to_seconds'])}"
+        cells[label] = f"{figure(seconds['mean'])} [{low}, {high}] ({beside}), n = {play['games']}"
     return cells
 
 
@@ -325,3 +347,30 @@ def _closed_loop(report: Mapping[str, Any]) -> Headline:
     return _headline(
         name, mean["relative"], "", mean["relative_chance"], "a random button", verdict, words
     )
+
+
+def _separation(part: Mapping[str, Any]) -> Headline:
+    separated = part["ratio"] > part["null_95"] and part["p"] < 0.05
+    verdict = POOR if not separated else GOOD if part["share_separated"] >= 0.5 else FAIR
+    words = {
+        GOOD: "In most states each button leads somewhere else, beyond what noise does.",
+        FAIR: "Buttons lead somewhere else, but in fewer than half of the states for certain.",
+        POOR: "Next frames of different buttons differ no more than those of one button.",
+    }[verdict]
+    name = "Next frames, variance between buttons over within"
+    return _headline(name, part["ratio"], "", part["null_95"], "chance, 95 % below", verdict, words)
+
+
+def _long_play(part: Mapping[str, Any]) -> Headline:
+    play = part["plays"][0]
+    ours, real = play["coherent_seconds"]["mean"], play["real_coherent"]
+    share = (ours / play["seconds"]) / max(real["mean_seconds"] / real["up_to_seconds"], 1e-9)
+    verdict = _grade(share, 0.8, 0.4)
+    words = {
+        GOOD: "Games last about as long as they were played.",
+        FAIR: "Games last for a good part of play, then freeze or drift away.",
+        POOR: "Games soon freeze or drift away from what the video shows.",
+    }[verdict]
+    name = f"Long play, coherent seconds of {figure(play['seconds'])}"
+    beside = f"real episodes, of up to {figure(real['up_to_seconds'], 's')}"
+    return _headline(name, ours, "s", real["mean_seconds"], beside, verdict, words)

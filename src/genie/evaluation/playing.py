@@ -1,0 +1,151 @@
+"""The parts of a report that play the world: rollouts, one step with every button, long games."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from genie.evaluation import sections
+from genie.evaluation.clips import Clips, choose_clips
+from genie.evaluation.frechet import Extractor, Moments, floor
+from genie.evaluation.long_play import Strip, long_play
+from genie.evaluation.networks import NetworkFile
+from genie.evaluation.progress import Bars
+from genie.evaluation.separation import press_all, separation
+
+if TYPE_CHECKING:
+    from genie.data.store import ClipStore
+    from genie.evaluation.report import EvaluationConfig
+    from genie.maskgit import SamplingConfig
+    from genie.world import Genie
+
+
+@dataclass(frozen=True)
+class Player:
+    """Plays a world as the settings of a report ask for; each method is a section of the report.
+
+    Attributes:
+        world, store, config: what is played, from which frames, and how much.
+        extractor: of features for Fréchet distances.
+        distance: of two frames, such as LPIPS, if there is a file of it.
+        sampling: how frames are drawn; the world's own way when None.
+        bars: show progress.
+    """
+
+    world: Genie
+    store: ClipStore
+    config: EvaluationConfig
+    extractor: Extractor
+    distance: NetworkFile | None
+    sampling: SamplingConfig | None
+    bars: Bars
+
+    def rollouts(
+        self,
+        clips: int,
+        horizon: int,
+        times: tuple[int, ...],
+        watch: sections.Watch | None = None,
+    ) -> dict[str, Any]:
+        """Plays real clips again under every seed; see `sections.rollouts`."""
+        length, first = self.config.prompt_frames + horizon, self.config.seed
+        seeds, distance = range(first, first + self.config.seeds), self.distance
+        choices = [self._clips(length, clips, seed) for seed in seeds]
+        with self.bars(f"{horizon} steps", 2 * horizon * sum(map(len, choices))) as tick:
+            found = sections.rollouts(
+                self.world,
+                choices,
+                self.config.prompt_frames,
+                times,
+                first,
+                self.sampling,
+                tick,
+                watch,
+                distance.distance if distance else None,
+            )
+        return found | {"horizon": horizon, "perceptual": distance.name if distance else None}
+
+    def long_rollouts(self) -> dict[str, Any]:
+        """The same for longer, from fewer clips."""
+        config = self.config
+        if not config.long_quoted:
+            return {"skipped": "none were asked for."}
+        length = config.prompt_frames + config.long_horizon
+        if not any(e.split == config.split and e.length >= length for e in self.store.episodes):
+            return {"skipped": f"the {config.split!r} split has no episode of {length} frames."}
+        return self.rollouts(config.long_clips, config.long_horizon, config.long_quoted)
+
+    def separation(self) -> dict[str, Any]:
+        """Presses every button in the same states; see `separation.separation`."""
+        config, settings = self.config, self.config.separation
+        if settings.states == 0:
+            return {"skipped": "no state was asked for."}
+        prompts = torch.cat(list(self._clips(config.prompt_frames, settings.states, config.seed)))
+        presses = len(prompts) * self.world.config.num_actions * settings.repeats
+        with self.bars("Separation", -(-presses // config.batch)) as tick:
+            frames = press_all(
+                self.world,
+                prompts,
+                settings.repeats,
+                config.seed,
+                config.batch,
+                self.sampling,
+                tick,
+            )
+        return separation(frames, settings.permutations, config.seed)
+
+    def long_play(self) -> tuple[dict[str, Any], list[Strip]]:
+        """Plays long games; see `long_play.long_play`."""
+        if not self.config.long_play.plays:
+            return {"skipped": "none was asked for."}, []
+        return long_play(
+            self.world,
+            self.store,
+            self.config.long_play,
+            split=self.config.split,
+            prompt_frames=self.config.prompt_frames,
+            extractor=self.extractor,
+            seed=self.config.seed,
+            batch=self.config.batch,
+            bars=self.bars,
+            sampling=self.sampling,
+        )
+
+    def _clips(self, length: int, count: int, seed: int) -> Clips:
+        starts = choose_clips(self.store, self.config.split, length, count, seed)
+        return Clips(self.store, starts, length, self.config.batch, self.world.device)
+
+
+class Spread:
+    """Fréchet distances between real frames and what was played, batch by batch.
+
+    Args:
+        extractor: of features.
+        prompt_frames: real frames that rollouts start from.
+    """
+
+    def __init__(self, extractor: Extractor, prompt_frames: int):
+        self._extractor, self._first = extractor, prompt_frames
+        self._features: dict[str, list[Tensor]] = {}
+
+    def watch(self, frames: Tensor, played: sections.Played) -> None:
+        """Takes the features of a batch of real clips and of what was played from them."""
+        before, real = frames[:, self._first - 1 : self._first], frames[:, self._first :]
+        for side, shown in ({"real": real} | played).items():
+            clips = torch.cat([before, shown.to(before.device)], dim=1)
+            self._features.setdefault(side, []).extend(self._extractor.features(clips).cpu())
+
+    def result(self, seed: int) -> dict[str, Any]:
+        """Returns the distance of every side from the real frames, and between halves of these."""
+        moments = {side: Moments.of(torch.cat(clips)) for side, clips in self._features.items()}
+        real, clips = moments.pop("real"), self._features["real"]
+        return {
+            "extractor": self._extractor.name,
+            "dimensions": clips[0].shape[1],
+            "samples": real.count,
+            "distance": {side: played.distance(real) for side, played in moments.items()},
+            "real_halves": floor(clips, len(clips), seed)[0],
+        }

@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from genie.evaluation.frechet import Pixels
+from genie.evaluation.networks import NetworkFile
+from genie.evaluation.playing import Player, Spread
+from genie.evaluation.progress import progress_bars
+from genie.evaluation.report import EvaluationConfig
+from genie.evaluation.separation import SeparationConfig
+
+
+@pytest.fixture
+def player(game):
+    """Plays a world that obeys, three times, from few clips."""
+    config = EvaluationConfig(
+        clips=4, seeds=3, long_clips=2, long_horizon=20, times=(1, 4, 20),
+        separation=SeparationConfig(states=3, permutations=99),
+    )  # fmt: skip
+    with progress_bars(False) as bars:
+        yield Player(game.world(), game.store(), config, Pixels(), None, None, bars)
+
+
+def test_every_seed_plays_other_clips_and_all_count_together(player):
+    watched = []
+    found = player.rollouts(4, 8, (1, 4), lambda frames, played: watched.append(frames))
+    assert (found["clips"], found["seeds"], found["horizon"]) == (12, [0, 1, 2], 8)
+    delta = found["at"]["4"]["delta_psnr"]
+    assert delta["clips"] == 12
+    assert len(set(delta["by_seed"])) > 1
+    assert delta["low"] < delta["mean"] < delta["high"]
+    assert sum(map(len, watched)) == 4  # pictures are of the first seed
+    assert len(found["delta_psnr_low"]) == 8
+    assert found["perceptual"] is None
+
+
+def test_longer_rollouts_reach_the_later_times_only(player):
+    found = player.long_rollouts()
+    assert list(found["at"]) == ["20"]
+    assert len(found["curves"]["inferred"]) == 20
+    assert found["clips"] == 6
+    short = replace(player, config=replace(player.config, long_horizon=90, times=(1, 90)))
+    assert "no episode of 91 frames" in short.long_rollouts()["skipped"]
+    none = replace(player, config=replace(player.config, long_clips=0))
+    assert "none were asked for" in none.long_rollouts()["skipped"]
+
+
+def test_random_codes_are_worse_than_what_the_world_draws(player):
+    at = player.rollouts(4, 8, (4,))["at"]["4"]
+    assert at["random_codes"]["psnr_mean_error"] < at["inferred"]["psnr_mean_error"] - 10
+    low, high = at["copy_last_frame"]["intervals"]["psnr_mean_error"]
+    assert low < at["copy_last_frame"]["psnr_mean_error"] < high
+
+
+def test_a_network_of_distances_is_asked_at_the_quoted_times(player):
+    class Pairs(NetworkFile):
+        def __init__(self):
+            self.name = "pairs"
+
+        def distance(self, real, predicted):
+            return (real.float() - predicted.float()).abs().mean((1, 2, 3))
+
+    found = replace(player, distance=Pairs()).rollouts(4, 8, (1, 4))
+    assert found["perceptual"] == "pairs"
+    assert found["at"]["4"]["inferred"]["perceptual"] == 0
+    assert found["at"]["4"]["copy_last_frame"]["perceptual"] > 1
+
+
+def test_what_is_not_asked_for_is_skipped(player):
+    assert player.separation()["p"] == 1 / 100
+    nothing = replace(player.config, separation=SeparationConfig(states=0))
+    assert "skipped" in replace(player, config=nothing).separation()
+
+
+def test_spread_of_the_real_frames_themselves_is_none():
+    frames = torch.randint(256, (6, 5, 16, 16, 3), dtype=torch.uint8)
+    spread = Spread(Pixels(), 1)
+    for part in frames.split(4):
+        spread.watch(part, {"same": part[:, 1:], "dark": part[:, 1:] // 2})
+    found = spread.result(0)
+    assert found["samples"] == 24
+    assert found["distance"]["same"] == pytest.approx(0, abs=1e-6)
+    assert found["distance"]["dark"] > found["real_halves"] > 0
+    assert found["extractor"] == "pixels-8x8"
