@@ -211,11 +211,12 @@ def evaluate(
     world_name, store_name = _name(world, "world"), _name(store, "store")
     world, store = _opened_world(world, device), _opened_store(store)
     _require_same_size(world, store, store_name)
-    files = [NetworkFile(path, world.device) if path else None for path in (extractor, lpips)]
+    features = NetworkFile(extractor, world.device) if extractor else None
+    distance = NetworkFile(lpips, world.device) if lpips else None
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with _evaluating(world), progress_bars(progress) as bars:
-        report, shown = _measured(world, store, config, *files, sampling, bars)
+        report, shown = _measured(world, store, config, features, distance, sampling, bars)
     about = {
         "version": VERSION,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
