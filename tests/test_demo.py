@@ -59,6 +59,8 @@ def toy(monkeypatch):
     monkeypatch.setitem(presets.PRESETS, "demo", Preset("toy", world, train))
     small = {"clips": 2, "horizon": 4, "button_prompts": 1, "button_steps": 2, "label_clips": 2}
     monkeypatch.setattr(module, "MEASURED", small)
+    monkeypatch.setattr(module, "PRESSED", 1)
+    monkeypatch.setattr(module, "LONG_GAMES", (1, 16))
     monkeypatch.setattr(module, "ROLLOUT_FRAMES", 3)
 
 
