@@ -25,7 +25,7 @@ def main(args: Sequence[str] | None = None) -> None:
     genie.prepare(options.videos, store, fps=preset.world.fps, workers=options.workers, **size)
     world = genie.train(store, options.out, preset=options.preset, minutes=options.minutes)
     report = options.out / "report"
-    genie.evaluate(world, store, report, clips=options.clips)
+    genie.evaluate(world, store, report, quick=True, clips=options.clips)
     print(f"Read {report / 'report.html'}, then: genie play {world}")
 
 

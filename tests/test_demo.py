@@ -60,6 +60,8 @@ def toy(monkeypatch):
     small = {"clips": 2, "horizon": 4, "button_prompts": 1, "button_steps": 2, "label_clips": 2}
     small |= {"inverse_steps": 2, "held_games": 2, "held_steps": 4, "choosing_games": 1}
     monkeypatch.setattr(module, "MEASURED", small)
+    monkeypatch.setattr(module, "PRESSED", 1)
+    monkeypatch.setattr(module, "LONG_GAMES", (1, 16))
     monkeypatch.setattr(module, "ROLLOUT_FRAMES", 3)
 
 

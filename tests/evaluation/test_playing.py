@@ -28,6 +28,7 @@ def test_every_seed_plays_other_clips_and_all_count_together(player):
     assert (found["clips"], found["seeds"], found["horizon"]) == (12, [0, 1, 2], 8)
     delta = found["at"]["4"]["delta_psnr"]
     assert delta["clips"] == 12
+    assert len(delta["by_seed"]) == 3
     assert len(set(delta["by_seed"])) > 1
     assert delta["low"] < delta["mean"] < delta["high"]
     assert sum(map(len, watched)) == 4  # pictures are of the first seed
