@@ -13,11 +13,13 @@ def steps(latent, true, moved=None):
     seen = torch.where(wrong, (true + 1) % 3, true)
     logits = 3.0 * torch.nn.functional.one_hot(seen, 3)
     moved = seen if moved is None else moved
-    return Steps(true, latent, torch.nn.functional.one_hot(moved, 4).float(), logits)
+    return Steps(true, latent, torch.nn.functional.one_hot(moved, 4).float(), logits, 0 * logits)
 
 
 def compared(latent, true, groups=((0,), (1,), (2,)), **changes):
-    reader = Reader(InverseDynamics(3), [list(g) for g in groups], ["a", "b", "c"], {})
+    reader = Reader(
+        InverseDynamics(3), InverseDynamics(3), [list(g) for g in groups], ["a", "b", "c"], {}
+    )
     part = steps(latent, true, **changes)
     return agreement(part, part, reader, 4, seed=0)
 
@@ -74,7 +76,7 @@ def test_only_known_steps_are_looked_at(game):
     frames = torch.from_numpy(store.frames.reshape(12, 40, 16, 16, 3)[:2, :6].copy())
     true = store.true[:2, :5].clone()
     true[0, 1:4] = -1
-    reader = Reader(InverseDynamics(4).eval(), [[0]], list("abcd"), {})
+    reader = Reader(InverseDynamics(4).eval(), InverseDynamics(4).eval(), [[0]], list("abcd"), {})
     with torch.no_grad():
         found = Steps.of(game.world(), reader, [frames[:1], frames[1:]], true)
         logits = reader.network(frames)[true >= 0]

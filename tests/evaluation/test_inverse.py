@@ -29,6 +29,17 @@ def test_it_learns_to_read_the_buttons_of_a_game(game):
     assert (read[:, 0] == true[:, 0]).float().mean() > 0.9
 
 
+def test_without_the_frame_ahead_it_sees_the_past_alone(game):
+    frames = torch.from_numpy(game.store().frames.copy()).unflatten(0, (-1, 40))[:2, :4]
+    other = frames.clone()
+    other[:, 3] = 255 - other[:, 3]
+    with torch.no_grad():
+        for ahead in (True, False):
+            network = InverseDynamics(4, ahead=ahead).eval()
+            changed = (network(frames) - network(other)).abs().amax((0, 2)) > 1e-6
+            assert changed.tolist() == [False, False, ahead]
+
+
 def test_a_step_does_not_depend_on_what_comes_after_it_nor_on_others(game):
     network = InverseDynamics(4).eval()
     frames = torch.from_numpy(game.store().frames.copy()).unflatten(0, (-1, 40))

@@ -85,5 +85,11 @@ def test_reading_takes_the_likeliest_group():
     network.to_logits.bias.copy_(torch.tensor([0.4, 0.35, 0.3]).log())
     frames = torch.zeros(2, 3, 16, 16, 3, dtype=torch.uint8)
     names = ["a", "b", "c"]
-    assert Reader(network, [[0], [1], [2]], names, {}).read(frames).tolist() == [[0, 0], [0, 0]]
-    assert Reader(network, [[0], [1, 2]], names, {}).read(frames).tolist() == [[1, 1], [1, 1]]
+    assert Reader(network, network, [[0], [1], [2]], names, {}).read(frames).tolist() == [
+        [0, 0],
+        [0, 0],
+    ]
+    assert Reader(network, network, [[0], [1, 2]], names, {}).read(frames).tolist() == [
+        [1, 1],
+        [1, 1],
+    ]

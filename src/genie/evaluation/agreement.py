@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 GRID = 8
 """Frame differences are averaged over a grid of so many cells each way before k-means."""
-SIDES = ("latent", "random", "kmeans", "ceiling")
+SIDES = ("latent", "random", "kmeans", "past", "ceiling")
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Steps:
         latent: inferred latent actions.
         change: how a small version of the picture changed.
         logits: of the inverse-dynamics network; none (n, 0) where there is no network.
+        past: of the one that does not see what the action led to.
     """
 
     true: Int[Tensor, " n"]
     latent: Int[Tensor, " n"]
     change: Float[Tensor, "n d"]
     logits: Float[Tensor, "n k"]
+    past: Float[Tensor, "n k"]
 
     @classmethod
     def of(
@@ -51,8 +53,9 @@ class Steps:
         found: list[list[Tensor]] = []
         for frames in clips:
             latent = world.actions.infer(frames)
-            logits = reader.network(frames) if reader else torch.zeros(*latent.shape, 0)
-            seen = (latent, change(frames), logits)
+            none = torch.zeros(*latent.shape, 0)
+            read = [reader.network(frames), reader.past(frames)] if reader else [none, none]
+            seen = (latent, change(frames), *read)
             found.append([part.cpu() for part in seen])
         known = true >= 0
         return cls(true[known], *(torch.cat(part)[known] for part in zip(*found, strict=True)))
@@ -97,8 +100,12 @@ def agreement(
     k-means groups coarse frame differences of training steps into as many codes as there are latent
     actions: what needs no model at all. The ceiling takes what the inverse-dynamics network reads
     as the code: about the most that a model of this size can read off three frames, since it was
-    trained with the true actions. All on the same held-out steps, once with the true actions as
-    they are (`raw`) and once with those merged that cannot be told apart (`merged`).
+    trained with the true actions. The past is the same without the frame that the action led to:
+    what could be told beforehand, because players hold buttons. A latent action is to say what is
+    new, so what can be asked of it lies nearer to the ceiling less the past.
+
+    All on the same held-out steps, once with the true actions as they are (`raw`) and once with
+    those merged that cannot be told apart (`merged`).
 
     Args:
         known: training steps, which place the clusters and name the codes.
@@ -131,21 +138,22 @@ def agreement(
 class _Coded:
     true: Tensor
     codes: dict[str, Tensor]
-    logits: Tensor
+    logits: dict[str, Tensor]
 
 
 def _coded(steps: Steps, groups: list[list[int]], centres: Tensor, size: int, seed: int) -> _Coded:
     true = merged(steps.true, groups)
     kept = true >= 0
-    logits = grouped(steps.logits, groups)
+    logits = {"past": grouped(steps.past, groups), "ceiling": grouped(steps.logits, groups)}
     generator = torch.Generator().manual_seed(seed)
     codes = {
         "latent": steps.latent,
         "random": torch.randint(size, true.shape, generator=generator),
         "kmeans": torch.cdist(steps.change, centres).argmin(1),
-        "ceiling": logits.argmax(1),
+        **{side: part.argmax(1) for side, part in logits.items()},
     }
-    return _Coded(true[kept], {side: code[kept] for side, code in codes.items()}, logits[kept])
+    codes, logits = ({side: p[kept] for side, p in parts.items()} for parts in (codes, logits))
+    return _Coded(true[kept], codes, logits)
 
 
 def _compared(
@@ -154,7 +162,7 @@ def _compared(
     truths, true = len(groups), held_out.true
     result: dict[str, Any] = {"transitions": len(true), "sides": {}}
     for side in SIDES:
-        size = truths if side == "ceiling" else num_actions
+        size = truths if side in held_out.logits else num_actions
         table = metrics.contingency(held_out.codes[side], true, size, truths)
         result["sides"][side] = {
             "mutual_information": metrics.mutual_information(table),
@@ -166,10 +174,12 @@ def _compared(
         }
     counts = torch.bincount(true, minlength=truths)
     entropy = metrics.entropy(counts)
-    ceiling = result["sides"]["ceiling"]
-    ceiling["accuracy"] = (held_out.codes["ceiling"] == true).float().mean().item()
-    ceiling["information"] = entropy - F.cross_entropy(held_out.logits, true).item()
-    most = ceiling["mutual_information"]
+    for side, logits in held_out.logits.items():
+        result["sides"][side] |= {
+            "accuracy": (held_out.codes[side] == true).float().mean().item(),
+            "information": entropy - F.cross_entropy(logits, true).item(),
+        }
+    most = result["sides"]["ceiling"]["mutual_information"]
     ours = result["sides"]["latent"]["mutual_information"]
     return result | {
         "true_entropy": entropy,

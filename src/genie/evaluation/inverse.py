@@ -51,12 +51,15 @@ class InverseDynamics(nn.Module):
     Args:
         actions: K, the number of true actions.
         width: channels of the first layer.
+        ahead: False keeps frame t + 1 from it. What it still reads was to be seen before the
+            action: a player holds buttons, and an avatar looks the way that it went.
     """
 
     name = "inverse-dynamics"
 
-    def __init__(self, actions: int, width: int = 32):
+    def __init__(self, actions: int, width: int = 32, ahead: bool = True):
         super().__init__()
+        self.ahead = ahead
         self.layers = nn.Sequential(
             *_convolution(9, width, kernel=8, stride=4),
             *_convolution(width, 2 * width, kernel=3, stride=2),
@@ -84,6 +87,7 @@ class InverseDynamics(nn.Module):
     def _see(self, steps: UInt8[Tensor, "n h w 9"]) -> Float[Tensor, "n d"]:
         pixels = steps.permute(0, 3, 1, 2).to(self.to_logits.weight.dtype) / 255
         before, now, after = pixels.chunk(3, dim=1)
+        after = after if self.ahead else now
         x = self.layers(torch.cat([now - 0.5, now - before, after - now], dim=1))
         return self.to_features(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
 
@@ -129,6 +133,7 @@ def train_inverse_dynamics(
     steps: int = STEPS,
     seed: int = 0,
     parameters: int = 0,
+    ahead: bool = True,
     device: str | torch.device = "cpu",
     tick: Tick = no_tick,
 ) -> InverseDynamics:
@@ -145,6 +150,7 @@ def train_inverse_dynamics(
         steps: optimizer steps, each of 64 transitions.
         seed: of weights, batches and the episodes held back.
         parameters: about how many weights it should have, such as `encoder_parameters`.
+        ahead: whether it sees the frame that an action led to.
         device: where to train.
         tick: called after every step.
 
@@ -162,11 +168,11 @@ def train_inverse_dynamics(
     settings = {
         "version": VERSION, "split": split, "steps": steps, "seed": seed, "actions": actions,
         "width": width_for(parameters, actions), "rates": [LEARNING_RATE, WEIGHT_DECAY, WARMUP],
-        "batch": [BATCH, WINDOW], "held_back": HELD_BACK,
+        "batch": [BATCH, WINDOW], "held_back": HELD_BACK, "ahead": ahead,
     }  # fmt: skip
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
-        network = InverseDynamics(actions, settings["width"])
+        network = InverseDynamics(actions, settings["width"], ahead)
         kept = _kept_at(store, settings, labels)
         if kept is not None and kept.is_file():
             network.load_state_dict(load_file(kept))

@@ -248,8 +248,10 @@ def _agreement(part: Mapping[str, Any]) -> str:
                 "How much could be told at all? A network that was trained with the true actions",
                 f"of training episodes ({network['parameters']:,} weights; the latent action",
                 f"model's encoder has {network['encoder_parameters']:,}) reads them off three",
-                "frames: the ceiling. k-means groups coarse frame differences into as many codes",
-                "as there are latent actions.",
+                "frames: the ceiling. The past is the same network without the frame that the",
+                "action led to: what could be told beforehand, because players hold buttons.",
+                "k-means groups coarse frame differences into as many codes as there are latent",
+                "actions.",
             ),
             _text(
                 "True actions that it tells apart with a pairwise accuracy below",
@@ -279,13 +281,14 @@ def _sides_of(name: str, part: Mapping[str, Any]) -> str:
     }
     for line in zip(*(side["maps"] for side in sides.values()), strict=True):
         rows[f"right with {line[0]['labels']} labels"] = [cell["accuracy"] for cell in line]
-    columns = ["latent actions", "random codes", "k-means", "ceiling"]
+    columns = ["latent actions", "random codes", "k-means", "the past", "ceiling"]
     return _text(
         f"{name.capitalize()} true actions: entropy {figure(part['true_entropy'])} nats, the",
         f"commonest {100 * part['commonest']:.0f} %. Latent actions reach",
         f"{figure(part['share_of_ceiling'])} of the ceiling's mutual information. The network",
         f"itself is right in {100 * sides['ceiling']['accuracy']:.0f} % of the steps and, with",
-        f"its doubts counted, knows {figure(sides['ceiling']['information'])} nats.",
+        f"its doubts counted, knows {figure(sides['ceiling']['information'])} nats, of which",
+        f"{figure(sides['past']['information'])} could be told from the past.",
     ) + table(columns, rows)
 
 

@@ -47,12 +47,14 @@ class Reader:
 
     Attributes:
         network: reads the true actions.
+        past: the same kind of network, which does not see the frame that an action led to.
         groups: which true actions count as one; those that never occur are in none.
         names: of all true actions.
         facts: how it was made and how good it is, for the report.
     """
 
     network: InverseDynamics
+    past: InverseDynamics
     groups: list[list[int]]
     names: list[str]
     facts: dict[str, Any]
@@ -141,7 +143,7 @@ def make_reader(
     device: str | torch.device,
     tick: Tick = no_tick,
 ) -> Reader:
-    """Trains the network on training episodes and merges actions by those it was not trained on.
+    """Trains both networks on training episodes; merges actions by those they were not trained on.
 
     Args:
         store: frames and true actions.
@@ -149,14 +151,23 @@ def make_reader(
         steps: of training.
         seed: of the training.
         device: where to train and read.
-        tick: called after every step of training.
+        tick: called after every step of training, of which there are twice `steps`.
 
     Raises:
         UserError: no true action of the training split is known.
     """
     parameters = encoder_parameters(actions)
-    network = train_inverse_dynamics(
-        store, steps=steps, seed=seed, parameters=parameters, device=device, tick=tick
+    network, past = (
+        train_inverse_dynamics(
+            store,
+            steps=steps,
+            seed=seed,
+            parameters=parameters,
+            ahead=ahead,
+            device=device,
+            tick=tick,
+        )
+        for ahead in (True, False)
     )
     logits, true = _judged(network, store, seed)
     groups, merges = merge_actions(logits, true)
@@ -180,7 +191,7 @@ def make_reader(
         "groups": [[names[a] for a in group] for group in groups],
         "told_apart": pairwise_accuracy(grouped(logits, groups), merged(true, groups)).tolist(),
     }
-    return Reader(network, groups, names, facts)
+    return Reader(network, past, groups, names, facts)
 
 
 def _judged(

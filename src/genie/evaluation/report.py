@@ -331,7 +331,7 @@ def _reader(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Bars
         return "the videos of this store came without files of true actions."
     if config.inverse_steps == 0:
         return "no inverse-dynamics network was asked for (inverse_steps: 0)."
-    with bars("Inverse dynamics", config.inverse_steps) as tick:
+    with bars("Inverse dynamics", 2 * config.inverse_steps) as tick:
         try:
             return make_reader(
                 store,

@@ -123,13 +123,13 @@ def _paper_figures(report: Mapping[str, Any]) -> dict[str, str]:
 def _agreement_cells(agreement: Mapping[str, Any]) -> dict[str, str]:
     cells = {}
     for kind, part in agreement.items():
-        sides = [part["sides"][side] for side in ("latent", "random", "kmeans", "ceiling")]
+        sides = [part["sides"][side] for side in ("latent", "random", "kmeans", "past", "ceiling")]
         for key, name in (
             ("mutual_information", "mutual information, nats"),
             ("normalised_mutual_information", "normalised mutual information"),
         ):
             ours, *others = (figure(side[key]) for side in sides)
-            label = f"{name}, {kind} true actions (random codes, k-means, ceiling)"
+            label = f"{name}, {kind} true actions (random codes, k-means, the past, ceiling)"
             cells[label] = f"{ours} ({', '.join(others)})"
         cells[f"share of the ceiling, {kind} true actions"] = figure(part["share_of_ceiling"])
     return cells
