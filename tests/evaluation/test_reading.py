@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from genie.evaluation.inverse import InverseDynamics
+from genie.config import UserError
+from genie.evaluation.inverse import InverseDynamics, held_back
 from genie.evaluation.reading import (
     Reader,
     grouped,
@@ -87,3 +88,19 @@ def test_reading_takes_the_likeliest_group():
     names = ["a", "b", "c"]
     assert Reader(network, [[0], [1], [2]], names, {}).read(frames).tolist() == [[0, 0], [0, 0]]
     assert Reader(network, [[0], [1, 2]], names, {}).read(frames).tolist() == [[1, 1], [1, 1]]
+
+
+def test_without_labels_to_judge_by_it_says_so(game):
+    store = game.store(episodes=8)
+    _, judged = held_back(store, "train", 0)
+    known = store.labels().reshape(8, 40)
+    known[[e.id for e in judged]] = -1
+    store.labels = lambda: known.flatten()
+    with pytest.raises(UserError, match="to judge by"):
+        make_reader(store, game.world().actions, steps=1, seed=0, device="cpu")
+
+
+def test_a_lone_episode_is_enough(game):
+    store = game.store(episodes=2)
+    reader = make_reader(store, game.world().actions, steps=2, seed=0, device="cpu")
+    assert reader.facts["judged_transitions"] == 32
