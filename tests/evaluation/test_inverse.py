@@ -70,6 +70,7 @@ def test_judged_episodes_are_not_trained_on(game):
     assert (len(trained), len(judged)) == (18, 2)
     assert not {e.id for e in trained} & {e.id for e in judged}
     assert {e.split for e in [*trained, *judged]} == {"train"}
+    assert [len(part) for part in held_back(game.store(episodes=2), "train", 0)] == [1, 1]
 
 
 def labelled(real_store):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -170,7 +171,8 @@ def train_inverse_dynamics(
         "width": width_for(parameters, actions), "rates": [LEARNING_RATE, WEIGHT_DECAY, WARMUP],
         "batch": [BATCH, WINDOW], "held_back": HELD_BACK, "ahead": ahead,
     }  # fmt: skip
-    with torch.random.fork_rng(), torch.enable_grad():
+    devices = [device] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.enable_grad():
         torch.manual_seed(seed)
         network = InverseDynamics(actions, settings["width"], ahead)
         kept = _kept_at(store, settings, labels)
@@ -184,11 +186,15 @@ def train_inverse_dynamics(
 
 
 def held_back(store: ClipStore, split: str, seed: int) -> tuple[list[Episode], list[Episode]]:
-    """Returns the episodes of a split to train on and those to judge by, a tenth, at least one."""
+    """Returns the episodes of a split to train on and those to judge by, a tenth, at least one.
+
+    A lone episode is both.
+    """
     episodes = [e for e in store.episodes if e.split == split and e.length >= 2]
+    if len(episodes) < 2:
+        return episodes, episodes
     order = np.random.default_rng([seed, 7]).permutation(len(episodes))
-    count = min(max(1, round(HELD_BACK * len(episodes))), len(episodes) - 1)
-    judged = set(order[:count].tolist())
+    judged = set(order[: max(1, round(HELD_BACK * len(episodes)))].tolist())
     return (
         [e for i, e in enumerate(episodes) if i not in judged],
         [e for i, e in enumerate(episodes) if i in judged],
@@ -254,5 +260,5 @@ def _kept_at(store: ClipStore, settings: dict[str, Any], labels: np.ndarray) -> 
 
 def _keep(network: InverseDynamics, path: Path) -> None:
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    with suppress(OSError), replacing(path) as part:
+    with suppress(OSError, SafetensorError), replacing(path) as part:
         save_file(weights, part)

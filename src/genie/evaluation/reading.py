@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from genie.config import require
 from genie.evaluation.inverse import (
     InverseDynamics,
     count_parameters,
@@ -154,7 +155,7 @@ def make_reader(
         tick: called after every step of training, of which there are twice `steps`.
 
     Raises:
-        UserError: no true action of the training split is known.
+        UserError: no true action of the training split is known, or of the episodes to judge by.
     """
     parameters = encoder_parameters(actions)
     network, past = (
@@ -170,6 +171,7 @@ def make_reader(
         for ahead in (True, False)
     )
     logits, true = _judged(network, store, seed)
+    require(len(true) > 0, "no true action is known in the training episodes to judge by")
     groups, merges = merge_actions(logits, true)
     size = network.to_logits.out_features
     names = list(store.action_names or map(str, range(size)))
