@@ -86,18 +86,9 @@ def test_reading_takes_the_likeliest_group():
     network.to_logits.bias.copy_(torch.tensor([0.4, 0.35, 0.3]).log())
     frames = torch.zeros(2, 3, 16, 16, 3, dtype=torch.uint8)
     names = ["a", "b", "c"]
-<<<<<<< HEAD
-    assert Reader(network, network, [[0], [1], [2]], names, {}).read(frames).tolist() == [
-        [0, 0],
-        [0, 0],
-    ]
-    assert Reader(network, network, [[0], [1, 2]], names, {}).read(frames).tolist() == [
-        [1, 1],
-        [1, 1],
-    ]
-=======
-    assert Reader(network, [[0], [1], [2]], names, {}).read(frames).tolist() == [[0, 0], [0, 0]]
-    assert Reader(network, [[0], [1, 2]], names, {}).read(frames).tolist() == [[1, 1], [1, 1]]
+    for groups, read in (([[0], [1], [2]], 0), ([[0], [1, 2]], 1)):
+        found = Reader(network, network, groups, names, {}).read(frames)
+        assert found.tolist() == [[read, read]] * 2
 
 
 def test_without_labels_to_judge_by_it_says_so(game):
@@ -114,4 +105,3 @@ def test_a_lone_episode_is_enough(game):
     store = game.store(episodes=2)
     reader = make_reader(store, game.world().actions, steps=2, seed=0, device="cpu")
     assert reader.facts["judged_transitions"] == 32
->>>>>>> ad38127dea36024a3152af840a8222da3891420a

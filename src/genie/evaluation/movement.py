@@ -35,7 +35,7 @@ FAR = 1 / 16
 """Share of the frame that the scene must have moved."""
 
 STANDING = 0.01
-"""What a pixel of shift costs, in grey levels, so that nothing moves where nothing is to be seen."""
+"""What a pixel of shift costs, in grey levels, so that nothing moves where nothing is seen."""
 
 REAL_GAMES = 20
 """Real stretches that are needed of a way."""
@@ -92,11 +92,11 @@ def movement(
 ) -> dict[str, Any]:
     """Holds the button of each way and counts the games that go it.
 
-    On training levels every button is held; a way gets the button with which most games go it. Those
-    are then held from held-out frames. Chance is the same count over games with buttons drawn at
-    random. The real game is held-out video in which the player held a true action of that name as
-    long; a way that it goes in fewer than half of such stretches, or that is in fewer than
-    `REAL_GAMES` of them, is left out.
+    On training levels every button is held; a way gets the button with which most games go it.
+    Those are then held from held-out frames. Chance is the same count over games with buttons drawn
+    at random. The real game is held-out video in which the player held a true action of that name
+    as long; a way that it goes in fewer than half of such stretches, or for which there are fewer
+    than `REAL_GAMES` of them, is left out.
 
     Args:
         world: what plays.
@@ -112,8 +112,8 @@ def movement(
         tick: called after every batch and step, `movement_ticks` times at the most.
 
     Returns:
-        For every way `share`, `chance`, `real` and `relative`, ours over the real one, and the means
-        of them; or why this was `skipped`.
+        For every way `share`, `chance`, `real` and `relative`, ours over the real one, and the
+        means of them; or why this was `skipped`.
     """
     far = FAR * min(world.config.height, world.config.width)
     real = real_ways(store, split, steps, far)
@@ -126,7 +126,9 @@ def movement(
     def held(split: str, count: int, button: int | None) -> tuple[dict[str, Tensor], Clips]:
         starts = choose_clips(store, split, prompt_frames, count, seed)
         clips = Clips(store, starts, prompt_frames, batch, world.device)
-        drawn = np.random.default_rng([seed, 5]).integers(world.config.num_actions, size=len(starts))
+        drawn = np.random.default_rng([seed, 5]).integers(
+            world.config.num_actions, size=len(starts)
+        )
         buttons = torch.from_numpy(drawn if button is None else np.full(len(starts), button))
         parts, first = list[Tensor](), 0
         for prompt in clips:
@@ -178,9 +180,7 @@ def movement_ticks(
     return batches * steps
 
 
-def real_ways(
-    store: ClipStore, split: str, steps: int, far: float
-) -> dict[str, tuple[int, float]]:
+def real_ways(store: ClipStore, split: str, steps: int, far: float) -> dict[str, tuple[int, float]]:
     """Returns in how many real stretches each way was held, and the share that went it."""
     labels, names = store.labels(), store.action_names
     if labels is None or names is None:

@@ -42,7 +42,7 @@ def render(report: Mapping[str, Any], pictures: Sequence[Picture], more: Sequenc
     parts += [_buttons(report), _shown(pictures, "buttons")]
     parts += [_rollouts(report), _shown(pictures, "clip"), *more]
     parts += [_tokenizer(report), _actions(report), _dynamics(report), _labels(report)]
-    parts += [_following(report), _closed_loop(report)]
+    parts += [_following(report), _closed_loop(report), _movement(report)]
     parts += [_settings(report)]
     return document(_title(report), parts)
 
@@ -346,6 +346,28 @@ def _closed_loop(report: Mapping[str, Any]) -> str:
             ],
             rows,
             "true action",
+        ),
+    )
+
+
+def _movement(report: Mapping[str, Any]) -> str:
+    part, title = report["movement"], "Held buttons move the avatar their way"
+    if "skipped" in part:
+        return _section(title, _text(f"Skipped: {part['skipped']}"))
+    keys = ("button", "share", "chance", "real", "real_games", "relative")
+    rows = {way: [line[key] for key in keys] for way, line in part["ways"].items()}
+    rows["mean"] = [part["mean"].get(key) for key in keys]
+    return _section(
+        title,
+        _text(
+            "The same without a network, where the camera follows the avatar: a game goes a way",
+            f"when the scene scrolls by {figure(part['pixels'])} pixels within {part['steps']} steps,",
+            f"found by block matching; from {part['games']} held-out pictures.",
+        ),
+        table(
+            ["button", "right way", "random button", "real video", "stretches", "relative"],
+            rows,
+            "way",
         ),
     )
 

@@ -22,6 +22,7 @@ from genie.evaluation.agreement import Steps, agreement
 from genie.evaluation.clips import Clips, choose_clips
 from genie.evaluation.frechet import Extractor, Pixels
 from genie.evaluation.long_play import LongPlayConfig
+from genie.evaluation.movement import movement, movement_ticks
 from genie.evaluation.networks import NetworkFile
 from genie.evaluation.obedience import ActionFollowing, closed_loop, closed_loop_ticks
 from genie.evaluation.page import render
@@ -284,6 +285,8 @@ def _measured(
         report["labels"] = _labels(world, store, config, reader, bars)
     with seconds.part("closed_loop"):
         report["closed_loop"] = _closed_loop(world, store, reader, config, sampling, bars)
+    with seconds.part("movement"):
+        report["movement"] = _movement(world, store, config, sampling, bars)
     with seconds.part("long_play"):
         report["long_play"], strips = player.long_play()
     with seconds.part("pictures"):
@@ -377,12 +380,7 @@ def _closed_loop(
 ) -> dict[str, Any]:
     if isinstance(reader, str):
         return _skipped(reader)
-    sizes = {
-        "games": config.held_games,
-        "choosing_games": config.choosing_games,
-        "steps": config.held_steps,
-        "batch": config.batch,
-    }
+    sizes = _held_sizes(config)
     ticks = closed_loop_ticks(world.config.num_actions, len(reader.groups), **sizes)
     with bars("Closed loop", ticks) as tick:
         return closed_loop(
@@ -396,6 +394,36 @@ def _closed_loop(
             tick=tick,
             **sizes,
         )
+
+
+def _movement(
+    world: Genie,
+    store: ClipStore,
+    config: EvaluationConfig,
+    sampling: SamplingConfig | None,
+    bars: Bars,
+) -> dict[str, Any]:
+    sizes = _held_sizes(config)
+    with bars("Movement", movement_ticks(world.config.num_actions, **sizes)) as tick:
+        return movement(
+            world,
+            store,
+            split=config.split,
+            prompt_frames=config.prompt_frames,
+            seed=config.seed,
+            sampling=sampling,
+            tick=tick,
+            **sizes,
+        )
+
+
+def _held_sizes(config: EvaluationConfig) -> dict[str, int]:
+    return {
+        "games": config.held_games,
+        "choosing_games": config.choosing_games,
+        "steps": config.held_steps,
+        "batch": config.batch,
+    }
 
 
 def _labels(

@@ -29,6 +29,8 @@ def headlines(report: Mapping[str, Any]) -> list[Headline]:
         made.append(_following(report))
     if "mean" in report["closed_loop"] and report["closed_loop"]["mean"]["relative"] is not None:
         made.append(_closed_loop(report))
+    if "mean" in report["movement"]:
+        made.append(_movement(report))
     return made
 
 
@@ -117,6 +119,10 @@ def _paper_figures(report: Mapping[str, Any]) -> dict[str, str]:
         cells[label] = beside(mean["share"], mean["chance"])
         label = f"the same over {held['real_steps']} steps, relative to real video (random button)"
         cells[label] = beside(mean["relative"], mean["relative_chance"])
+    if "mean" in report["movement"]:
+        mean, steps = report["movement"]["mean"], report["movement"]["steps"]
+        label = f"games that scroll the way of a button held {steps} steps (random button, real)"
+        cells[label] = beside(mean["share"], mean["chance"], mean["real"])
     return cells
 
 
@@ -374,3 +380,17 @@ def _long_play(part: Mapping[str, Any]) -> Headline:
     name = f"Long play, coherent seconds of {figure(play['seconds'])}"
     beside = f"real episodes, of up to {figure(real['up_to_seconds'], 's')}"
     return _headline(name, ours, "s", real["mean_seconds"], beside, verdict, words)
+
+
+def _movement(report: Mapping[str, Any]) -> Headline:
+    mean, steps = report["movement"]["mean"], report["movement"]["steps"]
+    chance = mean["chance"] / mean["real"]
+    verdict = POOR if mean["relative"] <= chance else _grade(mean["relative"], 0.8, 0.5)
+    words = {
+        GOOD: "A held button moves the avatar its way as often as in the real game, or nearly.",
+        FAIR: "A held button moves the avatar its way, less often than in the real game.",
+        POOR: "A held button seldom moves the avatar its way.",
+    }[verdict]
+    ways = ", ".join(report["movement"]["ways"])
+    name = f"Buttons held {steps} steps: {ways}, relative to the real game"
+    return _headline(name, mean["relative"], "", chance, "a random button", verdict, words)
