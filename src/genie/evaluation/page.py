@@ -361,7 +361,7 @@ def _movement(report: Mapping[str, Any]) -> str:
         title,
         _text(
             "The same without a network, where the camera follows the avatar: a game goes a way",
-            f"when the scene scrolls by {figure(part['pixels'])} pixels within {part['steps']} steps,",
+            f"when the scene scrolls by {figure(part['pixels'])} pixels in {part['steps']} steps,",
             f"found by block matching; from {part['games']} held-out pictures.",
         ),
         table(
