@@ -8,7 +8,7 @@ install = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pi
 .PHONY: setup demo play test check bench clean
 setup: $(VENV)/.installed-dev
 demo: $(VENV)/.installed-demo ; $(BIN)/genie demo $(ARGS)
-play: $(VENV)/.installed-demo ; $(BIN)/genie play $(or $(WORLD),runs/demo) $(ARGS)
+play: $(VENV)/.installed-demo ; $(BIN)/genie play $(or $(WORLD),$(wildcard runs/demo)) $(ARGS)
 test: setup ; $(BIN)/pytest $(ARGS)
 check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 bench: setup ; for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
