@@ -18,7 +18,7 @@ from torch import Tensor
 
 from genie.evaluation import metrics
 from genie.evaluation.clips import Clips, choose_clips
-from genie.evaluation.rollouts import Tick, clip_seeds, no_tick, rollout
+from genie.evaluation.rollouts import Tick, hold_from, no_tick
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -130,15 +130,8 @@ def movement(
             world.config.num_actions, size=len(starts)
         )
         buttons = torch.from_numpy(drawn if button is None else np.full(len(starts), button))
-        parts, first = list[Tensor](), 0
-        for prompt in clips:
-            pressed = buttons[first : first + len(prompt), None].expand(-1, steps)
-            seeds = clip_seeds(seed, first, len(prompt))
-            played = rollout(world, prompt, pressed.to(prompt.device), seeds, sampling, tick)
-            rebuilt = world.tokenizer.decode(world.tokenizer.encode(prompt))[:, -1:].cpu()
-            parts.append(scroll(torch.cat([rebuilt, played], dim=1)))
-            first += len(prompt)
-        return went(torch.cat(parts), far), clips
+        shown = hold_from(world, clips, buttons, steps, seed, sampling, tick)
+        return went(torch.cat([scroll(part)[:, -steps:] for part in shown]), far), clips
 
     tried = [held("train", choosing_games, b)[0] for b in range(world.config.num_actions)]
     chosen = {

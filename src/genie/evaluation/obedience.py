@@ -20,7 +20,7 @@ from torch import Tensor
 
 from genie.evaluation import metrics
 from genie.evaluation.clips import Clips, choose_clips
-from genie.evaluation.rollouts import Tick, clip_seeds, no_tick, rollout
+from genie.evaluation.rollouts import Tick, hold_from, no_tick
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -111,39 +111,6 @@ def moves(read: Int[Tensor, "N T"], size: int) -> Bool[Tensor, "N size"]:
     return most & (most.sum(1, keepdim=True) == 1)
 
 
-def hold(
-    world: Genie,
-    reader: Reader,
-    clips: Clips,
-    buttons: Int[Tensor, " N"],
-    steps: int,
-    seed: int,
-    sampling: SamplingConfig | None = None,
-    tick: Tick = no_tick,
-) -> Int[Tensor, "N steps"]:
-    """Holds one latent action per prompt and reads what the world then does.
-
-    Args:
-        world: what plays.
-        reader: reads the actions.
-        clips: the prompts.
-        buttons: the latent action held from each of them.
-        steps: for how many frames.
-        seed: decides the noise, game by game.
-        sampling: how frames are drawn; the world's own way when left out.
-        tick: called after every batch and step.
-    """
-    read, first = list[Tensor](), 0
-    for prompt in clips:
-        held = buttons[first : first + len(prompt), None].expand(-1, steps).to(prompt.device)
-        seeds = clip_seeds(seed, first, len(prompt))
-        drawn = rollout(world, prompt, held, seeds, sampling, tick)
-        rebuilt = world.tokenizer.decode(world.tokenizer.encode(prompt)).cpu()
-        read.append(reader.read(torch.cat([rebuilt, drawn], dim=1))[:, -steps:])
-        first += len(prompt)
-    return torch.cat(read)
-
-
 def closed_loop(
     world: Genie,
     store: ClipStore,
@@ -191,7 +158,8 @@ def closed_loop(
         rng = np.random.default_rng([seed, 3])
         drawn = rng.integers(world.config.num_actions, size=len(starts))
         held = torch.from_numpy(drawn if button is None else np.full(len(starts), button))
-        return hold(world, reader, clips, held, steps, seed, sampling, tick), clips
+        shown = hold_from(world, clips, held, steps, seed, sampling, tick)
+        return torch.cat([reader.read(part)[:, -steps:] for part in shown]), clips
 
     tried = [
         read("train", choosing_games, button, seed)[0] for button in range(world.config.num_actions)
