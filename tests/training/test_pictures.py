@@ -16,6 +16,7 @@ from genie.training.pictures import (
     shown_split,
 )
 from genie.training.pipeline import _Pipeline
+from genie.training.settings import Settings
 from genie.training.stage import StageRun
 from genie.world import Genie
 
@@ -39,7 +40,7 @@ def test_figures_of_videos_that_are_trained_on_say_so(store, small_world):
 
 def test_a_missing_held_out_video_is_noted_once(store, small_world, schedule, console, tmp_path):
     run = StageRun(tmp_path, schedule, StopRequest(console), console)
-    pipeline = _Pipeline(run, store, small_world)
+    pipeline = _Pipeline(run, store, Settings(small_world, schedule))
     assert [pipeline._shown(frames)[1] for frames in (20, 30, 30)] == ["val", "train", "train"]
     assert console.file.getvalue().count("no held-out video has 30 frames") == 1
 
