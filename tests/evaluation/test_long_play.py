@@ -116,6 +116,11 @@ class Tokens(torch.nn.Module):
     def encode(self, frames):
         return (frames[..., 2::4, 2::4, 0] // 16).flatten(-2).long()
 
+    def decode(self, tokens):
+        grey = (16 * tokens).unflatten(-1, (4, 4)).to(torch.uint8)
+        grey = grey.repeat_interleave(4, -1).repeat_interleave(4, -2)
+        return grey[..., None].expand(*grey.shape, 3)
+
 
 @pytest.fixture
 def store(game):
@@ -154,7 +159,10 @@ def test_a_world_that_replays_real_video_stays_coherent(game, store, from_the_st
     assert play["frozen_rate"]["mean"] == 0
     assert np.mean(play["distance"]["mean"]) < found["limits"]["distance_95"]
     assert max(play["frechet"]["distance"]) < 3 * play["frechet"]["real"]
-    assert play["real_coherent"]["mean_steps"] >= 0.9 * STEPS
+    beside = play["real_coherent"]
+    assert beside["up_to_steps"] == STEPS
+    assert beside["mean_steps"] >= 0.9 * beside["up_to_steps"]
+    assert play["coherent_steps_beside_real"] >= 0.9 * beside["up_to_steps"]
     assert (play["games"], play["episodes"]) == (10, 10)
     assert strips[0].frames.shape == (4, 5, 16, 16, 3)
     first = torch.from_numpy(store.frames[[80, 86, 92, 104, 128]])
@@ -163,12 +171,23 @@ def test_a_world_that_replays_real_video_stays_coherent(game, store, from_the_st
     assert found["avatar"]["skipped"] == "no avatar"
 
 
+def test_the_last_steps_of_an_episode_cannot_be_seen_to_end(game, store):
+    watcher = module.Watcher(worlds(game, store)[0](), Pixels(), None, window=8)
+    watcher.world.tokenizer = Tokens()
+    for length, watched in ((80, 72 - 14), (25, 24 - 14), (9, None)):
+        cut = game.store(episodes=20, length=length)
+        cut.frames = store.frames
+        real = module.reference(watcher, cut, "val", 1000, 0, 4)
+        found = module._real_coherent(real, 100, 10.0)
+        assert (found and found["up_to_steps"]) == watched
+
+
 def test_a_world_that_freezes_ends_at_once(game, store, from_the_start):
     play = played(worlds(game, store)[1], store, game)[0]["plays"][0]
     assert play["frozen_rate"]["mean"] == 1
     assert play["coherent_steps"]["mean"] == 0
     assert play["share_to_the_end"] == 0
-    assert sum(play["ended_by"].values()) == 10
+    assert play["ended_by"] == {"frozen": 10, "token_statistics": 0, "avatar_gone": 0}
 
 
 def test_a_world_that_breaks_ends_where_it_breaks(game, store, from_the_start):

@@ -65,12 +65,15 @@ def test_separation_must_be_more_than_chance(ratio, p, share, verdict):
     assert summary._separation(part)["verdict"] == verdict
 
 
-@pytest.mark.parametrize(("seconds", "verdict"), [(16, "good"), (8, "fair"), (2, "poor")])
+@pytest.mark.parametrize(("seconds", "verdict"), [(16, "good"), (6, "fair"), (2, "poor")])
 def test_long_play_is_judged_beside_real_episodes(seconds, verdict):
     play = {
         "seconds": 17.0, "coherent_seconds": {"mean": seconds},
-        "real_coherent": {"mean_seconds": 9.5, "up_to_seconds": 10.0},
+        "coherent_steps_beside_real": min(10 * seconds, 100),
+        "real_coherent": {"mean_seconds": 9.5, "up_to_seconds": 10.0, "mean_steps": 95},
     }  # fmt: skip
     line = summary._long_play({"plays": [play]})
     assert line["verdict"] == verdict
     assert (line["baseline"], line["baseline_name"]) == (9.5, "real episodes, of up to 10.00 s")
+    unknown = summary._long_play({"plays": [play | {"real_coherent": None}]})
+    assert (unknown["verdict"], unknown["baseline"]) == ("poor", None)

@@ -56,8 +56,6 @@ class InverseDynamics(nn.Module):
             action: a player holds buttons, and an avatar looks the way that it went.
     """
 
-    name = "inverse-dynamics"
-
     def __init__(self, actions: int, width: int = 32, ahead: bool = True):
         super().__init__()
         self.ahead = ahead
@@ -68,6 +66,14 @@ class InverseDynamics(nn.Module):
         )
         self.to_features = nn.Sequential(nn.Linear(4 * width, FEATURES), nn.ReLU())
         self.to_logits = nn.Linear(FEATURES, actions)
+
+    @property
+    def name(self) -> str:
+        """Names the weights too: what two such networks say cannot be compared."""
+        sha = hashlib.sha256()
+        for value in self.state_dict().values():
+            sha.update(value.cpu().contiguous().numpy().tobytes())
+        return f"inverse-dynamics {sha.hexdigest()[:8]}"
 
     def forward(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b t-1 k"]:
         """Logits of the true action of each step between frames."""
@@ -178,6 +184,8 @@ def train_inverse_dynamics(
         kept = _kept_at(store, settings, labels)
         if kept is not None and kept.is_file():
             network.load_state_dict(load_file(kept))
+            for _ in range(steps):
+                tick()
         else:
             _train(network.to(device), store, labels, split, steps, seed, tick)
             if kept is not None:

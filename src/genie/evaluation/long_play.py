@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SHOWN_GAMES = 4
 POINTS = 64
 """Of a curve over time, at most; a quarter as many Fréchet distances, which cost more."""
-ENDS = ("token_statistics", "frozen", "avatar_gone")
+ENDS = ("frozen", "token_statistics", "avatar_gone")
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,18 @@ class Watcher:
     detector: AvatarDetector | None
     window: int
 
-    def look(self, clips: UInt8[Tensor, "B t H W C"]) -> list[Seen]:
+    def look(self, clips: UInt8[Tensor, "B t H W C"], real: bool = False) -> list[Seen]:
         """Looks at all frames but the first of each clip, which is the one before them.
 
-        A picture is frozen when no pixel moves, by the measure of `metrics.moving_pixels`.
+        A picture is frozen when no pixel moves, by the measure of `metrics.moving_pixels`. What a
+        world draws went through its tokenizer, so tokens of `real` frames are counted after they
+        did as well.
         """
-        tokens, size = self.world.tokenizer.encode(clips)[:, 1:], self.world.tokenizer.vocabulary
+        tokenizer = self.world.tokenizer
+        tokens, size = tokenizer.encode(clips), tokenizer.vocabulary
+        if real:
+            tokens = tokenizer.encode(tokenizer.decode(tokens))
+        tokens = tokens[:, 1:]
         # 16 bits hold the tokens of any frame: a long game has many rows of counts.
         counts = torch.zeros((*tokens.shape[:2], size), dtype=torch.int16, device=tokens.device)
         counts = counts.scatter_add_(-1, tokens, torch.ones_like(tokens, dtype=torch.int16)).cpu()
@@ -169,7 +175,7 @@ class Reference:
         length = len(seen.frozen)
         strange = distance > self.quantiles[2] + 1e-6
         away = torch.zeros(0, dtype=torch.bool) if seen.visible is None else ~seen.visible
-        flags = ((strange, self.window), (seen.frozen, self.longest_frozen + 1))
+        flags = ((seen.frozen, self.longest_frozen + 1), (strange, self.window))
         found = [first_spell(*spell) for spell in (*flags, (away, self.gone + 1))]
         return [length if first is None else first for first in found]
 
@@ -195,7 +201,7 @@ def reference(
         cuts = episode.start + window * np.arange((episode.length - 1) // window)
         parts: list[Seen] = []
         for clips in Clips(store, cuts, window + 1, batch, world.device):
-            parts += watcher.look(clips)
+            parts += watcher.look(clips, real=True)
             inferred = world.actions.infer(clips)
             usage += metrics.usage(inferred, num_actions)
             pairs = inferred[:, :-1] * num_actions + inferred[:, 1:]
@@ -475,6 +481,7 @@ def _figures(
     frozen = torch.stack([s.frozen.double().mean() for s in seen])
     visible = [s.visible.double().mean() for s in seen if s.visible is not None]
     ended = coherent < steps
+    beside = _real_coherent(real, steps, fps)
     distance = torch.stack(distances)
     at = range(0, distance.shape[1], max(1, -(-distance.shape[1] // POINTS)))
     windows = len(seen[0].features)
@@ -489,11 +496,14 @@ def _figures(
         "seconds": steps / fps,
         "coherent_steps": interval(coherent),
         "coherent_seconds": interval(coherent / fps),
+        "coherent_steps_beside_real": coherent.clamp(max=beside["up_to_steps"]).mean().item()
+        if beside
+        else None,
         "share_to_the_end": (~ended).double().mean().item(),
         "ended_by": {
             name: int((ended & (ends.argmin(1) == i)).sum()) for i, name in enumerate(ENDS)
         },
-        "real_coherent": _real_coherent(real, steps, fps),
+        "real_coherent": beside,
         "frozen_rate": interval(frozen),
         "visible_rate": interval(torch.stack(visible)) if visible else None,
         "distance": {"times": [t + 1 for t in at], "mean": distance.mean(0)[list(at)].tolist()},
@@ -506,16 +516,22 @@ def _figures(
     }
 
 
-def _real_coherent(real: Reference, steps: int, fps: float) -> dict[str, Any]:
-    lengths = [min(steps, len(s.frozen)) for s in real.seen]
-    found = zip(real.seen, real.starts, strict=True)
-    until = [min(real.ends(s, real.distance(s, e))) for s, e in found]
-    ended = [end < length for end, length in zip(until, lengths, strict=True)]
-    horizon = max(lengths)
-    watched = [min(pair) for pair in zip(until, lengths, strict=True)]
-    mean = restricted_mean(watched, ended, horizon)
+def _real_coherent(real: Reference, steps: int, fps: float) -> dict[str, Any] | None:
+    """The same of real episodes; None where all are too short to be seen ending."""
+    # In its last steps an episode cannot be seen to end: not all of the spell would lie in it.
+    blind = max(2 * real.window - 2, real.gone)
+    found = [
+        (min(steps, len(s.frozen) - blind), min(real.ends(s, real.distance(s, e))))
+        for s, e in zip(real.seen, real.starts, strict=True)
+        if len(s.frozen) > blind
+    ]
+    if not found:
+        return None
+    ended = [end < length for length, end in found]
+    horizon = max(length for length, _ in found)
+    mean = restricted_mean([min(pair) for pair in found], ended, horizon)
     return {
-        "episodes": len(lengths),
+        "episodes": len(found),
         "ended": sum(ended),
         "up_to_steps": horizon,
         "mean_steps": mean,

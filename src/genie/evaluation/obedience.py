@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SHORTEST_HOLD = 4
 REAL_GAMES = 20
-"""Real stretches per action that suffice; with fewer, shorter ones are taken."""
+"""Real stretches of an action that are needed to compare with; with fewer, shorter are taken."""
 
 
 # --- action following -----------------------------------------------------------------------
@@ -280,7 +280,7 @@ def _shares(
     def share(read: Tensor) -> float | None:
         return moves(read, size)[:, action].float().mean().item() if len(read) else None
 
-    game = share(real)
+    game = share(real) if len(real) >= REAL_GAMES else None
     relative, chance = (
         part / game if game and part is not None else None
         for part in (share(ours[:, :real_steps]), share(random[:, :real_steps]))

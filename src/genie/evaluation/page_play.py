@@ -8,7 +8,7 @@ from typing import Any
 from genie.evaluation.elements import line_chart, ranged, section, shown, table, text
 from genie.evaluation.page import SIDES, delta_chart
 from genie.evaluation.pictures import Picture
-from genie.evaluation.summary import figure
+from genie.evaluation.summary import figure, real_seconds
 
 ENDINGS = {
     "token_statistics": "tokens unlike those of real video",
@@ -145,20 +145,16 @@ def _play_table(part: Mapping[str, Any]) -> tuple[list[str], dict[str, list[Any]
         "games": [play["games"] for play in plays],
         "coherent seconds": [ranged(play["coherent_seconds"]) for play in plays],
         "coherent steps": [ranged(play["coherent_steps"]) for play in plays],
-        "real episodes, coherent seconds": [
-            f"{figure(play['real_coherent']['mean_seconds'])} "
-            f"of {figure(play['real_coherent']['up_to_seconds'])}"
-            for play in plays
-        ],
+        "real episodes, coherent seconds": [real_seconds(play) for play in plays],
         "share of games coherent to the end": [play["share_to_the_end"] for play in plays],
     }
     for end, name in ENDINGS.items():
         rows[f"ended: {name}"] = [play["ended_by"][end] for play in plays]
     rows["frozen frames, share"] = [ranged(play["frozen_rate"]) for play in plays]
-    rows["the same in real video"] = [real["frozen_rate"] for _ in plays]
+    rows["frozen frames, real video"] = [real["frozen_rate"] for _ in plays]
     if real["visible_rate"] is not None:
         rows["avatar there, share of frames"] = [ranged(play["visible_rate"]) for play in plays]
-        rows["the same in real video "] = [real["visible_rate"] for _ in plays]
+        rows["avatar there, real video"] = [real["visible_rate"] for _ in plays]
     return [f"{p['steps']} steps ({p['seconds']:.0f} s)" for p in plays], rows
 
 

@@ -203,7 +203,7 @@ def _judged(
     labels = store.labels()
     assert labels is not None
     _, episodes = held_back(store, "train", seed)
-    length = min([JUDGED_FRAMES, *(e.length for e in episodes)])
+    length = min(JUDGED_FRAMES, max(e.length for e in episodes))
     spans = [np.arange(e.start, e.start + e.length - length + 1, length) for e in episodes]
     starts = np.random.default_rng([seed, 9]).permutation(np.concatenate(spans))[:JUDGED_CLIPS]
     true = torch.from_numpy(labels[starts[:, None] + np.arange(length - 1)]).long()

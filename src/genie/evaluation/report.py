@@ -214,6 +214,7 @@ def evaluate(
     _require_same_size(world, store, store_name)
     features = NetworkFile(extractor, world.device) if extractor else None
     distance = NetworkFile(lpips, world.device) if lpips else None
+    _try_out(features, distance, world, config)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with _evaluating(world), progress_bars(progress) as bars:
@@ -231,6 +232,21 @@ def evaluate(
     report["headlines"] = headlines(report)
     _write(report, shown, out)
     return report
+
+
+def _try_out(
+    features: NetworkFile | None,
+    distance: NetworkFile | None,
+    world: Genie,
+    config: EvaluationConfig,
+) -> None:
+    """Calls networks from files once, so that a wrong one is found before anything is measured."""
+    size = (config.clip_frames, world.config.height, world.config.width, 3)
+    clips = torch.zeros((2, *size), dtype=torch.uint8, device=world.device)
+    if features:
+        features.features(clips)
+    if distance:
+        distance.distance(clips[:, 0], clips[:, 1])
 
 
 def _measured(
@@ -336,7 +352,7 @@ def _reader(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Bars
         return "no inverse-dynamics network was asked for (inverse_steps: 0)."
     with bars("Inverse dynamics", 2 * config.inverse_steps) as tick:
         try:
-            return make_reader(
+            reader = make_reader(
                 store,
                 world.actions,
                 steps=config.inverse_steps,
@@ -346,6 +362,9 @@ def _reader(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Bars
             )
         except UserError as error:
             return f"{error}."
+    if len(reader.groups) < 2:
+        return "the inverse-dynamics network can tell no two true actions apart."
+    return reader
 
 
 def _skipped(why: str) -> dict[str, Any]:
@@ -403,6 +422,8 @@ def _movement(
     sampling: SamplingConfig | None,
     bars: Bars,
 ) -> dict[str, Any]:
+    if not any(episode.split == "train" for episode in store.episodes):
+        return _skipped("there is no 'train' split to choose buttons on.")
     sizes = _held_sizes(config)
     with bars("Movement", movement_ticks(world.config.num_actions, **sizes)) as tick:
         return movement(

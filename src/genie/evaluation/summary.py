@@ -151,12 +151,19 @@ def _played_figures(report: Mapping[str, Any]) -> dict[str, str]:
     others = f"{figure(distance['copy_last_frame'])}, {figure(distance['reconstruction'])}"
     cells[label] = f"{figure(distance['inferred'])} ({others})"
     for play in report["long_play"].get("plays", []):
-        seconds, real = play["coherent_seconds"], play["real_coherent"]
+        seconds = play["coherent_seconds"]
         label = f"coherent seconds of {play['seconds']:.0f} (real episodes of up to)"
         low, high = figure(seconds["low"]), figure(seconds["high"])
-        beside = f"{figure(real['mean_seconds'])} of {figure(real['up_to_seconds'])}"
-        cells[label] = f"{figure(seconds['mean'])} [{low}, {high}] ({beside}), n = {play['games']}"
+        cells[label] = (
+            f"{figure(seconds['mean'])} [{low}, {high}] ({real_seconds(play)}), n = {play['games']}"
+        )
     return cells
+
+
+def real_seconds(play: Mapping[str, Any]) -> str:
+    """Returns for how long real episodes are coherent, and how long the longest was watched."""
+    real = play["real_coherent"]
+    return f"{figure(real['mean_seconds'])} of {figure(real['up_to_seconds'])}" if real else "–"
 
 
 def figure(value: Any, unit: str = "") -> str:
@@ -370,16 +377,20 @@ def _separation(part: Mapping[str, Any]) -> Headline:
 def _long_play(part: Mapping[str, Any]) -> Headline:
     play = part["plays"][0]
     ours, real = play["coherent_seconds"]["mean"], play["real_coherent"]
-    share = (ours / play["seconds"]) / max(real["mean_seconds"] / real["up_to_seconds"], 1e-9)
+    share = play["coherent_steps_beside_real"] / max(real["mean_steps"], 1e-9) if real else None
     verdict = _grade(share, 0.8, 0.4)
     words = {
-        GOOD: "Games last about as long as they were played.",
+        GOOD: "Games stay what they are nearly as long as real video does, as far as that goes.",
         FAIR: "Games last for a good part of play, then freeze or drift away.",
         POOR: "Games soon freeze or drift away from what the video shows.",
     }[verdict]
     name = f"Long play, coherent seconds of {figure(play['seconds'])}"
-    beside = f"real episodes, of up to {figure(real['up_to_seconds'], 's')}"
-    return _headline(name, ours, "s", real["mean_seconds"], beside, verdict, words)
+    if real is None:
+        beside, baseline = "real episodes are too short to tell", None
+    else:
+        beside = f"real episodes, of up to {figure(real['up_to_seconds'], 's')}"
+        baseline = real["mean_seconds"]
+    return _headline(name, ours, "s", baseline, beside, verdict, words)
 
 
 def _movement(report: Mapping[str, Any]) -> Headline:
