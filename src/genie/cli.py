@@ -333,7 +333,8 @@ def _evaluate_options(parser: ArgumentParser) -> None:
         "worlds",
         nargs="+",
         metavar="WORLD",
-        help="folder of a world, or its id on the Hugging Face Hub; several are set side by side",
+        help="folder of a world, its id on the Hugging Face Hub, or the name of one that comes "
+        "with the package; several are set side by side",
     )
     parser.add_argument("--data", required=True, help="the clip store to measure on")
     parser.add_argument(
@@ -374,7 +375,11 @@ def _evaluate(options: Namespace) -> None:
 def _generate_options(parser: ArgumentParser) -> None:
     from genie.generate import generate
 
-    parser.add_argument("world", help="folder of a world, or its id on the Hugging Face Hub")
+    parser.add_argument(
+        "world",
+        help="folder of a world, its id on the Hugging Face Hub, or the name of one that comes "
+        "with the package",
+    )
     parser.add_argument(
         "prompt",
         nargs="?",

@@ -166,7 +166,8 @@ def _demo() -> Preset:
         tokenizer=replace(base.train.tokenizer, minutes=1.3, batch_size=3, clip_frames=3),
         actions=replace(base.train.actions, minutes=2),
         dynamics=replace(base.train.dynamics, minutes=3.3, clip_frames=5, learning_rate=3e-3),
-        picture_every=0,  # pictures for TensorBoard would take time from so short a run
+        picture_every=0,  # pictures and looks for trouble would take time from so short a run
+        watch_every=0,
     )
     return Preset("the demo's: something to play after minutes on two CPU cores", world, train)
 

@@ -139,8 +139,8 @@ class TrainConfig:
         checkpoint_steps: write a checkpoint every so many steps; 0 for never by steps.
         log_every: steps between two rows of scalars.
         picture_every: steps between two sets of pictures; 0 for none at all.
-        watch_every: fewest steps between two looks for signs that something goes wrong, which
-            take a hundredth of the time at most; 0 for not looking.
+        watch_every: fewest steps between two looks for signs that something goes wrong; those after
+            the first take a hundredth of the time at most; 0 for not looking.
         accelerator: where to train; "auto" takes the GPU when there is one.
         devices: how many; "auto" for all there are.
         workers: threads that read clips ahead.

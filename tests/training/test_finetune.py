@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_the_first_loss_is_that_of_the_world(base, store, console, tmp_path, mon
         store,
         tmp_path / "run",
         base=base,
-        keep_actions=False,
+        keep_actions=name != "actions",
         schedule=only(**{name: 1}),
         console=console,
     )
@@ -189,6 +190,24 @@ def test_a_killed_run_goes_on(base, store, processes, tmp_path):
     assert (tmp_path / "killed" / START / WEIGHTS).exists()
 
 
+def test_where_nothing_or_half_would_be_trained_it_is_refused(base, store, console, tmp_path):
+    options = {"base": base, "console": console}
+    with pytest.raises(UserError, match="nothing is left to train"):
+        train(store, tmp_path / "a", stages=["actions"], **options)
+    with pytest.raises(UserError, match="their stage has not run"):
+        train(store, tmp_path / "b", schedule=only(dynamics=1), keep_actions=False, **options)
+
+
+def test_the_same_command_goes_on_without_the_base(base, store, console, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = Path(shutil.copytree(base, tmp_path / "base"))
+    options = {"schedule": only(dynamics=1), "console": console, "preset": "tiny"}
+    options["world"] = Genie.from_pretrained(base, device="cpu").config
+    out = train(store, tmp_path / "run", base=f"{base.name}/", **options)
+    shutil.move(base, base.with_name("elsewhere"))
+    assert train(store, out, base=base.name, **options) == out
+
+
 def test_joint_training_goes_on_from_a_world(base, store, console, tmp_path):
     world = Genie.from_pretrained(base, device="cpu").config
     world = replace(world, actions=replace(world.actions, continuous_share=0))
@@ -204,7 +223,7 @@ def test_joint_training_goes_on_from_a_world(base, store, console, tmp_path):
 def test_the_schedule_is_the_runs_own_with_lower_rates(base, store, tmp_path):
     chosen = settings.resolve(tmp_path, store, base=str(base))
     own = small_schedule()
-    assert chosen.train == warm(own)
+    assert chosen.train == replace(warm(own), accelerator="auto")
     assert chosen.train.tokenizer.learning_rate == own.tokenizer.learning_rate / 4
     assert settings.resolve(tmp_path, store, base=str(base), minutes=6).train.actions.minutes == 0
     settings.write(tmp_path, chosen)

@@ -97,7 +97,7 @@ def train_detector(
         of other crops that it takes for what they are.
     """
     rng = np.random.default_rng([seed, 11])
-    with torch.random.fork_rng(), torch.enable_grad():
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         detector = AvatarDetector((store.height, store.width), aside).to(device)
         optimizer = torch.optim.Adam(detector.parameters(), LEARNING_RATE)

@@ -80,7 +80,7 @@ def _frechet(part: Mapping[str, Any], rollouts: Mapping[str, Any]) -> str:
     return section(
         f"Fréchet distances ({part['extractor']})",
         text(
-            f"Between the features of {part['samples']} real frames and of as many frames of",
+            f"Between {part['samples']} rows of features of real frames and as many of frames of",
             f"rollouts of {rollouts['horizon']} steps, {part['dimensions']} features each, of the",
             "extractor that is named. Distances of different extractors do not compare; FID and",
             "FVD are those of Inception and I3D only.",

@@ -112,6 +112,8 @@ def schedule_of(name: str | Path, record: str) -> TrainConfig | None:
         raise UserError(
             f"{path}: its schedule cannot be read ({error}); name one with --preset"
         ) from None
+    # It may have been trained on another machine.
+    train = replace(train, accelerator="auto", devices="auto")
     return train if values.get("base") else warm(train)
 
 
@@ -132,8 +134,6 @@ def warm(train: TrainConfig) -> TrainConfig:
         actions=gentle(train.actions),
         dynamics=gentle(train.dynamics),
         joint=False,
-        accelerator="auto",  # it may have been trained on another machine
-        devices="auto",
     )
 
 
@@ -143,7 +143,7 @@ def check_fits(name: str, old: GenieConfig, new: GenieConfig) -> None:
     Raises:
         UserError: they do not; the message says what to leave out.
     """
-    before, now = _flat(to_dict(old)), _flat(to_dict(new))
+    before, now = flat(to_dict(old)), flat(to_dict(new))
     for side in ("height", "width"):
         require(
             before[side] == now[side],
@@ -272,10 +272,11 @@ def _beside(points: Tensor, kept: Tensor, size: int) -> Tensor:
     return centres[len(kept) :]
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings by their dotted names."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
         )
-    return flat
+    return found

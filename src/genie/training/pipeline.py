@@ -113,12 +113,13 @@ def train(
     settings.write(out, chosen)
     with StopRequest(console) as stop:
         pipeline = _Pipeline(StageRun(out, chosen.train, stop, console), store, chosen)
+        needed = "dynamics" in stages and chosen.trains("dynamics")
         for name in STAGES:
             if name in stages and chosen.trains(name) and not pipeline.must_stay(name):
                 pipeline.train(name)
             else:
-                pipeline.load(name, needed="dynamics" in stages)
-                if name == "actions" and chosen.base is not None and "dynamics" in stages:
+                pipeline.load(name, needed=needed)
+                if name == "actions" and chosen.base is not None and needed:
                     pipeline.judge(name)  # kept ones may not fit the new videos
         pipeline.save()
     return out
@@ -162,7 +163,14 @@ class _Pipeline:
                     f"({str(error).splitlines()[-1].strip()}); go on with the version that wrote "
                     "it, or train into another folder"
                 ) from None
-        elif needed and self.base is None and not (name == "actions" and self.joint):
+        elif not needed or (name == "actions" and self.joint):
+            return
+        elif name == "actions" and self.base is not None and not self.base.keep_actions:
+            raise UserError(
+                "keep_actions: false places the codes of latent actions anew, but their stage has "
+                "not run; give it steps or minutes, or keep the actions"
+            )
+        elif self.base is None:
             raise UserError(
                 f"{self.run.folder}: the stage {name!r} has not run here and the dynamics need it; "
                 "run it first, or all stages at once"
@@ -273,8 +281,10 @@ class _Pipeline:
         if name == "actions" or (name == "dynamics" and self.joint):
             judge_actions(self.world.actions, clips, self.warnings)
         if name == "dynamics":
-            seen = look_at_dynamics(self.world, self.world.dynamics, self.store, frames)
+            world = self.world.to(device_of(self.run.train))
+            seen = look_at_dynamics(world, world.dynamics, self.store, frames)
             judge_dynamics(seen, self.warnings)
+            world.cpu()
 
 
 @torch.no_grad()

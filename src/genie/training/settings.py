@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def resolve(
     if recorded is not None and preset is None:
         given = recorded
     else:
-        given = defaults(preset, origin.name if origin else None)
+        start = str(folder / finetune.START) if recorded is not None else None
+        given = defaults(preset, (start or origin.name) if origin else None)
     train = schedule or given.train
     if seed is not None:
         train = replace(train, seed=seed)
@@ -123,6 +125,11 @@ def resolve(
         _check_base(origin, settings, stages)
     _check_size(store, settings)
     _check_budgets(settings, stages)
+    require(
+        train.joint or any(settings.trains(name) for name in stages),
+        "stages: nothing is left to train; latent actions are kept (add --keep_actions false), or "
+        "no stage has steps or minutes",
+    )
     require(
         not (origin and origin.keep_actions and train.joint),
         "schedule.joint: joint training trains the latent actions; add --keep_actions false, or "
@@ -219,7 +226,7 @@ def _origin(
         same = Path(base).is_dir() and Path(base).resolve() == folder.resolve()
         require(not same, f"{folder}: is the world to go on from; train into another folder")
         return finetune.open_base(base, keep_actions is not False)
-    if before is None or base not in (None, before.name):
+    if before is None or (base is not None and normpath(base) != normpath(before.name)):
         begun = "a new world" if before is None else f"the world {before.name}"
         raise UserError(
             f"{folder} was begun from {begun}, not from {base}; train into another folder"
@@ -295,13 +302,4 @@ def _binding(settings: Settings) -> dict[str, Any]:
     for name in STAGES:
         for key in FREE_IN_STAGE:
             del train[name][key]
-    return {**_flat(world, "world."), **_flat(train, "schedule.")}
-
-
-def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
+    return {**finetune.flat(world, "world."), **finetune.flat(train, "schedule.")}
