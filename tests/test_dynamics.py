@@ -82,6 +82,9 @@ def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: Dynami
         cached = model.draft(draft, action, past)
         plain = model.logits(torch.cat([tokens[:, :t], draft[:, None]], 1), actions[:, :t])[:, -1]
         torch.testing.assert_close(cached, plain, atol=1e-4, rtol=0)
+        places = torch.rand(4, 6).argsort(dim=1)[:, :2]
+        asked = model.draft(draft, action, past, places)
+        torch.testing.assert_close(asked, cached.take_along_dim(places[..., None], 1))
         past = model.commit(tokens[:, t], action, past)
 
 
@@ -117,7 +120,9 @@ def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsCo
     past = model.commit(tokens[:, 0], torch.tensor([ACTIONS]), model.empty_past(1))
     for action in range(ACTIONS):
         drawn = sample(
-            lambda draft, action=action: model.draft(draft, torch.tensor([action]), past),
+            lambda draft, places, action=action: model.draft(
+                draft, torch.tensor([action]), past, places
+            ),
             GRID,
             model.mask_token,
             SamplingConfig(steps=2, temperature=0.0),
@@ -220,7 +225,7 @@ def walked(model: Dynamics, tokens: Tensor, actions: Tensor) -> Tensor:
     start = torch.full((count,), model.num_actions)
     past = model.commit(tokens, start, model.empty_past(count))
     return sample(
-        lambda draft: model.draft(draft, actions, past),
+        lambda draft, places: model.draft(draft, actions, past, places),
         (5, 5),
         model.mask_token,
         SamplingConfig(steps=4, temperature=1.0),

@@ -74,9 +74,10 @@ def run(order: str, steps: int = 4, seeds: tuple[int, ...] = (0, 1)) -> tuple[to
     torch.manual_seed(0)
     table, drafts = torch.randn(20, VOCABULARY), []
 
-    def logits(tokens: torch.Tensor) -> torch.Tensor:
+    def logits(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        assert (tokens.gather(1, places) == VOCABULARY).all()
         drafts.append(tokens.clone())
-        return table.expand(len(tokens), -1, -1) + 0.1 * tokens.float().sum(1)[:, None, None]
+        return table[places] + 0.1 * tokens.float().sum(1)[:, None, None]
 
     config = SamplingConfig(steps=steps, order=order)
     return sample(logits, GRID, VOCABULARY, config, generators(*seeds)), drafts
@@ -115,9 +116,9 @@ def test_confident_places_come_first():
     table[7, 2] = table[13, 4] = 20.0
     drafts = []
 
-    def logits(tokens: torch.Tensor) -> torch.Tensor:
+    def logits(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         drafts.append(tokens.clone())
-        return table[None]
+        return table[places]
 
     sample(logits, GRID, VOCABULARY, SamplingConfig(4, order="confidence"), generators(0))
     assert (drafts[1][0] != VOCABULARY).nonzero().flatten().tolist() == [7, 13]

@@ -165,12 +165,22 @@ class Dynamics(nn.Module):
         return Past(torch.full(shape, self.mask_token, device=cache.time.device), cache)
 
     def draft(
-        self, tokens: Int[Tensor, "b s"], action: Int[Tensor, " b"], past: Past
-    ) -> Float[Tensor, "b s v"]:
-        """Logits for a frame whose tokens are partly masked; the past is only read."""
+        self,
+        tokens: Int[Tensor, "b s"],
+        action: Int[Tensor, " b"],
+        past: Past,
+        places: Int[Tensor, "b n"] | None = None,
+    ) -> Float[Tensor, "b n v"]:
+        """Logits for a frame whose tokens are partly masked; the past is only read.
+
+        For all S places, or for those that are asked for.
+        """
         x = self._embed(tokens[:, None], past.tokens[:, None], action[:, None])
-        x = self._trim(self.transformer.read(x, past.cache))
-        return self._predict(x[:, 0], past.tokens)
+        x = self._trim(self.transformer.read(x, past.cache))[:, 0]
+        if places is None:
+            return self._predict(x, past.tokens)
+        x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+        return self._predict(x, past.tokens.gather(1, places))
 
     def commit(self, tokens: Int[Tensor, "b s"], action: Int[Tensor, " b"], past: Past) -> Past:
         """Takes a finished frame, and the action that led to it, into a new past.

@@ -137,7 +137,7 @@ def gumbel_noise(
 
 
 def sample(
-    logits_fn: Callable[[Int[Tensor, "b s"]], Float[Tensor, "b s v"]],
+    logits_fn: Callable[[Int[Tensor, "b s"], Int[Tensor, "b n"]], Float[Tensor, "b n v"]],
     grid: tuple[int, int],
     mask_token: int,
     config: SamplingConfig,
@@ -146,8 +146,12 @@ def sample(
 ) -> Int[Tensor, "b s"]:
     """Draws all tokens of one frame for each player.
 
+    Where the order is known beforehand a pass asks only for the places that it settles, so all
+    passes together draw each token once; by confidence they draw all that are masked.
+
     Args:
-        logits_fn: tokens, some of them `mask_token`, to logits over the vocabulary.
+        logits_fn: tokens, some of them `mask_token`, and masked places, to logits over the
+            vocabulary at those places.
         grid: rows and columns of tokens.
         mask_token: the token that stands for "not known yet".
         config: passes, schedule, order, temperature, top-k.
@@ -155,36 +159,36 @@ def sample(
         device: where the tokens live.
     """
     total, players = grid[0] * grid[1], len(generators)
-    counts = masked_counts(total, config.steps, config.schedule)
     tokens = torch.full((players, total), mask_token, dtype=torch.int64, device=device)
-    fixed = _fixed_priority(config.order, grid, generators, device)
-    for left in counts:
-        masked = tokens == mask_token
-        logits = logits_fn(tokens)
+    ranked = _fixed_order(config.order, grid, generators, device)
+    settled = 0
+    for left in masked_counts(total, config.steps, config.schedule):
+        if ranked is None:
+            places = (tokens == mask_token).nonzero()[:, 1].unflatten(0, (players, -1))
+        else:
+            places = ranked[:, settled : total - left]
+        logits = logits_fn(tokens, places)
         noise = gumbel_noise(tuple(logits.shape[1:]), generators, device)
         drawn, confidence = draw(logits, noise, config.temperature, config.top_k)
-        priority = confidence if fixed is None else fixed
-        # Settled tokens come first whatever their priority; the last `left` places stay masked.
-        ranked = priority.masked_fill(~masked, torch.inf).argsort(
-            dim=-1, descending=True, stable=True
-        )
-        settled = torch.zeros_like(masked).scatter_(1, ranked[:, : total - left], True)
-        tokens = torch.where(masked & settled, drawn, tokens)
+        if ranked is None:
+            surest = confidence.argsort(dim=-1, descending=True, stable=True)
+            surest = surest[:, : places.shape[1] - left]
+            places, drawn = places.gather(1, surest), drawn.gather(1, surest)
+        tokens = tokens.scatter(1, places, drawn)
+        settled = total - left
     return tokens
 
 
-def _fixed_priority(
+def _fixed_order(
     order: Order,
     grid: tuple[int, int],
     generators: Sequence[torch.Generator],
     device: torch.device | str,
-) -> Tensor | None:
-    """A priority per place, the same for all passes, or None where confidence decides."""
+) -> Int[Tensor, "b s"] | None:
+    """All places in the order in which they settle, or None where confidence decides."""
     if order == "confidence":
         return None
     if order == "random":
-        return gumbel_noise((grid[0] * grid[1],), generators, device)
-    cells = halton_order(grid)
-    priority = torch.empty(len(cells), device=device)
-    priority[list(cells)] = torch.arange(len(cells), 0, -1, device=device, dtype=torch.float32)
-    return priority.expand(len(generators), -1)
+        noise = gumbel_noise((grid[0] * grid[1],), generators, device)
+        return noise.argsort(dim=-1, descending=True, stable=True)
+    return torch.tensor(halton_order(grid), device=device).expand(len(generators), -1)

@@ -266,7 +266,7 @@ class Genie(nn.Module):
         """
         actions = self._buttons(action, state.batch_size)
         tokens = maskgit.sample(
-            lambda tokens: self.dynamics.draft(tokens, actions, state.dynamics),
+            lambda tokens, places: self.dynamics.draft(tokens, actions, state.dynamics, places),
             self.dynamics.grid,
             self.dynamics.mask_token,
             sampling or self.config.sampling,
@@ -349,10 +349,13 @@ class Genie(nn.Module):
             past = tokens
             actions = torch.cat([actions, buttons[:, t : t + 1]], dim=1)
 
-            def logits(draft: Tensor, past: Tensor = past, actions: Tensor = actions) -> Tensor:
-                return self.dynamics.logits(torch.cat([past, draft[:, None]], dim=1), actions)[
-                    :, -1
-                ]
+            def logits(
+                draft: Tensor, places: Tensor, past: Tensor = past, actions: Tensor = actions
+            ) -> Tensor:
+                clip = torch.cat([past, draft[:, None]], dim=1)
+                return self.dynamics.logits(clip, actions)[:, -1].take_along_dim(
+                    places[..., None], 1
+                )
 
             drawn = maskgit.sample(
                 logits,

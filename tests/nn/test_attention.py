@@ -1,6 +1,6 @@
 import torch
 
-from genie.nn.attention import TemporalCache, causal_window_mask, rotate
+from genie.nn.attention import TemporalCache, causal_window_mask, rotary, rotate
 
 
 def cache(time: list[int], slots: int = 3) -> TemporalCache:
@@ -19,7 +19,9 @@ def test_rotation_depends_on_distance_only_even_after_a_million_frames():
     query, key = torch.randn(1, 16), torch.randn(1, 16)
 
     def score(i: int, j: int) -> float:
-        a, b = rotate(query, torch.tensor([i])), rotate(key, torch.tensor([j]))
+        a, b = (
+            rotate(x, rotary(torch.tensor([n]), x.shape[-1])) for x, n in ((query, i), (key, j))
+        )
         return (a * b).sum().item()
 
     near = score(5, 2)

@@ -35,6 +35,15 @@ class TemporalCache:
         slots = torch.arange(self.keys.shape[4], device=self.time.device)
         return slots < self.time[:, None]
 
+    def view(self) -> tuple[Float[Tensor, "2 b 1 1 1 half"], Bool[Tensor, "rows 1 1 seen"]]:
+        """What the next frame sees: its rotary angles, and which of slots and itself it looks at.
+
+        The mask has a row for every token of every player.
+        """
+        angles = rotary(self.time[:, None, None, None], self.keys.shape[5])
+        seen = F.pad(self.seen, (0, 1), value=True)
+        return angles, seen.repeat_interleave(self.keys.shape[2], dim=0)[:, None, None]
+
     def append(
         self, keys: Float[Tensor, "l b s h new d"], values: Float[Tensor, "l b s h new d"]
     ) -> TemporalCache:
@@ -68,16 +77,20 @@ def causal_window_mask(frames: int, window: int, device: torch.device) -> Bool[T
     return (age >= 0) & (age < window)
 
 
-def rotate(x: Float[Tensor, "*b t d"], positions: Int[Tensor, "*t"]) -> Float[Tensor, "*b t d"]:
-    """Rotary positions (Su et al. 2021): turns each pair of features by its frame number.
+def rotary(positions: Int[Tensor, "*t"], width: int) -> Float[Tensor, "2 *t half"]:
+    """Cosines and sines of rotary positions (Su et al. 2021) for vectors of `width` features.
 
     Turns are counted in whole numbers of 2**-32 turn, so they are exact for a game of any length,
     also on devices without double precision.
     """
-    half = x.shape[-1] // 2
-    turns = (positions[..., None] * _turns_per_frame(half, x.device)) & 0xFFFF_FFFF
+    turns = (positions[..., None] * _turns_per_frame(width // 2, positions.device)) & 0xFFFF_FFFF
     angles = turns.to(torch.float32) * (2 * math.pi / 2**32)
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(x: Float[Tensor, "*b t d"], angles: Float[Tensor, "2 *t half"]) -> Tensor:
+    """Turns each pair of features by the angle that `rotary` gives for its frame number."""
+    cos, sin = angles.to(x.dtype)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
@@ -122,15 +135,13 @@ class TimeAttention(Attention):
     def forward(
         self,
         x: Float[Tensor, "b t s d"],
-        positions: Int[Tensor, " t"],
+        angles: Float[Tensor, "2 t half"],
         mask: Bool[Tensor, "t t"],
     ) -> Float[Tensor, "b t s d"]:
-        """Mixes the frames of whole clips; `positions` are frame numbers."""
+        """Mixes the frames of whole clips; `angles` are those of `rotary` for their numbers."""
         b, _, s, _ = x.shape
         q, k, v = (y.permute(0, 2, 3, 1, 4).flatten(0, 1) for y in self.project(x))
-        y = F.scaled_dot_product_attention(
-            rotate(q, positions), rotate(k, positions), v, attn_mask=mask
-        )
+        y = F.scaled_dot_product_attention(rotate(q, angles), rotate(k, angles), v, attn_mask=mask)
         return self.out(y.unflatten(0, (b, s)).permute(0, 3, 1, 2, 4).flatten(3))
 
     def step(
@@ -138,15 +149,16 @@ class TimeAttention(Attention):
         x: Float[Tensor, "b 1 s d"],
         cached_keys: Float[Tensor, "b s h slots e"],
         cached_values: Float[Tensor, "b s h slots e"],
-        cache: TemporalCache,
+        angles: Float[Tensor, "2 b 1 1 1 half"],
+        mask: Bool[Tensor, "rows 1 1 seen"],
     ) -> tuple[Float[Tensor, "b 1 s d"], Tensor, Tensor]:
-        """One frame after the cached ones; also returns its own key and value, for `append`."""
+        """One frame after the cached ones; also returns its own key and value, for `append`.
+
+        `angles` and `mask` are those of the cache, the same for all layers (`TemporalCache.view`).
+        """
         b, _, s, _ = x.shape
         q, k, v = (y.permute(0, 2, 3, 1, 4) for y in self.project(x))
-        positions = cache.time[:, None, None, None]
-        q, k = rotate(q, positions), rotate(k, positions)
-        own = torch.ones(b, 1, dtype=torch.bool, device=x.device)
-        mask = torch.cat([cache.seen, own], dim=1).repeat_interleave(s, dim=0)[:, None, None]
+        q, k = rotate(q, angles), rotate(k, angles)
         keys = torch.cat([cached_keys, k], dim=3).flatten(0, 1)
         values = torch.cat([cached_values, v], dim=3).flatten(0, 1)
         y = F.scaled_dot_product_attention(q.flatten(0, 1), keys, values, attn_mask=mask)

@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from genie.config import require
-from genie.nn.attention import SpaceAttention, TemporalCache, TimeAttention, causal_window_mask
+from genie.nn.attention import (
+    SpaceAttention,
+    TemporalCache,
+    TimeAttention,
+    causal_window_mask,
+    rotary,
+)
 
 
 @dataclass(frozen=True)
@@ -81,20 +87,20 @@ class SpaceTimeBlock(nn.Module):
             nn.Linear(config.hidden_width, config.width, bias=False),
         )
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, angles: Tensor, mask: Tensor) -> Tensor:
         """Whole clips at once: x is (B, T, S, D)."""
         x = self._over_space(x)
         if self.time is not None and self.time_norm is not None:
-            x = x + self.time(self.time_norm(x), positions, mask)
+            x = x + self.time(self.time_norm(x), angles, mask)
         return x + self.ffn(self.ffn_norm(x))
 
     def step(
-        self, x: Tensor, keys: Tensor, values: Tensor, cache: TemporalCache
+        self, x: Tensor, keys: Tensor, values: Tensor, angles: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One frame, x is (B, 1, S, D), with this layer's part of the cache."""
+        """One frame, x is (B, 1, S, D), with this layer's part of the cache and its view."""
         x = self._over_space(x)
         if self.time is not None and self.time_norm is not None:
-            y, keys, values = self.time.step(self.time_norm(x), keys, values, cache)
+            y, keys, values = self.time.step(self.time_norm(x), keys, values, angles, mask)
             x = x + y
         return x + self.ffn(self.ffn_norm(x)), keys, values
 
@@ -136,11 +142,12 @@ class STTransformer(nn.Module):
             positions = torch.arange(x.shape[1], device=x.device)
         if mask is None:
             mask = causal_window_mask(x.shape[1], self.config.window, x.device)
+        angles = rotary(positions, self.config.key_width)
         for block in self.blocks:
             if self.config.checkpointing and self.training:
-                x = checkpoint(block, x, positions, mask, use_reentrant=False)  # type: ignore[assignment]
+                x = checkpoint(block, x, angles, mask, use_reentrant=False)  # type: ignore[assignment]
             else:
-                x = block(x, positions, mask)
+                x = block(x, angles, mask)
         return self.norm(x)
 
     def empty_cache(self, batch: int, tokens: int) -> TemporalCache:
@@ -169,9 +176,10 @@ class STTransformer(nn.Module):
         return self._step(x, cache)[0]
 
     def _step(self, x: Tensor, cache: TemporalCache) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        angles, mask = cache.view()
         new_keys, new_values = [], []
         for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
-            x, key, value = block.step(x, keys, values, cache)  # type: ignore[operator]
+            x, key, value = block.step(x, keys, values, angles, mask)  # type: ignore[operator]
             new_keys.append(key)
             new_values.append(value)
         return self.norm(x), new_keys, new_values
