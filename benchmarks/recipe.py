@@ -1,11 +1,13 @@
 """Which choice of the recipe makes the better world, in the same minutes of training?
 
-Each question trains one stage in several ways, everything else alike, and measures it on held-out
-clips. A question about the dynamics or about drawing needs a run folder whose other stages are
-trained already; the question "passes" trains nothing.
+Each question trains one or two stages in several ways, everything else alike, and measures them on
+held-out clips. A question about actions, dynamics or drawing needs a run folder whose other stages
+are trained already; "passes" and "level" train nothing. "play" compares stores: it trains on each
+and measures on the held-out levels of all of them.
 
 python benchmarks/recipe.py context --data data/coinrun --base runs/coinrun --minutes 4 --seeds 0 1
 python benchmarks/recipe.py quantizer --data data/coinrun --minutes 4 --json recipe.json
+python benchmarks/recipe.py play --data data/random data/mixture --base runs/coinrun
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import argparse
 import shutil
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -28,44 +29,58 @@ from genie import presets
 from genie.config import from_dict, to_dict
 from genie.evaluation import sections
 from genie.evaluation.clips import Clips, choose_clips
+from genie.evaluation.movement import movement
 from genie.schedule import TrainConfig
+from genie.training.checkpointing import read_checkpoint
 from genie.world import GenieConfig
 
 PAPER = {
     "context": "masked", "conditioning": "add", "mask_rate": "uniform", "corruption": 0.0,
     "copying": False, "change_weight": 1.0, "no_effect": 0.0,
 }  # fmt: skip
-QUESTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+DRAWING = ("sampling",)
+QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "context": (
-        "dynamics",
-        {"two streams": {}, "masked": {"context": "masked"}, "all of the paper's": PAPER},
-    ),
-    "conditioning": (
-        "dynamics",
-        {kind: {"conditioning": kind} for kind in ("add", "prepend", "both")},
-    ),
-    "corruption": (
-        "dynamics",
-        {f"{share:.0%}": {"corruption": share} for share in (0.0, 0.05, 0.1, 0.2)},
-    ),
-    "history": (
-        "actions",
-        {f"{frames} frames": {"decoder": {"window": frames}} for frames in (1, 3)},
-    ),
-    "inertia": ("actions", {f"{count} changes": {"changes": count} for count in (1, 2)}),
-    "quantizer": (
-        "tokenizer",
+        ("dynamics",),
         {
-            "FSQ 1000": {"quantizer": {"kind": "fsq", "codes": 1000}},
-            "VQ 1024": {"quantizer": {"kind": "vq", "codes": 1024}},
-            "LFQ 1024": {"quantizer": {"kind": "lfq", "codes": 1024}},
+            "two streams": {},
+            "masked": {"dynamics": {"context": "masked"}},
+            "all of the paper's": {"dynamics": PAPER},
         },
     ),
-    "patch": ("tokenizer", {f"patch {side}": {"patch": side} for side in (4, 8, 16)}),
-    "passes": (
-        "sampling",
+    "conditioning": (
+        ("dynamics",),
+        {kind: {"dynamics": {"conditioning": kind}} for kind in ("add", "prepend", "both")},
+    ),
+    "corruption": (
+        ("dynamics",),
+        {f"{share:.0%}": {"dynamics": {"corruption": share}} for share in (0.0, 0.05, 0.1, 0.2)},
+    ),
+    "history": (
+        ("actions", "dynamics"),
+        {f"{n} frames": {"actions": {"decoder": {"window": n}}} for n in (1, 3)},
+    ),
+    "inertia": (
+        ("actions",),
+        {f"{count} changes": {"actions": {"changes": count}} for count in (1, 2)},
+    ),
+    "play": (("actions", "dynamics"), {}),  # a variant per store
+    "quantizer": (
+        ("tokenizer",),
         {
-            f"{steps} passes, {order}": {"steps": steps, "order": order}
+            f"{kind.upper()} {codes}": {"tokenizer": {"quantizer": {"kind": kind, "codes": codes}}}
+            for kind, codes in (("fsq", 1000), ("vq", 1024), ("lfq", 1024))
+        },
+    ),
+    "patch": (
+        ("tokenizer",),
+        {f"patch {side}": {"tokenizer": {"patch": side}} for side in (4, 8, 16)},
+    ),
+    "level": (DRAWING, {f"level {level}": {} for level in range(4)}),
+    "passes": (
+        DRAWING,
+        {
+            f"{steps} passes, {order}": {"sampling": {"steps": steps, "order": order}}
             for steps in (1, 2, 4, 8, 25)
             for order in ("random", "halton", "confidence")
             if steps > 1 or order == "random"  # in one pass there is no order
@@ -74,65 +89,101 @@ QUESTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
 }
 
 
+def variants_of(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The variants of the question that was asked."""
+    if options.question == "play":
+        return {Path(data).name: {} for data in options.data}
+    return QUESTIONS[options.question][1]
+
+
 def trained(
-    options: argparse.Namespace, stage: str, overrides: dict[str, Any], seed: int, out: Path
+    options: argparse.Namespace, data: str, overrides: dict[str, Any], seed: int, out: Path
 ) -> genie.Genie:
-    """A world with one stage trained in a variant."""
+    """A world with the stages of the question trained in a variant."""
+    stages = QUESTIONS[options.question][0]
     preset = presets.get(options.preset)
     base = genie.Genie.from_pretrained(options.base).config if options.base else preset.world
-    world = from_dict(GenieConfig, presets.merged(to_dict(base), {stage: overrides}))
-    one = replace(getattr(preset.train, stage), minutes=options.minutes)
-    schedule = from_dict(TrainConfig, to_dict(preset.train) | {stage: to_dict(one)})
+    world = from_dict(GenieConfig, presets.merged(to_dict(base), overrides))
+    budgets = {stage: {"minutes": options.minutes} for stage in stages}
+    schedule = from_dict(TrainConfig, presets.merged(to_dict(preset.train), budgets))
     if options.base:
+        (out / "checkpoints").mkdir(parents=True)
         for file in Path(options.base).glob("checkpoints/*.ckpt"):
-            if file.stem != stage:
-                (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+            if file.stem not in stages:
                 shutil.copy(file, out / "checkpoints")
     genie.train(
-        options.data, out, world=world, schedule=schedule, stages=[stage], seed=seed, device="cpu"
+        data, out, world=world, schedule=schedule, stages=list(stages), seed=seed, device="cpu"
     )
     return genie.Genie.from_pretrained(out, device="cpu")
 
 
-def steps_taken(out: Path, stage: str) -> int:
-    from genie.training.checkpointing import read_checkpoint
+def drawing(options: argparse.Namespace, variant: str, overrides: dict[str, Any]) -> genie.Genie:
+    """The base world, drawing in a variant."""
+    world = genie.Genie.from_pretrained(options.base, device="cpu")
+    world.config = from_dict(GenieConfig, presets.merged(to_dict(world.config), overrides))
+    if options.question == "level":
+        with torch.no_grad():  # play says level 0: let that say another one
+            weight = world.dynamics.level.weight
+            weight[0] = weight[int(variant.split()[-1])]
+    return world
 
-    state = read_checkpoint(out / "checkpoints" / f"{stage}.ckpt")
-    return int(state["step"]) if state else 0
+
+def steps_taken(out: Path, stages: tuple[str, ...]) -> dict[str, float]:
+    """Optimizer steps of each stage."""
+    states = {stage: read_checkpoint(out / "checkpoints" / f"{stage}.ckpt") for stage in stages}
+    return {f"{stage}_steps": float(state["step"]) for stage, state in states.items() if state}
 
 
 @torch.no_grad()
 def measured(
-    world: genie.Genie, store: genie.ClipStore, stage: str, clips: int, horizon: int
+    world: genie.Genie,
+    store: genie.ClipStore,
+    stages: tuple[str, ...],
+    options: argparse.Namespace,
 ) -> dict[str, float]:
-    """The figures that a question about a stage is answered by."""
-    length = 9 if stage in ("tokenizer", "actions") else horizon + 1
-    starts = choose_clips(store, "val", length, clips, seed=0)
-    chosen = Clips(store, starts, length, 16, world.device)
-    if stage == "tokenizer":
-        part = sections.tokenizer(world, chosen)
+    """The figures that a question about some stages is answered by."""
+    found: dict[str, float] = {}
+    short = _clips(world, store, 9, 64)
+    if "tokenizer" in stages:
+        part = sections.tokenizer(world, short)
         figures = part["reconstruction"]
-        keys = ("psnr_mean_error", "psnr_moving", "ssim")
-        return {key: figures[key] for key in keys} | {"used": part["codebook"]["share_used"]}
-    if stage == "actions":
-        part = sections.latent_actions(world, chosen, seed=0)
-        moving = {side: part["next_frame"][side]["psnr_moving"] for side in ("inferred", "random")}
-        found = {"perplexity": part["perplexity"]} | {f"moving_{k}": v for k, v in moving.items()}
-        return found | _information(world, store, chosen)
-    began = time.perf_counter()
-    times = tuple(t for t in (1, 4, 16, 64) if t <= horizon)
-    part = sections.rollouts(world, chosen, 1, times, seed=0)
-    drawn = 2 * horizon * len(starts)
-    found = {"ms_per_frame_in_batches": 1e3 * (time.perf_counter() - began) / drawn}
-    for t, sides in part["at"].items():
-        found[f"psnr_{t}"] = sides["inferred"]["psnr_mean_error"]
-    found["delta_psnr_4"] = part["at"]["4"]["delta_psnr"]["mean"]
-    if stage == "dynamics":
-        short = replace(chosen, length=9)
+        found |= {key: figures[key] for key in ("psnr_mean_error", "psnr_moving", "ssim")}
+        found["used"] = part["codebook"]["share_used"]
+    if "actions" in stages:
+        part = sections.latent_actions(world, short, seed=0)
+        found["perplexity"] = part["perplexity"]
+        for side in ("inferred", "random"):
+            found[f"moving_{side}"] = part["next_frame"][side]["psnr_moving"]
+        found |= _information(world, store, short)
+    if "dynamics" in stages:
         sides = sections.dynamics(world, short, seed=0)
         for side in ("inferred", "shuffled"):
             found[f"cross_entropy_{side}"] = sides[side]["cross_entropy"]
+    if "dynamics" in stages or "sampling" in stages:
+        found |= _drawn(world, store, options)
+    if stages == ("actions", "dynamics"):
+        found |= _held(world, store, options.clips)
     return found
+
+
+def _clips(world: genie.Genie, store: genie.ClipStore, length: int, count: int) -> Clips:
+    return Clips(store, choose_clips(store, "val", length, count, seed=0), length, 16, world.device)
+
+
+def _drawn(
+    world: genie.Genie, store: genie.ClipStore, options: argparse.Namespace
+) -> dict[str, float]:
+    chosen = _clips(world, store, options.horizon + 1, options.clips)
+    times = tuple(t for t in (1, 4, 16, 64) if t <= options.horizon)
+    began = time.perf_counter()
+    part = sections.rollouts(world, chosen, 1, times, seed=0)
+    # Two sides are played: with inferred and with random actions.
+    played = 2 * options.horizon * len(chosen.starts)
+    found = {"ms_per_frame_in_batches": 1e3 * (time.perf_counter() - began) / played}
+    for t, sides in part["at"].items():
+        found[f"psnr_{t}"] = sides["inferred"]["psnr_mean_error"]
+        found[f"copy_{t}"] = sides["copy"]["psnr_mean_error"]
+    return found | {"delta_psnr_4": part["at"]["4"]["delta_psnr"]["mean"]}
 
 
 def _information(world: genie.Genie, store: genie.ClipStore, clips: Clips) -> dict[str, float]:
@@ -151,46 +202,60 @@ def _information(world: genie.Genie, store: genie.ClipStore, clips: Clips) -> di
     }
 
 
+def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
+    """Closed loop: the share of games that a held button scrolls its way."""
+    part = movement(
+        world, store, split="val", games=games, choosing_games=games, steps=16, prompt_frames=1,
+        seed=0, batch=16,
+    )  # fmt: skip
+    if "skipped" in part:
+        return {}
+    return {f"held_{way}": line["share"] for way, line in part["ways"].items()} | {
+        f"held_{key}": part["mean"][key] for key in ("chance", "real", "relative")
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "question", choices=QUESTIONS, nargs="?", help="none: only say what there is"
     )
-    parser.add_argument("--data", help="clip store")
+    parser.add_argument("--data", nargs="+", help="clip store; several for the question play")
     parser.add_argument("--base", help="run folder with the other stages")
     parser.add_argument("--preset", default="coinrun-tiny")
-    parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--minutes", type=float, default=4, help="of each stage")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--horizon", type=int, default=64)
+    parser.add_argument("--clips", type=int, default=64, help="that are played")
+    parser.add_argument("--horizon", type=int, default=64, help="steps that are played; 4 or more")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if not options.question:
         parser.print_help()
         return
-    if not options.data:
-        parser.error("name a clip store, --data")
-    stage, variants = QUESTIONS[options.question]
-    if stage in ("dynamics", "sampling") and not options.base:
+    if not options.data or (options.question != "play" and len(options.data) > 1):
+        parser.error("name a clip store, --data; several for the question play")
+    stages, trains = QUESTIONS[options.question][0], QUESTIONS[options.question][0] != DRAWING
+    if stages != ("tokenizer",) and not options.base:
         parser.error(f"{options.question}: name a run folder with the other stages, --base")
-    store = genie.ClipStore.open(options.data)
+    variants = variants_of(options)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     # Seed by seed, so that a machine that slows down slows all variants.
-    for seed in [0] if stage == "sampling" else options.seeds:
-        for name, overrides in variants.items():
+    for seed in options.seeds if trains else [0]:
+        for index, (name, overrides) in enumerate(variants.items()):
+            data = options.data[index if options.question == "play" else 0]
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder)
-                if stage == "sampling":
-                    world = genie.Genie.from_pretrained(options.base, device="cpu")
-                    changed = presets.merged(to_dict(world.config), {"sampling": overrides})
-                    world.config = from_dict(GenieConfig, changed)
-                    taken = {}
+                if trains:
+                    world = trained(options, data, overrides, seed, out)
+                    row = steps_taken(out, stages)
                 else:
-                    world = trained(options, stage, overrides, seed, out)
-                    taken = {"steps": steps_taken(out, stage)}
-                figures = measured(world, store, stage, options.clips, options.horizon)
-            rows[name].append(taken | {key: round(v, 4) for key, v in figures.items()})
-            print(name, rows[name][-1], flush=True)
+                    world, row = drawing(options, name, overrides), {}
+                for data in options.data:
+                    figures = measured(world, genie.ClipStore.open(data), stages, options)
+                    where = f"{Path(data).name}: " if options.question == "play" else ""
+                    row |= {f"{where}{key}": round(value, 4) for key, value in figures.items()}
+            rows[name].append(row)
+            print(name, row, flush=True)
     means = {
         name: {key: round(mean(row[key] for row in found), 4) for key in found[0]}
         for name, found in rows.items()
