@@ -36,7 +36,7 @@ from genie.world import GenieConfig
 
 PAPER = {
     "context": "masked", "conditioning": "add", "mask_rate": "uniform", "corruption": 0.0,
-    "copying": False, "change_weight": 1.0, "no_effect": 0.0,
+    "copying": False, "change_weight": 1.0, "no_effect": 0.0, "action_noise": 0.0,
 }  # fmt: skip
 DRAWING = ("sampling",)
 QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {

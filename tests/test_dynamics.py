@@ -258,6 +258,51 @@ def test_a_button_that_cannot_be_followed_leaves_things_as_they_are():
     assert intact[0.5] > intact[0.0] + 0.2
 
 
+def jumps(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Action 1 jumps, but only from the ground, token 0; what is in the air goes on until it lands.
+
+    As latent actions are, those in the air say that no jump began.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    height = torch.randint(0, VOCABULARY, (count,), generator=generator)
+    heights, actions = [height], []
+    for _ in range(3):
+        starts = (height == 0) & (torch.rand(count, generator=generator) < 0.5)
+        height = torch.where(starts | (height > 0), (height + 1) % VOCABULARY, height)
+        actions.append(starts.long())
+        heights.append(height)
+    return torch.stack(heights, 1)[..., None].expand(-1, -1, 6), torch.stack(actions, 1)
+
+
+def test_with_noisy_actions_a_button_works_only_where_it_can():
+    torch.manual_seed(0)
+    model = build(replace(CONFIG, action_noise=0.2)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(150):
+        loss, _ = model.loss(*jumps(32, seed=step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    heights = torch.arange(VOCABULARY)
+    clips = torch.stack([heights, torch.full_like(heights, model.mask_token)], 1)
+    clips = clips[..., None].expand(-1, -1, 6)
+    pressed = torch.ones(VOCABULARY, 1, dtype=torch.int64)
+    chances = model.logits(clips, pressed)[:, 1].softmax(-1).mean(1)
+    rising = chances[heights, (heights + 1) % VOCABULARY]
+    assert rising[0] > 0.7
+    assert rising[1:].min() > 0.98
+
+
+def test_noise_replaces_its_share_of_actions_and_none_in_play():
+    model = build(replace(CONFIG, action_noise=0.2)).train()
+    tokens, actions = counting(2000)
+    actions = actions * 0
+    share = (model._disturbed(tokens, actions) != 0).float().mean()
+    assert share == pytest.approx(0.2 * (ACTIONS - 1) / ACTIONS, abs=0.03)
+    assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
+
+
 def test_a_token_heeds_those_drawn_already():
     """Nobody says where the walker goes, but once all others are drawn one place is left."""
     model = walker(replace(CONFIG, mask_rate="linear"), lambda _, actions: actions * 0)
@@ -314,10 +359,10 @@ def test_random_actions_go_to_a_share_of_the_steps_in_which_nothing_changes():
     tokens = torch.randint(0, VOCABULARY, (2000, 1, 6)).repeat(1, 3, 1)
     tokens[:, 2, 0] = (tokens[:, 2, 0] + 1) % VOCABULARY
     actions = torch.zeros(2000, 2, dtype=torch.int64)
-    given = model.train()._without_effect(tokens, actions)
+    given = model.train()._disturbed(tokens, actions)
     assert not given[:, 1].any()
     assert abs((given[:, 0] > 0).float().mean() - 0.5 * (1 - 1 / ACTIONS)) < 0.05
-    assert torch.equal(model.eval()._without_effect(tokens, actions), actions)
+    assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
 
 
 @pytest.mark.parametrize(

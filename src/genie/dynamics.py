@@ -29,7 +29,7 @@ class DynamicsConfig(TransformerConfig):
         context: "clean" trains each frame, masked, on clean past frames, as it is played (two
             streams in one forward); "masked" is the paper's single masked stream. All of the
             paper's: `context="masked", conditioning="add", mask_rate="uniform", corruption=0,
-            copying=False, change_weight=1, no_effect=0`.
+            copying=False, change_weight=1, no_effect=0, action_noise=0`.
         conditioning: "add" adds the action to every token of the frame it leads to, "prepend"
             gives that frame one more token, "both" does both.
         mask_rate: share of masked tokens in training: "uniform" in [0.5, 1] (the paper's),
@@ -47,6 +47,9 @@ class DynamicsConfig(TransformerConfig):
         no_effect: share of steps in which no token changes that get a random action in training. A
             latent action names what changed, so a button that cannot be followed is never seen;
             this shows that then nothing changes. In return a button is missed now and then.
+        action_noise: share of all steps that get a random action in training. Of a button that the
+            past makes impossible, such as rising on in the middle of a fall, the model then thinks
+            that it is one of these, and follows the past.
         label_smoothing: of the cross-entropy.
     """
 
@@ -61,6 +64,7 @@ class DynamicsConfig(TransformerConfig):
     copying: bool = True
     change_weight: float = 5.0
     no_effect: float = 0.0
+    action_noise: float = 0.0
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -75,7 +79,8 @@ class DynamicsConfig(TransformerConfig):
         require(0 <= self.corruption <= 1, "corruption: must lie in [0, 1]")
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
         require(self.change_weight > 0, "change_weight: must be above 0")
-        require(0 <= self.no_effect <= 1, "no_effect: must lie in [0, 1]")
+        for name in ("no_effect", "action_noise"):
+            require(0 <= getattr(self, name) <= 1, f"{name}: must lie in [0, 1]")
         require(0 <= self.label_smoothing < 1, "label_smoothing: must lie in [0, 1)")
 
 
@@ -207,13 +212,13 @@ class Dynamics(nn.Module):
         Args:
             tokens: clips of T >= 2 frames.
             actions: the action between each frame and the next; in training some are replaced
-                (`no_effect`).
+                (`no_effect`, `action_noise`).
             progress: share of the training budget that is spent; not used here.
             mask_rate: in place of the configuration's, to compare models on the same masks.
         """
         masked = self._draw_mask(tokens[:, 1:], mask_rate or self.config.mask_rate)
         level, context = self._corrupt(tokens)
-        actions = self._without_effect(tokens, actions)
+        actions = self._disturbed(tokens, actions)
         streams = self._two_streams if self.config.context == "clean" else self._one_stream
         x, previous = streams(tokens, context, masked, self._leading(actions), level)
         targets, previous = tokens[:, 1:][masked], previous[masked]
@@ -323,12 +328,14 @@ class Dynamics(nn.Module):
         noise = torch.rand(b, t, s, device=tokens.device)
         return (noise < rate) | (noise == noise.amin(dim=-1, keepdim=True))
 
-    def _without_effect(self, tokens: Tensor, actions: Tensor) -> Tensor:
-        """Random actions in a share of the steps in which nothing changes."""
-        if not self.training or self.config.no_effect == 0:
+    def _disturbed(self, tokens: Tensor, actions: Tensor) -> Tensor:
+        """Random actions in a share of all steps, and in one of those in which nothing changes."""
+        config = self.config
+        if not self.training or config.no_effect == config.action_noise == 0:
             return actions
         still = (tokens[:, 1:] == tokens[:, :-1]).all(dim=-1)
-        chosen = still & (torch.rand(actions.shape, device=actions.device) < self.config.no_effect)
+        chance, again = torch.rand(2, *actions.shape, device=actions.device)
+        chosen = (chance < config.action_noise) | (still & (again < config.no_effect))
         return torch.where(chosen, torch.randint_like(actions, self.num_actions), actions)
 
     def _corrupt(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

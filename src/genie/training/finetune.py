@@ -51,7 +51,14 @@ MAY_DIFFER = {
     *(f"actions.{name}" for name in ("continuous_share", "noise", "motion", "commitment", "decay")),
     *(
         f"dynamics.{name}"
-        for name in ("mask_rate", "corruption", "change_weight", "no_effect", "label_smoothing")
+        for name in (
+            "mask_rate",
+            "corruption",
+            "change_weight",
+            "no_effect",
+            "action_noise",
+            "label_smoothing",
+        )
     ),
 }
 
