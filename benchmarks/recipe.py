@@ -2,8 +2,8 @@
 
 Each question trains one or two stages in several ways, everything else alike, and measures them on
 held-out clips. A question about actions, dynamics or drawing needs a run folder whose other stages
-are trained already; "passes" and "level" train nothing. "play" compares stores: it trains on each
-and measures on the held-out levels of all of them.
+are trained already; "passes", "temperature" and "level" train nothing. "play" compares stores: it
+trains on each and measures on the held-out levels of all of them.
 
 python benchmarks/recipe.py context --data data/coinrun --base runs/coinrun --minutes 4 --seeds 0 1
 python benchmarks/recipe.py quantizer --data data/coinrun --minutes 4 --json recipe.json
@@ -78,6 +78,10 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
         {f"patch {side}": {"tokenizer": {"patch": side}} for side in (4, 8, 16)},
     ),
     "level": (DRAWING, {f"level {level}": {} for level in range(4)}),
+    "temperature": (
+        DRAWING,
+        {f"{degree:g}": {"sampling": {"temperature": degree}} for degree in (0, 0.5, 0.7, 1, 1.3)},
+    ),
     "passes": (
         DRAWING,
         {
