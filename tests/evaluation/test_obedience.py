@@ -18,27 +18,6 @@ from genie.evaluation.sections import play_again
 NAMES = ["stay", "right", "left", "down"]
 
 
-class PerfectReader:
-    """Reads the actions of the game of `conftest`, where 0 and 4 are two names for staying."""
-
-    groups = [[0, 4], [1], [2], [3]]  # noqa: RUF012
-    group_names = ["stay/nothing", "right", "left", "down"]  # noqa: RUF012
-
-    def __init__(self, game):
-        self.infer = game.world().actions.infer
-
-    def merged(self, true):
-        return torch.where(true == 4, 0, true)
-
-    def read(self, frames):
-        return self.infer(frames)
-
-
-@pytest.fixture
-def reader(game):
-    return PerfectReader(game)
-
-
 def loop(world, store, reader, **changes):
     sizes = {"games": 30, "choosing_games": 5, "steps": 6, "batch": 8}
     ticks = []

@@ -1,4 +1,4 @@
-from genie.evaluation.progress import Stopwatch, progress_bars
+from genie.evaluation.progress import Stopwatch, progress_bars, ticking
 
 
 def test_bars_advance_and_end(capsys):
@@ -12,6 +12,13 @@ def test_no_bars_no_output(capsys):
     with progress_bars(False) as bars, bars("Counting", 1) as tick:
         tick()
     assert capsys.readouterr().err == ""
+
+
+def test_a_tick_comes_after_what_was_used():
+    seen = []
+    for item in ticking("ab", lambda: seen.append("tick")):
+        seen.append(item)
+    assert seen == ["a", "tick", "b", "tick"]
 
 
 def test_the_stopwatch_adds_up():

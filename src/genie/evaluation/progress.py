@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genie.evaluation.rollouts import Tick
 
+Item = TypeVar("Item")
 Bars = Callable[[str, int], AbstractContextManager[Tick]]
 
 
@@ -30,6 +32,13 @@ def progress_bars(show: bool) -> Iterator[Bars]:
             yield lambda: bars.advance(task)
 
         yield bar
+
+
+def ticking(items: Iterable[Item], tick: Tick) -> Iterator[Item]:
+    """Yields what there is and calls `tick` after each has been used."""
+    for item in items:
+        yield item
+        tick()
 
 
 class Stopwatch:
