@@ -1,3 +1,5 @@
+from rich.progress import Progress
+
 from genie.evaluation.progress import Stopwatch, progress_bars, ticking
 
 
@@ -6,6 +8,14 @@ def test_bars_advance_and_end(capsys):
         tick()
         tick()
     assert "Counting" in capsys.readouterr().err
+
+
+def test_a_bar_is_full_when_its_part_is_over(monkeypatch):
+    shown = []
+    monkeypatch.setattr(Progress, "update", lambda self, task, **now: shown.append(now))
+    with progress_bars(False) as bars, bars("Counting", 7) as tick:
+        tick()
+    assert shown == [{"completed": 7}]
 
 
 def test_no_bars_no_output(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from genie.config import UserError
 from genie.evaluation import sections
 from genie.evaluation.agreement import Steps, agreement
 from genie.evaluation.clips import Clips, choose_clips
-from genie.evaluation.movement import movement, movement_ticks
-from genie.evaluation.obedience import ActionFollowing, closed_loop, closed_loop_ticks
+from genie.evaluation.held_games import HeldGames, Look
+from genie.evaluation.movement import SHIFTS, WAYS, movement, real_ways, scroll
+from genie.evaluation.obedience import ACTIONS, ActionFollowing, closed_loop
 from genie.evaluation.progress import Bars, ticking
 from genie.evaluation.reading import make_reader
 
@@ -115,46 +117,50 @@ class Labelled:
         """Holds the button of each true action; see `obedience.closed_loop`."""
         if isinstance(self.reader, str):
             return {"skipped": self.reader}
-        sizes, actions = self._sizes, self.world.config.num_actions
-        ticks = closed_loop_ticks(actions, len(self.reader.groups), **sizes)
-        with self.bars("Closed loop", ticks) as tick:
-            return closed_loop(
-                self.world,
-                self.store,
-                self.reader,
-                split=self.config.split,
-                prompt_frames=self.config.prompt_frames,
-                seed=self.config.seed,
-                sampling=self.sampling,
-                tick=tick,
-                **sizes,
-            )
+        with self.bars("Closed loop", self._most_ticks(len(self.reader.groups))) as tick:
+            return closed_loop(self._held, self.reader, tick=tick, **self._sizes)
 
     def movement(self) -> dict[str, Any]:
         """Holds the button of each way and sees the scene scroll; see `movement.movement`."""
         if not any(episode.split == "train" for episode in self.store.episodes):
             return {"skipped": "there is no 'train' split to choose buttons on."}
-        ticks = movement_ticks(self.world.config.num_actions, **self._sizes)
-        with self.bars("Movement", ticks) as tick:
-            return movement(
-                self.world,
-                self.store,
-                split=self.config.split,
-                prompt_frames=self.config.prompt_frames,
-                seed=self.config.seed,
-                sampling=self.sampling,
-                tick=tick,
-                **self._sizes,
-            )
+        with self.bars("Movement", self._most_ticks(len(WAYS))) as tick:
+            return movement(self._held, self._real_ways, tick=tick, **self._sizes)
+
+    @cached_property
+    def _real_ways(self) -> dict[str, tuple[int, float]]:
+        config = self.config
+        return real_ways(self.store, config.split, config.held_steps, config.batch)
+
+    @cached_property
+    def _held(self) -> HeldGames:
+        """The games of both of them, for nobody but those who are there."""
+        looks: dict[str, Look] = {SHIFTS: scroll} if self._real_ways else {}
+        if not isinstance(self.reader, str):
+            looks[ACTIONS] = self.reader.read
+        return HeldGames(
+            self.world,
+            self.store,
+            looks,
+            prompt_frames=self.config.prompt_frames,
+            steps=self.config.held_steps,
+            seed=self.config.seed,
+            batch=self.config.batch,
+            sampling=self.sampling,
+        )
 
     @property
-    def _sizes(self) -> dict[str, int]:
+    def _sizes(self) -> dict[str, Any]:
+        config = self.config
         return {
-            "games": self.config.held_games,
-            "choosing_games": self.config.choosing_games,
-            "steps": self.config.held_steps,
-            "batch": self.config.batch,
+            "split": config.split,
+            "games": config.held_games,
+            "choosing_games": config.choosing_games,
         }
+
+    def _most_ticks(self, chosen: int) -> int:
+        config = self.config
+        return self._held.most_ticks(config.held_games, config.choosing_games, chosen)
 
     @property
     def _unknown(self) -> str:

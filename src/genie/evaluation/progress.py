@@ -18,7 +18,10 @@ Bars = Callable[[str, int], AbstractContextManager[Tick]]
 
 @contextmanager
 def progress_bars(show: bool) -> Iterator[Bars]:
-    """Yields a function that opens a bar: `with bars(name, total) as tick`, `tick()` for a step."""
+    """Yields a function that opens a bar: `with bars(name, total) as tick`, `tick()` for a step.
+
+    What is over is shown as complete, however few of its steps were needed.
+    """
     columns = (
         TextColumn("{task.description:<15}"),
         BarColumn(),
@@ -30,6 +33,7 @@ def progress_bars(show: bool) -> Iterator[Bars]:
         def bar(name: str, total: int) -> Iterator[Tick]:
             task = bars.add_task(name, total=total)
             yield lambda: bars.advance(task)
+            bars.update(task, completed=total)
 
         yield bar
 
