@@ -30,7 +30,7 @@ class HeldGames:
     A game is what follows from its prompt, its number among the prompts, which decides the noise,
     and the button. It is played when it is first asked for; then everybody has a look and its
     frames are dropped. So memory holds the frames of one batch, and a few numbers for each step
-    of the games played: some 3 MB for 256 prompts, 8 buttons and 16 steps, whose frames of 64x64
+    of the games played: some 6 MB for 256 prompts, 8 buttons and 16 steps, whose frames of 64x64
     pixels would be 400 MB.
 
     Attributes:

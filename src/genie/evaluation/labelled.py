@@ -134,7 +134,7 @@ class Labelled:
 
     @cached_property
     def _held(self) -> HeldGames:
-        """The games of both of them, for nobody but those who are there."""
+        """The games that both of them look at; one that is to be skipped looks at nothing."""
         looks: dict[str, Look] = {SHIFTS: scroll} if self._real_ways else {}
         if not isinstance(self.reader, str):
             looks[ACTIONS] = self.reader.read
