@@ -148,7 +148,66 @@ class MemoryStore:
 @pytest.fixture
 def game():
     """The pieces: `game.world(obeys=..., noise=...)`, `game.store(...)`, `game.draw(cells)`."""
-    return SimpleNamespace(world=GameWorld, store=MemoryStore, draw=draw, look=look, move=move)
+    return SimpleNamespace(
+        world=GameWorld,
+        store=MemoryStore,
+        grey_tokenizer=GreyTokenizer,
+        draw=draw,
+        look=look,
+        move=move,
+    )
+
+
+class GreyTokenizer(nn.Module):
+    """Sixteen grey levels, so that a window says a little about the level."""
+
+    vocabulary = 16
+
+    def encode(self, frames):
+        return (frames[..., 2::4, 2::4, 0] // 16).flatten(-2).long()
+
+    def decode(self, tokens):
+        grey = (16 * tokens).unflatten(-1, (4, 4)).to(torch.uint8)
+        grey = grey.repeat_interleave(4, -1).repeat_interleave(4, -2)
+        return grey[..., None].expand(*grey.shape, 3)
+
+
+@pytest.fixture
+def grey_world(game):
+    """The world of the game with tokens that are grey levels."""
+    world = game.world()
+    world.tokenizer = GreyTokenizer()
+    return world
+
+
+@pytest.fixture
+def grey_store(game):
+    """Ten held-out episodes of 4 x 4 greys that change with every frame, half of them dark."""
+    made = game.store(episodes=20, length=80)
+    greys = np.random.default_rng(1).integers(8, size=(1600, 4, 4, 1)) * 16
+    made.frames = np.broadcast_to(greys, (1600, 4, 4, 3)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
+    return made
+
+
+class PerfectReader:
+    """Reads the actions of the game, where 0 and 4 are two names for staying."""
+
+    groups = [[0, 4], [1], [2], [3]]  # noqa: RUF012
+    group_names = ["stay/nothing", "right", "left", "down"]  # noqa: RUF012
+
+    def __init__(self, game):
+        self.infer = game.world().actions.infer
+
+    def merged(self, true):
+        return torch.where(true == 4, 0, true)
+
+    def read(self, frames):
+        return self.infer(frames)
+
+
+@pytest.fixture
+def reader(game):
+    return PerfectReader(game)
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from genie.evaluation import movement as module
-from genie.evaluation.movement import movement, movement_ticks, real_ways, scroll, went
+from genie.evaluation.held_games import HeldGames
+from genie.evaluation.movement import SHIFTS, movement, real_ways, scroll, went
+from genie.evaluation.rollouts import no_tick
 
 NAMES = ["noop", "right", "left", "up"]
 STEPS = torch.tensor([[0, 0], [0, 2], [0, -2], [-2, 0]])  # of the camera, rows and columns
@@ -63,15 +65,19 @@ def store(steps=8, count=30):
     flat = frames.flatten(0, 1).numpy()
     return SimpleNamespace(
         episodes=episodes,
+        height=32,
+        width=32,
         action_names=NAMES,
         labels=lambda: labels.flatten().numpy(),
         windows=lambda starts, n: flat[np.asarray(starts)[:, None] + np.arange(n)],
     )
 
 
-def held(world, **changes):
-    sizes = {"games": 20, "choosing_games": 3, "steps": 8, "prompt_frames": 1, "batch": 7}
-    return movement(world, store(), split="val", seed=0, **(sizes | changes))
+def held(world, video=None, tick=no_tick):
+    video = video or store()
+    games = HeldGames(world, video, {SHIFTS: scroll}, prompt_frames=1, steps=8, seed=0, batch=7)
+    real = real_ways(video, "val", 8, 7)
+    return movement(games, real, split="val", games=20, choosing_games=3, tick=tick)
 
 
 @pytest.fixture
@@ -102,21 +108,29 @@ def test_buttons_are_chosen_by_what_they_do_and_go_their_way(few):
     }  # fmt: skip
     assert found["mean"]["share"] == found["mean"]["real"] == found["mean"]["relative"] == 1
     assert 0.1 < found["mean"]["chance"] < 0.5
-    assert len(ticks) <= movement_ticks(4, 20, 3, 8, 7)
+    # Four buttons tried from one batch; then three batches of each of three chosen ones, and of the
+    # random games the eight with the fourth.
+    assert len(ticks) == 8 * (4 + 9 + 2)
 
 
 def test_a_world_that_ignores_its_buttons_goes_no_way(few):
     assert held(Camera(obeys=False))["mean"]["share"] == 0
 
 
+def test_real_stretches_are_read_in_batches(few):
+    video, sizes = store(), []
+    windows = video.windows
+    video.windows = lambda starts, n: sizes.append(len(starts)) or windows(starts, n)
+    found = real_ways(video, "val", 8, 4)
+    assert found == {"left": (15, 1.0), "right": (15, 1.0), "jump": (15, 1.0)}
+    assert sizes == 3 * [4, 4, 4, 3]
+
+
 def test_where_nothing_scrolls_it_is_skipped(few):
     still = store()
     still.windows = lambda starts, n: np.zeros((len(starts), n, 32, 32, 3), np.uint8)
     assert real_ways(still, "val", 8, 2) == {}
-    assert "no true action" in movement(
-        Camera(), still, split="val", games=2, choosing_games=1, steps=8, prompt_frames=1, seed=0,
-        batch=2,
-    )["skipped"]  # fmt: skip
+    assert "no true action" in held(Camera(), still)["skipped"]
     unnamed = store()
     unnamed.action_names = None
     assert real_ways(unnamed, "val", 8, 2) == {}

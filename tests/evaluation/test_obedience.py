@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from genie.evaluation import obedience
+from genie.evaluation.held_games import HeldGames
 from genie.evaluation.obedience import (
+    ACTIONS,
     ActionFollowing,
     best_buttons,
     closed_loop,
-    closed_loop_ticks,
     held_starts,
     moves,
     real_holds,
@@ -18,50 +19,29 @@ from genie.evaluation.sections import play_again
 NAMES = ["stay", "right", "left", "down"]
 
 
-class PerfectReader:
-    """Reads the actions of the game of `conftest`, where 0 and 4 are two names for staying."""
-
-    groups = [[0, 4], [1], [2], [3]]  # noqa: RUF012
-    group_names = ["stay/nothing", "right", "left", "down"]  # noqa: RUF012
-
-    def __init__(self, game):
-        self.infer = game.world().actions.infer
-
-    def merged(self, true):
-        return torch.where(true == 4, 0, true)
-
-    def read(self, frames):
-        return self.infer(frames)
-
-
-@pytest.fixture
-def reader(game):
-    return PerfectReader(game)
-
-
-def loop(world, store, reader, **changes):
-    sizes = {"games": 30, "choosing_games": 5, "steps": 6, "batch": 8}
-    ticks = []
+def loop(world, store, reader):
+    ticks, looks = [], {ACTIONS: reader.read}
+    held = HeldGames(world, store, looks, prompt_frames=1, steps=6, seed=0, batch=8)
     found = closed_loop(
-        world, store, reader, split="val", prompt_frames=1, seed=0,
-        tick=lambda: ticks.append(1), **(sizes | changes),
-    )  # fmt: skip
-    return found, len(ticks)
+        held, reader, split="val", games=30, choosing_games=5, tick=lambda: ticks.append(1)
+    )
+    return found, len(ticks), held.most_ticks(30, 5, len(reader.groups))
 
 
 def test_a_world_that_obeys_goes_every_way(game, reader):
-    found, ticks = loop(game.world(), game.store(episodes=40), reader)
+    found, ticks, most = loop(game.world(), game.store(episodes=40), reader)
     assert found["mean"]["share"] == 1
     assert [line["button"] for line in found["actions"].values()] == [0, 1, 2, 3]
     assert list(found["actions"]) == reader.group_names
     # One random button in four is the right one.
     assert found["mean"]["chance"] == pytest.approx(0.25, abs=0.15)
-    assert ticks == closed_loop_ticks(4, 4, 30, 5, 6, 8)
+    # Every button stands for an action, so random ones were all held before.
+    assert ticks == most - 6 * 4
 
 
 def test_buttons_of_a_world_that_ignores_them_do_as_random_ones_do(game, reader):
     world = game.world(obeys=False, noise=True)
-    found, _ = loop(world, game.store(episodes=40), reader)
+    found, *_ = loop(world, game.store(episodes=40), reader)
     assert found["mean"]["share"] == pytest.approx(found["mean"]["chance"], abs=0.1)
     assert found["mean"]["share"] < 0.4
 
@@ -70,7 +50,7 @@ def test_the_real_game_is_read_over_stretches_in_which_an_action_was_held(game, 
     store = game.store(episodes=40)
     held = np.repeat(np.arange(40) % 4, 40).reshape(40, 40)
     store.labels = lambda split=None: held.flatten()
-    length, real = real_holds(store, reader, "val", 16)
+    length, real = real_holds(store, reader, "val", 16, 3)
     # Twenty held-out episodes of 39 steps; actions 1 and 3 were held in the odd, held-out ones.
     assert length == 16
     assert [len(part) for part in real] == [0, 20, 0, 20]
@@ -96,7 +76,7 @@ def test_shorter_stretches_where_there_are_too_few_long_ones(game, reader):
 def test_where_no_action_is_held_there_is_no_real_game(game, reader):
     store = game.store()
     store.labels = lambda split=None: np.full(len(store.frames), -1)
-    found, _ = loop(game.world(), store, reader)
+    found, *_ = loop(game.world(), store, reader)
     assert found["real_steps"] == obedience.SHORTEST_HOLD
     assert found["mean"]["share"] == 1
     assert found["mean"]["real"] is None
@@ -108,7 +88,7 @@ def test_relative_is_our_share_over_the_real_one(game, reader):
     held = np.repeat(np.arange(160) % 4, 10).reshape(40, 40)
     store.labels = lambda split=None: held.flatten()
     # The labels say what is held, but the video shows random play.
-    found, _ = loop(game.world(), store, reader)
+    found, *_ = loop(game.world(), store, reader)
     for line in found["actions"].values():
         assert 0 < line["real"] < 1
         assert line["relative"] == pytest.approx(1 / line["real"])

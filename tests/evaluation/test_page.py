@@ -15,3 +15,14 @@ def test_control_over_time_has_its_interval_and_is_marked_where_it_is_quoted():
     assert [len(points) for points in lines] == [5, 4, 4]
     marked = next(path for path in svg.iter("path") if path.get("stroke-dasharray"))
     assert marked.get("d").startswith(f"M{lines[0][3].split(',')[0]} ")
+
+
+def test_true_actions_that_never_occur_have_no_column():
+    part = {"true_actions": ["stay", "jump", "left"], "table": [[5, 0, 0], [0, 0, 0], [2, 0, 7]]}
+    rows = ElementTree.fromstring(page.counts_table(part)).findall(".//tr")
+    assert [[cell.text for cell in row] for row in rows] == [
+        ["count of transitions", "stay", "left"],
+        ["latent 0", "5", "0"],
+        ["latent 1", "0", "0"],  # a latent action that is not used is worth knowing of
+        ["latent 2", "2", "7"],
+    ]

@@ -47,6 +47,17 @@ def test_longer_rollouts_reach_the_later_times_only(player):
     assert "none were asked for" in none.long_rollouts()["skipped"]
 
 
+def test_held_buttons_have_a_sheet_for_each_picture_that_is_shown(player, game):
+    config = replace(player.config, button_prompts=2, button_steps=3, shown_clips=1)
+    clips = player._clips(17, 4, 0)
+    figures, sheets = replace(player, config=config).buttons(clips)
+    assert (figures["prompts"], figures["steps"]) == (2, 3)
+    assert figures["between_seeds"] == 0
+    assert [sheet.name for sheet in sheets] == ["buttons_1"]
+    # A world that obeys stands still with the button that is called "stay", and no other.
+    assert figures["stillest_action"] == 0
+
+
 def test_random_codes_are_worse_than_what_the_world_draws(player):
     at = player.rollouts(4, 8, (4,))["at"]["4"]
     assert at["random_codes"]["psnr_mean_error"] < at["inferred"]["psnr_mean_error"] - 10

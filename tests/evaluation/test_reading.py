@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from genie.config import UserError
+from genie.evaluation import inverse
 from genie.evaluation.inverse import InverseDynamics, held_back
 from genie.evaluation.reading import (
     Reader,
@@ -105,3 +107,16 @@ def test_a_lone_episode_is_enough(game):
     store = game.store(episodes=2)
     reader = make_reader(store, game.world().actions, steps=2, seed=0, device="cpu")
     assert reader.facts["judged_transitions"] == 32
+
+
+def test_worlds_alike_that_are_compared_have_one_reader(real_world, real_store, monkeypatch):
+    labels = np.random.default_rng(0).integers(4, size=len(real_store))
+    np.save(real_store.path / "labels.npy", labels)
+    trained = []
+    monkeypatch.setattr(inverse, "_train", lambda *args: trained.append(args))
+    readers = [
+        make_reader(real_store, world.actions, steps=3, seed=0, device="cpu")
+        for world in (real_world, type(real_world)(real_world.config))
+    ]
+    assert len(trained) == 2  # the network, and the one that does not see what an action led to
+    assert readers[0].facts == readers[1].facts

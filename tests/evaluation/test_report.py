@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
-import torch
 from PIL import Image
 
 from genie.config import UserError
@@ -128,13 +127,6 @@ def test_a_store_without_labels_and_with_too_few_clips(game, game_world, tmp_pat
     assert "true actions" in (tmp_path / "report.html").read_text()
     assert all(note in format_summary(found) for note in found["notes"])
     check_page(tmp_path / "report.html")
-
-
-def test_a_split_without_known_labels(game, game_world, tmp_path):
-    store = game.store()
-    store.labels = lambda split=None: torch.full((len(store.frames),), -1).numpy()
-    found = evaluate(game_world(), store, tmp_path, **small())
-    assert "no true action is known" in found["labels"]["skipped"]
 
 
 def test_held_out_actions_that_are_unknown_lose_only_what_needs_them(game, game_world, tmp_path):

@@ -1,8 +1,6 @@
-import numpy as np
 import torch
 
 from genie.evaluation import rollouts
-from genie.evaluation.clips import Clips
 
 
 def test_rollout_plays_the_actions_in_order(game):
@@ -46,15 +44,3 @@ def test_held_buttons_share_their_noise_and_batches_do_not_matter(game):
     assert torch.equal(held, rollouts.hold_buttons(world, prompts, steps=3, seed=0, batch=7))
     assert (held == held[:, :1]).all()
     assert not torch.equal(held[:, :, 0], held[:, :, 1])
-
-
-def test_held_games_depend_on_their_number_and_not_on_the_batch(game):
-    store, world = game.store(), game.world(noise=True)
-    starts, buttons = np.arange(7), torch.arange(7) % 4
-    runs = []
-    for batch in (3, 7):
-        clips = Clips(store, starts, 2, batch, world.device)
-        runs.append(torch.cat(list(rollouts.hold_from(world, clips, buttons, 5, seed=0))))
-    assert runs[0].shape == (7, 7, 16, 16, 3)
-    assert torch.equal(*runs)
-    assert torch.equal(runs[0][:, :2], torch.from_numpy(store.windows(starts, 2)))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genie.evaluation import metrics, sections
 from genie.evaluation.reading import Reader, grouped, merged
+from genie.nn.kmeans import distortion, lloyd, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,23 +72,13 @@ def change(frames: UInt8[Tensor, "B T H W C"]) -> Float[Tensor, "B T-1 D"]:
 def kmeans(
     points: Float[Tensor, "n d"], size: int, seed: int, rounds: int = 20, starts: int = 4
 ) -> Float[Tensor, "size d"]:
-    """Returns centres by k-means: Lloyd's rounds from k-means++ starts, the best of a few.
-
-    (Arthur and Vassilvitskii 2007.)
-    """
+    """Returns centres by k-means: Lloyd's rounds from k-means++ starts, the best of a few."""
     generator = torch.Generator().manual_seed(seed)
 
     def clustered() -> tuple[float, Tensor]:
-        centres = points[torch.randint(len(points), (1,), generator=generator)]
-        while len(centres) < size:
-            distance = torch.cdist(points, centres).amin(1).square() + 1e-12
-            chosen = torch.multinomial(distance, 1, generator=generator)
-            centres = torch.cat([centres, points[chosen]])
-        for _ in range(rounds):
-            near = F.one_hot(torch.cdist(points, centres).argmin(1), size).to(points.dtype)
-            counts = near.sum(0)[:, None]
-            centres = torch.where(counts > 0, near.mT @ points / counts.clamp_min(1), centres)
-        return torch.cdist(points, centres).amin(1).square().mean().item(), centres
+        first = points[torch.randint(len(points), (1,), generator=generator)]
+        centres = lloyd(points, spread(points, first, size, generator), rounds)
+        return distortion(points, centres), centres
 
     return min((clustered() for _ in range(starts)), key=lambda found: found[0])[1]
 

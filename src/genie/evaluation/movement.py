@@ -7,7 +7,7 @@ inverse-dynamics network reads (`obedience`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,15 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from genie.evaluation import metrics
-from genie.evaluation.clips import Clips, choose_clips
-from genie.evaluation.rollouts import Tick, hold_from, no_tick
+from genie.evaluation.clips import Clips
+from genie.evaluation.held_games import HeldGames
+from genie.evaluation.rollouts import Tick, no_tick
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
-    from genie.maskgit import SamplingConfig
-    from genie.world import Genie
+
+SHIFTS = "shifts"
+"""Name of the look at held games that sees them scroll."""
 
 WAYS = {"left": ("left",), "right": ("right",), "jump": ("up", "jump")}
 """Ways that are looked for, and what the names of their true actions contain."""
@@ -77,17 +79,12 @@ def went(shifts: Int[Tensor, "n t 2"], far: float) -> dict[str, Bool[Tensor, " n
 
 
 def movement(
-    world: Genie,
-    store: ClipStore,
+    held: HeldGames,
+    real: Mapping[str, tuple[int, float]],
     *,
     split: str,
     games: int,
     choosing_games: int,
-    steps: int,
-    prompt_frames: int,
-    seed: int,
-    batch: int,
-    sampling: SamplingConfig | None = None,
     tick: Tick = no_tick,
 ) -> dict[str, Any]:
     """Holds the button of each way and counts the games that go it.
@@ -99,82 +96,68 @@ def movement(
     than `REAL_GAMES` of them, is left out.
 
     Args:
-        world: what plays.
-        store: frames and true actions.
+        held: plays; its look `SHIFTS` is `scroll`.
+        real: the ways of the real game, from `real_ways`.
         split: held out.
         games: held-out frames from which a button is held.
         choosing_games: training frames from which every button is held to choose among them.
-        steps: for how many frames.
-        prompt_frames: real frames that a game starts from.
-        seed: chooses prompts, random buttons and noise.
-        batch: games at once.
-        sampling: how frames are drawn; the world's own way when left out.
-        tick: called after every batch and step, `movement_ticks` times at the most.
+        tick: called after every batch and step, `HeldGames.most_ticks` times at the most.
 
     Returns:
         For every way `share`, `chance`, `real` and `relative`, ours over the real one, and the
         means of them; or why this was `skipped`.
     """
-    far = FAR * min(world.config.height, world.config.width)
-    real = real_ways(store, split, steps, far)
     if not real:
         return {
-            "skipped": f"no true action is called left, right or up and was held for {steps} steps "
-            f"in {REAL_GAMES} stretches that scroll that way."
+            "skipped": "no true action is called left, right or up and was held for "
+            f"{held.steps} steps in {REAL_GAMES} stretches that scroll that way."
         }
+    far = _far(held.store)
+    known, prompts = held.prompts("train", choosing_games), held.prompts(split, games)
 
-    def held(split: str, count: int, button: int | None) -> tuple[dict[str, Tensor], Clips]:
-        starts = choose_clips(store, split, prompt_frames, count, seed)
-        clips = Clips(store, starts, prompt_frames, batch, world.device)
-        drawn = np.random.default_rng([seed, 5]).integers(
-            world.config.num_actions, size=len(starts)
-        )
-        buttons = torch.from_numpy(drawn if button is None else np.full(len(starts), button))
-        shown = hold_from(world, clips, buttons, steps, seed, sampling, tick)
-        return went(torch.cat([scroll(part)[:, -steps:] for part in shown]), far), clips
+    def outcomes(clips: Clips, buttons: int | Tensor) -> dict[str, Tensor]:
+        return went(held.hold(SHIFTS, clips, buttons, tick), far)
 
-    tried = [held("train", choosing_games, b)[0] for b in range(world.config.num_actions)]
+    tried = [outcomes(known, button) for button in range(held.world.config.num_actions)]
     chosen = {
         way: int(torch.stack([one[way].float().mean() for one in tried]).argmax()) for way in real
     }
-    ours = {button: held(split, games, button)[0] for button in set(chosen.values())}
-    random, clips = held(split, games, None)
-    ways, outcomes = dict[str, Any](), list[Tensor]()
-    for way, (stretches, share) in real.items():
-        outcome = ours[chosen[way]][way].float()
-        outcomes.append(outcome)
-        ways[way] = {
+    ours = {way: outcomes(prompts, button)[way].float() for way, button in chosen.items()}
+    random = outcomes(prompts, held.random_buttons(prompts, 5))
+    ways = {
+        way: {
             "button": chosen[way],
-            "share": outcome.mean().item(),
+            "share": ours[way].mean().item(),
             "chance": random[way].float().mean().item(),
             "real": share,
             "real_games": stretches,
-            "relative": outcome.mean().item() / share,
+            "relative": ours[way].mean().item() / share,
         }
+        for way, (stretches, share) in real.items()
+    }
     keys = ("share", "chance", "real", "relative")
     return {
-        "games": len(outcomes[0]),
-        "steps": steps,
+        "games": len(prompts.starts),
+        "steps": held.steps,
         "choosing_games": choosing_games,
         "pixels": far,
         "ways": ways,
         "mean": {key: float(np.mean([line[key] for line in ways.values()])) for key in keys},
         "share_interval": metrics.interval_over_episodes(
-            torch.stack(outcomes).mean(0), clips.episodes
+            torch.stack(list(ours.values())).mean(0), prompts.episodes
         ),
     }
 
 
-def movement_ticks(
-    num_actions: int, games: int, choosing_games: int, steps: int, batch: int
-) -> int:
-    """Returns how many batches and steps `movement` plays at the most."""
-    batches = num_actions * -(-choosing_games // batch) + (len(WAYS) + 1) * -(-games // batch)
-    return batches * steps
+def real_ways(store: ClipStore, split: str, steps: int, batch: int) -> dict[str, tuple[int, float]]:
+    """Returns in how many real stretches each way was held, and the share that went it.
 
-
-def real_ways(store: ClipStore, split: str, steps: int, far: float) -> dict[str, tuple[int, float]]:
-    """Returns in how many real stretches each way was held, and the share that went it."""
+    Args:
+        store: frames and true actions.
+        split: held out.
+        steps: length of the stretches.
+        batch: stretches at once.
+    """
     labels, names = store.labels(), store.action_names
     if labels is None or names is None:
         return {}
@@ -184,12 +167,16 @@ def real_ways(store: ClipStore, split: str, steps: int, far: float) -> dict[str,
         starts = _stretches(store, np.isin(labels, meant), split, steps)
         if len(starts) < REAL_GAMES:
             continue
-        parts = [starts[i : i + 64] for i in range(0, len(starts), 64)]
-        shifts = [scroll(torch.from_numpy(np.array(store.windows(p, steps + 1)))) for p in parts]
-        share = went(torch.cat(shifts), far)[way].float().mean().item()
+        clips = Clips(store, np.array(starts), steps + 1, batch, torch.device("cpu"))
+        shifts = torch.cat([scroll(frames) for frames in clips])
+        share = went(shifts, _far(store))[way].float().mean().item()
         if share >= SCROLLS:
             found[way] = (len(starts), share)
     return found
+
+
+def _far(store: ClipStore) -> float:
+    return FAR * min(store.height, store.width)
 
 
 def _stretches(store: ClipStore, held: np.ndarray, split: str, steps: int) -> Sequence[int]:

@@ -19,16 +19,18 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from genie.evaluation import metrics
-from genie.evaluation.clips import Clips, choose_clips
-from genie.evaluation.rollouts import Tick, hold_from, no_tick
+from genie.evaluation.clips import Clips
+from genie.evaluation.held_games import HeldGames
+from genie.evaluation.rollouts import Tick, no_tick
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
     from genie.evaluation.reading import Reader
     from genie.evaluation.sections import Played
-    from genie.maskgit import SamplingConfig
     from genie.world import Genie
 
+ACTIONS = "actions"
+"""Name of the look at held games that reads their actions."""
 SHORTEST_HOLD = 4
 REAL_GAMES = 20
 """Real stretches of an action that are needed to compare with; with fewer, shorter are taken."""
@@ -112,18 +114,12 @@ def moves(read: Int[Tensor, "N T"], size: int) -> Bool[Tensor, "N size"]:
 
 
 def closed_loop(
-    world: Genie,
-    store: ClipStore,
+    held: HeldGames,
     reader: Reader,
     *,
     split: str,
     games: int,
     choosing_games: int,
-    steps: int,
-    prompt_frames: int,
-    seed: int,
-    batch: int,
-    sampling: SamplingConfig | None = None,
     tick: Tick = no_tick,
 ) -> dict[str, Any]:
     """Holds the button that stands for each true action and counts the games that go its way.
@@ -137,47 +133,30 @@ def closed_loop(
     as long for `relative`: our share over the real one.
 
     Args:
-        world: what plays.
-        store: frames and true actions.
+        held: plays; its look `ACTIONS` is what the reader reads.
         reader: reads the actions.
         split: held out.
         games: held-out frames from which each button is held.
         choosing_games: training frames from which every button is held to choose among them.
-        steps: for how many frames.
-        prompt_frames: real frames that a game starts from.
-        seed: chooses prompts, random buttons and noise.
-        batch: games at once.
-        sampling: how frames are drawn; the world's own way when left out.
-        tick: called after every batch and step, `closed_loop_ticks` times at the most.
+        tick: called after every batch and step, `HeldGames.most_ticks` times at the most.
     """
-    size = len(reader.groups)
-
-    def read(split: str, count: int, button: int | None, seed: int) -> tuple[Tensor, Clips]:
-        starts = choose_clips(store, split, prompt_frames, count, seed)
-        clips = Clips(store, starts, prompt_frames, batch, world.device)
-        rng = np.random.default_rng([seed, 3])
-        drawn = rng.integers(world.config.num_actions, size=len(starts))
-        held = torch.from_numpy(drawn if button is None else np.full(len(starts), button))
-        shown = hold_from(world, clips, held, steps, seed, sampling, tick)
-        return torch.cat([reader.read(part)[:, -steps:] for part in shown]), clips
-
-    tried = [
-        read("train", choosing_games, button, seed)[0] for button in range(world.config.num_actions)
-    ]
+    size, num_actions = len(reader.groups), held.world.config.num_actions
+    known, prompts = held.prompts("train", choosing_games), held.prompts(split, games)
+    tried = [held.hold(ACTIONS, known, button, tick) for button in range(num_actions)]
     chosen = best_buttons(torch.stack(tried), size)
-    held = {button: read(split, games, button, seed) for button in set(chosen)}
-    random, clips = read(split, games, None, seed)
-    real_steps, real = real_holds(store, reader, split, steps)
+    read = {button: held.hold(ACTIONS, prompts, button, tick) for button in set(chosen)}
+    random = held.hold(ACTIONS, prompts, held.random_buttons(prompts, 3), tick)
+    real_steps, real = real_holds(held.store, reader, split, held.steps, held.batch)
     outcomes, actions = list[Tensor](), dict[str, Any]()
     for action, name in enumerate(reader.group_names):
-        ours = held[chosen[action]][0]
+        ours = read[chosen[action]]
         outcomes.append(moves(ours, size)[:, action].float())
         actions[name] = _shares(action, ours, random, real[action], real_steps, size)
         actions[name] |= {"button": chosen[action]}
-    interval = metrics.interval_over_episodes(torch.stack(outcomes).mean(0), clips.episodes)
+    interval = metrics.interval_over_episodes(torch.stack(outcomes).mean(0), prompts.episodes)
     return {
         "games": len(random),
-        "steps": steps,
+        "steps": held.steps,
         "real_steps": real_steps,
         "choosing_games": len(tried[0]),
         "actions": actions,
@@ -187,15 +166,6 @@ def closed_loop(
             for key in ("share", "chance", "real", "relative", "relative_chance")
         },
     }
-
-
-def closed_loop_ticks(
-    num_actions: int, groups: int, games: int, choosing_games: int, steps: int, batch: int
-) -> int:
-    """Returns how many batches and steps `closed_loop` plays at the most."""
-    batches = num_actions * -(-choosing_games // batch)
-    batches += (min(groups, num_actions) + 1) * -(-games // batch)
-    return batches * steps
 
 
 def best_buttons(read: Int[Tensor, "A N T"], size: int) -> list[int]:
@@ -211,7 +181,7 @@ def best_buttons(read: Int[Tensor, "A N T"], size: int) -> list[int]:
 
 
 def real_holds(
-    store: ClipStore, reader: Reader, split: str, steps: int
+    store: ClipStore, reader: Reader, split: str, steps: int, batch: int
 ) -> tuple[int, list[Int[Tensor, "N S"]]]:
     """Reads the stretches of real video in which one (merged) true action was held.
 
@@ -221,9 +191,8 @@ def real_holds(
     starts, length = held_starts(store, reader, split, steps)
     read = list[Tensor]()
     for firsts in starts:
-        parts = (firsts[i : i + 16] for i in range(0, len(firsts), 16))
-        frames = (torch.from_numpy(np.array(store.windows(p, length + 1))) for p in parts)
-        read.append(torch.cat([torch.empty(0, length).long(), *map(reader.read, frames)]))
+        clips = Clips(store, firsts, length + 1, batch, torch.device("cpu"))
+        read.append(torch.cat([torch.empty(0, length).long(), *map(reader.read, clips)]))
     return length, read
 
 

@@ -222,7 +222,6 @@ def _labels(report: Mapping[str, Any]) -> str:
         "normalised (0 to 1)": [part[normalised], chance[normalised]],
         "purity": [part["purity"], chance["purity"]],
     }
-    counts = {f"latent {a}": row for a, row in enumerate(part["table"])}
     return _section(
         title,
         _text(
@@ -231,10 +230,20 @@ def _labels(report: Mapping[str, Any]) -> str:
             f"the commonest is right {100 * part['commonest_true_action']:.0f} % of the time.",
         ),
         table(["figure", f"chance ({chance['permutations']} shuffles)"], rows),
-        heat_table(part["true_actions"], counts, "count of transitions"),
+        counts_table(part),
         _maps(part.get("maps", [])),
         _agreement(part),
     )
+
+
+def counts_table(part: Mapping[str, Any]) -> str:
+    """Returns how often latent and true actions fell together, as HTML.
+
+    True actions that never occur, of which a game with many keys has some, have no column.
+    """
+    pressed = [a for a, column in enumerate(zip(*part["table"], strict=True)) if any(column)]
+    counts = {f"latent {i}": [row[a] for a in pressed] for i, row in enumerate(part["table"])}
+    return heat_table([part["true_actions"][a] for a in pressed], counts, "count of transitions")
 
 
 def _agreement(part: Mapping[str, Any]) -> str:

@@ -1,19 +1,21 @@
-"""The parts of a report that play the world: rollouts, one step with every button, long games."""
+"""The parts of a report that play the world: rollouts, every button pressed or held, long games."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from genie.evaluation import sections
+from genie.evaluation import pictures, sections
 from genie.evaluation.clips import Clips, choose_clips
 from genie.evaluation.frechet import Extractor, Moments, floor
 from genie.evaluation.long_play import Strip, long_play
 from genie.evaluation.networks import NetworkFile
+from genie.evaluation.pictures import Picture
 from genie.evaluation.progress import Bars
+from genie.evaluation.rollouts import hold_buttons
 from genie.evaluation.separation import press_all, separation
 
 if TYPE_CHECKING:
@@ -96,6 +98,38 @@ class Player:
                 tick,
             )
         return separation(frames, settings.permutations, config.seed)
+
+    def buttons(self, clips: Clips) -> tuple[dict[str, Any], list[Picture]]:
+        """Holds every button from the first frames of some clips; see `sections.buttons`."""
+        config = self.config
+        starts = clips.starts[: config.button_prompts]
+        prompts = torch.cat(list(replace(clips, starts=starts, length=config.prompt_frames)))
+        players = len(prompts) * self.world.config.num_actions * 2
+        with self.bars("Held buttons", -(-players // config.batch) * config.button_steps) as tick:
+            held = hold_buttons(
+                self.world,
+                prompts,
+                config.button_steps,
+                config.seed,
+                config.batch,
+                self.sampling,
+                tick,
+            )
+        last = prompts[:, -1].cpu()
+        figures = sections.buttons(held, last)
+        caption = (
+            f"Every button held for {config.button_steps} frames from the same held-out picture, "
+            "with the same random numbers. Last column: where the last frame differs from that of "
+            "the button that changes least."
+        )
+        sheets = [
+            pictures.button_sheet(last[i], held[i, :, 0], figures["stillest_action"])
+            for i in range(min(config.shown_clips, len(last)))
+        ]
+        return figures, [
+            Picture(f"buttons_{i}", caption, pictures.png(sheet))
+            for i, sheet in enumerate(sheets, 1)
+        ]
 
     def long_play(self) -> tuple[dict[str, Any], list[Strip]]:
         """Plays long games; see `long_play.long_play`."""

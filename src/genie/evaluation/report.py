@@ -18,19 +18,16 @@ from torch import Tensor
 from genie.config import UserError, require, to_dict
 from genie.evaluation import inverse, page_play, pictures, sections
 from genie.evaluation.about import machine_facts, store_facts, version_facts, world_facts
-from genie.evaluation.agreement import Steps, agreement
 from genie.evaluation.clips import Clips, choose_clips
 from genie.evaluation.frechet import Extractor, Pixels
+from genie.evaluation.labelled import Labelled, reader_of
 from genie.evaluation.long_play import LongPlayConfig
-from genie.evaluation.movement import movement, movement_ticks
 from genie.evaluation.networks import NetworkFile
-from genie.evaluation.obedience import ActionFollowing, closed_loop, closed_loop_ticks
+from genie.evaluation.obedience import ActionFollowing
 from genie.evaluation.page import render
 from genie.evaluation.pictures import Picture
 from genie.evaluation.playing import Player, Spread
-from genie.evaluation.progress import Bars, Stopwatch, progress_bars
-from genie.evaluation.reading import Reader, make_reader
-from genie.evaluation.rollouts import Tick, hold_buttons
+from genie.evaluation.progress import Bars, Stopwatch, progress_bars, ticking
 from genie.evaluation.separation import SeparationConfig
 from genie.evaluation.summary import format_summary, headlines, markdown
 from genie.files import replacing
@@ -263,18 +260,17 @@ def _measured(
     seconds, report = Stopwatch(), dict[str, Any]()
 
     with seconds.part("inverse_dynamics"):
-        reader = _reader(world, store, config, bars)
+        reader = reader_of(world, store, config, bars)
     extractor = extractor or (Pixels() if isinstance(reader, str) else reader.network)
     player = Player(world, store, config, extractor, distance, sampling, bars)
-    following = _following(world, store, reader, starts, config)
+    labelled = Labelled(world, store, config, reader, sampling, bars)
+    following = labelled.following(starts)
     with seconds.part("tokenizer"), bars("Tokenizer", len(clips)) as tick:
-        report["tokenizer"] = sections.tokenizer(world, _ticking(clips, tick), clips.episodes)
+        report["tokenizer"] = sections.tokenizer(world, ticking(clips, tick), clips.episodes)
     with seconds.part("latent_actions"), bars("Latent actions", len(clips)) as tick:
-        report["latent_actions"] = sections.latent_actions(
-            world, _ticking(clips, tick), config.seed
-        )
+        report["latent_actions"] = sections.latent_actions(world, ticking(clips, tick), config.seed)
     with seconds.part("dynamics"), bars("Dynamics", len(clips)) as tick:
-        report["dynamics"] = sections.dynamics(world, _ticking(clips, tick), config.seed)
+        report["dynamics"] = sections.dynamics(world, ticking(clips, tick), config.seed)
     watched: list[tuple[Tensor, sections.Played]] = []
     spread = Spread(extractor, config.prompt_frames)
 
@@ -289,20 +285,20 @@ def _measured(
         report["rollouts"] = player.rollouts(config.clips, config.horizon, config.quoted, watch)
     report["frechet"] = spread.result(config.seed)
     report["action_following"] = (
-        _skipped(following) if isinstance(following, str) else following.result()
+        {"skipped": following} if isinstance(following, str) else following.result()
     )
     with seconds.part("long_rollouts"):
         report["long_rollouts"] = player.long_rollouts()
     with seconds.part("separation"):
         report["separation"] = player.separation()
     with seconds.part("buttons"):
-        report["buttons"], button_pictures = _buttons(world, clips, config, sampling, bars)
+        report["buttons"], button_pictures = player.buttons(clips)
     with seconds.part("labels"):
-        report["labels"] = _labels(world, store, config, reader, bars)
+        report["labels"] = labelled.labels()
     with seconds.part("closed_loop"):
-        report["closed_loop"] = _closed_loop(world, store, reader, config, sampling, bars)
+        report["closed_loop"] = labelled.closed_loop()
     with seconds.part("movement"):
-        report["movement"] = _movement(world, store, config, sampling, bars)
+        report["movement"] = labelled.movement()
     with seconds.part("long_play"):
         report["long_play"], strips = player.long_play()
     with seconds.part("pictures"):
@@ -312,189 +308,6 @@ def _measured(
     report["notes"] = _notes(report, world, store, len(starts), config)
     report["clips"] = len(starts)
     return report, shown
-
-
-def _buttons(
-    world: Genie,
-    clips: Clips,
-    config: EvaluationConfig,
-    sampling: SamplingConfig | None,
-    bars: Bars,
-) -> tuple[dict[str, Any], list[Picture]]:
-    chosen = replace(
-        clips, starts=clips.starts[: config.button_prompts], length=config.prompt_frames
-    )
-    prompts = torch.cat(list(chosen))
-    players = len(prompts) * world.config.num_actions * 2
-    with bars("Held buttons", -(-players // config.batch) * config.button_steps) as tick:
-        held = hold_buttons(
-            world, prompts, config.button_steps, config.seed, config.batch, sampling, tick
-        )
-    last = prompts[:, -1].cpu()
-    figures = sections.buttons(held, last)
-    shown = []
-    for i in range(min(config.shown_clips, len(last))):
-        sheet = pictures.button_sheet(last[i], held[i, :, 0], figures["stillest_action"])
-        caption = (
-            f"Every button held for {config.button_steps} frames from the same held-out picture, "
-            "with the same random numbers. Last column: where the last frame differs from that of "
-            "the button that changes least."
-        )
-        shown.append(Picture(f"buttons_{i + 1}", caption, pictures.png(sheet)))
-    return figures, shown
-
-
-def _reader(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Bars) -> Reader | str:
-    """The network that reads true actions off frames, or why there is none."""
-    if store.labels() is None:
-        return "the videos of this store came without files of true actions."
-    if config.inverse_steps == 0:
-        return "no inverse-dynamics network was asked for (inverse_steps: 0)."
-    with bars("Inverse dynamics", 2 * config.inverse_steps) as tick:
-        try:
-            reader = make_reader(
-                store,
-                world.actions,
-                steps=config.inverse_steps,
-                seed=config.seed,
-                device=world.device,
-                tick=tick,
-            )
-        except UserError as error:
-            return f"{error}."
-    if len(reader.groups) < 2:
-        return "the inverse-dynamics network can tell no two true actions apart."
-    return reader
-
-
-def _skipped(why: str) -> dict[str, Any]:
-    return {"skipped": why}
-
-
-def _following(
-    world: Genie,
-    store: ClipStore,
-    reader: Reader | str,
-    starts: np.ndarray,
-    config: EvaluationConfig,
-) -> ActionFollowing | str:
-    labels = store.labels()
-    if isinstance(reader, str) or labels is None:
-        return str(reader)
-    steps = min(config.held_steps, config.horizon)
-    first = starts[:, None] + config.prompt_frames - 1
-    true = torch.from_numpy(labels[first + np.arange(steps)]).long()
-    if not (true >= 0).any():
-        return f"no true action is known in the {config.split!r} split."
-    return ActionFollowing(world, reader, true, config.prompt_frames)
-
-
-def _closed_loop(
-    world: Genie,
-    store: ClipStore,
-    reader: Reader | str,
-    config: EvaluationConfig,
-    sampling: SamplingConfig | None,
-    bars: Bars,
-) -> dict[str, Any]:
-    if isinstance(reader, str):
-        return _skipped(reader)
-    sizes = _held_sizes(config)
-    ticks = closed_loop_ticks(world.config.num_actions, len(reader.groups), **sizes)
-    with bars("Closed loop", ticks) as tick:
-        return closed_loop(
-            world,
-            store,
-            reader,
-            split=config.split,
-            prompt_frames=config.prompt_frames,
-            seed=config.seed,
-            sampling=sampling,
-            tick=tick,
-            **sizes,
-        )
-
-
-def _movement(
-    world: Genie,
-    store: ClipStore,
-    config: EvaluationConfig,
-    sampling: SamplingConfig | None,
-    bars: Bars,
-) -> dict[str, Any]:
-    if not any(episode.split == "train" for episode in store.episodes):
-        return _skipped("there is no 'train' split to choose buttons on.")
-    sizes = _held_sizes(config)
-    with bars("Movement", movement_ticks(world.config.num_actions, **sizes)) as tick:
-        return movement(
-            world,
-            store,
-            split=config.split,
-            prompt_frames=config.prompt_frames,
-            seed=config.seed,
-            sampling=sampling,
-            tick=tick,
-            **sizes,
-        )
-
-
-def _held_sizes(config: EvaluationConfig) -> dict[str, int]:
-    return {
-        "games": config.held_games,
-        "choosing_games": config.choosing_games,
-        "steps": config.held_steps,
-        "batch": config.batch,
-    }
-
-
-def _labels(
-    world: Genie, store: ClipStore, config: EvaluationConfig, reader: Reader | str, bars: Bars
-) -> dict[str, Any]:
-    if store.labels() is None:
-        return _skipped(str(reader))
-    network = None if isinstance(reader, str) else reader
-    held_out = _labelled(world, store, config.split, config, network, bars)
-    if held_out is None:
-        return _skipped(f"no true action is known in the {config.split!r} split.")
-    num_actions, train = world.config.num_actions, config.split != "train"
-    known = _labelled(world, store, "train", config, network, bars) if train else None
-    pressed = torch.cat([held_out.true, *([known.true] if known else ())])
-    names = list(store.action_names or map(str, range(int(pressed.max()) + 1)))
-    figures = sections.labels(held_out.latent, held_out.true, num_actions, names, config.seed)
-    if known is not None:
-        figures["maps"] = sections.label_maps(
-            (known.latent, known.true),
-            (held_out.latent, held_out.true),
-            num_actions,
-            len(names),
-            config.seed,
-        )
-    if network is None:
-        return figures
-    figures["inverse_dynamics"] = network.facts
-    return figures | agreement(known or held_out, held_out, network, num_actions, config.seed)
-
-
-def _labelled(
-    world: Genie,
-    store: ClipStore,
-    split: str,
-    config: EvaluationConfig,
-    reader: Reader | None,
-    bars: Bars,
-) -> Steps | None:
-    """The steps of a split whose true action is known, if any."""
-    labels, length = store.labels(), config.clip_frames
-    if labels is None or not any(e.split == split and e.length >= length for e in store.episodes):
-        return None
-    count = max(config.clips, config.label_clips)
-    starts = choose_clips(store, split, length, count, config.seed)
-    true = torch.from_numpy(np.array(labels[starts[:, None] + np.arange(length - 1)])).long()
-    if not (true >= 0).any():
-        return None
-    clips = Clips(store, starts, length, config.batch, world.device)
-    with bars(f"True actions, {split}", len(clips)) as tick:
-        return Steps.of(world, reader, _ticking(clips, tick), true)
 
 
 def _clip_pictures(
@@ -641,9 +454,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _ticking(clips: Clips, tick: Tick) -> Iterator[Tensor]:
-    for frames in clips:
-        yield frames
-        tick()

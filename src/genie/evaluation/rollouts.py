@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,6 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from genie.evaluation.clips import Clips
     from genie.maskgit import SamplingConfig
     from genie.world import Genie
 
@@ -101,36 +100,3 @@ def hold_buttons(
         noise = seeds[prompt, twin].tolist()
         held.append(rollout(world, prompts[prompt], actions, noise, sampling, tick))
     return torch.cat(held).unflatten(0, (count, num_actions, 2))
-
-
-def hold_from(
-    world: Genie,
-    clips: Clips,
-    buttons: Int[Tensor, " N"],
-    steps: int,
-    seed: int,
-    sampling: SamplingConfig | None = None,
-    tick: Tick = no_tick,
-) -> Iterator[UInt8[Tensor, "B T H W C"]]:
-    """Holds one latent action from each prompt; yields each batch with its prompts.
-
-    The prompts are as the tokenizer gives them back, so that the first step shows what moved and
-    not what the tokenizer lost.
-
-    Args:
-        world: what plays.
-        clips: the prompts.
-        buttons: the latent action held from each of them.
-        steps: for how many frames.
-        seed: decides the noise, game by game.
-        sampling: how frames are drawn; the world's own way when left out.
-        tick: called after every batch and step.
-    """
-    first = 0
-    for prompt in clips:
-        held = buttons[first : first + len(prompt), None].expand(-1, steps).to(prompt.device)
-        seeds = clip_seeds(seed, first, len(prompt))
-        drawn = rollout(world, prompt, held, seeds, sampling, tick)
-        rebuilt = world.tokenizer.decode(world.tokenizer.encode(prompt)).cpu()
-        yield torch.cat([rebuilt, drawn], dim=1)
-        first += len(prompt)

@@ -332,6 +332,10 @@ def labels(
         names: of the true actions.
         seed: of the shuffles.
         permutations: how many shuffles.
+
+    Returns:
+        The figures; `table[a][b]` counts the transitions of latent action a and true action b, and
+        `true_actions[b]` is the name of b, also of one that never occurs.
     """
     latent, true = latent.cpu(), true.cpu()
     table = metrics.contingency(latent, true, num_actions, len(names))

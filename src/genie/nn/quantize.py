@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie.config import require
+from genie.nn.kmeans import distortion, lloyd, nearest, spread, totals
 
 # Levels per dimension that Mentzer et al. 2023 (arXiv 2309.15505, table 1) give for a size.
 FSQ_LEVELS = {
@@ -29,6 +30,9 @@ HANDFUL = 64
 
 RESTARTS = 4
 """Starts of k-means for so few codes, of which the best is taken."""
+
+ROUNDS = 10
+"""Of k-means."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class VectorQuantizer(Quantizer):
         with torch.autocast(flat.device.type, enabled=False):  # half precision would tie codes
             if self.training and not self.placed:
                 self.place(flat)
-            codes = _nearest(flat, self.codebook)
+            codes = nearest(flat, self.codebook)
             vectors = self.codebook[codes].view_as(features).to(features.dtype)
             if self.training:
                 self._follow(flat, codes)
@@ -147,7 +151,7 @@ class VectorQuantizer(Quantizer):
         """The nearest codes; learns nothing, whatever the mode."""
         flat = self.normalise(features).reshape(-1, self.dim).float()
         with torch.autocast(flat.device.type, enabled=False):
-            return _nearest(flat, self.codebook).view(features.shape[:-1])
+            return nearest(flat, self.codebook).view(features.shape[:-1])
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:
         """The codebook entries."""
@@ -170,18 +174,14 @@ class VectorQuantizer(Quantizer):
         self.sums.copy_(self.codebook * fair)
         self.placed.fill_(True)
 
-    def _clustered(self, sample: Tensor, rounds: int = 10) -> tuple[float, Tensor]:
+    def _clustered(self, sample: Tensor) -> tuple[float, Tensor]:
         """Mean squared distance to the nearest of as many centres as there are codes, and those."""
-        centres = _spread_start(sample, self.size)
-        for _ in range(rounds):
-            counts, sums = self._totals(sample, _nearest(sample, centres))
-            means = sums / counts.clamp(min=1)[:, None]
-            centres = torch.where(counts[:, None] > 0, means, centres)
-        return (sample - centres[_nearest(sample, centres)]).square().mean().item(), centres
+        centres = lloyd(sample, _start(sample, self.size), ROUNDS)
+        return distortion(sample, centres), centres
 
     @torch.no_grad()
     def _follow(self, flat: Tensor, codes: Tensor) -> None:
-        counts, sums = self._totals(flat, codes)
+        counts, sums = totals(flat, codes, self.size)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
@@ -195,11 +195,6 @@ class VectorQuantizer(Quantizer):
             self.sums.copy_(torch.where(dead[:, None], fresh * fair, self.sums))
             self.usage.copy_(torch.where(dead, fair, self.usage))
         self.codebook.copy_(self.sums / self.usage.clamp(min=1e-6)[:, None])
-
-    def _totals(self, flat: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        counts = torch.bincount(codes, minlength=self.size).to(flat.dtype)
-        sums = torch.zeros_like(self.codebook).index_add_(0, codes, flat)
-        return counts, sums
 
 
 class FiniteScalarQuantizer(Quantizer):
@@ -267,25 +262,11 @@ def perplexity(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, ""]:
     return torch.exp(-torch.special.xlogy(share, share).sum())
 
 
-def _nearest(points: Tensor, centres: Tensor) -> Tensor:
-    # |p - c|^2 without the part that is the same for every centre.
-    centres = centres.float()
-    distance = torch.addmm(centres.square().sum(1), points, centres.T, alpha=-2)
-    return distance.argmin(dim=1)
-
-
-def _spread_start(points: Tensor, size: int) -> Tensor:
+def _start(points: Tensor, size: int) -> Tensor:
     # k-means++ for a handful of codes; many codes are served well enough by random points.
     if len(points) < size:
         points = points[torch.randint(len(points), (size,), device=points.device)]
-    if size > HANDFUL:
-        return points[:size].clone()
-    centres = points[:1]
-    while len(centres) < size:
-        distance = torch.cdist(points, centres).amin(dim=1).square()
-        chosen = torch.multinomial(distance + 1e-8, 1)
-        centres = torch.cat([centres, points[chosen]])
-    return centres
+    return points[:size].clone() if size > HANDFUL else spread(points, points[:1], size)
 
 
 def mean_over_ranks(values: Tensor) -> None:

@@ -15,6 +15,8 @@ from genie import checkpoint
 from genie.actions import LatentActionModel
 from genie.config import UserError, from_dict, require, to_dict
 from genie.data.store import ClipStore
+from genie.nn.kmeans import lloyd, spread
+from genie.nn.quantize import ROUNDS
 from genie.schedule import StageConfig, TrainConfig
 from genie.training.pictures import spread_clips
 from genie.world import Genie, GenieConfig, locate
@@ -36,9 +38,6 @@ NOISE = 0.1
 
 SEEN_CLIPS = 256
 """Clips whose steps say where latent actions are added."""
-
-ROUNDS = 10
-"""Of k-means."""
 
 # What a fine-tuned world may have otherwise: how it is played, what it is trained for, and sizes
 # that grow. All else decides what the weights mean.
@@ -265,18 +264,8 @@ def _latents(actions: LatentActionModel, store: ClipStore, frames: int) -> Tenso
 
 def _beside(points: Tensor, kept: Tensor, size: int) -> Tensor:
     """Centres that k-means adds to `kept` ones, which stay, to make `size` in all."""
-    generator = torch.Generator().manual_seed(0)
-    centres = kept
-    while len(centres) < size:  # as in k-means++, what no centre is near is likely
-        distance = torch.cdist(points, centres).amin(dim=1).square()
-        chosen = torch.multinomial(distance + 1e-8, 1, generator=generator)
-        centres = torch.cat([centres, points[chosen]])
-    for _ in range(ROUNDS):
-        nearest = torch.cdist(points, centres).argmin(dim=1)
-        for code in range(len(kept), size):
-            if (nearest == code).any():
-                centres[code] = points[nearest == code].mean(dim=0)
-    return centres[len(kept) :]
+    centres = spread(points, kept, size, torch.Generator().manual_seed(0))
+    return lloyd(points, centres, ROUNDS, fixed=len(kept))[len(kept) :]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

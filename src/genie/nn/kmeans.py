@@ -1,0 +1,66 @@
+"""k-means in parts: a start that is spread out, Lloyd's rounds, and the distance that is left."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def nearest(points: Float[Tensor, "n dim"], centres: Tensor) -> Int[Tensor, " n"]:
+    """Returns which of the centres (k, dim) is nearest to each point."""
+    # |p - c|^2 without the part that is the same for every centre.
+    centres = centres.float()
+    distance = torch.addmm(centres.square().sum(1), points, centres.T, alpha=-2)
+    return distance.argmin(dim=1)
+
+
+def totals(
+    points: Float[Tensor, "n dim"], codes: Int[Tensor, " n"], size: int
+) -> tuple[Float[Tensor, " size"], Float[Tensor, "size dim"]]:
+    """Returns how many points have each code, and their sum."""
+    counts = torch.bincount(codes, minlength=size).to(points.dtype)
+    sums = points.new_zeros(size, points.shape[1]).index_add_(0, codes, points)
+    return counts, sums
+
+
+def spread(
+    points: Float[Tensor, "n dim"],
+    centres: Float[Tensor, "m dim"],
+    size: int,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "size dim"]:
+    """Returns centres and points added to them, to make `size` in all, as k-means++ adds them.
+
+    A point is the likelier to be taken the farther it is from what is there, by the square of the
+    distance. (Arthur and Vassilvitskii 2007.)
+    """
+    while len(centres) < size:
+        distance = torch.cdist(points, centres).amin(dim=1).square()
+        chosen = torch.multinomial(distance + 1e-12, 1, generator=generator)
+        centres = torch.cat([centres, points[chosen]])
+    return centres
+
+
+def lloyd(
+    points: Float[Tensor, "n dim"], centres: Float[Tensor, "k dim"], rounds: int, fixed: int = 0
+) -> Float[Tensor, "k dim"]:
+    """Moves centres to the mean of the points that they are nearest to, again and again.
+
+    Args:
+        points: to be grouped.
+        centres: to start from; one that no point is near stays where it is.
+        rounds: how often.
+        fixed: the first so many centres stay as well.
+    """
+    for _ in range(rounds):
+        counts, sums = totals(points, nearest(points, centres), len(centres))
+        moved = counts > 0
+        moved[:fixed] = False
+        centres = torch.where(moved[:, None], sums / counts.clamp(min=1)[:, None], centres)
+    return centres
+
+
+def distortion(points: Float[Tensor, "n dim"], centres: Float[Tensor, "k dim"]) -> float:
+    """Returns the mean squared difference between points and their nearest centre."""
+    return (points - centres[nearest(points, centres)]).square().mean().item()
