@@ -29,7 +29,8 @@ from genie import presets
 from genie.config import from_dict, to_dict
 from genie.evaluation import sections
 from genie.evaluation.clips import Clips, choose_clips
-from genie.evaluation.movement import movement
+from genie.evaluation.held_games import HeldGames
+from genie.evaluation.movement import SHIFTS, movement, real_ways, scroll
 from genie.schedule import TrainConfig
 from genie.training.checkpointing import read_checkpoint
 from genie.training.settings import STAGES
@@ -207,10 +208,9 @@ def _information(world: genie.Genie, store: genie.ClipStore, clips: Clips) -> di
 
 def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
     """Closed loop: the share of games that a held button scrolls its way."""
-    part = movement(
-        world, store, split="val", games=games, choosing_games=games, steps=16, prompt_frames=1,
-        seed=0, batch=16,
-    )  # fmt: skip
+    held = HeldGames(world, store, {SHIFTS: scroll}, prompt_frames=1, steps=16, seed=0, batch=16)
+    ways = real_ways(store, "val", held.steps, held.batch)
+    part = movement(held, ways, split="val", games=games, choosing_games=games)
     if "skipped" in part:
         return {}
     return {f"held_{way}": line["share"] for way, line in part["ways"].items()} | {
