@@ -138,13 +138,16 @@ def _coinrun_tiny() -> Preset:
     # for a game in which things keep their speed (docs/log.md).
     base = _tiny()
     actions = replace(base.world.actions, changes=2, noise=1.0)
-    dynamics = replace(base.world.dynamics, layers=3, width=128, heads=4, window=4)
-    world = replace(base.world, actions=actions, dynamics=dynamics)
+    dynamics = replace(
+        base.world.dynamics, layers=3, width=128, heads=4, window=4, action_noise=0.25
+    )
+    sampling = replace(base.world.sampling, temperature=1.0)
+    world = replace(base.world, actions=actions, dynamics=dynamics, sampling=sampling)
     train = replace(
         base.train,
         tokenizer=replace(base.train.tokenizer, minutes=22),
         actions=replace(base.train.actions, minutes=10, batch_size=12, clip_frames=5),
-        dynamics=replace(base.train.dynamics, minutes=50, clip_frames=6),
+        dynamics=replace(base.train.dynamics, minutes=95, clip_frames=6),
     )
     return Preset("of the world that comes with the package, 64x64 patch 8", world, train)
 
