@@ -111,7 +111,7 @@ class EvaluationConfig:
             long_clips=16,
             held_games=64,
             separation=SeparationConfig(states=8),
-            long_play=LongPlayConfig(plays=((8, 256),), real_frames=4000),
+            long_play=LongPlayConfig(plays=((24, 256),)),
         )
 
     @property
