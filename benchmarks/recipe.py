@@ -41,6 +41,8 @@ PAPER = {
     "copying": False, "change_weight": 1.0, "no_effect": 0.0, "action_noise": 0.0,
 }  # fmt: skip
 DRAWING = ("sampling",)
+LEVEL = "level"
+"""Corruption level that play tells the dynamics."""
 QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "context": (
         ("dynamics",),
@@ -78,7 +80,7 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
         ("tokenizer",),
         {f"patch {side}": {"tokenizer": {"patch": side}} for side in (4, 8, 16)},
     ),
-    "level": (DRAWING, {f"level {level}": {} for level in range(4)}),
+    "level": (DRAWING, {f"level {level}": {LEVEL: level} for level in range(4)}),
     "temperature": (
         DRAWING,
         {f"{degree:g}": {"sampling": {"temperature": degree}} for degree in (0, 0.5, 0.7, 1, 1.3)},
@@ -102,14 +104,21 @@ def variants_of(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return QUESTIONS[options.question][1]
 
 
+def starting_config(options: argparse.Namespace) -> GenieConfig:
+    """What the variants change: the base's configuration, or the preset's."""
+    if options.base:
+        return genie.Genie.from_pretrained(options.base, device="cpu").config
+    return presets.get(options.preset).world
+
+
 def trained(
     options: argparse.Namespace, data: str, overrides: dict[str, Any], seed: int, out: Path
 ) -> genie.Genie:
     """A world with the stages of the question trained in a variant."""
     stages = QUESTIONS[options.question][0]
     preset = presets.get(options.preset)
-    base = genie.Genie.from_pretrained(options.base).config if options.base else preset.world
-    world = from_dict(GenieConfig, presets.merged(to_dict(base), overrides))
+    base = to_dict(starting_config(options))
+    world = from_dict(GenieConfig, presets.merged(base, overrides))
     budgets = {stage: {"minutes": options.minutes} for stage in stages}
     schedule = from_dict(TrainConfig, presets.merged(to_dict(preset.train), budgets))
     (out / "checkpoints").mkdir(parents=True)
@@ -121,14 +130,15 @@ def trained(
     return genie.Genie.from_pretrained(out, device="cpu")
 
 
-def drawing(options: argparse.Namespace, variant: str, overrides: dict[str, Any]) -> genie.Genie:
+def drawing(options: argparse.Namespace, overrides: dict[str, Any]) -> genie.Genie:
     """The base world, drawing in a variant."""
     world = genie.Genie.from_pretrained(options.base, device="cpu")
-    world.config = from_dict(GenieConfig, presets.merged(to_dict(world.config), overrides))
-    if options.question == "level":
+    if LEVEL in overrides:
         with torch.no_grad():  # play says level 0: let that say another one
             weight = world.dynamics.level.weight
-            weight[0] = weight[int(variant.split()[-1])]
+            weight[0] = weight[overrides[LEVEL]]
+        return world
+    world.config = from_dict(GenieConfig, presets.merged(to_dict(world.config), overrides))
     return world
 
 
@@ -252,7 +262,7 @@ def main() -> None:
                     world = trained(options, data, overrides, seed, out)
                     row = steps_taken(out, stages)
                 else:
-                    world, row = drawing(options, name, overrides), {}
+                    world, row = drawing(options, overrides), {}
                 for data in options.data:
                     figures = measured(world, genie.ClipStore.open(data), stages, options)
                     where = f"{Path(data).name}: " if options.question == "play" else ""
@@ -264,6 +274,8 @@ def main() -> None:
         for name, found in rows.items()
     }
     settings = {k: v for k, v in vars(options).items() if k not in ("json", "data", "base")}
+    settings["data"] = [Path(data).name for data in options.data]
+    settings["world"] = to_dict(starting_config(options))
     tell({**settings, "threads": torch.get_num_threads(), "means": means, "rows": rows},
          options.json)  # fmt: skip
 

@@ -21,8 +21,10 @@ ROLLOUT_FRAMES = 48
 SCALE = 4
 # Games that a bundled world knows: the demo goes on from there. The others begin from nothing.
 BASES = {"coinrun": worlds.DEFAULT}
-GOING_ON, FROM_NOTHING = 2.0, 6.6
-"""Minutes of training in either case."""
+GOING_ON = {"tokenizer": 0.6, "dynamics": 1.4}
+"""Minutes of the stages that go on from a world: its tokenizer has backgrounds to learn."""
+FROM_NOTHING = 6.6
+"""Minutes of training where there is no world to go on from."""
 # Ten cells of Miner's board lie side by side: so each is one patch of the tokenizer (docs/log.md).
 SIDES = {"miner": 80}
 # Enough to see what is good and what is not, in a minute on two cores.
@@ -80,7 +82,7 @@ def demo(
     videos = find_samples(Path(samples), game)
     out = out if game is None else out.with_name(f"{out.name}-{game}")
     base, side = BASES.get(videos.name), SIDES.get(videos.name, 64)
-    minutes = minutes or (GOING_ON if base else FROM_NOTHING)
+    minutes = minutes or (sum(GOING_ON.values()) if base else FROM_NOTHING)
     _title(console, f"1/4  Prepare the videos of {videos}")
     store = _prepare(videos, out / "data", side)
     how = f"Train {base} on them" if base else "Train a world"
@@ -177,10 +179,19 @@ def _train(
     store: Path, out: Path, side: int, minutes: float, device: str | None, base: str | None
 ) -> None:
     from genie import presets
+    from genie.training import finetune
     from genie.training.pipeline import train
+    from genie.training.settings import RECORD
 
     if base:
-        train(store, out, minutes=minutes, device=device, base=base)
+        schedule = finetune.schedule_of(base, RECORD)
+        assert schedule is not None
+        shares: dict[str, Any] = {
+            stage: replace(getattr(schedule, stage), steps=0, minutes=share)
+            for stage, share in GOING_ON.items()
+        }
+        schedule = replace(schedule, **shares)
+        train(store, out, schedule=schedule, minutes=minutes, device=device, base=base)
         return
     preset = presets.get("demo")
     world = replace(preset.world, height=side, width=side)

@@ -47,9 +47,9 @@ class DynamicsConfig(TransformerConfig):
         no_effect: share of steps in which no token changes that get a random action in training. A
             latent action names what changed, so a button that cannot be followed is never seen;
             this shows that then nothing changes. In return a button is missed now and then.
-        action_noise: share of all steps that get a random action in training. Of a button that the
-            past makes impossible, such as rising on in the middle of a fall, the model then thinks
-            that it is one of these, and follows the past.
+        action_noise: share of all steps that get a random action in training. The model then takes
+            a button that the past makes impossible, such as rising on in the middle of a fall, for
+            noise, and follows the past. In return other buttons are missed now and then.
         label_smoothing: of the cross-entropy.
     """
 
@@ -329,7 +329,7 @@ class Dynamics(nn.Module):
         return (noise < rate) | (noise == noise.amin(dim=-1, keepdim=True))
 
     def _disturbed(self, tokens: Tensor, actions: Tensor) -> Tensor:
-        """Random actions in a share of all steps, and in one of those in which nothing changes."""
+        """Random actions in a share of all steps, and in another of steps that change nothing."""
         config = self.config
         if not self.training or config.no_effect == config.action_noise == 0:
             return actions

@@ -134,8 +134,8 @@ def _tiny() -> Preset:
 
 
 def _coinrun_tiny() -> Preset:
-    # The bundled world: what `demo` found about many small steps, with more minutes, and actions
-    # for a game in which things keep their speed (docs/log.md).
+    # For the bundled world: what `demo` found about many small steps, with more minutes, actions
+    # for a game in which things keep their speed, and buttons to be doubted (docs/log.md).
     base = _tiny()
     actions = replace(base.world.actions, changes=2, noise=1.0)
     dynamics = replace(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from genie import worlds
+from genie.config import to_dict
 from genie.prompts import load_prompts
 from genie.world import Genie
 
@@ -42,12 +43,13 @@ def test_it_is_small(folder, world):
     assert sum(p.numel() for p in world.parameters()) < PARAMETERS
 
 
-def test_it_says_how_it_was_made_and_how_good_it_is(folder):
+def test_it_says_how_it_was_made_and_how_good_it_is(folder, world):
     card = (folder / "README.md").read_text()
     for part in ("genie record", "genie prepare", "genie train", "genie evaluate", "seed"):
         assert part in card
     report = json.loads((folder / "report.json").read_text())
     assert report["data"]["split"] == "val"
+    assert report["world"]["config"] == to_dict(world.config), "measure it again"
     assert report["rollouts"]["at"]["4"]["delta_psnr"]["mean"] > 1
 
 

@@ -114,7 +114,11 @@ class Labelled:
         )
 
     def closed_loop(self) -> dict[str, Any]:
-        """Holds the button of each true action; see `obedience.closed_loop`."""
+        """Holds the button of each true action; see `obedience.closed_loop`.
+
+        The games are played here, and scroll is looked for in them, so what `movement` costs is
+        mostly counted here as well.
+        """
         if isinstance(self.reader, str):
             return {"skipped": self.reader}
         with self.bars("Closed loop", self._most_ticks(len(self.reader.groups))) as tick:

@@ -110,7 +110,8 @@ def dynamics(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
     Shuffled actions are the inferred ones dealt out anew among all transitions of a batch, so both
     sides use every action equally often; both draw the same masks. `gain` is the cross-entropy that
     the actions save, in nats per masked token, clips as samples. The share of masked tokens follows
-    the cosine schedule whatever the world was trained with, so that worlds compare.
+    the cosine schedule whatever the world was trained with, so that worlds compare; but only those
+    of one `context`, because with "masked" the past is masked as well.
     """
     found: dict[str, list[list[float]]] = {"inferred": [], "shuffled": []}
     standing: list[Tensor] = []

@@ -35,7 +35,9 @@ class TemporalCache:
         slots = torch.arange(self.keys.shape[4], device=self.time.device)
         return slots < self.time[:, None]
 
-    def view(self) -> tuple[Float[Tensor, "2 b 1 1 1 half"], Bool[Tensor, "rows 1 1 seen"]]:
+    def angles_and_mask(
+        self,
+    ) -> tuple[Float[Tensor, "2 b 1 1 1 half"], Bool[Tensor, "rows 1 1 seen"]]:
         """What the next frame sees: its rotary angles, and which of slots and itself it looks at.
 
         The mask has a row for every token of every player.
@@ -154,7 +156,7 @@ class TimeAttention(Attention):
     ) -> tuple[Float[Tensor, "b 1 s d"], Tensor, Tensor]:
         """One frame after the cached ones; also returns its own key and value, for `append`.
 
-        `angles` and `mask` are those of the cache, the same for all layers (`TemporalCache.view`).
+        `angles` and `mask` are those of the cache, the same for all layers (`TemporalCache`).
         """
         b, _, s, _ = x.shape
         q, k, v = (y.permute(0, 2, 3, 1, 4) for y in self.project(x))

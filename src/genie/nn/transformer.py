@@ -176,7 +176,7 @@ class STTransformer(nn.Module):
         return self._step(x, cache)[0]
 
     def _step(self, x: Tensor, cache: TemporalCache) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        angles, mask = cache.view()
+        angles, mask = cache.angles_and_mask()
         new_keys, new_values = [], []
         for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
             x, key, value = block.step(x, keys, values, angles, mask)  # type: ignore[operator]
