@@ -193,7 +193,7 @@ def _coinrun() -> Preset:
         learning_rate=3e-4,
         final_learning_rate=3e-4,
         warmup_steps=10_000,
-        accumulate=4,
+        accumulate=12,  # four clips at once: about 2.8 GB each in bf16 (docs/log.md)
     )
     train = TrainConfig(
         tokenizer=stage,
@@ -202,6 +202,7 @@ def _coinrun() -> Preset:
             stage,
             steps=200_000,
             batch_size=36,
+            accumulate=9,
             learning_rate=3e-5,
             final_learning_rate=3e-6,
             warmup_steps=5_000,
