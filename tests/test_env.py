@@ -105,7 +105,8 @@ def test_same_seed_and_actions_give_the_same_frames(world):
 
 def test_actions_matter(world):
     env = GenieEnv(world, PROMPTS[0])
-    assert (played(env, [0], 3)[1] != played(env, [1], 3)[1]).any()
+    held = {played(env, [action] * 4, seed=3).tobytes() for action in range(4)}
+    assert len(held) > 2  # two buttons may agree by chance
 
 
 def test_resets_draw_from_the_prompts_and_may_be_told_which(world):
