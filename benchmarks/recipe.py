@@ -1,19 +1,19 @@
 """Which choice of the recipe makes the better world, in the same minutes of training?
 
 Each question trains one or two stages in several ways, everything else alike, and measures them on
-held-out clips. A question about actions, dynamics or drawing needs a run folder whose other stages
-are trained already; "passes", "temperature" and "level" train nothing. "play" compares stores: it
+held-out clips. A question about actions, dynamics or drawing needs a world whose other parts are
+trained already; "passes", "temperature" and "level" train nothing. "play" compares stores: it
 trains on each and measures on the held-out levels of all of them.
 
-python benchmarks/recipe.py context --data data/coinrun --base runs/coinrun --minutes 4 --seeds 0 1
+python benchmarks/recipe.py context --data data/coinrun --base coinrun-tiny --minutes 4 --seeds 0 1
+python benchmarks/recipe.py corruption --data data/coinrun --base coinrun-tiny --steps 300
 python benchmarks/recipe.py quantizer --data data/coinrun --minutes 4 --json recipe.json
-python benchmarks/recipe.py play --data data/random data/mixture --base runs/coinrun
+python benchmarks/recipe.py play --data data/random data/mixture --base coinrun-tiny
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -32,7 +32,7 @@ from genie.evaluation.clips import Clips, choose_clips
 from genie.evaluation.held_games import HeldGames
 from genie.evaluation.movement import SHIFTS, movement, real_ways, scroll
 from genie.schedule import TrainConfig
-from genie.training.checkpointing import read_checkpoint
+from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.settings import STAGES
 from genie.world import GenieConfig
 
@@ -43,6 +43,15 @@ PAPER = {
 DRAWING = ("sampling",)
 LEVEL = "level"
 """Corruption level that play tells the dynamics."""
+AUGMENTATION = "augmentation"
+"""Changes of the clips that are trained on: of the schedule, not of the world."""
+CHANGES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "flip": {"flip": 0.5},
+    "colour": {"colour": 0.5},
+    "stride": {"stride": 3},
+    "all": {"flip": 0.5, "colour": 0.5, "stride": 3},
+}
 QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "context": (
         ("dynamics",),
@@ -69,6 +78,10 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
         {f"{count} changes": {"actions": {"changes": count}} for count in (1, 2)},
     ),
     "play": (("actions", "dynamics"), {}),  # a variant per store
+    AUGMENTATION: (
+        ("tokenizer", "actions"),
+        {name: {AUGMENTATION: changes} for name, changes in CHANGES.items()},
+    ),
     "quantizer": (
         ("tokenizer",),
         {
@@ -118,12 +131,14 @@ def trained(
     stages = QUESTIONS[options.question][0]
     preset = presets.get(options.preset)
     base = to_dict(starting_config(options))
-    world = from_dict(GenieConfig, presets.merged(base, overrides))
-    budgets = {stage: {"minutes": options.minutes} for stage in stages}
-    schedule = from_dict(TrainConfig, presets.merged(to_dict(preset.train), budgets))
-    (out / "checkpoints").mkdir(parents=True)
+    sizes = {key: value for key, value in overrides.items() if key != AUGMENTATION}
+    world = from_dict(GenieConfig, presets.merged(base, sizes))
+    limit = {"steps": options.steps, "minutes": 0 if options.steps else options.minutes}
+    changes = {AUGMENTATION: overrides.get(AUGMENTATION, {}), **dict.fromkeys(stages, limit)}
+    schedule = from_dict(TrainConfig, presets.merged(to_dict(preset.train), changes))
     for stage in STAGES[: STAGES.index(stages[0])]:  # what comes later hangs on what is trained
-        shutil.copy(Path(options.base) / "checkpoints" / f"{stage}.ckpt", out / "checkpoints")
+        kept = getattr(genie.Genie.from_pretrained(options.base, device="cpu"), stage)
+        write_checkpoint(out / "checkpoints" / f"{stage}.ckpt", {"average": kept.state_dict()})
     genie.train(
         data, out, world=world, schedule=schedule, stages=list(stages), seed=seed, device="cpu"
     )
@@ -234,9 +249,10 @@ def main() -> None:
         "question", choices=QUESTIONS, nargs="?", help="none: only say what there is"
     )
     parser.add_argument("--data", nargs="+", help="clip store; several for the question play")
-    parser.add_argument("--base", help="run folder with the other stages")
+    parser.add_argument("--base", help="world with the other parts")
     parser.add_argument("--preset", default="coinrun-tiny")
     parser.add_argument("--minutes", type=float, default=4, help="of each stage")
+    parser.add_argument("--steps", type=int, default=0, help="of each stage, instead of minutes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--clips", type=int, default=64, help="that are played")
     parser.add_argument("--horizon", type=int, default=64, help="steps that are played; 4 or more")
@@ -248,8 +264,8 @@ def main() -> None:
     if not options.data or (options.question != "play" and len(options.data) > 1):
         parser.error("name a clip store, --data; several for the question play")
     stages, trains = QUESTIONS[options.question][0], QUESTIONS[options.question][0] != DRAWING
-    if stages != ("tokenizer",) and not options.base:
-        parser.error(f"{options.question}: name a run folder with the other stages, --base")
+    if stages[0] != "tokenizer" and not options.base:
+        parser.error(f"{options.question}: name a world with the other parts, --base")
     variants = variants_of(options)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     # Seed by seed, so that a machine that slows down slows all variants.
