@@ -79,13 +79,14 @@ def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: Dynami
         draft[:, ::2] = model.mask_token
         if t > 0:
             action = actions[:, t - 1]
-        cached = model.draft(draft, action, past)
+        condition = model.condition(action, past)
+        cached = model.draft(draft, condition)
         plain = model.logits(torch.cat([tokens[:, :t], draft[:, None]], 1), actions[:, :t])[:, -1]
         torch.testing.assert_close(cached, plain, atol=1e-4, rtol=0)
         places = torch.rand(4, 6).argsort(dim=1)[:, :2]
-        asked = model.draft(draft, action, past, places)
+        asked = model.draft(draft, condition, places)
         torch.testing.assert_close(asked, cached.take_along_dim(places[..., None], 1))
-        past = model.commit(tokens[:, t], action, past)
+        past = model.commit(tokens[:, t], condition)
 
 
 @torch.no_grad()
@@ -99,11 +100,12 @@ def test_training_sees_what_play_sees():
     trained = model._predict(*model._two_streams(tokens, tokens, masked, leading, level))
     past = model.empty_past(2)
     for t in range(7):
+        condition = model.condition(leading[:, t], past)
         if t > 0:
             draft = tokens[:, t].masked_fill(masked[:, t - 1], model.mask_token)
-            played = model.draft(draft, leading[:, t], past)
+            played = model.draft(draft, condition)
             torch.testing.assert_close(played, trained[:, t - 1], atol=1e-4, rtol=0)
-        past = model.commit(tokens[:, t], leading[:, t], past)
+        past = model.commit(tokens[:, t], condition)
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=name)
@@ -117,12 +119,12 @@ def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsCo
         optimizer.step()
     model.eval()
     tokens, _ = counting(1, seed=999)
-    past = model.commit(tokens[:, 0], torch.tensor([ACTIONS]), model.empty_past(1))
+    none = torch.tensor([ACTIONS])
+    past = model.commit(tokens[:, 0], model.condition(none, model.empty_past(1)))
     for action in range(ACTIONS):
+        condition = model.condition(torch.tensor([action]), past)
         drawn = sample(
-            lambda draft, places, action=action: model.draft(
-                draft, torch.tensor([action]), past, places
-            ),
+            lambda draft, places, condition=condition: model.draft(draft, condition, places),
             GRID,
             model.mask_token,
             SamplingConfig(steps=2, temperature=0.0),
@@ -223,9 +225,10 @@ def walked(model: Dynamics, tokens: Tensor, actions: Tensor) -> Tensor:
     """The next frame (N,25) as the model draws it, from (N,25) and an action each."""
     count = len(tokens)
     start = torch.full((count,), model.num_actions)
-    past = model.commit(tokens, start, model.empty_past(count))
+    past = model.commit(tokens, model.condition(start, model.empty_past(count)))
+    condition = model.condition(actions, past)
     return sample(
-        lambda draft, places: model.draft(draft, actions, past, places),
+        lambda draft, places: model.draft(draft, condition, places),
         (5, 5),
         model.mask_token,
         SamplingConfig(steps=4, temperature=1.0),

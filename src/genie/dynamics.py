@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie.config import require
-from genie.nn.attention import TemporalCache, causal_window_mask
+from genie.nn.attention import TemporalCache, View, causal_window_mask
 from genie.nn.transformer import STTransformer, TransformerConfig, grid_positions
 
 MaskRate = Literal["uniform", "cosine", "linear"]
@@ -114,6 +114,21 @@ class Past:
         )
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What is known of the next frame before any of its tokens, the same for all passes over it.
+
+    Attributes:
+        past: the frames before it.
+        fixed: features of the past and the button that its tokens' are added to.
+        view: that of the past's cache.
+    """
+
+    past: Past
+    fixed: Float[Tensor, "b 1 s d"]
+    view: View
+
+
 class Dynamics(nn.Module):
     """Tokens and actions so far to the tokens of the next frame.
 
@@ -169,31 +184,37 @@ class Dynamics(nn.Module):
         shape = (batch, self.tokens_per_frame)
         return Past(torch.full(shape, self.mask_token, device=cache.time.device), cache)
 
+    def condition(self, action: Int[Tensor, " b"], past: Past) -> Condition:
+        """What all passes over the next frame share; `action` is `num_actions` for a first one."""
+        before, leading = past.tokens[:, None], action[:, None]
+        fixed = self._given(before, leading, self.level.weight[0])
+        return Condition(past, fixed, past.cache.view())
+
     def draft(
         self,
         tokens: Int[Tensor, "b s"],
-        action: Int[Tensor, " b"],
-        past: Past,
+        condition: Condition,
         places: Int[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n v"]:
         """Logits for a frame whose tokens are partly masked; the past is only read.
 
         For all S places, or for those that are asked for.
         """
-        x = self._embed(tokens[:, None], past.tokens[:, None], action[:, None])
-        x = self._trim(self.transformer.read(x, past.cache))[:, 0]
-        if places is None:
-            return self._predict(x, past.tokens)
-        x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
-        return self._predict(x, past.tokens.gather(1, places))
+        x, previous = self.features(tokens, condition), condition.past.tokens
+        if places is not None:
+            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+            previous = previous.gather(1, places)
+        return self._predict(x, previous)
 
-    def commit(self, tokens: Int[Tensor, "b s"], action: Int[Tensor, " b"], past: Past) -> Past:
-        """Takes a finished frame, and the action that led to it, into a new past.
+    def features(self, tokens: Tensor, condition: Condition) -> Float[Tensor, "b s d"]:
+        """What `draft` predicts from."""
+        x = self._own(tokens[:, None], condition.fixed)
+        return self._trim(self.transformer.read(x, condition.past.cache, condition.view))[:, 0]
 
-        `action` is `num_actions` for a first frame.
-        """
-        x = self._embed(tokens[:, None], past.tokens[:, None], action[:, None])
-        return Past(tokens, self.transformer.step(x, past.cache)[1])
+    def commit(self, tokens: Int[Tensor, "b s"], condition: Condition) -> Past:
+        """Takes a finished frame, and the action that led to it, into a new past."""
+        x = self._own(tokens[:, None], condition.fixed)
+        return Past(tokens, self.transformer.step(x, condition.past.cache, condition.view)[1])
 
     def loss(
         self,
@@ -275,23 +296,34 @@ class Dynamics(nn.Module):
     def _embed(
         self, tokens: Tensor, previous: Tensor, leading: Tensor, level: Tensor | None = None
     ) -> Tensor:
-        x = self.token(tokens) + self.position
-        if self.config.copying:
-            x = x + self._around(tokens, previous)
-        action = self.action(leading)[:, :, None]
-        if self.adds:
-            x = x + action
-        if self.prepends:
-            x = torch.cat([action, x], dim=2)
         shift = self.level.weight[0] if level is None else self.level(level)[:, None, None]
-        return x + shift
+        return self._own(tokens, self._given(previous, leading, shift))
 
-    def _around(self, tokens: Tensor, previous: Tensor) -> Tensor:
-        """What the 3x3 tokens around each place are, as far as drawn, and were a frame before."""
-        both = torch.cat([self.previous(previous), self.drawn(tokens)], dim=-1)
-        grid = both.unflatten(2, self.grid).flatten(0, 1)
-        x = self.around(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x.flatten(1, 2).unflatten(0, previous.shape[:2])
+    def _given(self, previous: Tensor, leading: Tensor, shift: Tensor) -> Tensor:
+        """What is known of frames but for their own tokens."""
+        action = self.action(leading)[:, :, None] + shift
+        x = self.position + (action if self.adds else shift)
+        if self.config.copying:
+            x = x + self._around(self.previous(previous), slice(NEIGHBOUR_WIDTH))
+        return (
+            torch.cat([action, x.expand(-1, action.shape[1], -1, -1)], dim=2)
+            if self.prepends
+            else x
+        )
+
+    def _own(self, tokens: Tensor, given: Tensor) -> Tensor:
+        """Adds what the tokens say that stand in frames already."""
+        x = self.token(tokens)
+        if self.config.copying:
+            x = x + self._around(self.drawn(tokens), slice(NEIGHBOUR_WIDTH, None))
+        return given + (F.pad(x, (0, 0, 1, 0)) if self.prepends else x)
+
+    def _around(self, neighbours: Tensor, part: slice) -> Tensor:
+        """What stands in the 3x3 places around each: a part of the convolution's channels."""
+        grid = neighbours.unflatten(2, self.grid).flatten(0, 1).permute(0, 3, 1, 2)
+        bias = self.around.bias if part.start is None else None  # once
+        x = F.conv2d(grid, self.around.weight[:, part], bias, padding=1)
+        return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, neighbours.shape[:2])
 
     def _predict(self, x: Tensor, previous: Tensor) -> Tensor:
         logits = self.head(x).float()

@@ -240,7 +240,7 @@ class Genie(nn.Module):
         for t in range(frames.shape[1]):
             if inferred is not None and t > 0:
                 action = inferred[:, t - 1]
-            dynamics = self.dynamics.commit(tokens[:, t], action, dynamics)
+            dynamics = self.dynamics.commit(tokens[:, t], self.dynamics.condition(action, dynamics))
             decoder = self.tokenizer.decode_step(tokens[:, t], decoder)[1]
         return State(frames[:, -1], dynamics, decoder, seeds, batched)
 
@@ -265,8 +265,9 @@ class Genie(nn.Module):
             UserError: there is no such button.
         """
         actions = self._buttons(action, state.batch_size)
+        condition = self.dynamics.condition(actions, state.dynamics)
         tokens = maskgit.sample(
-            lambda tokens, places: self.dynamics.draft(tokens, actions, state.dynamics, places),
+            lambda tokens, places: self.dynamics.draft(tokens, condition, places),
             self.dynamics.grid,
             self.dynamics.mask_token,
             sampling or self.config.sampling,
@@ -274,7 +275,7 @@ class Genie(nn.Module):
             self.device,
         )
         frames, decoder = self.tokenizer.decode_step(tokens, state.decoder)
-        dynamics = self.dynamics.commit(tokens, actions, state.dynamics)
+        dynamics = self.dynamics.commit(tokens, condition)
         state = replace(state, frames=frames, dynamics=dynamics, decoder=decoder)
         return state.frame, state
 

@@ -4,7 +4,7 @@ from genie.nn.attention import TemporalCache, causal_window_mask, rotary, rotate
 
 
 def cache(time: list[int], slots: int = 3) -> TemporalCache:
-    keys = torch.zeros(2, len(time), 4, 2, slots, 8)
+    keys = torch.zeros(2, slots, len(time), 4, 2, 8)
     return TemporalCache(keys, keys.clone(), torch.tensor(time))
 
 
@@ -32,20 +32,20 @@ def test_rotation_depends_on_distance_only_even_after_a_million_frames():
 def test_append_evicts_the_oldest_frame_and_leaves_the_old_cache_alone():
     ring = cache([0])
     for frame in range(5):
-        new = torch.full((2, 1, 4, 2, 1, 8), float(frame + 1))
+        new = torch.full((2, 1, 4, 2, 8), float(frame + 1))
         before = ring.keys.clone()
         longer = ring.append(new, new)
         assert torch.equal(ring.keys, before)
         ring = longer
-    assert sorted(ring.keys[0, 0, 0, 0, :, 0].tolist()) == [3.0, 4.0, 5.0]
+    assert sorted(ring.keys[0, :, 0, 0, 0, 0].tolist()) == [3.0, 4.0, 5.0]
     assert ring.time.tolist() == [5]
 
 
 def test_players_at_different_frames_write_to_their_own_slots():
-    new = torch.ones(2, 2, 4, 2, 1, 8)
+    new = torch.ones(2, 2, 4, 2, 8)
     ring = cache([0, 2]).append(new, new)
-    assert ring.keys[0, :, 0, 0, :, 0].tolist() == [[1, 0, 0], [0, 0, 1]]
-    assert ring.seen.tolist() == [[True, False, False], [True, True, True]]
+    assert ring.keys[0, :, :, 0, 0, 0].T.tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert ring.seen.T.tolist() == [[True, False, False], [True, True, True]]
 
 
 def test_select_and_concatenate_are_inverse():

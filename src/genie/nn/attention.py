@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+View = tuple[Float[Tensor, "2 b 1 1 half"], Float[Tensor, "slots b 1 1"]]
+"""Rotary angles of a frame, and what is added to its scores of the cached frames: 0 or -inf."""
 
 
 @dataclass(frozen=True)
@@ -21,54 +24,50 @@ class TemporalCache:
     frame number; attention depends on differences of frame numbers only, so they stay valid.
 
     Attributes:
-        keys, values: (L, B, S, heads, window - 1, head width).
+        keys, values: (L, window - 1, B, S, heads, head width).
         time: (B,) frames committed so far, per player.
     """
 
-    keys: Float[Tensor, "l b s h slots d"]
-    values: Float[Tensor, "l b s h slots d"]
+    keys: Float[Tensor, "l slots b s h d"]
+    values: Float[Tensor, "l slots b s h d"]
     time: Int[Tensor, " b"]
 
     @property
-    def seen(self) -> Bool[Tensor, "b slots"]:
+    def seen(self) -> Bool[Tensor, "slots b"]:
         """True for the slots that hold a frame."""
-        slots = torch.arange(self.keys.shape[4], device=self.time.device)
-        return slots < self.time[:, None]
+        slots = torch.arange(self.keys.shape[1], device=self.time.device)
+        return slots[:, None] < self.time
 
-    def angles_and_mask(
-        self,
-    ) -> tuple[Float[Tensor, "2 b 1 1 1 half"], Bool[Tensor, "rows 1 1 seen"]]:
-        """What the next frame sees: its rotary angles, and which of slots and itself it looks at.
-
-        The mask has a row for every token of every player.
-        """
-        angles = rotary(self.time[:, None, None, None], self.keys.shape[5])
-        seen = F.pad(self.seen, (0, 1), value=True)
-        return angles, seen.repeat_interleave(self.keys.shape[2], dim=0)[:, None, None]
+    def view(self) -> View:
+        """What the next frame sees: its rotary angles, and which slots it does not look at."""
+        angles = rotary(self.time[:, None, None], self.keys.shape[5])
+        hidden = torch.zeros_like(self.seen, dtype=self.keys.dtype)
+        return angles, hidden.masked_fill(~self.seen, -torch.inf)[:, :, None, None]
 
     def append(
-        self, keys: Float[Tensor, "l b s h new d"], values: Float[Tensor, "l b s h new d"]
+        self, keys: Float[Tensor, "l b s h d"], values: Float[Tensor, "l b s h d"]
     ) -> TemporalCache:
         """Returns a cache in which the oldest frame of each player has given way to a new one."""
-        slots = self.keys.shape[4]
-        if slots == 0:
-            return replace(self, time=self.time + 1)
-        new = torch.arange(slots, device=self.time.device) == (self.time % slots)[:, None]
-        new = new[None, :, None, None, :, None]
-        return TemporalCache(
-            torch.where(new, keys, self.keys), torch.where(new, values, self.values), self.time + 1
+        where = (
+            slice(None),
+            self.time % self.keys.shape[1],
+            torch.arange(len(self.time), device=keys.device),
         )
+        old = self.keys.clone(), self.values.clone()
+        for ring, new in zip(old, (keys, values), strict=True):
+            ring[where] = new
+        return TemporalCache(*old, self.time + 1)
 
     def select(self, rows: Int[Tensor, " n"]) -> TemporalCache:
         """Returns the cache of some of the players, in the order given."""
-        return TemporalCache(self.keys[:, rows], self.values[:, rows], self.time[rows])
+        return TemporalCache(self.keys[:, :, rows], self.values[:, :, rows], self.time[rows])
 
     @staticmethod
     def concatenate(caches: list[TemporalCache]) -> TemporalCache:
         """Joins the players of several caches into one batch."""
         return TemporalCache(
-            torch.cat([cache.keys for cache in caches], dim=1),
-            torch.cat([cache.values for cache in caches], dim=1),
+            torch.cat([cache.keys for cache in caches], dim=2),
+            torch.cat([cache.values for cache in caches], dim=2),
             torch.cat([cache.time for cache in caches]),
         )
 
@@ -141,28 +140,43 @@ class TimeAttention(Attention):
         mask: Bool[Tensor, "t t"],
     ) -> Float[Tensor, "b t s d"]:
         """Mixes the frames of whole clips; `angles` are those of `rotary` for their numbers."""
-        b, _, s, _ = x.shape
-        q, k, v = (y.permute(0, 2, 3, 1, 4).flatten(0, 1) for y in self.project(x))
-        y = F.scaled_dot_product_attention(rotate(q, angles), rotate(k, angles), v, attn_mask=mask)
-        return self.out(y.unflatten(0, (b, s)).permute(0, 3, 1, 2, 4).flatten(3))
+        q, k, v = (y.permute(0, 2, 3, 1, 4) for y in self.project(x))
+        y = _attend(rotate(q, angles), rotate(k, angles), v, mask)
+        return self.out(y.permute(0, 3, 1, 2, 4).flatten(3))
 
     def step(
         self,
         x: Float[Tensor, "b 1 s d"],
-        cached_keys: Float[Tensor, "b s h slots e"],
-        cached_values: Float[Tensor, "b s h slots e"],
-        angles: Float[Tensor, "2 b 1 1 1 half"],
-        mask: Bool[Tensor, "rows 1 1 seen"],
+        cached_keys: Float[Tensor, "slots b s h e"],
+        cached_values: Float[Tensor, "slots b s h e"],
+        view: View,
     ) -> tuple[Float[Tensor, "b 1 s d"], Tensor, Tensor]:
         """One frame after the cached ones; also returns its own key and value, for `append`.
 
-        `angles` and `mask` are those of the cache, the same for all layers (`TemporalCache`).
+        The scores of a single frame are products of vectors: sums over the cache as it lies, which
+        copy nothing of it, beat every attention kernel that was tried (docs/log.md).
+
+        Args:
+            x: features of the frame.
+            cached_keys, cached_values: this layer's part of the cache.
+            view: that of the cache, the same for all layers.
         """
-        b, _, s, _ = x.shape
-        q, k, v = (y.permute(0, 2, 3, 1, 4) for y in self.project(x))
-        q, k = rotate(q, angles), rotate(k, angles)
-        keys = torch.cat([cached_keys, k], dim=3).flatten(0, 1)
-        values = torch.cat([cached_values, v], dim=3).flatten(0, 1)
-        y = F.scaled_dot_product_attention(q.flatten(0, 1), keys, values, attn_mask=mask)
-        y = self.out(y.unflatten(0, (b, s)).permute(0, 3, 1, 2, 4).flatten(3))
-        return y, k, v
+        angles, hidden = view
+        q, k, v = (y[:, 0] for y in self.project(x))
+        q, k = rotate(q, angles) * self.head_width**-0.5, rotate(k, angles)
+        scores = torch.cat([(cached_keys * q).sum(-1) + hidden, (k * q).sum(-1)[None]])
+        shares = scores.softmax(dim=0)[..., None]
+        y = (shares[:-1] * cached_values).sum(0) + shares[-1] * v
+        return self.out(y.flatten(2)[:, None]), k, v
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "t t"]) -> Tensor:
+    """Attention over the last but one dimension, (B, S, heads, T, width)."""
+    if q.device.type != "cpu":
+        b = len(q)
+        q, k, v = (y.flatten(0, 1) for y in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).unflatten(0, (b, -1))
+    # The fused kernel of CPUs is for long sequences: over 16 frames, forward and backward, it took
+    # 2.5 times as long in fp32 and 10 times in bf16 (docs/log.md).
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ v

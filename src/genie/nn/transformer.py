@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from genie.nn.attention import (
     SpaceAttention,
     TemporalCache,
     TimeAttention,
+    View,
     causal_window_mask,
     rotary,
 )
@@ -95,12 +96,12 @@ class SpaceTimeBlock(nn.Module):
         return x + self.ffn(self.ffn_norm(x))
 
     def step(
-        self, x: Tensor, keys: Tensor, values: Tensor, angles: Tensor, mask: Tensor
+        self, x: Tensor, keys: Tensor, values: Tensor, view: View
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One frame, x is (B, 1, S, D), with this layer's part of the cache and its view."""
         x = self._over_space(x)
         if self.time is not None and self.time_norm is not None:
-            y, keys, values = self.time.step(self.time_norm(x), keys, values, angles, mask)
+            y, keys, values = self.time.step(self.time_norm(x), keys, values, view)
             x = x + y
         return x + self.ffn(self.ffn_norm(x)), keys, values
 
@@ -153,7 +154,7 @@ class STTransformer(nn.Module):
     def empty_cache(self, batch: int, tokens: int) -> TemporalCache:
         """The cache of `batch` players before their first frame of `tokens` tokens."""
         config, weight = self.config, self.norm.weight
-        shape = (config.layers, batch, tokens, config.heads, config.window - 1, config.key_width)
+        shape = (config.layers, config.window - 1, batch, tokens, config.heads, config.key_width)
         return TemporalCache(
             weight.new_zeros(shape),
             weight.new_zeros(shape),
@@ -161,25 +162,36 @@ class STTransformer(nn.Module):
         )
 
     def step(
-        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache
+        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: View | None = None
     ) -> tuple[Float[Tensor, "b 1 s d"], TemporalCache]:
         """Runs one frame after the cached ones; equals the last frame of `forward`.
+
+        Args:
+            x: token features.
+            cache: the frames before.
+            view: that of the cache; made when left out.
 
         Returns:
             The features, and a cache with this frame in it; building that copies the cache once.
         """
-        x, keys, values = self._step(x, cache)
+        x, keys, values = self._step(x, cache, view)
+        if self.config.window == 1:  # there is nothing to remember
+            return x, replace(cache, time=cache.time + 1)
         return x, cache.append(torch.stack(keys), torch.stack(values))
 
-    def read(self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache) -> Float[Tensor, "b 1 s d"]:
+    def read(
+        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: View | None = None
+    ) -> Float[Tensor, "b 1 s d"]:
         """Like `step`, for a draft of the frame: the cache is only read."""
-        return self._step(x, cache)[0]
+        return self._step(x, cache, view)[0]
 
-    def _step(self, x: Tensor, cache: TemporalCache) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        angles, mask = cache.angles_and_mask()
+    def _step(
+        self, x: Tensor, cache: TemporalCache, view: View | None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        view = view or cache.view()
         new_keys, new_values = [], []
         for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
-            x, key, value = block.step(x, keys, values, angles, mask)  # type: ignore[operator]
+            x, key, value = block.step(x, keys, values, view)  # type: ignore[operator]
             new_keys.append(key)
             new_values.append(value)
         return self.norm(x), new_keys, new_values
