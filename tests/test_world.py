@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +99,39 @@ def test_a_batch_of_players_equals_each_alone(world: Genie):
     for player in range(3):
         alone = world.generate(prompt[player], buttons[player], seed=5 + player)
         assert close(together[player], alone)
+
+
+COMPILED = """
+import sys, torch
+from genie import Genie
+
+plain, compiled = (Genie.from_pretrained(sys.argv[1], device="cpu") for _ in range(2))
+compiled.compile()
+assert compiled.dynamics._features is not plain.dynamics._features
+prompt = torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8)
+buttons = torch.randint(0, 4, (9,))
+difference = compiled.generate(prompt, buttons).int() - plain.generate(prompt, buttons).int()
+assert difference.abs().max() <= 1, difference.abs().max()
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
+def test_compiled_it_plays_the_same_game(world: Genie, tmp_path: Path):
+    world.save_pretrained(tmp_path)
+    # In a process of its own: the compiler cannot see through the tests' type checks.
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILED, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_without_a_compiler_compiling_is_refused_with_advice(
+    world: Genie, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"apt-get install g\+\+"):
+        world.compile()
 
 
 def test_a_state_is_a_value_from_which_games_branch(world: Genie):

@@ -410,6 +410,9 @@ def _play_options(parser: ArgumentParser) -> None:
     parser.add_argument("--fps", type=float | None, help="frames per second; the world's own")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
+    parser.add_argument(
+        "--compile", action="store_true", help="faster frames after half a minute of compiling"
+    )
 
 
 def _play(options: Namespace) -> None:
@@ -424,6 +427,7 @@ def _play(options: Namespace) -> None:
         open_browser=options.open,
         fps=options.fps,
         device=options.device,
+        compile=options.compile,
     )
 
 

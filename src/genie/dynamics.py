@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -200,21 +200,29 @@ class Dynamics(nn.Module):
 
         For all S places, or for those that are asked for.
         """
-        x, previous = self.features(tokens, condition), condition.past.tokens
+        x, previous = self._features(tokens, condition), condition.past.tokens
         if places is not None:
             x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
             previous = previous.gather(1, places)
         return self._predict(x, previous)
 
-    def features(self, tokens: Tensor, condition: Condition) -> Float[Tensor, "b s d"]:
-        """What `draft` predicts from."""
+    def _features(self, tokens: Tensor, condition: Condition) -> Float[Tensor, "b s d"]:
         x = self._own(tokens[:, None], condition.fixed)
         return self._trim(self.transformer.read(x, condition.past.cache, condition.view))[:, 0]
 
     def commit(self, tokens: Int[Tensor, "b s"], condition: Condition) -> Past:
         """Takes a finished frame, and the action that led to it, into a new past."""
+        return Past(tokens, self._remember(tokens, condition))
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Passes `draft` and `commit` through `torch.compile`, a graph per number of players."""
+        for name in ("_features", "_remember"):
+            compiled = torch.compile(getattr(self, name), *args, dynamic=False, **options)
+            setattr(self, name, compiled)
+
+    def _remember(self, tokens: Tensor, condition: Condition) -> TemporalCache:
         x = self._own(tokens[:, None], condition.fixed)
-        return Past(tokens, self.transformer.step(x, condition.past.cache, condition.view)[1])
+        return self.transformer.step(x, condition.past.cache, condition.view)[1]
 
     def loss(
         self,

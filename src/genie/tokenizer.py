@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie.config import require
-from genie.nn.attention import TemporalCache
+from genie.nn.attention import TemporalCache, View
 from genie.nn.pixels import moved, to_float, to_uint8
 from genie.nn.quantize import QuantizerConfig, build_quantizer, perplexity
 from genie.nn.transformer import (
@@ -111,9 +112,18 @@ class VideoTokenizer(nn.Module):
         self, tokens: Int[Tensor, "b s"], cache: TemporalCache
     ) -> tuple[UInt8[Tensor, "b h w 3"], TemporalCache]:
         """Decodes the frame that follows the cached ones; equals the last frame of `decode`."""
+        return self._decode_step(tokens, cache, cache.view())
+
+    def _decode_step(
+        self, tokens: Tensor, cache: TemporalCache, view: View
+    ) -> tuple[Tensor, TemporalCache]:
         features = self._embed(self.quantizer.lookup(tokens[:, None]))
-        features, cache = self.decoder.step(features, cache)
+        features, cache = self.decoder.step(features, cache, view)
         return to_uint8(self._pixels(features))[:, 0], cache
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Passes `decode_step` through `torch.compile`, a graph for each number of players."""
+        self._decode_step = torch.compile(self._decode_step, *args, dynamic=False, **options)  # type: ignore[method-assign]
 
     def loss(
         self, frames: UInt8[Tensor, "b t h w 3"], progress: float = 1.0

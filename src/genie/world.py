@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -213,6 +215,28 @@ class Genie(nn.Module):
                 size = (self.config.height, self.config.width)
                 save_prompts(load_prompts(prompts, *size), Path(folder))
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Makes steps faster by `torch.compile`, in place; frames stay the same up to rounding.
+
+        The first step with each number of players then takes about half a minute on a CPU; PyTorch
+        keeps what it compiled in a temporary folder (`TORCHINDUCTOR_CACHE_DIR`) for the next time.
+
+        Args:
+            args, options: of `torch.compile`, `mode` for example.
+
+        Raises:
+            UserError: this machine has no C++ compiler, which a CPU needs for it.
+        """
+        if self.device.type == "cpu":
+            compilers = [os.environ.get("CXX", "g++"), "clang++", "cl"]
+            require(
+                any(shutil.which(name) for name in compilers),
+                "compile: there is no C++ compiler; install g++ (on Debian: apt-get install g++) "
+                "or name one in the environment variable CXX, or play without it",
+            )
+        self.dynamics.compile(*args, **options)
+        self.tokenizer.compile(*args, **options)
 
     @property
     def device(self) -> torch.device:

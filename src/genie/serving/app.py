@@ -91,6 +91,7 @@ def serve(
     open_browser: bool = False,
     fps: float | None = None,
     device: str | None = None,
+    compile: bool = False,
 ) -> None:
     """Serves a world on this machine until Ctrl+C.
 
@@ -103,6 +104,7 @@ def serve(
         open_browser: opens the page in the default browser.
         fps: ticks per second; None takes the world's own.
         device: where a world given as a path is put; None chooses.
+        compile: passes the world through `torch.compile` (`Genie.compile`).
 
     Raises:
         UserError: the address is not loopback, the port is taken, or there is no prompt.
@@ -116,6 +118,9 @@ def serve(
             folder = locate(world)
             name = Path(world).resolve().name
             world = Genie.from_pretrained(folder, device=device)
+        if compile:
+            world.compile()
+            print("Compiling: this takes half a minute, less the next time.", flush=True)
         pictures = load_prompts(prompts, world.config.height, world.config.width, folder)
         app = create_app(world, pictures, name=name, fps=fps)
         url = f"http://{_bracketed(host)}:{listener.getsockname()[1]}"
