@@ -1,4 +1,4 @@
-"""What every benchmark writes beside its figures, and how."""
+"""What every benchmark writes beside its figures, how it measures, and what the machine can do."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import json
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
 
 def about() -> dict[str, Any]:
+    """Commit and machine."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     git = subprocess.run(command, capture_output=True, text=True, check=False)
     return {
         "commit": git.stdout.strip() or None,
-        "machine": platform.machine(),
+        "machine": _processor(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
+        "torch": torch.__version__,
     }
 
 
@@ -27,3 +37,51 @@ def tell(results: dict[str, Any], path: Path | None) -> None:
     print(text)
     if path:
         path.write_text(text + "\n")
+
+
+def seconds_of(work: Callable[[], Any], repeats: int, warm_up: int = 1) -> list[float]:
+    """How long each of some calls takes."""
+    for _ in range(warm_up):
+        work()
+    spent = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return spent
+
+
+def spread(seconds: list[float]) -> dict[str, Any]:
+    """Median and quartiles in milliseconds."""
+    low, middle, high = (1e3 * float(q) for q in np.quantile(seconds, (0.25, 0.5, 0.75)))
+    return {"ms": round(middle, 2), "ms_quartiles": [round(low, 2), round(high, 2)]}
+
+
+def matrix_rate(dtype: torch.dtype = torch.float32, side: int = 1024) -> float:
+    """Operations per second of a matrix product, in 1e9."""
+    a, b = torch.randn(2, side, side).to(dtype)
+    return 2 * side**3 / float(np.median(seconds_of(lambda: a @ b, 20))) / 1e9
+
+
+def memory_rate(megabytes: int = 256) -> float:
+    """Bytes per second that a copy reads and writes, in 1e9; more than caches hold."""
+    source = torch.ones(megabytes << 18)
+    target = torch.empty_like(source)
+    seconds = seconds_of(lambda: target.copy_(source), 10)
+    return 2 * source.nbytes / float(np.median(seconds)) / 1e9
+
+
+def gigaflops(work: Callable[[], Any]) -> float:
+    """Operations of matrix products, convolutions and attention in a call."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()  # the fused attention of a CPU would not be counted
+    return counter.get_total_flops() / 1e9
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        name = platform.processor()
+    return f"{platform.machine()} {name}".strip()

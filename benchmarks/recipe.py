@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from _machine import tell
+from _sizes import PAPER
 
 import genie
 from genie import presets
@@ -36,10 +37,6 @@ from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.settings import STAGES
 from genie.world import GenieConfig
 
-PAPER = {
-    "context": "masked", "conditioning": "add", "mask_rate": "uniform", "corruption": 0.0,
-    "copying": False, "change_weight": 1.0, "no_effect": 0.0, "action_noise": 0.0,
-}  # fmt: skip
 DRAWING = ("sampling",)
 LEVEL = "level"
 """Corruption level that play tells the dynamics."""

@@ -1,0 +1,54 @@
+"""Worlds that benchmarks measure, by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+import genie
+from genie import presets
+from genie.actions import LatentActionConfig
+from genie.dynamics import DynamicsConfig
+from genie.nn.quantize import QuantizerConfig
+from genie.nn.transformer import TransformerConfig
+from genie.tokenizer import VideoTokenizerConfig
+from genie.world import GenieConfig
+
+PEERS = ("peers4", "peers16")
+"""What other implementations were measured with, at patch 4 and patch 16 (docs/log.md)."""
+
+PAPER = {
+    "context": "masked", "conditioning": "add", "mask_rate": "uniform", "corruption": 0.0,
+    "copying": False, "change_weight": 1.0, "no_effect": 0.0, "action_noise": 0.0,
+}  # fmt: skip
+"""The paper's settings of the dynamics."""
+
+
+def config_of(name: str) -> GenieConfig:
+    """The sizes of a name: one of `PEERS`, or of a preset."""
+    if name not in PEERS:
+        return presets.get(name).world
+    patch = int(name.removeprefix("peers"))
+    layers = TransformerConfig(layers=4, width=128, heads=4, window=16)
+    return GenieConfig(
+        num_actions=8,
+        tokenizer=VideoTokenizerConfig(
+            patch=patch, encoder=layers, decoder=layers, quantizer=QuantizerConfig(codes=1024)
+        ),
+        actions=LatentActionConfig(patch=patch, shrink=1, encoder=layers, decoder=layers),
+        dynamics=DynamicsConfig(layers=4, width=128, heads=4, window=16),
+    )
+
+
+def world_of(name: str, passes: int | None = None) -> genie.Genie:
+    """A world to play: with random weights, which are as fast, or one that is saved."""
+    torch.manual_seed(0)
+    if name in PEERS or (name in presets.names() and name != "coinrun-tiny"):
+        world = genie.Genie(config_of(name)).eval()
+    else:
+        world = genie.Genie.from_pretrained(name, device="cpu")
+    if passes:
+        sampling = replace(world.config.sampling, steps=passes)
+        world.config = replace(world.config, sampling=sampling)
+    return world
