@@ -1,10 +1,12 @@
-"""How many frames a second does a world play, decoding included?
+"""How many frames a second does a world play, from button to picture?
 
-Against the length of the game, the number of players, and the slow twin that reruns the whole game
-for each pass. Beside it what the processor could do: operations of a frame over its matrix rate.
+Alone, with eight players in a batch, and against the slow twin that reruns the whole game for each
+pass, whose pictures must be the same. Beside it what the machine could do: the operations of a
+frame over its matrix rate. How cost grows is asked by `growth.py`.
 
-python benchmarks/play.py                  # the preset tiny with random weights, which are as fast
-python benchmarks/play.py runs/coinrun --json play.json
+python benchmarks/play.py                              # the world that comes with the package
+python benchmarks/play.py peers4 --passes 25 --compile --json play.json
+python benchmarks/play.py runs/coinrun --dtype bf16
 """
 
 from __future__ import annotations
@@ -12,40 +14,39 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from _machine import tell
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from _machine import gigaflops, matrix_rate, memory_rate, seconds_of, spread, tell
+from _sizes import world_of
 
 import genie
-from genie import presets
+
+DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
 
-def seconds_per_step(world: genie.Genie, players: int, history: int, steps: int) -> list[float]:
-    """Seconds of each step after `history` frames."""
-    prompt = np.zeros((players, 1, world.config.height, world.config.width, 3), np.uint8)
-    state, action = world.start(prompt), torch.zeros(players, dtype=torch.int64)
-    spent = []
-    for number in range(history + steps):
-        began = time.perf_counter()
-        _, state = world.step(state, action)
-        if number >= history:
-            spent.append(time.perf_counter() - began)
-    return spent
+class Game:
+    """Players who press the first button for ever."""
+
+    def __init__(self, world: genie.Genie, players: int = 1, history: int = 0) -> None:
+        size = (world.config.height, world.config.width, 3)
+        self.world, self.state = world, world.start(np.zeros((players, 1, *size), np.uint8))
+        self.action = torch.zeros(players, dtype=torch.int64)
+        for _ in range(history):
+            self()
+
+    def __call__(self) -> None:
+        _, self.state = self.world.step(self.state, self.action)
 
 
 def measure(world: genie.Genie, players: int, history: int, steps: int) -> dict[str, Any]:
-    spent = seconds_per_step(world, players, history, steps)
+    seconds = seconds_of(Game(world, players, history), steps, warm_up=2)
     return {
         "players": players,
         "history": history,
-        "frames_per_second": round(players / median(spent), 1),
-        "ms_per_step": round(1e3 * median(spent), 1),
-        "ms_quartiles": [round(1e3 * float(q), 1) for q in np.quantile(spent, (0.25, 0.75))],
+        "frames_per_second": round(players / float(np.median(seconds)), 1),
+        **spread(seconds),
     }
 
 
@@ -57,61 +58,43 @@ def measure_twin(world: genie.Genie, frames: int) -> dict[str, Any]:
         began = time.perf_counter()
         made[use_cache] = world.generate(prompt, [0] * frames, use_cache=use_cache)
         spent[use_cache] = time.perf_counter() - began
-    same = (made[True] == made[False]).float().mean().item()
+    difference = (made[True].int() - made[False].int()).abs()
     return {
         "frames": frames,
-        "same_pixels": round(same, 4),
+        "same_pixels": round((difference <= 1).float().mean().item(), 4),
         "times_faster": round(spent[False] / spent[True], 1),
     }
 
 
-def gigaflops_per_step(world: genie.Genie) -> float:
-    """Operations of matrix products and attention in one step of one player."""
-    with sdpa_kernel(SDPBackend.MATH):  # the fused attention of a CPU is not counted
-        with FlopCounterMode(display=False) as counter:
-            seconds_per_step(world, 1, 0, 1)
-        with FlopCounterMode(display=False) as prompt:
-            world.start(np.zeros((1, 1, world.config.height, world.config.width, 3), np.uint8))
-    return (counter.get_total_flops() - prompt.get_total_flops()) / 1e9
-
-
-def matrix_rate(side: int = 1024) -> float:
-    """Operations per second of a matrix product, in 1e9."""
-    a, b = torch.randn(side, side), torch.randn(side, side)
-    spent = []
-    for _ in range(20):
-        began = time.perf_counter()
-        a @ b
-        spent.append(time.perf_counter() - began)
-    return 2 * side**3 / median(spent) / 1e9
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("world", nargs="?")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("world", nargs="?", default="coinrun-tiny", help="or peers4, peers16")
+    parser.add_argument("--passes", type=int)
+    parser.add_argument("--dtype", choices=DTYPES, default="32")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    torch.manual_seed(0)
-    if options.world:
-        world = genie.Genie.from_pretrained(options.world, device="cpu")
-    else:
-        world = genie.Genie(presets.get("tiny").world).eval()
-    rate, work = matrix_rate(), gigaflops_per_step(world)
-    alone = measure(world, 1, 20, options.steps)
-    results = {
-        "world": options.world or "tiny, random weights",
+    dtype = DTYPES[options.dtype]
+    world = world_of(options.world, options.passes).to(dtype)
+    work = gigaflops(Game(world))
+    results: dict[str, Any] = {
+        "world": options.world,
         "frame": [world.config.height, world.config.width],
+        "tokens": world.tokenizer.tokens_per_frame,
         "passes": world.config.sampling.steps,
-        "threads": torch.get_num_threads(),
+        "dtype": options.dtype,
+    }
+    if options.compile:
+        world.compile()
+        results["compiling_s"] = round(seconds_of(lambda: Game(world)(), 1, warm_up=0)[0], 1)
+    rate = matrix_rate(dtype)
+    results |= {
         "matrix_gflops": round(rate, 1),
+        "memory_gigabytes": round(memory_rate(), 1),
         "gflop_per_frame": round(work, 3),
-        "floor_ms": round(1e3 * work / rate, 1),
-        "play": [
-            alone,
-            measure(world, 1, 200, options.steps),
-            measure(world, 8, 20, options.steps),
-        ],
+        "floor_ms": round(1e3 * work / rate, 2),
+        "play": [measure(world, players, 15, options.steps) for players in (1, 8)],
         "slow_twin": measure_twin(world, 15),
     }
     tell(results, options.json)

@@ -24,6 +24,7 @@ from torch import nn
 
 import genie
 from genie.schedule import StageConfig
+from genie.training.memory import keep_freed_memory
 from genie.training.optimizers import build_optimizer
 from genie.world import GenieConfig
 
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    keep_freed_memory()  # as training does
     rates = {precision: matrix_rate(DTYPES[precision]) for precision in options.precision}
     rows = [
         measure(options, name, precision, rates[precision])

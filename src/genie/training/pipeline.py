@@ -25,6 +25,7 @@ from genie.training.derive import derive_actions, derive_tokens, fingerprint
 from genie.training.interrupts import StopRequest
 from genie.training.joint import Joint
 from genie.training.loaders import FrameClips, TokenClips
+from genie.training.memory import keep_freed_memory
 from genie.training.reporting import LiveProgress, Sign, Warnings
 from genie.training.settings import STAGES, Settings
 from genie.training.stage import StageRun, run_stage
@@ -111,6 +112,7 @@ def train(
         start = finetune.starting_world(chosen.base, chosen.world, store, frames)
         start.save_pretrained(out / finetune.START)
     settings.write(out, chosen)
+    keep_freed_memory()
     with StopRequest(console) as stop:
         pipeline = _Pipeline(StageRun(out, chosen.train, stop, console), store, chosen)
         needed = "dynamics" in stages and chosen.trains("dynamics")

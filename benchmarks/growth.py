@@ -1,0 +1,101 @@
+"""How does the cost of a frame grow with the game's length, the players, the frame and the model?
+
+Random weights, four passes, patch 8. A cost that does not depend on something is flat in it; with
+all else it should grow no faster than the operations, which are counted beside it.
+
+python benchmarks/growth.py --json growth.json --plot growth.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from _machine import gigaflops, seconds_of, spread, tell
+from _sizes import world_of
+from play import Game
+
+import genie
+from genie.world import GenieConfig
+
+HISTORY, PLAYERS, SIDES, WIDTHS = (
+    (20, 100, 300, 1000),
+    (1, 2, 4, 8, 16),
+    (32, 64, 96, 128),
+    (64, 128, 256, 512),
+)
+
+
+def sized(side: int = 64, width: int = 128) -> genie.Genie:
+    """The tiny world with frames and dynamics of another size."""
+    config: GenieConfig = world_of("tiny").config
+    dynamics = replace(config.dynamics, width=width, heads=max(1, width // 32))
+    return genie.Genie(replace(config, height=side, width=side, dynamics=dynamics)).eval()
+
+
+def over_history(steps: int) -> list[dict[str, Any]]:
+    """One game, measured whenever it is that long."""
+    game, played, rows = Game(sized()), 0, []
+    for history in HISTORY:
+        seconds_of(game, history - played, warm_up=0)
+        rows.append({"history": history, **spread(seconds_of(game, steps, warm_up=0))})
+        played = history + steps
+    return rows
+
+
+def over(
+    name: str, values: tuple[int, ...], make: Callable[[int], Game], steps: int
+) -> list[dict[str, Any]]:
+    """A game for each value."""
+    rows = []
+    for value in values:
+        game = make(value)
+        work = gigaflops(game)
+        rows.append({name: value, **spread(seconds_of(game, steps)), "gflop": round(work, 3)})
+    return rows
+
+
+def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Milliseconds per step against each quantity; dashed, the growth of the operations."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(results), figsize=(4 * len(results), 3), layout="tight")
+    for axis, (name, rows) in zip(axes, results.items(), strict=True):
+        values, spent = [row[name] for row in rows], [row["ms"] for row in rows]
+        axis.plot(values, spent, "o-", label="measured")
+        if "gflop" in rows[0]:
+            work = [row["gflop"] / rows[-1]["gflop"] * spent[-1] for row in rows]
+            axis.plot(values, work, "--", label="operations")
+        axis.set(
+            xlabel=name.replace("_", " "), ylabel="ms per step", ylim=(0, None), xlim=(0, None)
+        )
+        axis.legend()
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    steps = options.steps
+    results = {
+        "history": over_history(steps),
+        "players": over("players", PLAYERS, lambda n: Game(sized(), n, 5), steps),
+        "frame_side": over("frame_side", SIDES, lambda side: Game(sized(side=side), 1, 5), steps),
+        "width": over("width", WIDTHS, lambda width: Game(sized(width=width), 1, 5), steps),
+    }
+    if options.plot:
+        plot(results, options.plot)
+    tell(results, options.json)
+
+
+if __name__ == "__main__":
+    main()

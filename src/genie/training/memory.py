@@ -1,0 +1,25 @@
+"""Keeping the memory that a training step frees, for the next step."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# Numbers of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep freed memory in this process instead of giving it back at once.
+
+    Activations are large, are freed in each step and wanted again in the next; what was given back
+    has to be fetched from the kernel page by page, which took up to half of a step's time on a CPU
+    (docs/log.md). The most that a process holds stays the same.
+
+    Returns:
+        Whether this is glibc and took it.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
