@@ -75,7 +75,7 @@ def _kvstore(folder: Path) -> dict[str, Any]:
 def zarr_spec(folder: Path, height: int, width: int) -> dict[str, Any]:
     """Returns the TensorStore spec of a new array for frames of this size."""
     inner = [CHUNK_FRAMES, height, width, 3]
-    blosc = {"cname": "zstd", "clevel": 1, "shuffle": "noshuffle", "typesize": 1}
+    blosc = {"cname": "lz4", "clevel": 9, "shuffle": "noshuffle", "typesize": 1}
     codecs = [{"name": "bytes"}, {"name": "blosc", "configuration": blosc}]
     sharding = {"chunk_shape": inner, "codecs": codecs}
     shard = [shard_frames(height, width), height, width, 3]
