@@ -2,8 +2,8 @@
 
 Each question trains one or two stages in several ways, everything else alike, and measures them on
 held-out clips. A question about actions, dynamics or drawing needs a world whose other parts are
-trained already; "passes", "temperature" and "level" train nothing. "play" compares stores: it
-trains on each and measures on the held-out levels of all of them.
+trained already; "passes", "temperature", "drawing" (both) and "level" train nothing. "play"
+compares stores: it trains on each and measures on the held-out levels of all of them.
 
 python benchmarks/recipe.py context --data data/coinrun --base coinrun-tiny --minutes 4 --seeds 0 1
 python benchmarks/recipe.py corruption --data data/coinrun --base coinrun-tiny --steps 300
@@ -30,8 +30,11 @@ from genie import presets
 from genie.config import from_dict, to_dict
 from genie.evaluation import sections
 from genie.evaluation.clips import Clips, choose_clips
+from genie.evaluation.frechet import Pixels
 from genie.evaluation.held_games import HeldGames
+from genie.evaluation.long_play import LongPlayConfig, long_play
 from genie.evaluation.movement import SHIFTS, movement, real_ways, scroll
+from genie.evaluation.progress import progress_bars
 from genie.schedule import TrainConfig
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.settings import STAGES
@@ -90,6 +93,18 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
         ("tokenizer",),
         {f"patch {side}": {"tokenizer": {"patch": side}} for side in (4, 8, 16)},
     ),
+    "drawing": (
+        DRAWING,
+        {
+            f"{steps} {order} {degree:g}": {
+                "sampling": {"steps": steps, "order": order, "temperature": degree}
+            }
+            for steps in (1, 2, 4, 8)
+            for order in ("random", "halton", "confidence")
+            for degree in (0.7, 1)
+            if steps > 1 or order == "random"
+        },
+    ),
     "level": (DRAWING, {f"level {level}": {LEVEL: level} for level in range(4)}),
     "temperature": (
         DRAWING,
@@ -111,7 +126,8 @@ def variants_of(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The variants of the question that was asked."""
     if options.question == "play":
         return {Path(data).name: {} for data in options.data}
-    return QUESTIONS[options.question][1]
+    variants = QUESTIONS[options.question][1]
+    return {name: variants[name] for name in options.only or variants}
 
 
 def starting_config(options: argparse.Namespace) -> GenieConfig:
@@ -189,6 +205,8 @@ def measured(
         found |= _drawn(world, store, options)
     if stages == ("actions", "dynamics"):
         found |= _held(world, store, options.clips)
+    if options.long:
+        found |= _long(world, store, options.long)
     return found
 
 
@@ -240,6 +258,26 @@ def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, f
     }
 
 
+def _long(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
+    """Coherent seconds of games of 15 seconds at 15 frames/s."""
+    settings = LongPlayConfig(plays=((games, 225),))
+    with progress_bars(show=False) as bars:
+        part, _ = long_play(
+            world,
+            store,
+            settings,
+            split="val",
+            prompt_frames=1,
+            extractor=Pixels(),
+            seed=0,
+            batch=games,
+            bars=bars,
+        )
+    play = part["plays"][0]
+    ends = {f"ended_{reason}": float(count) for reason, count in play["ended_by"].items()}
+    return {"coherent_seconds": play["coherent_seconds"]["mean"]} | ends
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -253,6 +291,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--clips", type=int, default=64, help="that are played")
     parser.add_argument("--horizon", type=int, default=64, help="steps that are played; 4 or more")
+    parser.add_argument("--long", type=int, default=0, help="long games that are played as well")
+    parser.add_argument("--only", nargs="+", help="some of the variants")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if not options.question:
