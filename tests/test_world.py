@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,26 @@ def test_the_cached_game_equals_its_plain_twin_over_three_windows(world: Genie, 
     cached = world.generate(prompt, buttons, seed=7, sampling=sampling)
     plain = world.generate(prompt, buttons, seed=7, sampling=sampling, use_cache=False)
     assert close(cached, plain)
+
+
+def test_the_cached_game_costs_a_fraction_of_its_plain_twin():
+    layers = TransformerConfig(layers=2, width=64, heads=2, window=8)
+    config = replace(
+        CONFIG,
+        height=32,
+        width=32,
+        tokenizer=replace(CONFIG.tokenizer, encoder=layers, decoder=layers),
+        dynamics=replace(CONFIG.dynamics, width=64, heads=2, window=8),
+    )
+    world, prompt = Genie(config).eval(), np.zeros((32, 32, 3), np.uint8)
+
+    def seconds(use_cache: bool) -> float:
+        began = time.process_time()  # of this process only, whatever else runs
+        world.generate(prompt, [0] * 12, use_cache=use_cache)
+        return time.process_time() - began
+
+    seconds(True)
+    assert 2 * min(seconds(True) for _ in range(3)) < min(seconds(False) for _ in range(3))
 
 
 def test_the_prompt_is_preserved_and_one_frame_follows_each_action(world: Genie):
