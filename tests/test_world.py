@@ -68,12 +68,12 @@ def test_the_cached_game_costs_a_fraction_of_its_plain_twin():
     layers = TransformerConfig(layers=2, width=64, heads=2, window=8)
     config = replace(
         CONFIG,
-        height=32,
-        width=32,
+        height=64,
+        width=64,
         tokenizer=replace(CONFIG.tokenizer, encoder=layers, decoder=layers),
         dynamics=replace(CONFIG.dynamics, width=64, heads=2, window=8),
     )
-    world, prompt = Genie(config).eval(), np.zeros((32, 32, 3), np.uint8)
+    world, prompt = Genie(config).eval(), np.zeros((64, 64, 3), np.uint8)
 
     def seconds(use_cache: bool) -> float:
         began = time.process_time()  # of this process only, whatever else runs
