@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -129,11 +130,12 @@ def draw(
 
 
 def gumbel_noise(
-    shape: tuple[int, ...], generators: Sequence[torch.Generator], device: torch.device | str
+    shape: tuple[int, ...], generators: Sequence[np.random.Generator], device: torch.device | str
 ) -> Tensor:
     """Standard Gumbel noise, (generators, *shape), the same on every device."""
-    rows = [torch.empty(shape).exponential_(generator=generator) for generator in generators]
-    return torch.stack(rows).to(device).clamp(min=1e-20).log().neg()
+    # NumPy draws them five times as fast as PyTorch (docs/log.md).
+    rows = [generator.standard_exponential(shape, np.float32) for generator in generators]
+    return torch.from_numpy(np.stack(rows)).to(device).clamp(min=1e-20).log().neg()
 
 
 def sample(
@@ -141,7 +143,7 @@ def sample(
     grid: tuple[int, int],
     mask_token: int,
     config: SamplingConfig,
-    generators: Sequence[torch.Generator],
+    generators: Sequence[np.random.Generator],
     device: torch.device | str = "cpu",
 ) -> Int[Tensor, "b s"]:
     """Draws all tokens of one frame for each player.
@@ -155,7 +157,7 @@ def sample(
         grid: rows and columns of tokens.
         mask_token: the token that stands for "not known yet".
         config: passes, schedule, order, temperature, top-k.
-        generators: one CPU generator per player, so that no player's frame depends on the others.
+        generators: one generator per player, so that no player's frame depends on the others.
         device: where the tokens live.
     """
     total, players = grid[0] * grid[1], len(generators)
@@ -182,7 +184,7 @@ def sample(
 def _fixed_order(
     order: Order,
     grid: tuple[int, int],
-    generators: Sequence[torch.Generator],
+    generators: Sequence[np.random.Generator],
     device: torch.device | str,
 ) -> Int[Tensor, "b s"] | None:
     """All places in the order in which they settle, or None where confidence decides."""

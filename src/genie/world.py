@@ -428,7 +428,7 @@ class Genie(nn.Module):
             if num_frames is None:
                 raise UserError("num_frames: say how many frames, or give actions")
             rows = [
-                torch.randint(self.config.num_actions, (num_frames,), generator=generator)
+                torch.from_numpy(generator.integers(self.config.num_actions, size=num_frames))
                 for generator in _generators(seeds, torch.zeros_like(seeds))
             ]
             return torch.stack(rows).to(self.device)
@@ -463,10 +463,10 @@ def _seeds(seed: int | Sequence[int], players: int) -> Tensor:
     return torch.tensor(list(seed), dtype=torch.int64)
 
 
-def _generators(seeds: Tensor, time: Tensor) -> list[torch.Generator]:
+def _generators(seeds: Tensor, time: Tensor) -> list[np.random.Generator]:
     """One generator per player, a pure function of its seed and frame number."""
     pairs = zip(seeds.tolist(), time.tolist(), strict=True)
-    return [torch.Generator().manual_seed(_mix(seed, frame)) for seed, frame in pairs]
+    return [np.random.Generator(np.random.PCG64(_mix(seed, frame))) for seed, frame in pairs]
 
 
 def _mix(seed: int, frame: int) -> int:
