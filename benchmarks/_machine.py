@@ -33,10 +33,14 @@ def about() -> dict[str, Any]:
 
 def tell(results: dict[str, Any], path: Path | None) -> None:
     """Prints the results as JSON, and writes them to a file when one is named."""
-    text = json.dumps({**about(), **results}, indent=1)
-    print(text)
+    print(as_text(results))
     if path:
-        path.write_text(text + "\n")
+        path.write_text(as_text(results))
+
+
+def as_text(results: dict[str, Any]) -> str:
+    """Results as JSON, with commit and machine."""
+    return json.dumps({**about(), **results}, indent=1) + "\n"
 
 
 def seconds_of(work: Callable[[], Any], repeats: int, warm_up: int = 1) -> list[float]:

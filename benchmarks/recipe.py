@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _machine import tell
+from _machine import as_text
 from _sizes import PAPER
 
 import genie
@@ -322,15 +322,24 @@ def main() -> None:
                     row |= {f"{where}{key}": round(value, 4) for key, value in figures.items()}
             rows[name].append(row)
             print(name, row, flush=True)
+            if options.json:  # what there is so far, should this be interrupted
+                options.json.write_text(as_text(results_of(options, rows)))
+    print(as_text(results_of(options, rows)))
+
+
+def results_of(
+    options: argparse.Namespace, rows: dict[str, list[dict[str, float]]]
+) -> dict[str, Any]:
+    """The settings, every row, and the means of each variant over its seeds."""
     means = {
         name: {key: round(mean(row[key] for row in found), 4) for key in found[0]}
         for name, found in rows.items()
+        if found
     }
     settings = {k: v for k, v in vars(options).items() if k not in ("json", "data", "base")}
     settings["data"] = [Path(data).name for data in options.data]
     settings["world"] = to_dict(starting_config(options))
-    tell({**settings, "threads": torch.get_num_threads(), "means": means, "rows": rows},
-         options.json)  # fmt: skip
+    return {**settings, "means": means, "rows": rows}
 
 
 if __name__ == "__main__":
