@@ -396,6 +396,21 @@ def _generate(options: Namespace) -> None:
         print(path)
 
 
+def _replay_options(parser: ArgumentParser) -> None:
+    from genie.generate import replay
+
+    parser.add_argument("file", help="replay that the page of `genie play` saved")
+    parser.add_function_arguments(replay, skip={"file"})
+
+
+def _replay(options: Namespace) -> None:
+    from genie.generate import replay
+
+    _require_device(options.device)
+    for path in replay(**_arguments(options)):
+        print(path)
+
+
 def _play_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "world",
@@ -507,6 +522,12 @@ COMMANDS = {
         _generate,
     ),
     "play": Command("play a world in the browser", "play runs/coinrun", _play_options, _play),
+    "replay": Command(
+        "play a saved game again into a video",
+        "replay coinrun.replay.json --out clip.mp4",
+        _replay_options,
+        _replay,
+    ),
     "doctor": Command(
         "say what this machine has, and what would be slow or missing",
         "",

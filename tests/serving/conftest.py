@@ -8,8 +8,7 @@ import json
 import socket
 import threading
 import time
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ import uvicorn
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
+from genie.maskgit import SamplingConfig
 from genie.serving.app import create_app, server_config
 from genie.serving.protocol import HEADER
 
@@ -43,17 +43,34 @@ class DotState:
     def stack(states: list[DotState]) -> DotState:
         return DotState(torch.stack([state.dot for state in states]))
 
+    def player(self, index: int) -> DotState:
+        return DotState(self.dot[index])
+
     def split(self) -> list[DotState]:
         return [DotState(dot) for dot in self.dot]
+
+
+@dataclass(frozen=True)
+class DotConfig:
+    height: int = SIZE
+    width: int = SIZE
+    fps: float = 60.0
+    num_actions: int = 4
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
 class DotWorld:
     """`start` puts the dot where the prompt is brightest; actions 0 to 3 move it by one pixel."""
 
     def __init__(self) -> None:
-        self.config = SimpleNamespace(height=SIZE, width=SIZE, fps=60.0, num_actions=4)
+        self.config = DotConfig()
         self.batches: list[int] = []
+        self.samplings: list[object] = []
         self.broken = False
+        self.delay = 0.0
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {}
 
     def start(self, prompt: np.ndarray, seed: int = 0) -> DotState:
         place = int(np.asarray(prompt)[..., 0].reshape(-1).argmax())
@@ -63,6 +80,8 @@ class DotWorld:
         if self.broken:
             raise RuntimeError("the world is broken")
         self.batches.append(state.dot.shape[0] if state.dot.ndim == 2 else 1)
+        self.samplings.append(sampling)
+        time.sleep(self.delay)
         after = DotState((state.dot + MOVES[torch.as_tensor(action)]) % SIZE)
         return after.frame, after
 
@@ -133,7 +152,7 @@ class Player:
         self.seq = 0
 
     def send(self, type: str, **fields: object) -> int:
-        if type in ("start", "keys"):
+        if type in ("start", "keys", "step", "undo"):
             self.seq += 1
             fields["seq"] = self.seq
         self.socket.send(json.dumps({"type": type, **fields}))
@@ -143,11 +162,23 @@ class Player:
         """Waits for the next frame and acknowledges it; notes on the way are kept."""
         while isinstance(message := self.socket.recv(timeout), str):
             self.notes.append(json.loads(message))
-        _, _, _, *fields = HEADER.unpack_from(message)
+        _, _, leads_to, *fields = HEADER.unpack_from(message)
+        assert leads_to == 0
         picture = np.asarray(Image.open(io.BytesIO(message[HEADER.size :])).convert("RGB"))
         if ack:
             self.send("ack", frame=fields[0])
         return Frame(*fields, picture)
+
+    def note(self, type: str, timeout: float = 10) -> dict:
+        """Waits for the next note of a type; frames on the way are acknowledged."""
+        while not (found := [note for note in self.notes if note["type"] == type]):
+            message = self.socket.recv(timeout)
+            if isinstance(message, str):
+                self.notes.append(json.loads(message))
+            else:
+                self.send("ack", frame=HEADER.unpack_from(message)[3])
+        self.notes.remove(found[0])
+        return found[0]
 
     def frames(self, count: int) -> list[Frame]:
         return [self.frame() for _ in range(count)]

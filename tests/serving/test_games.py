@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genie.serving.games import Act, Begin, Games
+from genie.maskgit import SamplingConfig
+from genie.serving.games import MARK_EVERY, Act, Begin, Fork, Games, Look, Peek, Rewind
 
 
 def dot(drawn):
@@ -54,4 +55,62 @@ def test_forgetting_leaves_nothing_behind(games):
     games.advance({i: Begin(0, seed=0) for i in range(3)})
     games.advance({i: Act(0) for i in range(3)})
     games.forget([0, 1, 2, 99])
-    assert (games._alone, games._members, games._batch) == ({}, (), None)
+    assert (games._games, games._alone, games._batches, games._dreams) == ({}, {}, [], {})
+
+
+def test_players_with_other_sampling_step_apart_and_are_drawn_by_it(games, dot_world):
+    slow = SamplingConfig(steps=20)
+    games.advance({i: Begin(0, seed=0) for i in range(3)})
+    for _ in range(2):
+        drawn = games.advance({0: Act(1), 1: Act(1, slow), 2: Act(1)})
+    assert [dot(drawn[i]) for i in range(3)] == [(12, 14)] * 3
+    assert dot_world.batches == [2, 1, 2, 1]
+    assert dot_world.samplings == [None, slow, None, slow]
+    drawn = games.advance({i: Act(3, slow) for i in range(3)})
+    assert dot_world.batches[4:] == [3]
+    assert {dot(drawn[i]) for i in range(3)} == {(13, 14)}
+
+
+def test_a_game_goes_back_to_its_nearest_mark_or_to_its_start(games):
+    games.advance({1: Begin(0, seed=0), 2: Begin(1, seed=0)})
+    for _ in range(MARK_EVERY + 3):
+        last = games.advance({1: Act(1), 2: Act(3)})
+    assert last[1].step == MARK_EVERY + 3
+    back = games.advance({1: Rewind(MARK_EVERY + 2)})[1]
+    assert (back.step, dot(back)) == (MARK_EVERY, (12, 12 + MARK_EVERY))
+    assert games.advance({1: Rewind(MARK_EVERY + 2)})[1].step == MARK_EVERY
+    back = games.advance({1: Rewind(MARK_EVERY - 1)})[1]
+    assert (back.step, dot(back)) == (0, (12, 12))
+    assert dot(games.advance({2: Act(3)})[2]) == ((3 + MARK_EVERY + 4) % 24, 3)
+
+
+def test_a_fork_and_its_source_go_their_own_ways(games):
+    games.advance({1: Begin(0, seed=0)})
+    games.advance({1: Act(1)})
+    copy = games.advance({"b": Fork(1)})["b"]
+    assert (copy.step, dot(copy)) == (1, (12, 13))
+    drawn = games.advance({"b": Act(3), 1: Act(2)})
+    assert (dot(drawn["b"]), dot(drawn[1])) == ((13, 13), (11, 13))
+    games.forget(["b"])
+    assert dot(games.advance({1: Look()})[1]) == (11, 13)
+
+
+def test_a_peek_dreams_of_every_action_and_leaves_the_game_alone(games):
+    def ends(drawn):
+        pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("L")) for _, data in drawn]
+        return [tuple(int(i) for i in np.argwhere(picture)[0]) for picture in pictures]
+
+    games.advance({1: Begin(0, seed=0)})
+    assert ends(games.advance({1: Peek(first=True)})[1].peeks) == [
+        (12, 11),
+        (12, 13),
+        (11, 12),
+        (13, 12),
+    ]
+    assert ends(games.advance({1: Peek(first=False)})[1].peeks)[1] == (12, 14)
+    assert dot(games.advance({1: Act(1)})[1]) == (12, 13)
+    assert ends(games.advance({1: Peek(first=True)})[1].peeks)[3] == (13, 13)
+
+
+def test_a_game_can_start_from_pixels(games, dot_prompts):
+    assert dot(games.advance({1: Begin(dot_prompts[1], seed=0)})[1]) == (3, 3)

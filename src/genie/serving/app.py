@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parent / "static"
 POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011  # WebSocket close codes, RFC 6455 section 7.4.1
 PAGE_HEADERS = [
-    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:"),
+    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:; media-src blob:"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-cache"),
@@ -71,7 +71,7 @@ def create_app(
     require(len(prompts) > 0, "prompts: give at least one picture to start from")
     pace = world.config.fps if fps is None else fps
     require(pace > 0, f"fps: {pace} frames per second cannot be played")
-    clock = TickLoop(Games(world, prompts), pace)
+    clock = TickLoop(Games(world, prompts), pace, name)
     # No docs page: FastAPI's loads its scripts from another host.
     app = FastAPI(title="Genie", docs_url=None, redoc_url=None, lifespan=_ticking(clock))
     app.add_middleware(LoopbackOnly)
