@@ -1,6 +1,7 @@
 import asyncio
 import json
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -250,7 +251,7 @@ def test_a_whole_game_can_be_opened_and_is_shown_as_it_is_played(session):
         ({"prompt": ["%%%"]}, "not a PNG"),
         ({"prompt": [text_of(np.zeros((24, 24, 3), np.uint8))[:72]]}, "damaged"),
         ({"prompt": 0, "sampling": [{"step": 1, "sampling": {}}]}, "out of order"),
-        ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"steps": 65}}]}, "65 passes"),
+        ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"steps": 33}}]}, "33 passes"),
         ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"size": 65}}]}, "unknown key"),
     ],
 )
@@ -353,3 +354,53 @@ def test_the_clock_keeps_its_pace_and_sleeps_without_players(dot_world, dot_prom
     assert 5 <= played <= 27
     assert later == played
     assert (clock.sessions, clock._games._alone, clock._games._batches) == ({}, {}, [])
+
+
+def test_a_player_with_more_passes_does_not_hold_the_others_up(dot_world, dot_prompts):
+    """Steps with more passes take 100 ms here, five ticks: others still get most of theirs."""
+    draw = dot_world.step
+
+    def slow_with_more_passes(state, action, sampling=None):
+        if sampling.steps > 8:
+            time.sleep(0.1)
+        return draw(state, action, sampling)
+
+    dot_world.step = slow_with_more_passes
+
+    async def play():
+        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
+        running = asyncio.create_task(clock.run())
+        usual, dear = clock.join(), clock.join()
+        clock.receive(dear, parse('{"type":"sampling","steps":20,"temperature":null}'))
+        for session in (usual, dear):
+            clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
+            clock.receive(session, parse('{"type":"idle","action":1}'))
+        await asyncio.sleep(2)
+        alone = len(dear.game.actions)
+        clock.leave(usual)
+        await asyncio.sleep(1)
+        running.cancel()
+        return len(usual.game.actions), alone, len(dear.game.actions) - alone
+
+    usual, dear, alone = asyncio.run(play())
+    assert usual > 50
+    assert 2 <= dear <= 6
+    assert alone > 6
+
+
+def test_a_player_can_play_at_a_part_of_the_pace(dot_world, dot_prompts):
+    async def play():
+        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
+        running = asyncio.create_task(clock.run())
+        full, quarter = clock.join(), clock.join()
+        clock.receive(quarter, parse('{"type":"pace","every":4}'))
+        for session in (full, quarter):
+            clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
+            clock.receive(session, parse('{"type":"idle","action":1}'))
+        await asyncio.sleep(1)
+        running.cancel()
+        return len(full.game.actions), len(quarter.game.actions)
+
+    full, quarter = asyncio.run(play())
+    assert quarter > 4
+    assert full / quarter == pytest.approx(4, rel=0.3)

@@ -288,6 +288,14 @@ def test_a_branch_keeps_the_game_and_one_can_go_back(page):
     wait_for_dot(page, lambda at: at == (12, 12))
 
 
+def test_the_world_can_run_slower(page):
+    page.get_by_label("Speed").select_option("a quarter")
+    page.keyboard.press("Escape")
+    page.keyboard.down("2")
+    wait_until(page, "14 < Number(fps.textContent) && Number(fps.textContent) < 16")
+    page.keyboard.up("2")
+
+
 def test_passes_and_temperature_are_the_players_own(page, dot_world):
     page.get_by_text("Advanced").click()
     page.get_by_label("Passes").fill("20")

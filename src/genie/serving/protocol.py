@@ -33,7 +33,7 @@ VERSION = 2
 HEADER = struct.Struct("<BBHIIIf")
 MAX_MESSAGE_BYTES = 2**18  # of a start with own pictures or a whole game; others are far smaller
 MAX_SMALL_MESSAGE = 1024
-MAX_PASSES = 64
+MAX_PASSES = 32
 LOSSLESS_UP_TO = 128  # pixels of the longer side
 
 Sequence = Annotated[int, Field(ge=0, lt=2**32)]
@@ -101,6 +101,13 @@ class Pause(_Message):
 
     type: Literal["pause"]
     paused: bool
+
+
+class Pace(_Message):
+    """Plays at every second tick of the world's clock, say, instead of at each."""
+
+    type: Literal["pace"]
+    every: Annotated[int, Field(ge=1, le=8)]
 
 
 class Step(_Message):
@@ -171,6 +178,7 @@ ClientMessage = (
     | Keys
     | Idle
     | Pause
+    | Pace
     | Step
     | Undo
     | Branch

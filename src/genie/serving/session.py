@@ -44,6 +44,7 @@ from genie.serving.protocol import (
     Film,
     Idle,
     Keys,
+    Pace,
     Pause,
     ProtocolError,
     Sampling,
@@ -61,6 +62,7 @@ STALLED_AFTER = 5.0  # seconds without an acknowledgement after which a game wai
 MAX_AHEAD = 8  # single steps that may wait to be drawn
 MAX_GAMES = 4  # that a player keeps at a time
 FILM_SECONDS = 60
+DEAR_REST = 3.0  # after a turn that cost more, times its length
 log = logging.getLogger(__name__)
 
 
@@ -167,6 +169,7 @@ class Session:
         self._tapped: int | None = None  # pressed since the last turn, maybe released again
         self._idle: int | None = None
         self._paused = False
+        self.every = 1  # plays at each tick that this divides
         self._peek_left, self._peek_first = 0, True
         self._seq = self._seq_of_turn = 0
         self._frame_id = 0
@@ -211,6 +214,8 @@ class Session:
                 self._idle = action
             case Pause(paused=paused):
                 self._paused = paused
+            case Pace(every=every):
+                self.every = every
             case Step():
                 self._order_step(message)
             case Undo():
@@ -246,6 +251,19 @@ class Session:
         """Says whether the next turn is one that the clock gives."""
         game = self.game
         return game is not None and not game.orders and game.behind <= 0 and self._runs()
+
+    def costs_more(self) -> bool:
+        """Says whether the next turn takes longer than a step as the world draws it."""
+        game = self.game
+        if game is None or game.orders:
+            return False
+        if game.behind > 0:
+            passes = game.sampling[game.step].steps
+        elif self._runs():
+            passes = self._sampling.steps
+        else:
+            return True
+        return passes > self._terms.sampling.steps
 
     def take_turn(self) -> Turn:
         """Returns what to play now; a key that was tapped between two ticks counts for one."""
@@ -371,7 +389,8 @@ class Session:
         require(steps == sorted(set(steps)) and steps[0] == 0, "sampling: changes are out of order")
         for change in changes:
             passes = change.sampling.steps
-            require(passes <= MAX_PASSES, f"sampling: {passes} passes, {MAX_PASSES} are the most")
+            most = max(MAX_PASSES, self._terms.sampling.steps)
+            require(passes <= most, f"sampling: {passes} passes, {most} are the most")
         return changes
 
     def _hold(self, message: Keys) -> None:
@@ -458,7 +477,8 @@ class TickLoop:
 
     When drawing takes longer than a tick, the clock slows down: ticks are never made up for. A
     round in which nobody plays in real time, single steps and undone games for example, does not
-    wait for the clock.
+    wait for the clock. Turns that cost more than others, looks ahead and more passes than the
+    world's own, have rounds of their own, and a quarter of the time while others play.
 
     Args:
         games: the games of one world.
@@ -474,6 +494,8 @@ class TickLoop:
         self._left: list[tuple[int, int]] = []
         self._numbers = itertools.count()
         self._input = asyncio.Event()
+        self._ticks = 0
+        self._dear_from = 0.0  # when turns that cost more may be taken again
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-games")
         self._filming = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-film")
         self._films: dict[int, asyncio.Task[None]] = {}
@@ -527,7 +549,12 @@ class TickLoop:
                     due = max(due, loop.time())
                     await asyncio.sleep(due - loop.time())
                     due += 1 / self.fps
-                await self._tick(loop)
+                    self._ticks += 1
+                usual = [session for session in self._due() if not session.costs_more()]
+                if usual or self._left:
+                    await self._tick(loop, usual)
+                if not usual or loop.time() >= self._dear_from:
+                    await self._tick_dear(loop, bool(usual))
         finally:
             self._worker.shutdown(wait=False, cancel_futures=True)
             self._filming.shutdown(wait=False, cancel_futures=True)
@@ -537,8 +564,16 @@ class TickLoop:
             self._input.clear()
             await self._input.wait()
 
-    async def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        turns = {session.key: session.take_turn() for session in self._wanting()}
+    async def _tick_dear(self, loop: asyncio.AbstractEventLoop, others_play: bool) -> None:
+        dear = [session for session in self._due() if session.costs_more()]
+        if dear:
+            started = loop.time()
+            await self._tick(loop, dear)
+            rest = DEAR_REST * (loop.time() - started) if others_play else 0
+            self._dear_from = loop.time() + rest
+
+    async def _tick(self, loop: asyncio.AbstractEventLoop, sessions: list[Session]) -> None:
+        turns = {session.key: session.take_turn() for session in sessions}
         left, self._left = self._left, []
         try:
             drawn = await loop.run_in_executor(self._worker, self._round, left, turns)
@@ -562,6 +597,14 @@ class TickLoop:
     def _wanting(self) -> list[Session]:
         now = time.monotonic()
         return [session for session in self.sessions.values() if session.wants_turn(now)]
+
+    def _due(self) -> list[Session]:
+        """Those who want a turn at this tick: who plays at a part of the pace lets ticks pass."""
+        return [
+            session
+            for session in self._wanting()
+            if not session.in_real_time() or self._ticks % session.every == 0
+        ]
 
     def _save(self, session: Session) -> None:
         game = session.game

@@ -92,7 +92,7 @@ function showBindings() {
     const keys = bindings.keysOf(action);
     const waiting = waitingFor === action;
     const button = item.querySelector("button");
-    button.textContent = waiting ? "press a key…" : keys.map(sign).join(" ") || "no key";
+    button.textContent = waiting ? "press it…" : keys.map(sign).join(" ") || "no key";
     button.setAttribute("aria-pressed", String(waiting));
     button.setAttribute("aria-label", `Keys of action ${action + 1}: ${keys.map(spoken).join(", ") || "none"}`);
     const [, label, small] = $("pad").children[action].children;

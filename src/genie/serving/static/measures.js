@@ -11,10 +11,10 @@ export class Measures {
   #pressedAt = new Map(); // sequence number of a key press -> when
   #runningSince = null;
 
-  /** `running()` says whether the world should be ticking now. */
-  constructor(fps, running) {
+  /** `asked()` says how many frames a second should come now. */
+  constructor(fps, asked) {
     this.#fps = fps;
-    setInterval(() => this.#showRate(running()), 250);
+    setInterval(() => this.#showRate(asked()), 250);
   }
 
   pressed(seq) {
@@ -38,17 +38,17 @@ export class Measures {
     }
   }
 
-  #showRate(running) {
+  #showRate(asked) {
     const now = performance.now();
     const shown = this.#shownAt;
     while (shown.length && shown[0] < now - 1000) shown.shift();
     const rate = shown.length > 1 ? ((shown.length - 1) * 1000) / (shown.at(-1) - shown[0]) : 0;
     $("fps").textContent = rate ? rate.toFixed(1) : "0";
-    this.#runningSince = running ? this.#runningSince ?? now : null;
-    const slow = running && now - this.#runningSince > SETTLED_MS && rate < KEPT_UP * this.#fps;
+    this.#runningSince = asked ? this.#runningSince ?? now : null;
+    const slow = asked > 0 && now - this.#runningSince > SETTLED_MS && rate < KEPT_UP * asked;
     if (slow && $("warning").hidden) {
       $("warning").textContent = `This machine draws ${rate.toFixed(1)} frames/s where the world asks `
-        + `for ${this.#fps}: it runs slower, and no key waits in a queue.`;
+        + `for ${asked}: it runs slower, and no key waits in a queue.`;
     }
     $("warning").hidden = !slow;
   }

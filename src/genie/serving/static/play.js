@@ -39,6 +39,7 @@ function start(prompt, seed = null, more = {}) {
   held.releaseAll();
   sendIdle();
   sendSampling();
+  sendPace();
   connection.input({ type: "start", prompt, seed, ...more });
   playedAgain = more.actions?.length ?? 0;
   setPaused(false);
@@ -113,8 +114,18 @@ function idleAction() {
   return $("idle").value === WAIT ? null : Number($("idle").value);
 }
 
+/** Frames a second that should come now. */
+function askedRate() {
+  const runs = !stepping && !paused && (held.actions.length > 0 || idleAction() !== null);
+  return runs ? world.fps / Number($("pace").value) : 0;
+}
+
 function sendIdle() {
   connection.send({ type: "idle", action: stepping ? null : idleAction() });
+}
+
+function sendPace() {
+  connection.send({ type: "pace", every: Number($("pace").value) });
 }
 
 function sendSampling() {
@@ -217,7 +228,7 @@ function build() {
   document.documentElement.style.setProperty("--aspect", world.width / world.height);
   Object.assign($("canvas"), { width: world.width, height: world.height });
   bindings = new Bindings(world.name, world.num_actions);
-  measures = new Measures(world.fps, () => !stepping && !paused && (held.actions.length > 0 || idleAction() !== null));
+  measures = new Measures(world.fps, askedRate);
   buildPrompts(world, (prompt) => start(prompt));
   buildButtons(world, bindings, held);
   buildRecording(connection, world, openGame);
@@ -247,6 +258,7 @@ function wire() {
     sendIdle();
     peekSoon();
   });
+  $("pace").addEventListener("change", sendPace);
   for (const id of ["passes", "temperature"]) $(id).addEventListener("change", sendSampling);
   $("peeking").addEventListener("change", () => {
     peekedAt = 0;
