@@ -101,15 +101,15 @@ def test_a_peek_dreams_of_every_action_and_leaves_the_game_alone(games):
         return [tuple(int(i) for i in np.argwhere(picture)[0]) for picture in pictures]
 
     games.advance({1: Begin(0, seed=0)})
-    assert ends(games.advance({1: Peek(first=True)})[1].peeks) == [
-        (12, 11),
-        (12, 13),
-        (11, 12),
-        (13, 12),
-    ]
-    assert ends(games.advance({1: Peek(first=False)})[1].peeks)[1] == (12, 14)
+    every = (0, 1, 2, 3)
+    once = games.advance({1: Peek(every, first=True, last=True)})[1]
+    assert ends(once.peeks) == [(12, 11), (12, 13), (11, 12), (13, 12)]
+    assert games.advance({1: Peek((1, 2), first=True, last=False)})[1].peeks == ()
+    twice = games.advance({1: Peek((1, 2), first=False, last=True)})[1]
+    assert ends(twice.peeks) == [(12, 14), (10, 12)]
+    assert games._dreams == {}
     assert dot(games.advance({1: Act(1)})[1]) == (12, 13)
-    assert ends(games.advance({1: Peek(first=True)})[1].peeks)[3] == (13, 13)
+    assert ends(games.advance({1: Peek((3,), first=True, last=True)})[1].peeks) == [(13, 13)]
 
 
 def test_a_game_can_start_from_pixels(games, dot_prompts):

@@ -62,7 +62,8 @@ def turns(session, now=0.0):
         return None
     turn = session.take_turn()
     if isinstance(turn, Peek):
-        session.show(Drawn(PICTURE, 1.0, session.game.step, (PICTURE,) * 4), now)
+        seen = (PICTURE,) * len(turn.actions) if turn.last else ()
+        session.show(Drawn(PICTURE, 1.0, session.game.step, seen), now)
     elif isinstance(turn, Look | Fork):
         session.show(Drawn(PICTURE, 1.0, max(0, session.game.step)), now)
     elif isinstance(turn, Rewind):  # as if the start alone were known
@@ -227,7 +228,13 @@ def test_a_peek_comes_when_nothing_is_played_and_belongs_to_its_frame(playing):
     assert turns(playing) == act(0)
     assert turns(playing) is None
     tell(playing, "peek", steps=2)
-    assert [turns(playing) for _ in range(3)] == [Peek(True, USUAL), Peek(False, USUAL), None]
+    assert [turns(playing) for _ in range(5)] == [
+        Peek((0, 1), True, False, USUAL),
+        Peek((0, 1), False, True, USUAL),
+        Peek((2, 3), True, False, USUAL),
+        Peek((2, 3), False, True, USUAL),
+        None,
+    ]
     assert arrives(playing) == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]
 
 

@@ -56,9 +56,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Peek:
-    """A turn: play every action once more in a dream of the game that `first` begins anew."""
+    """A turn: play some actions once more, each in a dream of the game that `first` begins anew.
 
+    What they lead to is seen after the `last` of these turns.
+    """
+
+    actions: tuple[int, ...]
     first: bool
+    last: bool
     sampling: SamplingConfig | None = None
 
 
@@ -73,7 +78,7 @@ class Drawn:
         picture: the encoded frame at which the game stands.
         generation_ms: milliseconds that drawing took.
         step: steps since the prompt.
-        peeks: the encoded frame that each action would lead to, after `Peek` only.
+        peeks: the encoded frames that actions would lead to, after the last `Peek` only.
     """
 
     picture: Picture
@@ -154,9 +159,8 @@ class Games:
                 self._rewind(game, step)
             case Fork(source):
                 self._put(game, self._games[source], self._state(source))
-            case Peek(first, sampling):
-                peeks = self._peek(game, first, sampling)
-                return self._drawn(game, started, peeks)
+            case Peek():
+                return self._drawn(game, started, self._peek(game, turn))
         return self._drawn(game, started)
 
     def _begin(self, game: Hashable, turn: Begin) -> None:
@@ -173,16 +177,16 @@ class Games:
             return
         self._put(game, _Game(known.begin, marks[-1][0], marks), marks[-1][1])
 
-    def _peek(
-        self, game: Hashable, first: bool, sampling: SamplingConfig | None
-    ) -> tuple[Picture, ...]:
-        count = self.world.config.num_actions
-        if first:
+    def _peek(self, game: Hashable, turn: Peek) -> tuple[Picture, ...]:
+        dream = self._dreams.pop(game, None)
+        if turn.first or dream is None:
             state = self._state(game)
-            self._dreams[game] = type(state).stack([state] * count)
-        _, dream = self.world.step(self._dreams[game], list(range(count)), sampling)
+            dream = type(state).stack([state] * len(turn.actions))
+        _, dream = self.world.step(dream, list(turn.actions), turn.sampling)
+        if turn.last:
+            return tuple(encode_picture(frame) for frame in _pixels(dream))
         self._dreams[game] = dream
-        return tuple(encode_picture(frame) for frame in _pixels(dream))
+        return ()
 
     def _put(self, game: Hashable, known: _Game, state: State) -> None:
         self.forget([game])

@@ -60,6 +60,7 @@ from genie.serving.protocol import Peek as PeekOrder
 MAX_UNACKNOWLEDGED = 2  # frames under way to a player
 STALLED_AFTER = 5.0  # seconds without an acknowledgement after which a game waits for its player
 MAX_AHEAD = 8  # single steps that may wait to be drawn
+PEEK_TOGETHER = 2  # actions: few, so that a key which is pressed meanwhile waits for a short round
 MAX_GAMES = 4  # that a player keeps at a time
 FILM_SECONDS = 60
 DEAR_REST = 3.0  # after a turn that cost more, times its length
@@ -165,12 +166,13 @@ class Session:
         self._current = 0
         self._game_numbers = itertools.count(1)
         self._of_turn: Game | None = None
+        self._turn: Turn | None = None
         self._held: list[int] = []
         self._tapped: int | None = None  # pressed since the last turn, maybe released again
         self._idle: int | None = None
         self._paused = False
         self.every = 1  # plays at each tick that this divides
-        self._peek_left, self._peek_first = 0, True
+        self._peeking: deque[Peek] = deque()
         self._seq = self._seq_of_turn = 0
         self._frame_id = 0
         self._under_way: list[int] = []
@@ -229,7 +231,7 @@ class Session:
             case Sampling():
                 self._choose_sampling(message)
             case PeekOrder(steps=steps):
-                self._peek_left, self._peek_first = steps, True
+                self._order_peek(steps)
             case Save():
                 raise AssertionError("the clock answers this")
             case Ack(frame=frame):
@@ -245,7 +247,7 @@ class Session:
         stalled = self._blocked_since is not None and now - self._blocked_since > STALLED_AFTER
         if stalled or game.step < 0:
             return False
-        return game.behind > 0 or self._peek_left > 0 or self._runs()
+        return game.behind > 0 or len(self._peeking) > 0 or self._runs()
 
     def in_real_time(self) -> bool:
         """Says whether the next turn is one that the clock gives."""
@@ -270,19 +272,11 @@ class Session:
         game = self.game
         assert game is not None
         self._of_turn = game
-        if game.orders:
-            turn = game.orders.pop(0)
-        elif game.behind > 0:
-            turn = Act(game.actions[game.step], game.sampling[game.step])
-        elif self._runs():
-            action, self._tapped = self._action(), None
-            assert action is not None
-            turn = game.play(action, self._sampling)
-        else:
-            self._peek_left -= 1
-            turn, self._peek_first = Peek(self._peek_first, self._sampling), False
+        self._turn = turn = self._next_turn(game)
+        if isinstance(turn, Peek):
             return turn
-        self._peek_left, self._peeks = 0, []
+        self._peeking.clear()
+        self._peeks = []
         if game.behind <= 1:
             self._seq_of_turn = self._seq
         return turn
@@ -291,9 +285,9 @@ class Session:
         """Offers what was drawn; a frame that still waits is replaced: nothing queues."""
         game = self._of_turn
         assert game is not None
-        if drawn.peeks:
-            if game is self.game and self._peek_left == 0 and not game.orders:
-                self._peeks = self._packed_peeks(drawn)
+        if isinstance(self._turn, Peek):
+            if game is self.game and drawn.peeks and not game.orders:
+                self._peeks += self._packed_peeks(self._turn.actions, drawn)
                 self._changed.set()
             return
         game.saw(drawn)
@@ -353,6 +347,17 @@ class Session:
         packet, self._film = self._film, None
         return packet
 
+    def _next_turn(self, game: Game) -> Turn:
+        if game.orders:
+            return game.orders.pop(0)
+        if game.behind > 0:
+            return Act(game.actions[game.step], game.sampling[game.step])
+        if self._runs():
+            action, self._tapped = self._action(), None
+            assert action is not None
+            return game.play(action, self._sampling)
+        return self._peeking.popleft()
+
     def _order_start(self, message: Start) -> None:
         seed = random.randrange(2**31) if message.seed is None else message.seed
         self._check_actions(message.actions)
@@ -405,6 +410,15 @@ class Session:
         if game is not None and game.behind < MAX_AHEAD:
             game.play(message.action, self._sampling)
             self._seq = message.seq
+
+    def _order_peek(self, steps: int) -> None:
+        every = tuple(range(self._terms.num_actions))
+        self._peeks = []
+        self._peeking = deque(
+            Peek(every[i : i + PEEK_TOGETHER], step == 0, step == steps - 1, self._sampling)
+            for i in range(0, len(every), PEEK_TOGETHER)
+            for step in range(steps)
+        )
 
     def _order_undo(self, message: Undo) -> None:
         if self.game is not None and self.game.actions:
@@ -465,10 +479,11 @@ class Session:
             return self._tapped
         return self._held[-1] if self._held else self._idle
 
-    def _packed_peeks(self, drawn: Drawn) -> list[bytes]:
+    def _packed_peeks(self, actions: tuple[int, ...], drawn: Drawn) -> list[bytes]:
+        place = (self._frame_id, self._seq_of_turn, drawn.step, drawn.generation_ms)
         return [
-            pack(self._frame_id, self._seq_of_turn, drawn.step, drawn.generation_ms, picture, i + 1)
-            for i, picture in enumerate(drawn.peeks)
+            pack(*place, picture, leads_to=action + 1)
+            for action, picture in zip(actions, drawn.peeks, strict=True)
         ]
 
 

@@ -10,7 +10,7 @@ import { buildRecording, gameOfAddress, openReplay, say } from "./recording.js";
 
 const WAIT = "wait";
 const PEEK_STEPS = 4;
-const PEEK_AFTER_MS = 200;
+const PEEK_AFTER_MS = 400;
 const connection = new Connection();
 const held = new Held();
 const context = $("canvas").getContext("2d");
