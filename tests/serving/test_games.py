@@ -2,10 +2,13 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from genie.maskgit import SamplingConfig
 from genie.serving.games import MARK_EVERY, Act, Begin, Fork, Games, Look, Peek, Rewind
+from genie.world import Genie
+from test_replay import TINY
 
 
 def dot(drawn):
@@ -114,3 +117,39 @@ def test_a_peek_dreams_of_every_action_and_leaves_the_game_alone(games):
 
 def test_a_game_can_start_from_pixels(games, dot_prompts):
     assert dot(games.advance({1: Begin(dot_prompts[1], seed=0)})[1]) == (3, 3)
+
+
+def test_a_game_is_the_same_whatever_the_others_do():
+    """A real world: other players join, undo, branch, look ahead, and draw in other ways."""
+    torch.manual_seed(0)
+    world = Genie(TINY).eval()
+    rng = np.random.default_rng(0)
+    prompts = list(rng.integers(0, 256, (2, 16, 16, 3), np.uint8))
+    other_ways = [None, SamplingConfig(steps=4), SamplingConfig(steps=2, temperature=0.3)]
+    script = rng.integers(4, size=60).tolist()
+
+    def play(crowded):
+        games = Games(world, prompts)
+        games.advance({"me": Begin(0, seed=5)})
+        seen, steps = [], {}
+        for action in script:
+            turns = {}
+            for other in range(4) if crowded else ():
+                choice = int(rng.integers(8))
+                sampling = other_ways[rng.integers(3)]
+                if other not in steps or choice == 0:
+                    turns[other] = Begin(1, seed=other)
+                elif choice == 1:
+                    turns[other] = Rewind(steps[other] // 2)
+                elif choice == 2:
+                    turns[other] = Fork("me")
+                elif choice == 3:
+                    turns[other] = Peek((0, 1, 2), True, True, sampling)
+                elif choice > 4:
+                    turns[other] = Act(choice % 4, sampling)
+            drawn = games.advance({**turns, "me": Act(action)})
+            steps |= {game: drawn[game].step for game in turns}
+            seen.append(drawn["me"].picture)
+        return seen
+
+    assert play(crowded=True) == play(crowded=False)

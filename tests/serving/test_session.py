@@ -9,7 +9,7 @@ import pytest
 from genie.maskgit import SamplingConfig
 from genie.replay import text_of
 from genie.serving.games import Act, Begin, Drawn, Fork, Games, Look, Peek, Rewind
-from genie.serving.protocol import HEADER, Codec, ProtocolError, parse
+from genie.serving.protocol import HEADER, Codec, ProtocolError, decode_picture, parse
 from genie.serving.session import MAX_GAMES, STALLED_AFTER, Session, SessionClosed, Terms, TickLoop
 
 PICTURE = (Codec.WEBP, b"x")
@@ -411,3 +411,63 @@ def test_a_player_can_play_at_a_part_of_the_pace(dot_world, dot_prompts):
     full, quarter = asyncio.run(play())
     assert quarter > 4
     assert full / quarter == pytest.approx(4, rel=0.3)
+
+
+MOVES = np.array([[0, -1], [0, 1], [-1, 0], [1, 0]])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_prompts, seed):
+    """Messages at random, also while a turn is being drawn: every game ends where its list says."""
+    rng = np.random.default_rng(seed)
+    games, session = Games(dot_world, dot_prompts), Session(0, Terms(2, 4, (24, 24)))
+
+    def say_something():
+        action, number = int(rng.integers(4)), int(rng.integers(5))
+        seq = int(rng.integers(1000))
+        messages = [
+            {"type": "start", "seq": seq, "prompt": action % 2, "actions": [action] * number},
+            {"type": "keys", "seq": seq, "held": [action][: number % 2]},
+            {"type": "undo", "seq": seq, "steps": 1 + 3 * number},
+            {"type": "branch"},
+            {"type": "close", "game": number},
+            {"type": "peek", "steps": 2},
+            {"type": "pause", "paused": bool(number % 2)},
+            *({"type": "step", "seq": seq, "action": action} for _ in range(8)),
+            *(
+                {"type": "switch", "game": key[1]}
+                for key in session.keys
+                if key[1] in session._games
+            ),
+        ]
+        session.receive(parse(json.dumps(messages[rng.integers(len(messages))])))
+
+    def draw(talking):
+        key, turn = session.key, session.take_turn()
+        games.forget(session.closed)
+        session.closed = []
+        while talking and rng.random() < 0.5:
+            say_something()
+        drawn = games.advance({key: turn})[key]
+        session.show(drawn, 0)
+        arrives(session)
+        return drawn
+
+    for _ in range(400):
+        say_something()
+        if session.wants_turn(0):
+            draw(talking=True)
+    for key in [key for key in session.keys if session.game is not None]:
+        tell(session, "switch", game=key[1])
+        tell(session, "keys", seq=1, held=[])
+        drawn = None
+        while session.wants_turn(0):
+            drawn = draw(talking=False)
+        game = session.game
+        start = np.array([(12, 12), (3, 3)][game.begin.prompt])
+        moves = MOVES[game.actions].sum(0) if game.actions else 0
+        picture = decode_picture(drawn.picture)[..., 0]
+        assert tuple(np.argwhere(picture)[0]) == tuple((start + moves) % 24)
+        assert [step for step, _ in game.film] == list(range(len(game.actions) + 1))
+    games.forget(session.closed)
+    assert sorted(games._games) == sorted((0, number) for number in session._games)

@@ -39,15 +39,15 @@ export async function showPeek(frame) {
   const canvas = $("pad").children[frame.leadsTo - 1].querySelector("canvas");
   canvas.getContext("2d").drawImage(bitmap, 0, 0);
   canvas.dataset.frame = frame.id;
+  canvas.classList.remove("stale");
   bitmap.close();
   $("pad").classList.add("peeking");
-  $("pad").classList.remove("stale");
   $("peek-hint").hidden = false;
 }
 
 /** The game went on, so the keys show what is past. */
 export function agePeeks() {
-  $("pad").classList.add("stale");
+  for (const canvas of $("pad").querySelectorAll("canvas")) canvas.classList.add("stale");
 }
 
 export function hidePeeks() {
