@@ -67,7 +67,7 @@ class DotWorld:
         self.batches: list[int] = []
         self.samplings: list[object] = []
         self.broken = False
-        self.delay = 0.0
+        self.seconds = 0.0  # that a step takes
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {}
@@ -81,7 +81,7 @@ class DotWorld:
             raise RuntimeError("the world is broken")
         self.batches.append(state.dot.shape[0] if state.dot.ndim == 2 else 1)
         self.samplings.append(sampling)
-        time.sleep(self.delay)
+        time.sleep(self.seconds)
         after = DotState((state.dot + MOVES[torch.as_tensor(action)]) % SIZE)
         return after.frame, after
 

@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -336,6 +337,22 @@ def test_a_new_seed_begins_the_same_picture_anew(browser, running, small_world, 
         page.close()
 
 
+def test_one_of_several_worlds_is_chosen(page, dots):
+    assert not page.is_visible("#worlds")
+    (world,) = httpx.get(f"http://{dots}/worlds").json()
+    both = [world, {**world, "name": "other & more"}]
+    sockets = []
+    page.on("websocket", lambda socket: sockets.append(socket.url))
+    page.route("**/worlds", lambda route: route.fulfill(json=both))
+    page.reload()
+    page.wait_for_selector("#canvas[data-frame]")
+    page.get_by_label("World", exact=True).select_option("other & more")
+    page.wait_for_url("**/?world=other+%26+more")
+    page.wait_for_selector("#canvas[data-frame]")
+    assert page.title() == "other & more · Genie"
+    assert [url.partition("?")[2] for url in sockets] == ["world=dots", "world=other+%26+more"]
+
+
 # What each key leads to; gamepads
 
 
@@ -636,7 +653,7 @@ def test_a_replay_of_another_world_is_refused_and_said(page, tmp_path):
 
 def test_a_machine_that_is_too_slow_is_said(page, dot_world):
     assert not page.is_visible("#warning")
-    dot_world.delay = 0.05
+    dot_world.seconds = 0.05
     page.keyboard.down("2")
     page.wait_for_selector("#warning:not([hidden])")
     assert re.search(

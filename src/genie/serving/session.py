@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -509,6 +509,8 @@ class TickLoop:
         self._left: list[tuple[int, int]] = []
         self._numbers = itertools.count()
         self._input = asyncio.Event()
+        self._due = 0.0  # the next tick, in the loop's time
+        self._drawing = False
         self._ticks = 0
         self._dear_from = 0.0  # when turns that cost more may be taken again
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-games")
@@ -549,23 +551,36 @@ class TickLoop:
 
     async def warm_up(self) -> None:
         """Draws a frame that nobody sees, so that the first player doesn't wait for compilation."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._worker, self._games.warm_up)
-        self._hash = await loop.run_in_executor(self._worker, world_hash, self._games.world)
+        await self.work(self._games.warm_up)
+        self._hash = await self.work(lambda: world_hash(self._games.world))
+
+    async def work(self, piece: Callable[[], Any]) -> Any:
+        """Runs a function in the thread that steps the world, between two rounds."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, piece)
+
+    def slack(self) -> float:
+        """Returns for how many seconds the thread that steps the world is free of players."""
+        if self._drawing:
+            return 0.0
+        wanting = self._wanting()
+        if not wanting:
+            return math.inf
+        if not any(session.in_real_time() for session in wanting):
+            return 0.0
+        return max(0.0, self._due - asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Ticks until it is cancelled."""
         loop = asyncio.get_running_loop()
         try:
-            due = loop.time()
             while True:
                 await self._something_to_do()
                 if any(session.in_real_time() for session in self._wanting()):
-                    due = max(due, loop.time())
-                    await asyncio.sleep(due - loop.time())
-                    due += 1 / self.fps
+                    self._due = max(self._due, loop.time())
+                    await asyncio.sleep(self._due - loop.time())
+                    self._due += 1 / self.fps
                     self._ticks += 1
-                usual = [session for session in self._due() if not session.costs_more()]
+                usual = [session for session in self._at_this_tick() if not session.costs_more()]
                 if usual or self._left:
                     await self._tick(loop, usual)
                 if not usual or loop.time() >= self._dear_from:
@@ -580,7 +595,7 @@ class TickLoop:
             await self._input.wait()
 
     async def _tick_dear(self, loop: asyncio.AbstractEventLoop, others_play: bool) -> None:
-        dear = [session for session in self._due() if session.costs_more()]
+        dear = [session for session in self._at_this_tick() if session.costs_more()]
         if dear:
             started = loop.time()
             await self._tick(loop, dear)
@@ -590,12 +605,15 @@ class TickLoop:
     async def _tick(self, loop: asyncio.AbstractEventLoop, sessions: list[Session]) -> None:
         turns = {session.key: session.take_turn() for session in sessions}
         left, self._left = self._left, []
+        self._drawing = True
         try:
             drawn = await loop.run_in_executor(self._worker, self._round, left, turns)
         except Exception:
             log.exception("a round of %d players failed", len(turns))
             self._end(turns, "The world failed to draw the next frame; start again.")
             return
+        finally:
+            self._drawing = False
         for (number, _), picture in drawn.items():
             if number in self.sessions:
                 self.sessions[number].show(picture, time.monotonic())
@@ -613,7 +631,7 @@ class TickLoop:
         now = time.monotonic()
         return [session for session in self.sessions.values() if session.wants_turn(now)]
 
-    def _due(self) -> list[Session]:
+    def _at_this_tick(self) -> list[Session]:
         """Those who want a turn at this tick: who plays at a part of the pace lets ticks pass."""
         return [
             session

@@ -29,13 +29,15 @@ export function unpack(buffer) {
  */
 export class Connection extends EventTarget {
   #socket = null;
+  #world = "";
   #seq = 0;
   #reason = "";
 
-  open() {
+  open(world = this.#world) {
+    this.#world = world;
     const url = new URL("play", document.baseURI);
     url.protocol = url.protocol.replace("http", "ws");
-    url.hash = "";
+    url.search = new URLSearchParams({ world });
     this.#socket = new WebSocket(url);
     this.#socket.binaryType = "arraybuffer";
     this.#socket.addEventListener("open", () => this.#emit("open"));

@@ -221,6 +221,14 @@ function giveFocusBack() {
   }
 }
 
+function buildWorlds(worlds) {
+  $("worlds").hidden = worlds.length < 2;
+  $("worlds").replaceChildren(...worlds.map(({ name }) => new Option(name, name, false, name === world.name)));
+  $("worlds").addEventListener("change", () => {
+    location.href = `?${new URLSearchParams({ world: $("worlds").value })}`;
+  });
+}
+
 function build() {
   document.title = `${world.name} · Genie`;
   const facts = [`${world.width}×${world.height}`, `${world.fps} frames/s`, `${world.num_actions} actions`];
@@ -334,16 +342,20 @@ addEventListener("drop", (event) => {
 });
 
 async function open() {
+  let worlds;
   try {
-    [world] = await (await fetch("worlds")).json();
+    worlds = await (await fetch("worlds")).json();
   } catch {
     overlay("The server does not answer. Reload the page once it runs.");
     return;
   }
+  const wanted = new URLSearchParams(location.search).get("world");
+  world = worlds.find(({ name }) => name === wanted) ?? worlds[0];
+  buildWorlds(worlds);
   build();
   wire();
   if (remembered("genie.stepping")) setStepping(true);
-  connection.open();
+  connection.open(world.name);
 }
 
 open();
