@@ -1,10 +1,12 @@
 """The page in a real browser: what a player does and sees."""
 
+import base64
 import io
 import json
 import re
 import shutil
 import time
+import zlib
 from pathlib import Path
 
 import httpx
@@ -633,6 +635,21 @@ def test_a_link_opens_the_same_game(page, browser):
     other.wait_for_selector("#kept:has-text('damaged')")
     wait_for_dot(other, lambda at: at == (12, 12))
     other.close()
+
+
+@pytest.mark.parametrize(
+    "game", [{"prompt": "x", "seed": 1}, {"prompt": 0, "seed": 1, "actions": [99]}, {}]
+)
+def test_a_link_that_makes_no_sense_is_asked_for_once_only(dots, browser, game):
+    packed = zlib.compress(json.dumps(game).encode(), wbits=-15)
+    link = base64.urlsafe_b64encode(packed).decode().rstrip("=")
+    page = browser.new_page()
+    page.goto(f"http://{dots}/#game={link}")
+    page.wait_for_selector("#canvas[data-frame]")
+    wait_for_dot(page, lambda at: at == (12, 12))
+    tap(page, "Digit2")
+    wait_for_dot(page, lambda at: at == (12, 13))
+    page.close()
 
 
 def test_a_replay_of_another_world_is_refused_and_said(page, tmp_path):

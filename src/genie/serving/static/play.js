@@ -26,6 +26,7 @@ let peekedAt = 0; // frame
 let peekTimer;
 let playedAgain = 0; // steps of a game that was opened
 let wasHeld = [];
+let linkOpened = false;
 
 function overlay(text) {
   $("overlay").textContent = text;
@@ -294,7 +295,8 @@ connection.addEventListener("open", async () => {
   overlay("");
   lastShown = peekedAt = 0;
   measures.forget();
-  const linked = origins.size === 0 ? await gameOfAddress() : null;
+  const linked = linkOpened ? null : await gameOfAddress();
+  linkOpened = true;
   const { prompt, seed } = origins.get(current) ?? { prompt: 0, seed: null };
   origins.clear();
   current = 0;
@@ -316,6 +318,7 @@ connection.addEventListener("note", ({ detail }) => {
   }
 });
 connection.addEventListener("lost", ({ detail }) => {
+  if (lastShown === 0) origins.clear(); // what it was asked for is not asked for again
   overlay(`${detail} Trying again…`);
   announce(detail);
 });

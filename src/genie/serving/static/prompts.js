@@ -2,6 +2,8 @@
 
 import { $, announce, base64, element } from "./page.js";
 
+const MAX_PICTURE = 2 ** 18 - 2 ** 10; // letters of base64, below what a message may have
+
 let world, begin, context;
 let video = null;
 let brushAt = null; // where the brush is, in the world's pixels
@@ -183,6 +185,10 @@ async function finish(used) {
   if (!used) return;
   const blob = await new Promise((resolve) => $("fitted").toBlob(resolve, "image/png"));
   const prompt = [await base64(blob)];
+  if (prompt[0].length > MAX_PICTURE) {
+    $("kept").textContent = "This picture has too much detail to be sent: take a simpler one.";
+    return;
+  }
   const number = $("gallery").children.length - world.prompts.length + 1;
   $("gallery").append(choice(URL.createObjectURL(blob), `Own picture ${number}`, prompt));
   begin(prompt);
