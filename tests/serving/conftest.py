@@ -18,8 +18,9 @@ import uvicorn
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
-from genie.serving.app import create_app, server_config
+from genie.serving.app import create_app
 from genie.serving.protocol import HEADER
+from genie.serving.server import server_config
 
 SIZE = 24
 MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # left, right, up, down
@@ -54,6 +55,7 @@ class DotWorld:
         self.config = SimpleNamespace(height=SIZE, width=SIZE, fps=60.0, num_actions=4)
         self.batches: list[int] = []
         self.broken = False
+        self.seconds = 0.0  # that a step takes
 
     def start(self, prompt: np.ndarray, seed: int = 0) -> DotState:
         place = int(np.asarray(prompt)[..., 0].reshape(-1).argmax())
@@ -62,6 +64,7 @@ class DotWorld:
     def step(self, state: DotState, action: object, sampling: object = None) -> tuple:
         if self.broken:
             raise RuntimeError("the world is broken")
+        time.sleep(self.seconds)
         self.batches.append(state.dot.shape[0] if state.dot.ndim == 2 else 1)
         after = DotState((state.dot + MOVES[torch.as_tensor(action)]) % SIZE)
         return after.frame, after
@@ -161,8 +164,8 @@ class Player:
 
 
 @contextlib.contextmanager
-def connected_player(address, **headers):
-    with connect(f"ws://{address}/play", additional_headers=headers) as socket:
+def connected_player(address, query="", **headers):
+    with connect(f"ws://{address}/play{query}", additional_headers=headers) as socket:
         yield Player(socket)
 
 

@@ -12,6 +12,7 @@ import json
 import logging
 import random
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -206,7 +207,11 @@ class TickLoop:
 
     async def warm_up(self) -> None:
         """Draws a frame that nobody sees, so that the first player doesn't wait for compilation."""
-        await asyncio.get_running_loop().run_in_executor(self._worker, self._games.warm_up)
+        await self.work(self._games.warm_up)
+
+    async def work(self, piece: Callable[[], Any]) -> Any:
+        """Runs a function in the thread that steps the world, between two rounds."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, piece)
 
     async def run(self) -> None:
         """Ticks until it is cancelled."""
