@@ -1,5 +1,7 @@
 import asyncio
 import io
+import math
+import time
 import zipfile
 
 import numpy as np
@@ -94,20 +96,40 @@ def test_videos_have_the_frames_and_the_pace(frames, format, tmp_path):
     assert times[-1] == pytest.approx(0.4, abs=0.05)
 
 
-def test_pieces_of_several_clips_take_turns():
-    order = []
+class Clock:
+    """Always busy, or always free, as far as `Turns` can see."""
 
-    async def run(piece):
-        await asyncio.sleep(0.001)
-        order.append(piece())
+    def __init__(self, slack):
+        self.slack, self.order, self.starts = lambda: slack, [], []
 
+    async def work(self, piece):
+        self.starts.append(time.monotonic())
+        await asyncio.sleep(0.002)
+        self.order.append(piece())
+
+
+def take_turns(clock, names, pieces):
     async def clip(turns, name):
-        for _ in range(3):
+        for _ in range(pieces):
             await turns(lambda: name)
 
-    async def both():
-        turns = clips.Turns(run)
-        await asyncio.gather(clip(turns, "a"), clip(turns, "b"))
+    async def all_clips():
+        turns = clips.Turns(clock)
+        await asyncio.gather(*(clip(turns, name) for name in names))
 
-    asyncio.run(both())
-    assert order == ["a", "b"] * 3
+    asyncio.run(all_clips())
+
+
+def test_pieces_of_several_clips_take_turns():
+    clock = Clock(math.inf)
+    take_turns(clock, "ab", 3)
+    assert clock.order == ["a", "b"] * 3
+    assert clock.starts[-1] - clock.starts[0] < 0.2
+
+
+def test_where_players_leave_no_room_a_few_pieces_are_run_all_the_same():
+    clock = Clock(0.0)
+    take_turns(clock, "a", 4)
+    gaps = np.diff(clock.starts)
+    assert len(gaps) == 3
+    assert gaps.min() >= 1 / clips.LEAST_PIECES

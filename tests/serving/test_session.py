@@ -1,6 +1,8 @@
 import asyncio
 import json
+import math
 import struct
+import threading
 
 import pytest
 
@@ -181,3 +183,35 @@ def test_the_clock_keeps_its_pace_and_sleeps_without_players(dot_world, dot_prom
     assert 5 <= played <= 27
     assert later == played
     assert (clock.sessions, clock._games._alone, clock._games._members) == ({}, {}, ())
+
+
+def test_the_clock_says_how_long_its_thread_is_free(dot_world, dot_prompts):
+    async def seen():
+        clock = TickLoop(Games(dot_world, dot_prompts), fps=5)
+        running = asyncio.create_task(clock.run())
+        slacks = [clock.slack()]
+        session = clock.join()
+        clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
+        clock.receive(session, parse('{"type":"idle","action":1}'))
+        while not dot_world.batches:
+            await asyncio.sleep(0.01)
+        slacks.append(clock.slack())
+        dot_world.seconds = 0.1
+        while clock.slack() > 0:
+            await asyncio.sleep(0.01)
+        slacks.append(clock.slack())
+        running.cancel()
+        return slacks
+
+    free, between, drawing = asyncio.run(seen())
+    assert free == math.inf
+    assert 0 < between <= 0.2
+    assert drawing == 0
+
+
+def test_a_piece_of_work_runs_in_the_thread_that_steps_the_world(dot_world, dot_prompts):
+    async def name():
+        clock = TickLoop(Games(dot_world, dot_prompts), fps=5)
+        return await clock.work(lambda: threading.current_thread().name)
+
+    assert asyncio.run(name()).startswith("genie-games")

@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 import tempfile
+import time
 import zipfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -17,11 +18,14 @@ from genie.serving.limits import Limits, Refused
 from genie.serving.protocol import png
 
 if TYPE_CHECKING:
+    from genie.serving.session import TickLoop
     from genie.world import Genie
 
 Format = Literal["mp4", "gif", "png"]
 MEDIA_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "png": "application/zip"}
 PREFERRED_SIDE = 256  # pixels of a frame when no scale is asked for
+LEAST_PIECES = 4  # a second, of all clips together
+LOOK_AGAIN = 0.004  # seconds
 MOST_PIXELS = 80e6  # of all frames of a clip together
 
 
@@ -119,17 +123,35 @@ def _archive(frames: Sequence[np.ndarray], scale: int) -> bytes:
 
 
 class Turns:
-    """Gives work its turn in a world's thread: one piece at a time, players' frames between them.
+    """Gives work its turn in a world's thread: one piece at a time, where players leave room.
+
+    A piece is run when it will be over before the players' next round. Where rounds leave no room
+    for that, `LEAST_PIECES` a second are run all the same, and the players wait for them.
 
     Args:
-        run: runs a function in the world's thread, first come first served.
+        clock: of the world.
     """
 
-    def __init__(self, run: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
-        self._run = run
+    def __init__(self, clock: TickLoop) -> None:
+        self._clock = clock
         self._lock = asyncio.Lock()
+        self._seconds = 0.0  # that the last piece took
+        self._ended = -math.inf
 
     async def __call__(self, piece: Callable[[], Any]) -> Any:
-        """Waits for a turn and runs one piece; players wait for this piece at most."""
+        """Waits for a turn and runs one piece."""
         async with self._lock:
-            return await self._run(piece)
+            latest = self._ended + 1 / LEAST_PIECES
+            while self._clock.slack() < self._seconds and time.monotonic() < latest:
+                await asyncio.sleep(LOOK_AGAIN)
+            try:
+                return await self._clock.work(lambda: self._timed(piece))
+            finally:
+                self._ended = time.monotonic()
+
+    def _timed(self, piece: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        try:
+            return piece()
+        finally:
+            self._seconds = time.monotonic() - began

@@ -62,7 +62,7 @@ class Room:
         self.fps = playable.pace
         games = MeasuredGames(self.world, self.prompts).measure(metrics, self.name)
         self.clock = TickLoop(games, self.fps)
-        self.turns = Turns(self.clock.work)
+        self.turns = Turns(self.clock)
         # The last frame of a clip is where its game goes on.
         last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]
         self.pictures = [png(picture) for picture in last]

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -185,6 +186,8 @@ class TickLoop:
         self._left: list[int] = []
         self._numbers = itertools.count()
         self._input = asyncio.Event()
+        self._due = 0.0  # the next round, in the loop's time
+        self._drawing = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-games")
 
     def join(self) -> Session:
@@ -217,15 +220,24 @@ class TickLoop:
         """Ticks until it is cancelled."""
         loop = asyncio.get_running_loop()
         try:
-            due = loop.time()
             while True:
                 await self._something_to_do()
-                due = max(due, loop.time())
-                await asyncio.sleep(due - loop.time())
-                due += 1 / self.fps
+                self._due = max(self._due, loop.time())
+                await asyncio.sleep(self._due - loop.time())
+                self._due += 1 / self.fps
+                self._drawing = True
                 await self._tick(loop)
+                self._drawing = False
         finally:
             self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def slack(self) -> float:
+        """Returns for how many seconds the thread that steps the world is free of players."""
+        if self._drawing:
+            return 0.0
+        if not any(s.wants_turn(time.monotonic()) for s in self._players()):
+            return math.inf
+        return max(0.0, self._due - asyncio.get_running_loop().time())
 
     async def _something_to_do(self) -> None:
         while not self._left and not any(s.wants_turn(time.monotonic()) for s in self._players()):
