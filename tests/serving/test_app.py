@@ -1,4 +1,5 @@
 import io
+import statistics
 import threading
 import time
 import zipfile
@@ -334,19 +335,22 @@ def test_a_wrong_request_says_what_to_do(client, asked, body, status, words):
 def test_clips_beyond_the_places_are_refused_at_once(dot_world, dot_prompts, running):
     held, step = threading.Event(), dot_world.step
     app = create_server([Playable("dots", dot_world, dot_prompts)], None, Limits(generations=2))
-    with running(app) as address, ThreadPoolExecutor(2) as pool:
+    with running(app) as address, ThreadPoolExecutor(2) as pool, httpx.Client() as client:
         url = f"http://{address}/generate?actions=1,1&format=png"
-        while httpx.get(f"http://{address}/ready").status_code != 200:
+        while client.get(f"http://{address}/ready").status_code != 200:
             time.sleep(0.01)
         dot_world.step = lambda *args: held.wait(10) and step(*args)
         waiting = [pool.submit(httpx.post, url, timeout=20) for _ in range(2)]
         while app.state.service.generations.taken < 2:
             time.sleep(0.01)
-        began = time.monotonic()
-        refused = httpx.post(url, content=bytes(1000))
-        assert time.monotonic() - began < 0.1
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        spent = []
+        for _ in range(5):
+            began = time.monotonic()
+            refused = client.post(url, content=bytes(1000))
+            spent.append(time.monotonic() - began)
         held.set()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        assert statistics.median(spent) < 0.1
         assert [answer.result().status_code for answer in waiting] == [200, 200]
     assert app.state.service.generations.taken == 0
 

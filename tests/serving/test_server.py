@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from genie.cli import main
 from genie.config import UserError
@@ -139,6 +139,7 @@ def command(*arguments, **environment):
     process = subprocess.Popen(
         [sys.executable, "-m", "genie", "serve", "--port", "0", *map(str, arguments)],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
     )
@@ -149,6 +150,7 @@ def command(*arguments, **environment):
         process.kill()
         process.wait()
         process.stdout.close()
+        process.stderr.close()
 
 
 @pytest.fixture
@@ -177,6 +179,8 @@ def test_sigterm_ends_in_order(two_worlds, playing):
         assert httpx.get(f"http://{address}/worlds").status_code == 401
         worlds = httpx.get(f"http://{address}/worlds", headers=bearer).json()
         assert [world["name"] for world in worlds] == ["one", "two"]
+        with pytest.raises(InvalidStatus), playing(address):
+            pass
         with playing(address, "?world=two", **bearer) as player:
             player.send("start", prompt=0)
             player.send("idle", action=1)
@@ -193,6 +197,7 @@ def test_sigterm_ends_in_order(two_worlds, playing):
             answer = httpx.get(f"http://{address}/ready")
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
         assert process.wait(10) == 0
+        assert process.stderr.read() == ""
         assert time.monotonic() - began < 10
 
 

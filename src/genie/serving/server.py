@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -123,10 +124,16 @@ def run(app: FastAPI, listener: socket.socket) -> None:
     Raises:
         Exception: what made a world fail, if one did.
     """
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     server = Server(app)
     server.run(sockets=[listener])
     if app.state.service.failure is not None:
         raise app.state.service.failure
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # uvicorn takes each refused WebSocket for an error of the application.
+    return "without completing handshake" not in record.getMessage()
 
 
 def server_config(app: FastAPI) -> uvicorn.Config:
