@@ -266,6 +266,16 @@ def test_no_answer_names_a_path_of_the_server(client):
     assert all(here not in text and "/site-packages" not in text for text in texts)
 
 
+def test_the_interface_is_described_for_programs(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) >= {"/worlds", "/generate", "/health", "/ready", "/metrics"}
+    asked = {p["name"]: p for p in paths["/generate"]["post"]["parameters"]}
+    assert asked["actions"]["schema"]["examples"] == ["1,1,2,0"]
+    assert "413" in paths["/generate"]["post"]["responses"]
+    name = paths["/worlds/{name}/prompts/{index}.png"]["get"]["parameters"][0]
+    assert name["schema"]["examples"] == ["dots & more"]
+
+
 # Clips
 
 

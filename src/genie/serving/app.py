@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response, WebSocket
+from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 PAGE_HEADERS = [
-    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' blob:; media-src 'self' blob:",
+    ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-cache"),
@@ -104,7 +109,8 @@ def create_server(
     Returns:
         The ASGI application. Its routes: `/` the page, `/worlds` what there is to play,
         `/worlds/{name}/prompts/{index}.png`, `/generate` a clip, `/health`, `/ready`, `/metrics`,
-        and the WebSocket `/play?world=NAME` (see `genie.serving.protocol`).
+        `/docs` all of these to try, and the WebSocket `/play?world=NAME` (see
+        `genie.serving.protocol`).
 
     Raises:
         UserError: there is no world, or two have one name.
@@ -132,6 +138,11 @@ def create_server(
     _add_operator_routes(app, service)
     _add_generate_route(app, service)
     _add_player_route(app, service)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return FileResponse(STATIC / "docs.html")
+
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     app.state.service = service
     return app
@@ -185,6 +196,8 @@ def _problems(**statuses: str) -> dict[int | str, dict[str, Any]]:
 
 
 def _add_world_routes(app: FastAPI, service: Service) -> None:
+    first = next(iter(service.rooms))
+
     @app.get("/worlds", tags=["worlds"])
     def worlds() -> list[World]:
         """Lists the worlds that can be played."""
@@ -199,7 +212,10 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
             **_problems(_404="There is no such world or picture.", _422="Not a number."),
         },
     )
-    def prompt(name: str, index: int) -> Response:
+    def prompt(
+        name: str = PathParameter(description="Of a world.", examples=[first]),
+        index: int = PathParameter(description="0 is the first.", examples=[0]),
+    ) -> Response:
         """Returns a picture that games start from."""
         pictures = service.room(name).pictures
         if index not in range(len(pictures)):
