@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from test_metrics import figures
+from served import figures
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from genie.data.video import read_video

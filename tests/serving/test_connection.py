@@ -3,7 +3,7 @@ import time
 
 import httpx
 import pytest
-from test_metrics import figures
+from served import figures
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from genie.serving.app import create_server

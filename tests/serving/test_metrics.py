@@ -1,14 +1,9 @@
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from served import figures
 
 from genie.serving.games import Act, Begin
 from genie.serving.metrics import MeasuredGames, Metrics
-
-
-def figures(text):
-    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
-    return {(s.name, *s.labels.values()): s.value for s in samples}
 
 
 def test_rounds_are_counted(dot_world, dot_prompts):

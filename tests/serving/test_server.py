@@ -1,6 +1,4 @@
-import contextlib
 import io
-import os
 import socket
 import subprocess
 import sys
@@ -17,7 +15,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from genie.cli import main
 from genie.config import UserError
-from genie.prompts import save_prompts
 from genie.serving import create_app, serve, serve_worlds
 from genie.serving import server as server_module
 from genie.world import Genie
@@ -58,27 +55,12 @@ def test_a_missing_extra_names_the_command():
     assert "pip install 'genie-worlds[serve]'" in printed.stdout
 
 
-STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
-TINY = {
-    "height": 16,
-    "width": 16,
-    "num_actions": 4,
-    "tokenizer": {
-        "patch": 8,
-        "encoder": STACK,
-        "decoder": STACK,
-        "quantizer": {"codes": 16, "dim": 8},
-    },
-    "actions": {"patch": 8, "encoder": {**STACK, "window": 2}, "decoder": STACK},
-    "dynamics": STACK,
-    "sampling": {"steps": 2},
-}
-
-
-def test_a_saved_world_is_served_until_it_is_stopped(tmp_path, monkeypatch, capsys, playing):
+def test_a_saved_world_is_served_until_it_is_stopped(
+    tiny_config, tmp_path, monkeypatch, capsys, playing
+):
     """The whole way with real models: folder, prompts, server, frames equal to `Genie.step`."""
     torch.manual_seed(0)
-    world = Genie(TINY).eval()
+    world = Genie(tiny_config).eval()
     world.save_pretrained(tmp_path)
     prompt = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     (tmp_path / "prompts").mkdir()
@@ -133,37 +115,6 @@ def test_limits_come_from_the_command_line(capsys):
     assert "players: must be more than 0" in capsys.readouterr().err
 
 
-@contextlib.contextmanager
-def command(*arguments, **environment):
-    """Runs `genie serve` as a process of its own; yields it and its host:port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "genie", "serve", "--port", "0", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    try:
-        line = process.stdout.readline()
-        yield process, line.split("http://")[1].split()[0]
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
-
-
-@pytest.fixture
-def two_worlds(tmp_path):
-    """Folders of two small worlds."""
-    for seed, name in enumerate(("one", "two")):
-        torch.manual_seed(seed)
-        Genie(TINY).save_pretrained(tmp_path / name)
-        picture = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
-        save_prompts([picture], tmp_path / name)
-    return tmp_path / "one", tmp_path / "two"
-
-
 def wait_until_ready(address, **headers):
     deadline = time.monotonic() + 30
     while httpx.get(f"http://{address}/ready", headers=headers).status_code != 200:
@@ -171,10 +122,10 @@ def wait_until_ready(address, **headers):
         time.sleep(0.05)
 
 
-def test_sigterm_ends_in_order(two_worlds, playing):
+def test_sigterm_ends_in_order(two_worlds, playing, serve_process):
     token = "a-secret-of-some-length"
     bearer = {"Authorization": f"Bearer {token}"}
-    with command(*two_worlds, GENIE_TOKEN=token) as (process, address):
+    with serve_process(*two_worlds, GENIE_TOKEN=token) as (process, address):
         wait_until_ready(address)
         assert httpx.get(f"http://{address}/worlds").status_code == 401
         worlds = httpx.get(f"http://{address}/worlds", headers=bearer).json()
@@ -201,13 +152,13 @@ def test_sigterm_ends_in_order(two_worlds, playing):
         assert time.monotonic() - began < 10
 
 
-def test_a_world_is_drawn_by_the_server_as_it_is_alone(two_worlds):
+def test_a_world_is_drawn_by_the_server_as_it_is_alone(two_worlds, serve_process):
     """The same seed and actions: the clip of `/generate` is that of `Genie.generate`."""
     world = Genie.from_pretrained(two_worlds[1], device="cpu")
     picture = np.random.default_rng(5).integers(0, 256, (16, 16, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
-    with command(*two_worlds, "--device", "cpu") as (_, address):
+    with serve_process(*two_worlds, "--device", "cpu") as (_, address):
         wait_until_ready(address)
         asked = {"world": "two", "actions": "1,2,0,3", "seed": 9, "format": "png", "scale": 1}
         url = f"http://{address}/generate"
