@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -18,8 +21,11 @@ from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
 from genie.maskgit import SamplingConfig
-from genie.serving.app import create_app, server_config
+from genie.prompts import save_prompts
+from genie.serving.app import create_app
 from genie.serving.protocol import HEADER
+from genie.serving.server import server_config
+from genie.world import Genie
 
 SIZE = 24
 MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # left, right, up, down
@@ -192,8 +198,8 @@ class Player:
 
 
 @contextlib.contextmanager
-def connected_player(address, **headers):
-    with connect(f"ws://{address}/play", additional_headers=headers) as socket:
+def connected_player(address, query="", **headers):
+    with connect(f"ws://{address}/play{query}", additional_headers=headers) as socket:
         yield Player(socket)
 
 
@@ -207,3 +213,74 @@ def playing():
 def player(dots):
     with connected_player(dots) as player:
         yield player
+
+
+STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
+TINY = {
+    "height": 16,
+    "width": 16,
+    "num_actions": 4,
+    "tokenizer": {
+        "patch": 8,
+        "encoder": STACK,
+        "decoder": STACK,
+        "quantizer": {"codes": 16, "dim": 8},
+    },
+    "actions": {"patch": 8, "encoder": {**STACK, "window": 2}, "decoder": STACK},
+    "dynamics": STACK,
+    "sampling": {"steps": 2},
+}
+
+
+@pytest.fixture
+def tiny_config():
+    """The configuration of a world of real models that is as small as can be."""
+    return TINY
+
+
+def save_two_worlds(folder):
+    """Writes two small worlds; returns their folders."""
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        Genie(TINY).save_pretrained(folder / name)
+        picture = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
+        save_prompts([picture], folder / name)
+    return folder / "one", folder / "two"
+
+
+@pytest.fixture
+def two_worlds(tmp_path):
+    """Folders of two small worlds."""
+    return save_two_worlds(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_worlds_of_module(tmp_path_factory):
+    """The same, made once for a file of tests."""
+    return save_two_worlds(tmp_path_factory.mktemp("worlds"))
+
+
+@contextlib.contextmanager
+def run_command(*arguments, **environment):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "genie", "serve", "--port", "0", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        line = process.stdout.readline()
+        assert "http://" in line, process.stderr.read()
+        yield process, line.split("http://")[1].split()[0]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def serve_process():
+    """A context manager that runs `genie serve`; yields the process and its host:port."""
+    return run_command
