@@ -396,6 +396,21 @@ def _generate(options: Namespace) -> None:
         print(path)
 
 
+def _replay_options(parser: ArgumentParser) -> None:
+    from genie.generate import replay
+
+    parser.add_argument("file", help="replay that the page of `genie play` saved")
+    parser.add_function_arguments(replay, skip={"file"})
+
+
+def _replay(options: Namespace) -> None:
+    from genie.generate import replay
+
+    _require_device(options.device)
+    for path in replay(**_arguments(options)):
+        print(path)
+
+
 def _play_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "world",
@@ -416,7 +431,7 @@ def _play_options(parser: ArgumentParser) -> None:
 
 
 def _play(options: Namespace) -> None:
-    from genie.serving.app import serve
+    from genie.serving.server import serve
 
     _require_device(options.device)
     serve(
@@ -429,6 +444,52 @@ def _play(options: Namespace) -> None:
         device=options.device,
         compile=options.compile,
     )
+
+
+def _serve_options(parser: ArgumentParser) -> None:
+    from genie.serving.limits import Limits
+
+    parser.add_argument(
+        "worlds",
+        nargs="*",
+        default=[worlds.DEFAULT],
+        metavar="WORLD",
+        help="folders of worlds, ids on the Hugging Face Hub, or names of those that come with the "
+        f"package; {worlds.DEFAULT} when left out. Each goes by the last part of it",
+    )
+    words = "address to serve on; one that is not loopback wants a token"
+    parser.add_argument("--host", default="127.0.0.1", help=words)
+    parser.add_argument("--port", type=int, default=8000, help="TCP port; 0 takes any free one")
+    parser.add_argument(
+        "--token_file",
+        help="file with the token that clients have to know; $GENIE_TOKEN when left out",
+    )
+    parser.add_argument(
+        "--hosts",
+        type=list[str],
+        default=[],
+        help="names that clients call this server by, such as [play.example.org]",
+    )
+    parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
+    parser.add_argument(
+        "--compile", action="store_true", help="faster frames after half a minute of compiling"
+    )
+    parser.add_class_arguments(Limits, "limits")
+
+
+def _serve(options: Namespace) -> None:
+    from pathlib import Path
+
+    from genie.config import from_dict
+    from genie.serving import serve_worlds
+    from genie.serving.limits import Limits
+
+    values = _arguments(options)
+    _require_device(values["device"])
+    file = values.pop("token_file")
+    token = Path(file).read_text("utf-8").strip() if file else os.environ.get("GENIE_TOKEN")
+    limits = from_dict(Limits, values.pop("limits"), "limits")
+    serve_worlds(values.pop("worlds"), limits=limits, token=token or None, **values)
 
 
 # -- doctor, demo ------------------------------------------------------------------------------
@@ -507,6 +568,18 @@ COMMANDS = {
         _generate,
     ),
     "play": Command("play a world in the browser", "play runs/coinrun", _play_options, _play),
+    "replay": Command(
+        "play a saved game again into a video",
+        "replay coinrun.replay.json --out clip.mp4",
+        _replay_options,
+        _replay,
+    ),
+    "serve": Command(
+        "serve worlds to others: players, clips on request, metrics",
+        "",
+        _serve_options,
+        _serve,
+    ),
     "doctor": Command(
         "say what this machine has, and what would be slow or missing",
         "",

@@ -231,7 +231,7 @@ def _rollout(out: Path, device: Literal["cpu", "cuda", "mps"] | None) -> Path:
 
 
 def _serve(out: Path, port: int, device: str | None) -> None:
-    from genie.serving.app import serve
+    from genie.serving.server import serve
 
     try:
         serve(out, port=port, device=device)

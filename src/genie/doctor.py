@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("lightning", "tensorboard", "torchmetrics", "matplotlib"),
-    "serve": ("fastapi", "uvicorn", "starlette", "websockets"),
+    "serve": ("fastapi", "uvicorn", "starlette", "websockets", "prometheus_client"),
     "procgen": ("procgen", "gym3"),
     "atari": ("ale_py",),
     "rl": ("stable_baselines3",),
@@ -27,7 +27,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 
 _PURPOSES = {
     "train": "training worlds",
-    "serve": "playing in the browser",
+    "serve": "playing in the browser and serving",
     "procgen": "recording Procgen games",
     "atari": "recording Atari games",
     "rl": "training agents",

@@ -1,17 +1,19 @@
-"""`genie generate`: a picture and a list of actions become a video."""
+"""`genie generate`: a picture and a list of actions become a video; `genie replay`: a game does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from genie import checkpoint, worlds
 from genie.config import UserError, require
 from genie.maskgit import Order, SamplingConfig, Schedule
 from genie.prompts import load_prompts
+from genie.replay import Replay
 from genie.world import Genie, locate
 
 if TYPE_CHECKING:
@@ -62,9 +64,7 @@ def generate(
         UserError: an action or ending that there is not, no world or picture, or another version.
     """
     out = Path(out)
-    known = (*VIDEO_ENDINGS, ".png")
-    require(out.suffix.lower() in known, f"out: {out} should end in one of {', '.join(known)}")
-    require(scale >= 1, f"scale: {scale}, must be at least 1")
+    _check_output(out, scale)
     require(frames >= 1, f"frames: {frames}, must be at least 1")
     buttons = None if actions is None else parse_actions(actions)
     folder = locate(world)
@@ -82,6 +82,58 @@ def generate(
     if buttons is None:
         buttons = np.random.default_rng(seed).integers(config.num_actions, size=frames).tolist()
     return _write(out, _frames(genie, start, buttons, seed, sampling, progress), config.fps, scale)
+
+
+def replay(
+    file: str | Path,
+    *,
+    world: str | Path | None = None,
+    out: str | Path = "clip.mp4",
+    scale: int = 4,
+    device: Literal["cpu", "cuda", "mps"] | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Plays a replay file again and writes the prompt and all frames after it.
+
+    Args:
+        file: a replay that the page saved.
+        world: folder of the world it was played in, its id on the Hugging Face Hub or the name of
+            one that comes with the package; found by the name in the file when left out.
+        out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered picture per frame.
+        scale: how many times larger than the world's frames the pictures are.
+        device: where to run; chosen when left out. Frames are the same on the device and machine
+            that the game was played on; elsewhere rounding may lead it another way.
+        progress: show a progress bar.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: not a replay, another world, or an ending that there is not.
+    """
+    out = Path(out)
+    _check_output(out, scale)
+    game = Replay.read(file)
+    genie = Genie.from_pretrained(_world_of(game) if world is None else world, device=device)
+    frames = game.frames(genie)
+    every = _tracked(frames, progress, len(game.prompt) + len(game.actions))
+    return _write(out, iter(every), game.fps, scale)
+
+
+def _world_of(game: Replay) -> str | Path:
+    if game.world in worlds.names():
+        return game.world
+    for folder in (Path(game.world), Path("runs") / game.world):
+        # The file may come from anywhere: its world's name is a name, not a path.
+        if Path(game.world).name == game.world and (folder / checkpoint.CONFIG).is_file():
+            return folder
+    raise UserError(f"the replay was played in {game.world}: say where that is with --world FOLDER")
+
+
+def _check_output(out: Path, scale: int) -> None:
+    known = (*VIDEO_ENDINGS, ".png")
+    require(out.suffix.lower() in known, f"out: {out} should end in one of {', '.join(known)}")
+    require(scale >= 1, f"scale: {scale}, must be at least 1")
 
 
 def parse_actions(text: str) -> list[int]:
@@ -122,13 +174,14 @@ def _picture(frame: Tensor) -> np.ndarray:
     return frame.cpu().numpy()
 
 
-def _tracked(actions: Sequence[int], progress: bool) -> Any:
+def _tracked(items: Iterable[Any], progress: bool, total: int | None = None) -> Any:
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
     shown = progress and console.is_terminal
-    return track(actions, "generating", console=console, transient=True, disable=not shown)
+    options: dict[str, Any] = {"console": console, "transient": True, "disable": not shown}
+    return track(items, "generating", total=total, **options)
 
 
 def _write(out: Path, frames: Iterator[np.ndarray], fps: float, scale: int) -> list[Path]:

@@ -115,12 +115,12 @@ def _fitted(array: np.ndarray, height: int, width: int) -> np.ndarray:
         stacklevel=4,
     )
     if array.ndim == 4:
-        return np.stack([_resized(frame, height, width) for frame in array])
-    return _resized(array, height, width)
+        return np.stack([crop_resized(frame, height, width) for frame in array])
+    return crop_resized(array, height, width)
 
 
-def _resized(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Crops the middle to the target's proportions, then resizes."""
+def crop_resized(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Crops the middle of a picture `uint8 (H, W, 3)` to the target's proportions, then resizes."""
     rows, columns = frame.shape[:2]
     scale = min(rows / height, columns / width)
     crop_height, crop_width = round(height * scale), round(width * scale)

@@ -101,19 +101,20 @@ class State:
         """A copy to branch the game from. States never change, so this is the state itself."""
         return self
 
+    def player(self, index: int) -> State:
+        """The state of one player of a batch."""
+        row = torch.tensor([index], device=self.seed.device)
+        return State(
+            self.frames[row],
+            self.dynamics.select(row),
+            self.decoder.select(row),
+            self.seed[row],
+            batched=False,
+        )
+
     def split(self) -> list[State]:
         """One state per player."""
-        rows = torch.arange(self.batch_size, device=self.seed.device)
-        return [
-            State(
-                self.frames[row],
-                self.dynamics.select(row),
-                self.decoder.select(row),
-                self.seed[row],
-                batched=False,
-            )
-            for row in rows[:, None]
-        ]
+        return [self.player(index) for index in range(self.batch_size)]
 
     @staticmethod
     def stack(states: Sequence[State]) -> State:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -18,8 +20,12 @@ import uvicorn
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
-from genie.serving.app import create_app, server_config
+from genie.maskgit import SamplingConfig
+from genie.prompts import save_prompts
+from genie.serving.app import create_app
 from genie.serving.protocol import HEADER
+from genie.serving.server import server_config
+from genie.world import Genie
 
 SIZE = 24
 MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # left, right, up, down
@@ -43,17 +49,34 @@ class DotState:
     def stack(states: list[DotState]) -> DotState:
         return DotState(torch.stack([state.dot for state in states]))
 
+    def player(self, index: int) -> DotState:
+        return DotState(self.dot[index])
+
     def split(self) -> list[DotState]:
         return [DotState(dot) for dot in self.dot]
+
+
+@dataclass(frozen=True)
+class DotConfig:
+    height: int = SIZE
+    width: int = SIZE
+    fps: float = 60.0
+    num_actions: int = 4
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
 class DotWorld:
     """`start` puts the dot where the prompt is brightest; actions 0 to 3 move it by one pixel."""
 
     def __init__(self) -> None:
-        self.config = SimpleNamespace(height=SIZE, width=SIZE, fps=60.0, num_actions=4)
+        self.config = DotConfig()
         self.batches: list[int] = []
+        self.samplings: list[object] = []
         self.broken = False
+        self.seconds = 0.0  # that a step takes
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {}
 
     def start(self, prompt: np.ndarray, seed: int = 0) -> DotState:
         place = int(np.asarray(prompt)[..., 0].reshape(-1).argmax())
@@ -63,6 +86,8 @@ class DotWorld:
         if self.broken:
             raise RuntimeError("the world is broken")
         self.batches.append(state.dot.shape[0] if state.dot.ndim == 2 else 1)
+        self.samplings.append(sampling)
+        time.sleep(self.seconds)
         after = DotState((state.dot + MOVES[torch.as_tensor(action)]) % SIZE)
         return after.frame, after
 
@@ -133,7 +158,7 @@ class Player:
         self.seq = 0
 
     def send(self, type: str, **fields: object) -> int:
-        if type in ("start", "keys"):
+        if type in ("start", "keys", "step", "undo"):
             self.seq += 1
             fields["seq"] = self.seq
         self.socket.send(json.dumps({"type": type, **fields}))
@@ -143,11 +168,23 @@ class Player:
         """Waits for the next frame and acknowledges it; notes on the way are kept."""
         while isinstance(message := self.socket.recv(timeout), str):
             self.notes.append(json.loads(message))
-        _, _, _, *fields = HEADER.unpack_from(message)
+        _, _, leads_to, *fields = HEADER.unpack_from(message)
+        assert leads_to == 0
         picture = np.asarray(Image.open(io.BytesIO(message[HEADER.size :])).convert("RGB"))
         if ack:
             self.send("ack", frame=fields[0])
         return Frame(*fields, picture)
+
+    def note(self, type: str, timeout: float = 10) -> dict:
+        """Waits for the next note of a type; frames on the way are acknowledged."""
+        while not (found := [note for note in self.notes if note["type"] == type]):
+            message = self.socket.recv(timeout)
+            if isinstance(message, str):
+                self.notes.append(json.loads(message))
+            else:
+                self.send("ack", frame=HEADER.unpack_from(message)[3])
+        self.notes.remove(found[0])
+        return found[0]
 
     def frames(self, count: int) -> list[Frame]:
         return [self.frame() for _ in range(count)]
@@ -161,8 +198,8 @@ class Player:
 
 
 @contextlib.contextmanager
-def connected_player(address, **headers):
-    with connect(f"ws://{address}/play", additional_headers=headers) as socket:
+def connected_player(address, query="", **headers):
+    with connect(f"ws://{address}/play{query}", additional_headers=headers) as socket:
         yield Player(socket)
 
 
@@ -176,3 +213,74 @@ def playing():
 def player(dots):
     with connected_player(dots) as player:
         yield player
+
+
+STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
+TINY = {
+    "height": 16,
+    "width": 16,
+    "num_actions": 4,
+    "tokenizer": {
+        "patch": 8,
+        "encoder": STACK,
+        "decoder": STACK,
+        "quantizer": {"codes": 16, "dim": 8},
+    },
+    "actions": {"patch": 8, "encoder": {**STACK, "window": 2}, "decoder": STACK},
+    "dynamics": STACK,
+    "sampling": {"steps": 2},
+}
+
+
+@pytest.fixture
+def tiny_config():
+    """The configuration of a world of real models that is as small as can be."""
+    return TINY
+
+
+def save_two_worlds(folder):
+    """Writes two small worlds; returns their folders."""
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        Genie(TINY).save_pretrained(folder / name)
+        picture = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
+        save_prompts([picture], folder / name)
+    return folder / "one", folder / "two"
+
+
+@pytest.fixture
+def two_worlds(tmp_path):
+    """Folders of two small worlds."""
+    return save_two_worlds(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_worlds_of_module(tmp_path_factory):
+    """The same, made once for a file of tests."""
+    return save_two_worlds(tmp_path_factory.mktemp("worlds"))
+
+
+@contextlib.contextmanager
+def run_command(*arguments, **environment):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "genie", "serve", "--port", "0", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        line = process.stdout.readline()
+        assert "http://" in line, process.stderr.read()
+        yield process, line.split("http://")[1].split()[0]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def serve_process():
+    """A context manager that runs `genie serve`; yields the process and its host:port."""
+    return run_command

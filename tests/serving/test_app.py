@@ -1,22 +1,23 @@
 import io
-import socket
-import subprocess
-import sys
+import statistics
 import threading
 import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-import torch
 from fastapi.testclient import TestClient
 from PIL import Image
+from served import figures
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from genie.config import UserError
-from genie.serving import app as app_module
-from genie.serving import create_app, serve
-from genie.world import Genie
+from genie.data.video import read_video
+from genie.serving import create_app, create_server
+from genie.serving.limits import Limits
+from genie.serving.service import Playable
 
 
 def dot(picture):
@@ -130,15 +131,16 @@ def test_a_message_out_of_protocol_closes_the_connection_only(dots, message, pla
 
 def test_nothing_is_left_of_players_who_left(dot_world, dot_prompts, playing, running):
     app = create_app(dot_world, dot_prompts)
+    room = app.state.service.room(None)
     with running(app) as address:
         for _ in range(20):
             with playing(address) as player:
                 player.send("start", prompt=0)
                 player.frame()
         deadline = time.monotonic() + 5
-        while app.state.clock.sessions and time.monotonic() < deadline:
+        while room.clock.sessions and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert app.state.clock.sessions == {}
+        assert room.clock.sessions == {}
 
 
 # The page and what it asks for
@@ -148,7 +150,15 @@ def test_nothing_is_left_of_players_who_left(dot_world, dot_prompts, playing, ru
 def client(dot_world, dot_prompts):
     app = create_app(dot_world, dot_prompts, name="dots & more", fps=12)
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        wait_until_ready(client)
         yield client
+
+
+def wait_until_ready(client):
+    deadline = time.monotonic() + 10
+    while client.get("/ready").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_page_and_its_parts_are_served(client):
@@ -199,92 +209,193 @@ def test_the_own_origin_can_play(dots, playing):
         assert player.frame().step == 0
 
 
-# Starting the server
+# Several worlds
 
 
-def test_a_port_in_use_is_said(dot_world, dot_prompts):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"port {port} .*--port"):
-            serve(dot_world, port=port, prompts=dot_prompts)
+def test_worlds_are_played_by_name(dot_world, dot_prompts, running, playing):
+    other = type(dot_world)()
+    worlds = [Playable("first", dot_world, dot_prompts), Playable("second", other, dot_prompts[1:])]
+    with running(create_server(worlds)) as address:
+        names = [world["name"] for world in httpx.get(f"http://{address}/worlds").json()]
+        assert names == ["first", "second"]
+        for name, at in (("first", (12, 12)), ("second", (3, 3))):
+            with playing(address, f"?world={name}") as player:
+                player.send("start", prompt=0)
+                assert dot(player.frame().picture) == at
+        for name in ("third", "../first", "%2e%2e%2ffirst", "/etc", "first%00"):
+            with (
+                pytest.raises(InvalidStatus) as refused,
+                playing(address, f"?world={name}"),
+            ):
+                pass
+            assert refused.value.response.status_code == 404
+            assert "GET /worlds" in refused.value.response.body.decode()
+        assert other.batches
 
 
-def test_off_loopback_is_refused(dot_world, dot_prompts):
-    for host in ("0.0.0.0", "192.168.1.5", "example.org", "::"):
-        with pytest.raises(UserError, match="this machine only"):
-            serve(dot_world, host=host, prompts=dot_prompts)
+# Health
 
 
-def test_a_world_without_pictures_says_how_to_give_one(dot_world, dot_prompts):
-    with pytest.raises(UserError, match="--prompt"):
-        serve(dot_world, port=0)
-    with pytest.raises(UserError, match="prompts"):
-        create_app(dot_world, [])
-    with pytest.raises(UserError, match="fps"):
-        create_app(dot_world, dot_prompts, fps=0)
+def test_the_server_is_healthy_at_once_and_ready_when_warm(dot_world, dot_prompts):
+    held = threading.Event()
+    step = dot_world.step
+    dot_world.step = lambda *args: held.wait(10) and step(*args)
+    with TestClient(create_app(dot_world, dot_prompts), base_url="http://localhost") as client:
+        assert client.get("/health").json() == {"status": "ok"}
+        for answer in (client.get("/ready"), client.post("/generate", params={"actions": "1"})):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+        held.set()
+        wait_until_ready(client)
+        assert client.get("/health").json() == {"status": "ok"}
 
 
-def test_a_missing_extra_names_the_command():
-    code = (
-        "import sys; sys.modules['uvicorn'] = None\n"
-        "from genie.config import UserError\n"
-        "try: import genie.serving\n"
-        "except UserError as error: print(error)\n"
-    )
-    printed = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
-    assert "pip install 'genie-worlds[serve]'" in printed.stdout
+def test_a_world_that_fails_is_not_healthy(dot_world, dot_prompts):
+    dot_world.broken = True
+    with TestClient(create_app(dot_world, dot_prompts), base_url="http://localhost") as client:
+        deadline = time.monotonic() + 10
+        while client.get("/health").status_code == 200:
+            assert time.monotonic() < deadline
+        assert client.get("/health").status_code == client.get("/ready").status_code == 503
 
 
-STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
-TINY = {
-    "height": 16,
-    "width": 16,
-    "num_actions": 4,
-    "tokenizer": {
-        "patch": 8,
-        "encoder": STACK,
-        "decoder": STACK,
-        "quantizer": {"codes": 16, "dim": 8},
-    },
-    "actions": {"patch": 8, "encoder": {**STACK, "window": 2}, "decoder": STACK},
-    "dynamics": STACK,
-    "sampling": {"steps": 2},
-}
+def test_no_answer_names_a_path_of_the_server(client):
+    here = str(Path(__file__).parents[2])
+    texts = [client.get(url).text for url in ("/worlds", "/metrics", "/openapi.json", "/nothing")]
+    texts += [client.get(f"/worlds/{name}/prompts/0.png").text for name in ("x", "%2e%2e", "..%2f")]
+    texts.append(client.post("/generate", params={"actions": "x"}).text)
+    assert all(here not in text and "/site-packages" not in text for text in texts)
 
 
-def test_a_saved_world_is_served_until_it_is_stopped(tmp_path, monkeypatch, capsys, playing):
-    """The whole way with real models: folder, prompts, server, frames equal to `Genie.step`."""
-    torch.manual_seed(0)
-    world = Genie(TINY).eval()
-    world.save_pretrained(tmp_path)
-    prompt = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    (tmp_path / "prompts").mkdir()
-    Image.fromarray(prompt).save(tmp_path / "prompts" / "a.png")
+def test_the_interface_is_described_for_programs(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) >= {"/worlds", "/generate", "/health", "/ready", "/metrics"}
+    asked = {p["name"]: p for p in paths["/generate"]["post"]["parameters"]}
+    assert asked["actions"]["schema"]["examples"] == ["1,1,2,0"]
+    assert "413" in paths["/generate"]["post"]["responses"]
+    name = paths["/worlds/{name}/prompts/{index}.png"]["get"]["parameters"][0]
+    assert name["schema"]["examples"] == ["dots & more"]
 
-    servers = []
-    make = app_module.uvicorn.Server
-    monkeypatch.setattr(
-        app_module.uvicorn, "Server", lambda config: servers.append(make(config)) or servers[-1]
-    )
-    thread = threading.Thread(
-        target=serve, args=(tmp_path,), kwargs={"port": 0, "device": "cpu"}, daemon=True
-    )
-    thread.start()
-    while not (servers and servers[0].started):
-        assert thread.is_alive()
-        time.sleep(0.02)
-    address = capsys.readouterr().out.split("http://")[1].split()[0]
 
-    with playing(address) as player:
-        player.send("start", prompt=0, seed=3)
-        np.testing.assert_array_equal(player.frame().picture, prompt)
-        player.send("idle", action=2)
-        state = world.start(prompt, seed=3)
-        for frame in player.frames(5):
-            expected, state = world.step(state, 2)
-            np.testing.assert_array_equal(frame.picture, expected.numpy())
-    servers[0].should_exit = True
-    thread.join(10)
-    assert not thread.is_alive()
+# Clips
+
+
+def picture_of(place, size=24, format="PNG"):
+    pixels = np.zeros((size, size, 3), np.uint8)
+    pixels[place] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format)
+    return buffer.getvalue()
+
+
+def frames_of(answer):
+    assert answer.status_code == 200, answer.text
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        return [np.asarray(Image.open(archive.open(name))) for name in archive.namelist()]
+
+
+def test_a_clip_starts_from_the_upload_and_plays_the_actions(client):
+    asked = {"actions": "1,1,3", "format": "png", "scale": 1, "world": "dots & more"}
+    frames = frames_of(client.post("/generate", params=asked, content=picture_of((5, 5))))
+    assert [dot(frame) for frame in frames] == [(5, 5), (5, 6), (5, 7), (6, 7)]
+    frames = frames_of(client.post("/generate", params={**asked, "prompt": 1}))
+    assert [dot(frame) for frame in frames] == [(3, 3), (3, 4), (3, 5), (4, 5)]
+
+
+def test_an_upload_of_another_size_is_fitted(client):
+    asked = {"actions": "1", "format": "png", "scale": 2}
+    pixels = np.zeros((96, 192, 3), np.uint8)
+    pixels[40:44, 128:132] = 255  # in the middle square, at (10, 20) of 24 x 24
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
+    frames = frames_of(client.post("/generate", params=asked, content=buffer.getvalue()))
+    assert [frame.shape for frame in frames] == [(48, 48, 3)] * 2
+    assert dot(frames[0][::2, ::2]) == (10, 20)
+
+
+@pytest.mark.parametrize(("format", "kind"), [("mp4", "video/mp4"), ("gif", "image/gif")])
+def test_clips_are_videos(client, format, kind, tmp_path):
+    answer = client.post("/generate", params={"actions": "1,1", "format": format})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+    (tmp_path / f"a.{format}").write_bytes(answer.content)
+    assert len(list(read_video(tmp_path / f"a.{format}"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "body", "status", "words"),
+    [
+        ({}, b"", 422, "actions: Field required."),
+        ({"actions": "1;2"}, b"", 422, "commas between"),
+        ({"actions": "4"}, b"", 422, "has 0 to 3"),
+        ({"actions": ",".join("1" * 257)}, b"", 422, "at most 256"),
+        ({"actions": "1", "seed": "-1"}, b"", 422, "seed"),
+        ({"actions": "1", "prompt": "2"}, b"", 422, "has 0 to 1"),
+        ({"actions": "1", "format": "avi"}, b"", 422, "format"),
+        ({"actions": "1", "world": "../dots"}, b"", 404, "GET /worlds"),
+        ({"actions": "1"}, b"<svg/>", 415, "PNG, JPEG, WebP or GIF"),
+        ({"actions": "1"}, picture_of((1, 1))[:60], 422, "damaged"),
+        ({"actions": "1"}, bytes(10_000_001), 413, "10 MB"),
+    ],
+)
+def test_a_wrong_request_says_what_to_do(client, asked, body, status, words):
+    answer = client.post("/generate", params=asked, content=body)
+    assert answer.status_code == status
+    assert words in answer.json()["detail"]
+
+
+def test_clips_beyond_the_places_are_refused_at_once(dot_world, dot_prompts, running):
+    held, step = threading.Event(), dot_world.step
+    app = create_server([Playable("dots", dot_world, dot_prompts)], None, Limits(generations=2))
+    with running(app) as address, ThreadPoolExecutor(2) as pool, httpx.Client() as client:
+        url = f"http://{address}/generate?actions=1,1&format=png"
+        while client.get(f"http://{address}/ready").status_code != 200:
+            time.sleep(0.01)
+        dot_world.step = lambda *args: held.wait(10) and step(*args)
+        waiting = [pool.submit(httpx.post, url, timeout=20) for _ in range(2)]
+        while app.state.service.generations.taken < 2:
+            time.sleep(0.01)
+        spent = []
+        for _ in range(5):
+            began = time.monotonic()
+            refused = client.post(url, content=bytes(1000))
+            spent.append(time.monotonic() - began)
+        held.set()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        assert statistics.median(spent) < 0.1
+        assert [answer.result().status_code for answer in waiting] == [200, 200]
+    assert app.state.service.generations.taken == 0
+
+
+def test_players_play_on_while_a_clip_is_drawn(dot_world, dot_prompts, running, playing):
+    app = create_app(dot_world, dot_prompts, fps=30)
+    with running(app) as address, playing(address) as player:
+        player.send("start", prompt=0)
+        player.send("idle", action=1)
+        player.frames(3)
+        dot_world.seconds = 0.01
+        url = f"http://{address}/generate?actions={','.join('1' * 40)}&format=png"
+        with ThreadPoolExecutor(1) as pool:
+            clip = pool.submit(httpx.post, url, timeout=20)
+            frames = player.frames(12)
+            assert not clip.done()
+            while not clip.done():
+                frames.append(player.frame())
+            assert clip.result().status_code == 200
+        assert len(frames) > 0.9 * (frames[-1].step - frames[0].step)
+
+
+def test_a_world_that_fails_at_a_clip_is_a_500_without_details(dots, dot_world):
+    while httpx.get(f"http://{dots}/ready").status_code != 200:
+        time.sleep(0.01)
+    dot_world.broken = True
+    answer = httpx.post(f"http://{dots}/generate?actions=1")
+    assert (answer.status_code, answer.json()["detail"][:10]) == (500, "The server")
+    dot_world.broken = False
+    assert httpx.post(f"http://{dots}/generate?actions=1").status_code == 200
+
+
+def test_the_figures_are_there_for_prometheus(client):
+    client.post("/generate", params={"actions": "1"})
+    client.get("/", headers={"host": "evil.example"})
+    counted = figures(client.get("/metrics").text)
+    assert counted["genie_generate_seconds_count", "dots & more"] == 1
+    assert counted["genie_rejections_total", "host"] == 1

@@ -6,7 +6,25 @@ import pytest
 from PIL import Image
 
 from genie.serving import protocol
-from genie.serving.protocol import Ack, Codec, Idle, Keys, Pause, ProtocolError, Start
+from genie.serving.protocol import (
+    Ack,
+    Branch,
+    Close,
+    Codec,
+    Film,
+    Idle,
+    Keys,
+    Pace,
+    Pause,
+    Peek,
+    ProtocolError,
+    Sampling,
+    Save,
+    Start,
+    Step,
+    Switch,
+    Undo,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +38,24 @@ from genie.serving.protocol import Ack, Codec, Idle, Keys, Pause, ProtocolError,
         ('{"type":"keys","seq":9,"held":[3,1]}', Keys(type="keys", seq=9, held=[3, 1])),
         ('{"type":"idle","action":null}', Idle(type="idle", action=None)),
         ('{"type":"pause","paused":true}', Pause(type="pause", paused=True)),
+        ('{"type":"pace","every":4}', Pace(type="pace", every=4)),
         ('{"type":"ack","frame":7}', Ack(type="ack", frame=7)),
+        ('{"type":"step","seq":2,"action":1}', Step(type="step", seq=2, action=1)),
+        ('{"type":"undo","seq":2}', Undo(type="undo", seq=2, steps=1)),
+        ('{"type":"branch"}', Branch(type="branch")),
+        ('{"type":"switch","game":1}', Switch(type="switch", game=1)),
+        ('{"type":"close","game":1}', Close(type="close", game=1)),
+        ('{"type":"peek","steps":4}', Peek(type="peek", steps=4)),
+        ('{"type":"save"}', Save(type="save")),
+        ('{"type":"film","format":"gif"}', Film(type="film", format="gif")),
+        (
+            '{"type":"sampling","steps":null,"temperature":0.5}',
+            Sampling(type="sampling", steps=None, temperature=0.5),
+        ),
+        (
+            '{"type":"start","seq":1,"prompt":["iVBO"],"actions":[1,2]}',
+            Start(type="start", seq=1, prompt=["iVBO"], actions=[1, 2]),
+        ),
     ],
 )
 def test_messages_are_read(text, message):
@@ -46,6 +81,14 @@ def test_messages_are_read(text, message):
         '{"type":"ack","frame":' + " " * 2000 + "1}",
         '{"type":"ack","frame":"\ud800"}',
         "[" * 1000,
+        '{"type":"undo","seq":1,"steps":0}',
+        '{"type":"peek","steps":9}',
+        '{"type":"film","format":"exe"}',
+        '{"type":"sampling","steps":33,"temperature":null}',
+        '{"type":"sampling","steps":null,"temperature":NaN}',
+        '{"type":"start","seq":1,"prompt":[]}',
+        '{"type":"start","seq":1,"prompt":["' + "x" * 2**18 + '"]}',
+        '{"type":"film","format":"mp4"' + " " * 1024 + "}",
     ],
 )
 def test_anything_else_is_refused(text):
@@ -58,7 +101,7 @@ def test_small_pictures_are_lossless_and_large_ones_jpeg():
     small = rng.integers(0, 256, (64, 128, 3), np.uint8)
     codec, data = protocol.encode_picture(small)
     assert codec is Codec.WEBP
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), small)
+    np.testing.assert_array_equal(protocol.decode_picture((codec, data)), small)
     smooth = np.broadcast_to(np.arange(160, dtype=np.uint8)[None, :, None], (90, 160, 3)).copy()
     codec, data = protocol.encode_picture(smooth)
     assert codec is Codec.JPEG
@@ -68,5 +111,5 @@ def test_small_pictures_are_lossless_and_large_ones_jpeg():
 
 def test_a_frame_message_is_the_documented_header_and_the_picture():
     packet = protocol.pack(5, 6, 7, 8.5, (Codec.JPEG, b"picture"))
-    header = b"\x01\x02\x00\x00" + b"\x05\0\0\0" + b"\x06\0\0\0" + b"\x07\0\0\0" + b"\0\0\x08\x41"
+    header = b"\x02\x02\x00\x00" + b"\x05\0\0\0" + b"\x06\0\0\0" + b"\x07\0\0\0" + b"\0\0\x08\x41"
     assert packet == header + b"picture"

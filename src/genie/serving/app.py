@@ -1,33 +1,32 @@
-"""The web application: the page, what there is to play, and the WebSocket of the players."""
+"""The web application: the page, the worlds, clips on request, and the players' socket."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import socket
-import webbrowser
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Annotated, Any
 
-from genie.config import UserError, require
-from genie.prompts import load_prompts
+from fastapi import FastAPI, HTTPException, Query, Request, Response, WebSocket
+from fastapi import Path as PathParameter
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-try:
-    import uvicorn
-    from fastapi import FastAPI, HTTPException, Response, WebSocket, WebSocketDisconnect
-    from fastapi.staticfiles import StaticFiles
-    from starlette.types import ASGIApp, Receive, Scope, Send
-except ImportError as error:
-    raise UserError(
-        f"playing in the browser needs {error.name}: pip install 'genie-worlds[serve]'"
-    ) from None
-
-from genie.serving.games import Games
-from genie.serving.protocol import MAX_MESSAGE_BYTES, VERSION, ProtocolError, parse, png
-from genie.serving.session import Session, SessionClosed, TickLoop
+from genie.prompts import crop_resized
+from genie.serving import clips
+from genie.serving.access import Access, Gate, answer, deny
+from genie.serving.connection import Connection
+from genie.serving.limits import Limits, Refused, read_upload
+from genie.serving.metrics import CONTENT_TYPE
+from genie.serving.pictures import read_picture
+from genie.serving.protocol import VERSION
+from genie.serving.service import Playable, Room, Service
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,13 +34,41 @@ if TYPE_CHECKING:
     from genie.world import Genie
 
 STATIC = Path(__file__).parent / "static"
-POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011  # WebSocket close codes, RFC 6455 section 7.4.1
 PAGE_HEADERS = [
-    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' blob:; media-src 'self' blob:",
+    ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-cache"),
 ]
+ABOUT = """Worlds that can be played. A person plays at `/`. A program asks for clips here, or
+plays through the WebSocket `/play?world=NAME`, see `genie.serving.protocol`."""
+
+
+class World(BaseModel):
+    """A world that can be played: its frames in pixels, its ticks per second, its buttons."""
+
+    name: str
+    protocol: int
+    height: int
+    width: int
+    fps: float
+    num_actions: int
+    prompts: list[str]
+
+
+class Status(BaseModel):
+    """How the server is."""
+
+    status: str
+
+
+class Problem(BaseModel):
+    """Why a request was not served, and what to do."""
+
+    detail: str
 
 
 def create_app(
@@ -61,256 +88,290 @@ def create_app(
         fps: ticks per second; None takes the world's own.
 
     Returns:
-        The ASGI application. Its routes: `/` the page, `/worlds` what there is to play,
-        `/worlds/{name}/prompts/{index}.png`, and the WebSocket `/play`
-        (see `genie.serving.protocol`).
+        The ASGI application, as `create_server` describes it.
 
     Raises:
         UserError: there is no prompt, or `fps` is not positive.
     """
-    require(len(prompts) > 0, "prompts: give at least one picture to start from")
-    pace = world.config.fps if fps is None else fps
-    require(pace > 0, f"fps: {pace} frames per second cannot be played")
-    clock = TickLoop(Games(world, prompts), pace)
-    # No docs page: FastAPI's loads its scripts from another host.
-    app = FastAPI(title="Genie", docs_url=None, redoc_url=None, lifespan=_ticking(clock))
-    app.add_middleware(LoopbackOnly)
-    _add_world_routes(app, _describe(world, name, pace, len(prompts)), prompts)
-    _add_player_route(app, clock)
+    return create_server([Playable(name, world, prompts, fps)])
+
+
+def create_server(
+    worlds: Sequence[Playable], access: Access | None = None, limits: Limits | None = None
+) -> FastAPI:
+    """Builds the application that serves worlds.
+
+    Args:
+        worlds: what can be played; the first one is played where none is named.
+        access: who may come; None is everyone who calls it by a loopback name.
+        limits: what it gives to everybody and to each; None takes the defaults.
+
+    Returns:
+        The ASGI application. Its routes: `/` the page, `/worlds` what there is to play,
+        `/worlds/{name}/prompts/{index}.png`, `/generate` a clip, `/health`, `/ready`, `/metrics`,
+        `/docs` all of these to try, and the WebSocket `/play?world=NAME` (see
+        `genie.serving.protocol`).
+
+    Raises:
+        UserError: there is no world, or two have one name.
+    """
+    service = Service(worlds, limits)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    # No docs page of FastAPI's: it loads its scripts from another host.
+    app = FastAPI(
+        title="Genie",
+        version=str(VERSION),
+        description=ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.add_middleware(Gate, access=access or Access(), rejected=service.metrics.rejected)
+    app.add_middleware(PageHeaders)
+    _add_problems(app, service)
+    _add_world_routes(app, service)
+    _add_operator_routes(app, service)
+    _add_generate_route(app, service)
+    _add_player_route(app, service)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return FileResponse(STATIC / "docs.html")
+
     app.mount("/", StaticFiles(directory=STATIC, html=True))
-    app.state.clock = clock
+    app.state.service = service
     return app
 
 
-def serve(
-    world: Genie | str | Path,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    prompts: Any = None,
-    *,
-    open_browser: bool = False,
-    fps: float | None = None,
-    device: str | None = None,
-    compile: bool = False,
-) -> None:
-    """Serves a world on this machine until Ctrl+C.
-
-    Args:
-        world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub.
-        host: a loopback address.
-        port: TCP port; 0 takes any free one.
-        prompts: what games start from, as `genie.prompts.load_prompts` reads it; None takes the
-            pictures in the world's folder.
-        open_browser: opens the page in the default browser.
-        fps: ticks per second; None takes the world's own.
-        device: where a world given as a path is put; None chooses.
-        compile: passes the world through `torch.compile` (`Genie.compile`).
-
-    Raises:
-        UserError: the address is not loopback, the port is taken, or there is no prompt.
-    """
-    listener = _listen(host, port)
-    with contextlib.closing(listener):
-        folder, name = world, "world"
-        if isinstance(world, str | Path):
-            from genie.world import Genie, locate
-
-            folder = locate(world)
-            name = Path(world).resolve().name
-            world = Genie.from_pretrained(folder, device=device)
-        if compile:
-            world.compile()
-            print("Compiling: this takes half a minute, less the next time.", flush=True)
-        pictures = load_prompts(prompts, world.config.height, world.config.width, folder)
-        app = create_app(world, pictures, name=name, fps=fps)
-        url = f"http://{_bracketed(host)}:{listener.getsockname()[1]}"
-        print(f"Play {name} at {url} (Ctrl+C stops)", flush=True)
-        if open_browser:
-            webbrowser.open(url)  # the listener queues the page's request until the server is up
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(server_config(app)).run(sockets=[listener])
-
-
-def server_config(app: FastAPI) -> uvicorn.Config:
-    """Returns how the application is run: small messages, no compression of what is compressed."""
-    return uvicorn.Config(
-        app,
-        log_level="warning",
-        ws_max_size=4 * MAX_MESSAGE_BYTES,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=2,
-    )
-
-
-class LoopbackOnly:
-    """ASGI middleware: serves requests for this machine's loopback names, from its own page only.
-
-    Another web page open in the same browser can reach a loopback port: by DNS rebinding, which the
-    Host header shows, or by a WebSocket, whose Origin header shows it.
-    """
+class PageHeaders:
+    """ASGI middleware: what a browser is told with every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or refuses it."""
-        if scope["type"] == "lifespan" or _is_local(scope):
-            await self.app(scope, receive, _with_headers(send))
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
-        else:
-            refusal = Response("Only this machine's own page is served.", status_code=403)
-            await refusal(scope, receive, send)
+        """Passes a request on, and its answer back with the headers."""
+
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), *PAGE_HEADERS]}
+            await send(message)
+
+        await self.app(scope, receive, sending)
 
 
-def _is_local(scope: Scope) -> bool:
-    headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
-    host, origin = headers.get(b"host", ""), headers.get(b"origin")
-    if not _is_loopback(_hostname(host)):
-        return False
-    return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+def _add_problems(app: FastAPI, service: Service) -> None:
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> Response:
+        service.metrics.rejected(error.reason)
+        refusal = answer(error.status, str(error), error.retry_after)
+        refusal.headers["Connection"] = "close"  # the rest of an upload is not read
+        return refusal
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return answer(400, "The upload was broken off.")  # nobody is there to read it
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        return answer(500, "The server failed at this; its log says why.")
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        service.metrics.rejected("parameter")
+        first = error.errors()[0]
+        return answer(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}.")
 
 
-def _hostname(netloc: str) -> str:
-    try:
-        return urlsplit(f"//{netloc}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), *PAGE_HEADERS]}
-        await send(message)
-
-    return sending
-
-
-def _ticking(clock: TickLoop) -> Any:
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await clock.warm_up()
-        ticking = asyncio.create_task(clock.run())
-        try:
-            yield
-        finally:
-            ticking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticking
-
-    return lifespan
-
-
-def _describe(world: Genie, name: str, fps: float, num_prompts: int) -> dict[str, Any]:
-    config = world.config
+def _problems(**statuses: str) -> dict[int | str, dict[str, Any]]:
     return {
-        "name": name,
-        "protocol": VERSION,
-        "height": config.height,
-        "width": config.width,
-        "fps": fps,
-        "num_actions": config.num_actions,
-        "prompts": [f"worlds/{quote(name, safe='')}/prompts/{i}.png" for i in range(num_prompts)],
+        int(status[1:]): {"model": Problem, "description": about}
+        for status, about in statuses.items()
     }
 
 
-def _add_world_routes(
-    app: FastAPI, description: dict[str, Any], prompts: Sequence[np.ndarray]
-) -> None:
-    # The last frame of a clip is where its game goes on.
-    pictures = [png(prompt if prompt.ndim == 3 else prompt[-1]) for prompt in prompts]
+def _add_world_routes(app: FastAPI, service: Service) -> None:
+    first = next(iter(service.rooms))
 
-    @app.get("/worlds")
-    def worlds() -> list[dict[str, Any]]:
+    @app.get("/worlds", tags=["worlds"])
+    def worlds() -> list[World]:
         """Lists the worlds that can be played."""
-        return [description]
+        return [World(**room.describe()) for room in service.rooms.values()]
 
-    @app.get("/worlds/{name}/prompts/{index}.png", response_class=Response)
-    def prompt(name: str, index: int) -> Response:
+    @app.get(
+        "/worlds/{name}/prompts/{index}.png",
+        tags=["worlds"],
+        response_class=Response,
+        responses={
+            200: {"content": {"image/png": {}}, "description": "The picture."},
+            **_problems(_404="There is no such world or picture.", _422="Not a number."),
+        },
+    )
+    def prompt(
+        name: str = PathParameter(description="Of a world.", examples=[first]),
+        index: int = PathParameter(description="0 is the first.", examples=[0]),
+    ) -> Response:
         """Returns a picture that games start from."""
-        if name != description["name"] or index not in range(len(pictures)):
+        pictures = service.room(name).pictures
+        if index not in range(len(pictures)):
             raise HTTPException(404, "There is no such picture.")
         return Response(pictures[index], media_type="image/png")
 
 
-def _add_player_route(app: FastAPI, clock: TickLoop) -> None:
-    @app.websocket("/play")
-    async def play(websocket: WebSocket) -> None:
-        await websocket.accept()
-        session = clock.join()
-        sending = asyncio.create_task(_send(websocket, session))
-        receiving = asyncio.create_task(_receive(websocket, clock, session))
-        try:
-            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            clock.leave(session)
-            for task in (sending, receiving):
-                task.cancel()
-            await asyncio.gather(sending, receiving, return_exceptions=True)
+def _add_operator_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/health", tags=["operation"], responses=_problems(_503="A world failed."))
+    async def health() -> Status:
+        """Says whether the server works; if not, start it again."""
+        if service.failure is not None:
+            raise HTTPException(503, "A world can no longer be played; start the server again.")
+        return Status(status="ok")
 
+    @app.get("/ready", tags=["operation"], responses=_problems(_503="Not ready."))
+    async def ready() -> Status:
+        """Says whether requests are welcome: all worlds are warm and the server is not ending."""
+        service.require_ready()
+        return Status(status="ready")
 
-async def _send(websocket: WebSocket, session: Session) -> None:
-    try:
-        while True:
-            message = await session.next_message()
-            if isinstance(message, bytes):
-                await websocket.send_bytes(message)
-            else:
-                await websocket.send_text(message)
-    except SessionClosed as reason:
-        await _close(websocket, INTERNAL_ERROR, str(reason))
-    except (WebSocketDisconnect, RuntimeError):
-        pass  # the player left while a message was under way
-
-
-async def _receive(websocket: WebSocket, clock: TickLoop, session: Session) -> None:
-    try:
-        while True:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if message.get("text") is None:
-                raise ProtocolError("messages are JSON texts, not binary")
-            clock.receive(session, parse(message["text"]))
-    except ProtocolError as error:
-        await _close(websocket, POLICY_VIOLATION, str(error))
-
-
-async def _close(websocket: WebSocket, code: int, reason: str) -> None:
-    with contextlib.suppress(RuntimeError):
-        await websocket.send_json({"type": "error", "message": reason})
-        await websocket.close(code)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    require(
-        _is_loopback(host),
-        f"host: {host} is not a loopback address, and a world is served to this machine only; "
-        "from elsewhere use a tunnel, for example: ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
+    @app.get(
+        "/metrics",
+        tags=["operation"],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' format."}},
     )
-    require(0 <= port < 65536, f"port: {port} is not between 0 and 65535")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    async def metrics() -> Response:
+        """Returns the figures for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+_UPLOAD = {
+    "requestBody": {
+        "description": "The picture to start from, in PNG, JPEG, WebP or GIF format. It is cropped "
+        "and resized to the world's frames. Without one the world's own picture is taken.",
+        "required": False,
+        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_CLIP: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The clip: the picture, then one frame for each action.",
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in clips.MEDIA_TYPES.values()
+        },
+    },
+    **_problems(
+        _404="There is no such world.",
+        _408="The upload took too long.",
+        _413="The picture has too many bytes or pixels.",
+        _415="It is in no format that is read.",
+        _422="It is damaged, or a parameter is wrong.",
+        _503="There is no room now; the header Retry-After says when to try again.",
+    ),
+}
+
+
+def _add_generate_route(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/generate",
+        tags=["clips"],
+        response_class=Response,
+        responses=_CLIP,
+        openapi_extra=_UPLOAD,
+    )
+    async def generate(
+        request: Request,
+        actions: Annotated[
+            str,
+            Query(
+                description="What to play, one number for each frame, with commas between.",
+                examples=["1,1,2,0"],
+            ),
+        ],
+        world: Annotated[
+            str | None, Query(description="Name of a world; the first one when left out.")
+        ] = None,
+        format: Annotated[
+            clips.Format, Query(description="png is a ZIP archive of numbered pictures.")
+        ] = "mp4",
+        seed: Annotated[int, Query(ge=0, lt=2**31, description="Decides all that is random.")] = 0,
+        prompt: Annotated[
+            int, Query(ge=0, description="Which of the world's own pictures, without an upload.")
+        ] = 0,
+        scale: Annotated[
+            int | None,
+            Query(
+                ge=1, le=64, description="How many times larger than the world's the frames are."
+            ),
+        ] = None,
+    ) -> Response:
+        """Plays a list of actions from a picture and returns the clip."""
+        began = time.perf_counter()
+        service.require_ready()
+        with service.generations:
+            room = service.room(world)
+            config = room.world.config
+            buttons = clips.read_actions(actions, config.num_actions, service.limits)
+            start = await _start_picture(request, service, room, prompt)
+            count = len(buttons) + (1 if start.ndim == 3 else len(start))
+            times = clips.choose_scale(scale, count, config.height, config.width)
+
+            async def wanted() -> bool:
+                service.require_ready()
+                return not await request.is_disconnected()
+
+            frames = await clips.draw(room.world, start, buttons, seed, room.turns, wanted)
+            async with service.encoding:
+                content = await asyncio.to_thread(clips.encode, frames, format, room.fps, times)
+        service.metrics.generate_seconds.labels(room.name).observe(time.perf_counter() - began)
+        disposition = {"Content-Disposition": f'inline; filename="clip.{_ENDINGS[format]}"'}
+        return Response(content, media_type=clips.MEDIA_TYPES[format], headers=disposition)
+
+
+_ENDINGS = {"mp4": "mp4", "gif": "gif", "png": "zip"}
+
+
+async def _start_picture(request: Request, service: Service, room: Room, prompt: int) -> np.ndarray:
+    upload = await read_upload(request.stream(), service.limits)
+    if upload:
+        async with service.decoding:
+            picture = await asyncio.to_thread(read_picture, upload, service.limits)
+        config = room.world.config
+        return crop_resized(picture, config.height, config.width)
+    if prompt >= len(room.prompts):
+        last = len(room.prompts) - 1
+        raise Refused(422, "prompt", f"prompt: {prompt} is none, this world has 0 to {last}.")
+    return room.prompts[prompt]
+
+
+def _add_player_route(app: FastAPI, service: Service) -> None:
+    @app.websocket("/play")
+    async def play(websocket: WebSocket, world: str | None = None) -> None:
+        try:
+            room = service.room(world)
+            if service.stopping:
+                service.require_ready()
+            with service.players:
+                await _play(websocket, service, room)
+        except Refused as error:
+            service.metrics.rejected(error.reason)
+            refusal = answer(error.status, str(error), error.retry_after)
+            await deny(refusal, websocket.scope, websocket.receive, websocket._send)
+
+
+async def _play(websocket: WebSocket, service: Service, room: Room) -> None:
+    await websocket.accept()
+    session = room.clock.join()
+    connection = Connection(
+        websocket, room.clock, session, service.limits, service.metrics, room.name
+    )
+    service.connections.add(connection)
     try:
-        listener.bind((host, port))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise UserError(
-            f"port {port} of {host} can't be had ({error.strerror}): "
-            f"stop the program that uses it or choose another with --port"
-        ) from None
-    return listener
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+        await connection.serve()
+    finally:
+        service.connections.discard(connection)
+        room.clock.leave(session)

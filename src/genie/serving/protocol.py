@@ -5,12 +5,15 @@ binary messages: a fixed little-endian header, then the picture.
 
     offset  type     field
     0       uint8    version of the protocol
-    1       uint8    codec: 1 lossless WebP, 2 JPEG
-    2       uint16   zero, reserved
+    1       uint8    codec: 1 lossless WebP, 2 JPEG, 3 MP4, 4 GIF
+    2       uint16   0 for a frame of the game; else what action number - 1 would lead to
     4       uint32   frame id, counts the frames drawn for this player
     8       uint32   sequence number of the last input that the frame has seen
     12      uint32   step of the game; 0 is the prompt
     16      float32  milliseconds that drawing the frame took
+
+A film (MP4, GIF) is the answer to `Film` and has zeros after the codec. Only frames of the game are
+acknowledged.
 """
 
 from __future__ import annotations
@@ -18,15 +21,19 @@ from __future__ import annotations
 import io
 import struct
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-VERSION = 1
+from genie.replay import png as png
+
+VERSION = 2
 HEADER = struct.Struct("<BBHIIIf")
-MAX_MESSAGE_BYTES = 1024
+MAX_MESSAGE_BYTES = 2**18  # of a start with own pictures or a whole game; others are far smaller
+MAX_SMALL_MESSAGE = 1024
+MAX_PASSES = 32
 LOSSLESS_UP_TO = 128  # pixels of the longer side
 
 Sequence = Annotated[int, Field(ge=0, lt=2**32)]
@@ -41,19 +48,37 @@ class Codec(IntEnum):
 
     WEBP = 1
     JPEG = 2
+    MP4 = 3
+    GIF = 4
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Sampling(_Message):
+    """How the player's frames are drawn from now on; None is the world's own."""
+
+    type: Literal["sampling"]
+    steps: Annotated[int, Field(ge=1, le=MAX_PASSES)] | None
+    temperature: Annotated[float, Field(ge=0, le=10)] | None
+
+
 class Start(_Message):
-    """Begins a game from a prompt, or begins it anew; without a seed the server draws one."""
+    """Begins a game from a prompt, or begins it anew; without a seed the server draws one.
+
+    The prompt is an index, or PNG pictures of the world's size in base64. With actions the game is
+    played that far, each step drawn as `sampling` says (as in `genie.replay.Replay`); with a hash
+    only in that world.
+    """
 
     type: Literal["start"]
     seq: Sequence
-    prompt: int
+    prompt: int | Annotated[list[str], Field(min_length=1, max_length=64)]
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    actions: list[int] = []
+    sampling: Annotated[list[dict[str, Any]], Field(max_length=1000)] = []
+    hash: str | None = None
 
 
 class Keys(_Message):
@@ -78,6 +103,69 @@ class Pause(_Message):
     paused: bool
 
 
+class Pace(_Message):
+    """Plays at every second tick of the world's clock, say, instead of at each."""
+
+    type: Literal["pace"]
+    every: Annotated[int, Field(ge=1, le=8)]
+
+
+class Step(_Message):
+    """Plays one action, also while the game is paused."""
+
+    type: Literal["step"]
+    seq: Sequence
+    action: int
+
+
+class Undo(_Message):
+    """Takes the last steps back."""
+
+    type: Literal["undo"]
+    seq: Sequence
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 1
+
+
+class Branch(_Message):
+    """Goes on in a copy of the game; the game itself is kept."""
+
+    type: Literal["branch"]
+
+
+class Switch(_Message):
+    """Goes back to a game that was kept."""
+
+    type: Literal["switch"]
+    game: int
+
+
+class Close(_Message):
+    """Forgets a game that was kept."""
+
+    type: Literal["close"]
+    game: int
+
+
+class Peek(_Message):
+    """Asks what each action would lead to, held for this many steps."""
+
+    type: Literal["peek"]
+    steps: Annotated[int, Field(ge=1, le=8)] = 1
+
+
+class Save(_Message):
+    """Asks for the game as a replay, which comes as a note."""
+
+    type: Literal["save"]
+
+
+class Film(_Message):
+    """Asks for a film of the game's last minute."""
+
+    type: Literal["film"]
+    format: Literal["mp4", "gif"]
+
+
 class Ack(_Message):
     """The frame with this id, and every one before it, was shown."""
 
@@ -85,7 +173,23 @@ class Ack(_Message):
     frame: Sequence
 
 
-ClientMessage = Start | Keys | Idle | Pause | Ack
+ClientMessage = (
+    Start
+    | Keys
+    | Idle
+    | Pause
+    | Pace
+    | Step
+    | Undo
+    | Branch
+    | Switch
+    | Close
+    | Sampling
+    | Peek
+    | Save
+    | Film
+    | Ack
+)
 _PARSER: TypeAdapter[ClientMessage] = TypeAdapter(
     Annotated[ClientMessage, Field(discriminator="type")]
 )
@@ -100,11 +204,14 @@ def parse(text: str) -> ClientMessage:
     if len(text) > MAX_MESSAGE_BYTES:
         raise ProtocolError(f"a message may be {MAX_MESSAGE_BYTES} characters long")
     try:
-        return _PARSER.validate_json(text)
+        message = _PARSER.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "message"
         raise ProtocolError(f"{where}: {first['msg']}") from None
+    if len(text) > MAX_SMALL_MESSAGE and not isinstance(message, Start):
+        raise ProtocolError(f"a message may be {MAX_SMALL_MESSAGE} characters long")
+    return message
 
 
 def encode_picture(frame: np.ndarray) -> tuple[Codec, bytes]:
@@ -119,16 +226,19 @@ def encode_picture(frame: np.ndarray) -> tuple[Codec, bytes]:
 
 
 def pack(
-    frame_id: int, last_input: int, step: int, generation_ms: float, picture: tuple[Codec, bytes]
+    frame_id: int,
+    last_input: int,
+    step: int,
+    generation_ms: float,
+    picture: tuple[Codec, bytes],
+    leads_to: int = 0,
 ) -> bytes:
     """Returns a frame message: the header of this module's table, then the picture."""
     codec, payload = picture
-    header = HEADER.pack(VERSION, codec, 0, frame_id, last_input, step, generation_ms)
+    header = HEADER.pack(VERSION, codec, leads_to, frame_id, last_input, step, generation_ms)
     return header + payload
 
 
-def png(frame: np.ndarray) -> bytes:
-    """Encodes a frame `uint8 (H, W, 3)` as PNG, for the gallery of prompts."""
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "PNG")
-    return buffer.getvalue()
+def decode_picture(picture: tuple[Codec, bytes]) -> np.ndarray:
+    """The reverse of `encode_picture`."""
+    return np.asarray(Image.open(io.BytesIO(picture[1])).convert("RGB"))

@@ -1,35 +1,43 @@
-// The WebSocket to the server, and the format of its binary frames (genie/serving/protocol.py).
+// The WebSocket to the server, and the format of its binary messages (genie/serving/protocol.py).
 
-const VERSION = 1;
+const VERSION = 2;
 const HEADER_BYTES = 20;
-const MIME_TYPES = { 1: "image/webp", 2: "image/jpeg" };
+const MIME_TYPES = { 1: "image/webp", 2: "image/jpeg", 3: "video/mp4", 4: "image/gif" };
+const FILMS = [3, 4];
 const RETRY_MS = 1500;
 
-/** Reads a frame message; throws when the server speaks another version. */
+/** Reads a binary message; throws when the server speaks another version. */
 export function unpack(buffer) {
   const view = new DataView(buffer);
   if (view.getUint8(0) !== VERSION) throw new Error("The server speaks another version: reload the page.");
+  const codec = view.getUint8(1);
   return {
+    isFilm: FILMS.includes(codec),
+    leadsTo: view.getUint16(2, true), // 0: a frame of the game, else where action number - 1 leads
     id: view.getUint32(4, true),
     lastInput: view.getUint32(8, true),
     step: view.getUint32(12, true),
     drawingMs: view.getFloat32(16, true),
-    picture: new Blob([new Uint8Array(buffer, HEADER_BYTES)], { type: MIME_TYPES[view.getUint8(1)] }),
+    picture: new Blob([new Uint8Array(buffer, HEADER_BYTES)], { type: MIME_TYPES[codec] }),
   };
 }
 
 /**
  * One player's connection, which opens itself anew when it is lost.
- * Events: "open", "frame" (detail: see unpack), "note" (detail: a JSON note), "lost" (detail: why).
+ * Events: "open", "frame", "peek" and "film" (detail: see unpack), "note" (detail: a JSON note),
+ * "lost" (detail: why).
  */
 export class Connection extends EventTarget {
   #socket = null;
+  #world = "";
   #seq = 0;
   #reason = "";
 
-  open() {
+  open(world = this.#world) {
+    this.#world = world;
     const url = new URL("play", document.baseURI);
     url.protocol = url.protocol.replace("http", "ws");
+    url.search = new URLSearchParams({ world });
     this.#socket = new WebSocket(url);
     this.#socket.binaryType = "arraybuffer";
     this.#socket.addEventListener("open", () => this.#emit("open"));
@@ -49,7 +57,10 @@ export class Connection extends EventTarget {
   }
 
   #receive(data) {
-    if (typeof data !== "string") return this.#emit("frame", unpack(data));
+    if (typeof data !== "string") {
+      const frame = unpack(data);
+      return this.#emit(frame.isFilm ? "film" : frame.leadsTo ? "peek" : "frame", frame);
+    }
     const note = JSON.parse(data);
     if (note.type === "error") this.#reason = note.message;
     return this.#emit("note", note);

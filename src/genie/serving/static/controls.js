@@ -1,7 +1,12 @@
-// Which actions are held: keyboard, on-screen buttons, mouse and touch alike.
+// Which actions are held: keyboard, gamepad, on-screen buttons, mouse and touch alike.
 
-export const ARROWS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
-export const ARROW_SIGNS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
+import { remember, remembered } from "./page.js";
+
+const ARROWS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
+const SIGNS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Space: "␣" };
+const PAD_ARROWS = { 12: "ArrowUp", 13: "ArrowDown", 14: "ArrowLeft", 15: "ArrowRight" };
+const STICK_THRESHOLD = 0.5;
+const MAX_NAME = 20;
 
 /** Actions held by any source, in the order they were pressed. Event "change". */
 export class Held extends EventTarget {
@@ -28,60 +33,117 @@ export class Held extends EventTarget {
   }
 }
 
-/** The keys of a world: digits are fixed, arrows are bound by the player and remembered. */
-export class Bindings {
+/** The keys and names of a world's actions, given by the player and kept in the browser. */
+export class Bindings extends EventTarget {
   #storageKey;
 
   constructor(world, numActions) {
+    super();
     this.numActions = numActions;
-    this.#storageKey = `genie.arrows.${world}`;
-    this.arrows = { ...this.#defaults(), ...this.#remembered() };
+    this.#storageKey = `genie.buttons.${world}`;
+    const kept = remembered(this.#storageKey);
+    const valid = ([, action]) => Number.isInteger(action) && action >= 0 && action < numActions;
+    this.keys = Object.fromEntries(Object.entries(kept?.keys ?? this.#defaults()).filter(valid));
+    this.names = Array.from({ length: numActions }, (_, a) => String(kept?.names?.[a] ?? "").slice(0, MAX_NAME));
   }
 
-  /** The action of a key, or undefined. */
+  /** The action of a key (a KeyboardEvent.code, or "Pad0" for a gamepad), or undefined. */
   action(code) {
+    if (Object.hasOwn(this.keys, code)) return this.keys[code];
     const digit = /^(?:Digit|Numpad)([1-9])$/.exec(code);
-    const action = digit ? Number(digit[1]) - 1 : this.arrows[code];
-    return action < this.numActions ? action : undefined;
+    return digit && digit[1] <= this.numActions ? digit[1] - 1 : undefined;
+  }
+
+  keysOf(action) {
+    return Object.keys(this.keys).filter((code) => this.keys[code] === action);
   }
 
   bind(code, action) {
-    this.arrows[code] = action;
-    try {
-      localStorage.setItem(this.#storageKey, JSON.stringify(this.arrows));
-    } catch { /* private browsing: bound until the page is left */ }
+    this.keys[code] = action;
+    this.#save();
+  }
+
+  unbind(action) {
+    for (const code of this.keysOf(action)) delete this.keys[code];
+    this.#save();
+  }
+
+  name(action, name) {
+    this.names[action] = name.trim().slice(0, MAX_NAME);
+    this.#save();
   }
 
   #defaults() {
-    return Object.fromEntries(ARROWS.map((code, i) => [code, i % this.numActions]));
+    const arrows = ARROWS.map((code, i) => [code, i % this.numActions]);
+    const pad = Array.from({ length: Math.min(8, this.numActions) }, (_, a) => [`Pad${a}`, a]);
+    return Object.fromEntries([...arrows, ...pad]);
   }
 
-  #remembered() {
-    try {
-      const arrows = JSON.parse(localStorage.getItem(this.#storageKey)) ?? {};
-      const valid = ([code, a]) => ARROWS.includes(code) && Number.isInteger(a) && a >= 0 && a < this.numActions;
-      return Object.fromEntries(Object.entries(arrows).filter(valid));
-    } catch {
-      return {};
-    }
+  #save() {
+    remember(this.#storageKey, { keys: this.keys, names: this.names });
+    this.dispatchEvent(new Event("change"));
   }
 }
 
-/** Lets the keyboard play and give commands (by key code), except while it edits a field. */
-export function listenToKeys(held, bindings, commands) {
-  const editing = (target) => target.closest?.("select, input, textarea");
+/** How a key is written on a button. */
+export function sign(code) {
+  return SIGNS[code] ?? code.replace(/^(Key|Digit)/, "").replace(/^Pad(\d)/, "pad $1");
+}
+
+/** How a key is read out. */
+export function spoken(code) {
+  if (ARROWS.includes(code)) return `${code.slice(5).toLowerCase()} arrow`;
+  return code.replace(/^(Key|Digit)/, "").replace(/^Pad(\d)/, "gamepad $1");
+}
+
+/**
+ * Lets keyboard and gamepad play and give commands (by code), except while a field is edited.
+ * A command may be {run, repeats}; `capture(code)` gets every key first, and says whether it took it.
+ */
+export function listenToKeys(held, bindings, commands, capture) {
+  const editing = (target) => target.closest?.("select, textarea, dialog, input:not([type=checkbox])");
+  const press = (code) => {
+    if (capture(code)) return;
+    const action = bindings.action(code);
+    if (action === undefined) commands[code]?.run();
+    else held.press(code, action);
+  };
   addEventListener("keydown", (event) => {
-    const action = bindings.action(event.code);
-    const command = commands[event.code];
-    const chord = event.ctrlKey || event.altKey || event.metaKey;
-    if ((action === undefined && !command) || chord || editing(event.target)) return;
+    const known = bindings.action(event.code) !== undefined || commands[event.code];
+    if (event.ctrlKey || event.altKey || event.metaKey || editing(event.target)) return;
+    if (event.code === "Tab" || event.code === "ShiftLeft" || event.code === "ShiftRight") return;
+    if (!known && !capture.waiting()) return;
     event.preventDefault();
-    if (event.repeat) return;
-    if (command) command();
-    else held.press(event.code, action);
+    if (!event.repeat || commands[event.code]?.repeats) press(event.code);
   });
   addEventListener("keyup", (event) => held.release(event.code));
   addEventListener("blur", () => held.releaseAll());
+  listenToGamepads(press, (code) => held.release(code));
+}
+
+function listenToGamepads(press, release) {
+  let down = new Set();
+  let polling = false;
+  const poll = () => {
+    const pads = navigator.getGamepads().filter((pad) => pad?.connected);
+    const now = new Set(pads.flatMap(codesOf));
+    for (const code of now) if (!down.has(code)) press(code);
+    for (const code of down) if (!now.has(code)) release(code);
+    down = now;
+    polling = pads.length > 0;
+    if (polling) requestAnimationFrame(poll);
+  };
+  addEventListener("gamepadconnected", () => {
+    if (!polling) poll();
+  });
+}
+
+function codesOf(pad) {
+  const codes = pad.buttons.flatMap((button, i) => (button.pressed ? [PAD_ARROWS[i] ?? `Pad${i}`] : []));
+  const [x = 0, y = 0] = pad.axes;
+  if (Math.abs(x) > STICK_THRESHOLD) codes.push(x < 0 ? "ArrowLeft" : "ArrowRight");
+  if (Math.abs(y) > STICK_THRESHOLD) codes.push(y < 0 ? "ArrowUp" : "ArrowDown");
+  return codes;
 }
 
 /** Makes an on-screen button hold an action for as long as it is pressed. */
@@ -100,6 +162,7 @@ export function holdWithButton(button, held, action) {
   button.addEventListener("keydown", (event) => {
     if (!isPressKey(event)) return;
     event.preventDefault();
+    event.stopPropagation();
     if (!event.repeat) held.press(source, action);
   });
   button.addEventListener("keyup", (event) => isPressKey(event) && held.release(source));

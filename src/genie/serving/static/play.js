@@ -1,73 +1,172 @@
 // The page: ties the connection, the controls and what is shown together.
 
+import { agePeeks, buildButtons, capture, hidePeeks, nameOf, showHeld, showPeek } from "./buttons.js";
 import { Connection } from "./connection.js";
-import { ARROWS, ARROW_SIGNS, Bindings, Held, holdWithButton, listenToKeys } from "./controls.js";
+import { Bindings, Held, listenToKeys } from "./controls.js";
+import { Measures } from "./measures.js";
+import { $, announce, element, remember, remembered } from "./page.js";
+import { buildPrompts, isPicture, openOwn, showChosen } from "./prompts.js";
+import { buildRecording, gameOfAddress, openReplay, say } from "./recording.js";
 
 const WAIT = "wait";
-const $ = (id) => document.getElementById(id);
-const context = $("canvas").getContext("2d");
+const PEEK_STEPS = 4;
+const PEEK_AFTER_MS = 400;
 const connection = new Connection();
 const held = new Held();
-const pressedAt = new Map(); // sequence number of a key press -> when
-const shownAt = []; // when the frames of the last second were shown
-let world, bindings, game; // game: {prompt, seed}, the one that Reset restores
+const context = $("canvas").getContext("2d");
+const origins = new Map(); // number of a game that is kept -> {prompt, seed}
+let world, bindings, measures;
+let current = 0; // number of the game that is played
 let paused = false;
+let stepping = false; // step by step: a key is one step, and nothing happens without one
 let pausedByHiding = false;
 let lastShown = 0;
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-function announce(text) {
-  $("announcer").textContent = text;
-}
+let lastPlayed = 0; // action
+let peekedAt = 0; // frame
+let peekTimer;
+let playedAgain = 0; // steps of a game that was opened
+let wasHeld = [];
+let linkOpened = false;
 
 function overlay(text) {
   $("overlay").textContent = text;
   $("overlay").hidden = !text;
 }
 
-// Starting, pausing
+// Starting
 
-function start(prompt, seed = null) {
-  game = { prompt, seed };
+function start(prompt, seed = null, more = {}) {
+  origins.set(current, { prompt, seed });
   held.releaseAll();
-  connection.send({ type: "idle", action: idleAction() });
-  connection.input({ type: "start", prompt, seed });
-  showPaused(false);
-  if (idleAction() === null) overlay(hint());
-  for (const [i, button] of [...$("gallery").children].entries()) {
-    button.setAttribute("aria-pressed", String(i === prompt));
-  }
-  announce(`New game from picture ${prompt + 1}`);
+  sendIdle();
+  sendSampling();
+  sendPace();
+  connection.input({ type: "start", prompt, seed, ...more });
+  playedAgain = more.actions?.length ?? 0;
+  setPaused(false);
+  if (stepping || playedAgain) connection.send({ type: "pause", paused: true });
+  if (playedAgain && !stepping) setPaused(true);
+  if (stepping || idleAction() === null) overlay(playedAgain ? "Paused" : hint());
+  showChosen(prompt);
+  announce("New game");
 }
 
 function hint() {
-  return `Hold a key from 1 to ${Math.min(9, world.num_actions)}, an arrow or a button`;
+  const verb = stepping ? "Press" : "Hold";
+  return `${verb} a key from 1 to ${Math.min(9, world.num_actions)}, an arrow or a button`;
 }
 
 function reset() {
-  if (game) start(game.prompt, game.seed);
+  const { prompt, seed } = origins.get(current);
+  start(prompt, seed);
 }
 
-function showPaused(value) {
+function openGame({ prompt, seed, ...more }) {
+  start(prompt, seed, more);
+}
+
+// The clock
+
+function setPaused(value) {
   paused = value;
   $("pause").setAttribute("aria-pressed", String(value));
   $("pause-label").textContent = value ? "Resume" : "Pause";
   overlay(value ? "Paused" : "");
+  peekSoon();
 }
 
 function pause(value) {
+  if (stepping) return;
   connection.send({ type: "pause", paused: value });
-  showPaused(value);
+  setPaused(value);
   announce(value ? "Paused" : "Resumed");
+}
+
+function setStepping(value) {
+  setPaused(false);
+  stepping = value;
+  remember("genie.stepping", value);
+  $("mode").setAttribute("aria-pressed", String(value));
+  $("pause").disabled = value;
+  sendIdle();
+  connection.send({ type: "pause", paused: value });
+  if (value) overlay(hint());
+  announce(value ? "Step by step: a key is one step" : "Real time: the world runs while a key is held");
+}
+
+function playStep(action) {
+  lastPlayed = action;
+  measures.pressed(connection.input({ type: "step", action }));
+}
+
+function singleStep() {
+  if (!stepping && !paused) pause(true);
+  playStep(held.actions.at(-1) ?? idleAction() ?? lastPlayed);
+}
+
+function undo() {
+  const running = !stepping && !paused;
+  if (running) pause(true);
+  connection.input({ type: "undo", steps: running ? Math.max(1, Math.round(world.fps / 2)) : 1 });
+  announce("Taken back");
 }
 
 function idleAction() {
   return $("idle").value === WAIT ? null : Number($("idle").value);
+}
+
+/** Frames a second that should come now. */
+function askedRate() {
+  const runs = !stepping && !paused && (held.actions.length > 0 || idleAction() !== null);
+  return runs ? world.fps / Number($("pace").value) : 0;
+}
+
+function sendIdle() {
+  connection.send({ type: "idle", action: stepping ? null : idleAction() });
+}
+
+function sendPace() {
+  connection.send({ type: "pace", every: Number($("pace").value) });
+}
+
+function sendSampling() {
+  const value = (id) => ($(id).value === "" || !$(id).validity.valid ? null : Number($(id).value));
+  connection.send({ type: "sampling", steps: value("passes"), temperature: value("temperature") });
+}
+
+// Games that are kept
+
+function showGames({ current: number, games, most }) {
+  if (!origins.has(number)) origins.set(number, origins.get(current));
+  current = number;
+  $("games").hidden = games.length < 2;
+  $("branch").disabled = games.length >= most;
+  $("games").replaceChildren(...games.map(gameTab));
+  showChosen(origins.get(current).prompt);
+}
+
+function gameTab({ game, step }) {
+  const isCurrent = game === current;
+  const label = isCurrent ? `Game ${game + 1}, played now` : `Game ${game + 1}, at step ${step}`;
+  const tab = element("button", { type: "button" }, label);
+  tab.setAttribute("aria-pressed", String(isCurrent));
+  tab.addEventListener("click", () => !isCurrent && switchTo(game));
+  if (isCurrent) return tab;
+  const close = element("button", { type: "button", title: "Forget this game" }, "×");
+  close.setAttribute("aria-label", `Forget game ${game + 1}`);
+  close.addEventListener("click", () => connection.send({ type: "close", game }));
+  return element("span", {}, tab, close);
+}
+
+function switchTo(game) {
+  if (!stepping) pause(true);
+  connection.send({ type: "switch", game });
+  announce(`Back in game ${game + 1}`);
+}
+
+function branch() {
+  connection.send({ type: "branch" });
+  announce("Branched: the game so far is kept");
 }
 
 // Showing frames
@@ -77,91 +176,37 @@ async function show(frame) {
   if (frame.id > lastShown) {
     lastShown = frame.id;
     context.drawImage(bitmap, 0, 0);
-    if (frame.step > 0 && !paused) overlay("");
-    measure(frame);
+    if (frame.step < playedAgain) overlay(`Playing it again: ${frame.step} of ${playedAgain}`);
+    else if (frame.step > 0) overlay(paused ? "Paused" : "");
+    measures.shown(frame);
+    $("canvas").dataset.frame = frame.id;
+    agePeeks();
+    peekSoon();
   }
   bitmap.close();
   connection.send({ type: "ack", frame: frame.id });
 }
 
-function measure(frame) {
-  const now = performance.now();
-  shownAt.push(now);
-  $("drawing").textContent = `${frame.drawingMs.toFixed(0)} ms`;
-  $("step").textContent = frame.step;
-  $("canvas").dataset.frame = frame.id;
-  for (const [seq, at] of pressedAt) {
-    if (seq > frame.lastInput) continue;
-    pressedAt.delete(seq);
-    if (frame.step > 0) $("latency").textContent = `${(now - at).toFixed(0)} ms`;
-  }
+function atRest() {
+  return held.actions.length === 0 && (stepping || paused || idleAction() === null);
 }
 
-function showRate() {
-  const now = performance.now();
-  while (shownAt.length && shownAt[0] < now - 1000) shownAt.shift();
-  const seconds = (shownAt.at(-1) - shownAt[0]) / 1000;
-  $("fps").textContent = shownAt.length > 1 ? ((shownAt.length - 1) / seconds).toFixed(1) : "0";
+function peekSoon() {
+  clearTimeout(peekTimer);
+  peekTimer = setTimeout(() => {
+    if (!$("peeking").checked || document.hidden || !atRest() || lastShown === peekedAt) return;
+    peekedAt = lastShown;
+    connection.send({ type: "peek", steps: PEEK_STEPS });
+  }, PEEK_AFTER_MS);
 }
 
 // Building the page for a world
 
-function buildGallery() {
-  $("gallery").replaceChildren(...world.prompts.map((url, i) => {
-    const picture = element("img", { src: url, alt: "", draggable: false });
-    const button = element("button", { type: "button", title: `Start from picture ${i + 1}` }, picture);
-    button.setAttribute("aria-label", `Picture ${i + 1}`);
-    button.setAttribute("aria-pressed", "false");
-    button.addEventListener("click", () => start(i));
-    return button;
-  }));
-}
-
-function buildPad() {
-  $("pad").replaceChildren(...Array.from({ length: world.num_actions }, (_, action) => {
-    const arrows = element("small");
-    const button = element("button", { type: "button" }, String(action + 1), arrows);
-    button.dataset.action = action;
-    holdWithButton(button, held, action);
-    return button;
-  }));
-  showBindings();
-}
-
-function showBindings() {
-  for (const button of $("pad").children) {
-    const action = Number(button.dataset.action);
-    const arrows = ARROWS.filter((code) => bindings.arrows[code] === action);
-    button.lastChild.textContent = arrows.map((code) => ARROW_SIGNS[code]).join(" ");
-    const names = arrows.map((code) => `, ${code.slice(5).toLowerCase()} arrow`).join("");
-    button.setAttribute("aria-label", `Action ${action + 1}${names}`);
-  }
-}
-
-function actionOptions(label) {
-  return Array.from({ length: world.num_actions }, (_, a) => new Option(label(a), String(a)));
-}
-
-function buildIdle() {
-  const wait = new Option("the world waits", WAIT, true, true);
-  $("idle").replaceChildren(wait, ...actionOptions((a) => `it runs on with action ${a + 1}`));
-  $("idle").addEventListener("change", () => connection.send({ type: "idle", action: idleAction() }));
-}
-
-function buildArrows() {
-  $("arrows").replaceChildren(...ARROWS.map((code) => {
-    const select = element("select", { name: code });
-    select.replaceChildren(...actionOptions((a) => `action ${a + 1}`));
-    select.value = String(bindings.arrows[code]);
-    select.addEventListener("change", () => {
-      bindings.bind(code, Number(select.value));
-      showBindings();
-    });
-    const sign = element("kbd", {}, ARROW_SIGNS[code]);
-    const name = `${code.slice(5)} arrow plays`;
-    select.setAttribute("aria-label", name);
-    return element("label", { className: "field" }, sign, select);
-  }));
+function fillIdle() {
+  const chosen = $("idle").value || WAIT;
+  const runs = Array.from({ length: world.num_actions }, (_, a) => new Option(`it runs on with ${nameOf(a)}`, String(a)));
+  $("idle").replaceChildren(new Option("the world waits", WAIT), ...runs);
+  $("idle").value = chosen;
 }
 
 // After a choice by mouse the keyboard plays again; a choice by keyboard keeps its focus.
@@ -169,12 +214,20 @@ function giveFocusBack() {
   for (const select of document.querySelectorAll("select")) {
     let byPointer = false;
     select.addEventListener("pointerdown", () => { byPointer = true; });
-    select.addEventListener("keydown", (event) => {
-      byPointer = false;
-      if (event.code === "Escape") $("screen").focus();
-    });
+    select.addEventListener("keydown", () => { byPointer = false; });
     select.addEventListener("change", () => byPointer && $("screen").focus());
   }
+  for (const field of document.querySelectorAll("select, aside input")) {
+    field.addEventListener("keydown", (event) => event.code === "Escape" && $("screen").focus());
+  }
+}
+
+function buildWorlds(worlds) {
+  $("worlds").hidden = worlds.length < 2;
+  $("worlds").replaceChildren(...worlds.map(({ name }) => new Option(name, name, false, name === world.name)));
+  $("worlds").addEventListener("change", () => {
+    location.href = `?${new URLSearchParams({ world: $("worlds").value })}`;
+  });
 }
 
 function build() {
@@ -183,42 +236,95 @@ function build() {
   $("world").replaceChildren(element("strong", {}, world.name), ` · ${facts.join(" · ")}`);
   document.documentElement.style.setProperty("--aspect", world.width / world.height);
   Object.assign($("canvas"), { width: world.width, height: world.height });
-  buildGallery();
-  buildPad();
-  buildIdle();
-  buildArrows();
+  bindings = new Bindings(world.name, world.num_actions);
+  measures = new Measures(world.fps, askedRate);
+  buildPrompts(world, (prompt) => start(prompt));
+  buildButtons(world, bindings, held);
+  buildRecording(connection, world, openGame);
+  fillIdle();
   giveFocusBack();
 }
 
 // Wiring
 
+function wire() {
+  const commands = {
+    KeyR: { run: reset },
+    KeyN: { run: () => start(origins.get(current).prompt) },
+    KeyP: { run: () => pause(!paused) },
+    KeyT: { run: () => setStepping(!stepping) },
+    KeyB: { run: branch },
+    KeyZ: { run: undo, repeats: true },
+    Period: { run: singleStep, repeats: true },
+  };
+  const buttons = {
+    reset: "KeyR", reseed: "KeyN", pause: "KeyP", mode: "KeyT", branch: "KeyB", undo: "KeyZ", single: "Period",
+  };
+  for (const [id, code] of Object.entries(buttons)) $(id).addEventListener("click", commands[code].run);
+  listenToKeys(held, bindings, commands, capture);
+  bindings.addEventListener("change", fillIdle);
+  $("idle").addEventListener("change", () => {
+    sendIdle();
+    peekSoon();
+  });
+  $("pace").addEventListener("change", sendPace);
+  for (const id of ["passes", "temperature"]) $(id).addEventListener("change", sendSampling);
+  $("peeking").addEventListener("change", () => {
+    peekedAt = 0;
+    if ($("peeking").checked) peekSoon();
+    else hidePeeks();
+  });
+}
+
 held.addEventListener("change", () => {
   const actions = held.actions;
-  const seq = connection.input({ type: "keys", held: actions });
-  if (actions.length && !paused) pressedAt.set(seq, performance.now());
-  for (const button of $("pad").children) {
-    button.classList.toggle("held", actions.includes(Number(button.dataset.action)));
+  const pressed = actions.filter((action) => !wasHeld.includes(action));
+  wasHeld = actions;
+  lastPlayed = actions.at(-1) ?? lastPlayed;
+  showHeld(actions);
+  peekSoon();
+  if (stepping) {
+    pressed.forEach(playStep);
+    return;
   }
+  const seq = connection.input({ type: "keys", held: actions });
+  if (actions.length && !paused) measures.pressed(seq);
 });
 
-connection.addEventListener("open", () => {
+connection.addEventListener("open", async () => {
   overlay("");
-  lastShown = 0;
-  pressedAt.clear();
-  start(game?.prompt ?? 0, game?.seed ?? null);
+  lastShown = peekedAt = 0;
+  measures.forget();
+  const linked = linkOpened ? null : await gameOfAddress();
+  linkOpened = true;
+  const { prompt, seed } = origins.get(current) ?? { prompt: 0, seed: null };
+  origins.clear();
+  current = 0;
+  $("games").hidden = true;
+  $("branch").disabled = false;
+  if (linked) openGame(linked);
+  else start(prompt, seed);
 });
 connection.addEventListener("frame", ({ detail }) => show(detail));
+connection.addEventListener("peek", ({ detail }) => detail.id === lastShown && $("peeking").checked && showPeek(detail));
 connection.addEventListener("note", ({ detail }) => {
-  if (detail.type === "started") game = { prompt: detail.prompt, seed: detail.seed };
+  if (detail.type === "started") origins.get(current).seed = detail.seed;
+  if (detail.type === "games") showGames(detail);
+  if (detail.type === "refused") {
+    playedAgain = 0;
+    say(detail.message);
+    overlay(detail.message);
+    if (lastShown === 0) start(0);
+  }
 });
 connection.addEventListener("lost", ({ detail }) => {
+  if (lastShown === 0) origins.clear(); // what it was asked for is not asked for again
   overlay(`${detail} Trying again…`);
   announce(detail);
 });
 
-$("reset").addEventListener("click", reset);
-$("pause").addEventListener("click", () => pause(!paused));
 document.addEventListener("visibilitychange", () => {
+  if (stepping) return;
   if (document.hidden && !paused) {
     pausedByHiding = true;
     pause(true);
@@ -227,19 +333,32 @@ document.addEventListener("visibilitychange", () => {
     if (paused) pause(false);
   }
 });
-setInterval(showRate, 250);
+addEventListener("hashchange", async () => {
+  const linked = await gameOfAddress();
+  if (linked) openGame(linked);
+});
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  const [file] = event.dataTransfer.files;
+  if (file) (isPicture(file) ? openOwn : openReplay)(file);
+});
 
 async function open() {
+  let worlds;
   try {
-    [world] = await (await fetch("worlds")).json();
+    worlds = await (await fetch("worlds")).json();
   } catch {
     overlay("The server does not answer. Reload the page once it runs.");
     return;
   }
-  bindings = new Bindings(world.name, world.num_actions);
+  const wanted = new URLSearchParams(location.search).get("world");
+  world = worlds.find(({ name }) => name === wanted) ?? worlds[0];
+  buildWorlds(worlds);
   build();
-  listenToKeys(held, bindings, { KeyR: reset, KeyP: () => pause(!paused) });
-  connection.open();
+  wire();
+  if (remembered("genie.stepping")) setStepping(true);
+  connection.open(world.name);
 }
 
 open();

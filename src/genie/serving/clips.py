@@ -1,0 +1,157 @@
+"""A picture and a list of actions become a clip, drawn between the players' frames."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import tempfile
+import time
+import zipfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from genie.serving.limits import Limits, Refused
+from genie.serving.protocol import png
+
+if TYPE_CHECKING:
+    from genie.serving.session import TickLoop
+    from genie.world import Genie
+
+Format = Literal["mp4", "gif", "png"]
+MEDIA_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "png": "application/zip"}
+PREFERRED_SIDE = 256  # pixels of a frame when no scale is asked for
+LEAST_PIECES = 4  # a second, of all clips together
+LOOK_AGAIN = 0.004  # seconds
+MOST_PIXELS = 80e6  # of all frames of a clip together
+
+
+def read_actions(text: str, num_actions: int, limits: Limits) -> list[int]:
+    """Reads actions such as "1,1,2,0".
+
+    Raises:
+        Refused: something else stands there, too many, or one that the world does not have.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
+        raise Refused(422, "actions", "actions: give numbers with commas between, such as 1,1,2,0.")
+    if len(words) > limits.actions:
+        raise Refused(
+            422, "actions", f"actions: {len(words)} are too many, at most {limits.actions}."
+        )
+    actions = [int(word) for word in words]
+    if max(actions) >= num_actions:
+        known = f"this world has 0 to {num_actions - 1}"
+        raise Refused(422, "actions", f"actions: {max(actions)} is none, {known}.")
+    return actions
+
+
+def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int:
+    """Returns how many times larger than the world's the frames of a clip are.
+
+    Raises:
+        Refused: the wanted clip is too large.
+    """
+    if scale is None:
+        scale = max(1, PREFERRED_SIDE // max(height, width))
+    most = math.isqrt(int(MOST_PIXELS / (frames * height * width)))
+    if scale > max(1, most):
+        words = f"scale: {scale} is too large for {frames} frames, at most {max(1, most)}."
+        raise Refused(422, "scale", words)
+    return scale
+
+
+async def draw(
+    world: Genie,
+    prompt: np.ndarray,
+    actions: Sequence[int],
+    seed: int,
+    work: Callable[[Callable[[], Any]], Awaitable[Any]],
+    wanted: Callable[[], Awaitable[bool]],
+) -> list[np.ndarray]:
+    """Plays a list of actions, one frame at a time.
+
+    Args:
+        world: draws the frames.
+        prompt: picture `uint8 (H, W, 3)` or clip `(T, H, W, 3)` of the world's size.
+        actions: to play.
+        seed: decides all that is random.
+        work: runs a function in the world's thread, in turn with the players.
+        wanted: asked before each frame; the rest is left undone when the answer is no.
+
+    Returns:
+        The prompt's frames and one per action, each `uint8 (H, W, 3)`.
+    """
+    frames = [prompt] if prompt.ndim == 3 else list(prompt)
+    state = await work(lambda: world.start(prompt, seed=seed))
+    for action in actions:
+        if not await wanted():
+            break
+        frame, state = await work(lambda state=state, action=action: _step(world, state, action))
+        frames.append(frame)
+    return frames
+
+
+def _step(world: Genie, state: Any, action: int) -> tuple[np.ndarray, Any]:
+    frame, state = world.step(state, action)
+    return frame.cpu().numpy(), state
+
+
+def encode(frames: Sequence[np.ndarray], format: Format, fps: float, scale: int) -> bytes:
+    """Returns frames as a file: an mp4, a GIF, or a ZIP archive of numbered PNG pictures."""
+    if format == "png":
+        return _archive(frames, scale)
+    from genie.data.video import write_video
+
+    size = (frames[0].shape[0] * scale, frames[0].shape[1] * scale)
+    with tempfile.TemporaryDirectory(prefix="genie-") as folder:
+        path = Path(folder) / f"clip.{format}"
+        # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
+        write_video(path, frames, fps, size=size, pixel_format="yuv420p")
+        return path.read_bytes()
+
+
+def _archive(frames: Sequence[np.ndarray], scale: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
+        for i, frame in enumerate(frames):
+            archive.writestr(f"{i:04d}.png", png(frame.repeat(scale, 0).repeat(scale, 1)))
+    return buffer.getvalue()
+
+
+class Turns:
+    """Gives work its turn in a world's thread: one piece at a time, where players leave room.
+
+    A piece is run when it will be over before the players' next round. Where rounds leave no room
+    for that, `LEAST_PIECES` a second are run all the same, and the players wait for them.
+
+    Args:
+        clock: of the world.
+    """
+
+    def __init__(self, clock: TickLoop) -> None:
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._seconds = 0.0  # that the last piece took
+        self._ended = -math.inf
+
+    async def __call__(self, piece: Callable[[], Any]) -> Any:
+        """Waits for a turn and runs one piece."""
+        async with self._lock:
+            latest = self._ended + 1 / LEAST_PIECES
+            while self._clock.slack() < self._seconds and time.monotonic() < latest:
+                await asyncio.sleep(LOOK_AGAIN)
+            try:
+                return await self._clock.work(lambda: self._timed(piece))
+            finally:
+                self._ended = time.monotonic()
+
+    def _timed(self, piece: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        try:
+            return piece()
+        finally:
+            self._seconds = time.monotonic() - began

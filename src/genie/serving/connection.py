@@ -1,0 +1,130 @@
+"""One player's WebSocket: what comes in goes to the session, what the session has goes out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from genie.serving.limits import Limits, Rate
+from genie.serving.metrics import Metrics
+from genie.serving.protocol import HEADER, Ack, ProtocolError, parse
+from genie.serving.session import Session, SessionClosed, TickLoop
+
+# WebSocket close codes, RFC 6455 section 7.4; 4000 and above are an application's own.
+POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART = 1008, 1011, 1012
+TIME_OVER = 4000  # the player's time is over: a page should not connect again by itself
+CLOSING_SECONDS = 5  # for a player who doesn't read
+FRAME_ID = 3  # place in the header
+
+
+class Connection:
+    """Serves one player until either side ends it.
+
+    Args:
+        websocket: accepted already.
+        clock: of the player's world.
+        session: the player's.
+        limits: how long the game may last, and how many messages may come.
+        metrics: where refusals and deliveries are counted.
+        world: the name under which they are.
+    """
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        clock: TickLoop,
+        session: Session,
+        limits: Limits,
+        metrics: Metrics,
+        world: str,
+    ) -> None:
+        self._websocket, self._clock, self._session = websocket, clock, session
+        self._limits, self._metrics = limits, metrics
+        self._delivery = metrics.delivery_seconds.labels(world)
+        self._sent: dict[int, float] = {}  # frames under way, and when each was sent
+        self._began = self._heard = time.monotonic()
+        self._code = INTERNAL_ERROR
+
+    async def serve(self) -> None:
+        """Runs the connection to its end."""
+        tasks = [asyncio.create_task(part()) for part in (self._send, self._receive, self._watch)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def end(self, code: int, message: str) -> None:
+        """Ends the session; the player is told why."""
+        self._code = code
+        self._session.end(message)
+
+    async def _send(self) -> None:
+        try:
+            while True:
+                message = await self._session.next_message()
+                if isinstance(message, bytes):
+                    self._sent[HEADER.unpack_from(message)[FRAME_ID]] = time.monotonic()
+                    await self._websocket.send_bytes(message)
+                else:
+                    await self._websocket.send_text(message)
+        except SessionClosed as reason:
+            await self._close(self._code, str(reason))
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # the player left while a message was under way
+
+    async def _receive(self) -> None:
+        rate = Rate(self._limits.messages_per_second)
+        try:
+            while True:
+                message = await self._websocket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                if not rate.allows():
+                    most = f"{self._limits.messages_per_second:g} messages a second"
+                    raise ProtocolError(f"a player may send {most}")
+                self._take(message.get("text"))
+        except ProtocolError as error:
+            self._metrics.rejected("message")
+            await self._close(POLICY_VIOLATION, str(error))
+
+    def _take(self, text: str | None) -> None:
+        if text is None:
+            raise ProtocolError("messages are JSON texts, not binary")
+        if len(text) > self._limits.message_bytes:
+            raise ProtocolError(f"a message may be {self._limits.message_bytes} characters long")
+        message = parse(text)
+        if isinstance(message, Ack):
+            self._delivered(message.frame)
+        else:
+            self._heard = time.monotonic()
+        self._clock.receive(self._session, message)
+
+    def _delivered(self, frame: int) -> None:
+        now = time.monotonic()
+        for arrived in [sent for sent in self._sent if sent <= frame]:
+            self._delivery.observe(now - self._sent.pop(arrived))
+
+    async def _watch(self) -> None:
+        """Waits until the player's time is over; the sending side then says so and closes."""
+        session, idle = self._limits.session_minutes * 60, self._limits.idle_minutes * 60
+        while True:
+            now = time.monotonic()
+            if now >= self._began + session:
+                words = f"A game lasts {self._limits.session_minutes:g} minutes here"
+                break
+            if now >= self._heard + idle:
+                words = f"Nothing was pressed for {self._limits.idle_minutes:g} minutes"
+                break
+            await asyncio.sleep(min(self._began + session, self._heard + idle) - now)
+        self.end(TIME_OVER, f"{words}; reload the page to play again.")
+        await asyncio.sleep(CLOSING_SECONDS)
+
+    async def _close(self, code: int, reason: str) -> None:
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._websocket.send_json({"type": "error", "message": reason})
+            await self._websocket.close(code)

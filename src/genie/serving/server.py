@@ -1,0 +1,225 @@
+"""Runs the application: loads worlds, listens, and ends in order when it is asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from genie.config import UserError, require
+from genie.prompts import load_prompts
+from genie.serving.access import Access, is_loopback
+from genie.serving.app import create_server
+from genie.serving.limits import Limits
+from genie.serving.service import Playable, Service
+
+if TYPE_CHECKING:
+    from genie.world import Genie
+
+MOST_CONNECTIONS = 800  # beyond the limits on players: a process may often open 1024 files
+FAREWELL_SECONDS = 1.0  # between telling the players and closing, so that probes see it, too
+LAST_SECONDS = 9.0  # after which the process ends even in the middle of a frame
+
+
+def serve(
+    world: Genie | str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    prompts: Any = None,
+    *,
+    open_browser: bool = False,
+    fps: float | None = None,
+    device: str | None = None,
+    compile: bool = False,
+) -> None:
+    """Serves a world on this machine until Ctrl+C.
+
+    Args:
+        world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub.
+        host: a loopback address.
+        port: TCP port; 0 takes any free one.
+        prompts: what games start from, as `genie.prompts.load_prompts` reads it; None takes the
+            pictures in the world's folder.
+        open_browser: opens the page in the default browser.
+        fps: ticks per second; None takes the world's own.
+        device: where a world given as a path is put; None chooses.
+        compile: passes the world through `torch.compile` (`Genie.compile`).
+
+    Raises:
+        UserError: the address is not loopback, the port is taken, or there is no prompt.
+    """
+    require(
+        is_loopback(host),
+        f"host: {host} is not a loopback address, and a world is played on this machine only; "
+        "for others there is `genie serve`, which asks for a token, or use a tunnel, for example: "
+        "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
+    )
+    with contextlib.closing(_listen(host, port)) as listener:
+        playable = _load(world, prompts, fps=fps, device=device, compile=compile)
+        app = create_server([playable])
+        url = _address(host, listener)
+        print(f"Play {playable.name} at {url} (Ctrl+C stops)", flush=True)
+        if open_browser:
+            webbrowser.open(url)  # the listener queues the page's request until the server is up
+        run(app, listener)
+
+
+def serve_worlds(
+    worlds: Sequence[str | Path],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    token: str | None = None,
+    hosts: Sequence[str] = (),
+    limits: Limits | None = None,
+    device: str | None = None,
+    compile: bool = False,
+) -> None:
+    """Serves worlds to others until Ctrl+C or SIGTERM.
+
+    Args:
+        worlds: folders of saved worlds, ids on the Hugging Face hub, or names of bundled ones. Each
+            is called by the last part of that.
+        host: address to listen on; one that is not loopback wants a token.
+        port: TCP port; 0 takes any free one.
+        token: the secret that clients have to know.
+        hosts: names that clients call this server by, beside localhost.
+        limits: what it gives to everybody and to each; None takes the defaults.
+        device: where the worlds are put; None chooses.
+        compile: passes the worlds through `torch.compile` (`Genie.compile`).
+
+    Raises:
+        UserError: there is no token where one is needed, the port is taken, two worlds have the
+            same name, or one has no pictures to start from.
+    """
+    access = Access(token, tuple(name.lower() for name in (host, *hosts)))
+    require(
+        token is not None or is_loopback(host),
+        f"host: {host} can be reached from elsewhere, so a token is needed; set one in the "
+        "environment with: export GENIE_TOKEN=$(openssl rand -hex 32)",
+    )
+    with contextlib.closing(_listen(host, port)) as listener:
+        playables = [_load(world, device=device, compile=compile) for world in worlds]
+        app = create_server(playables, access, limits)
+        names = ", ".join(playable.name for playable in playables)
+        print(f"Serving {names} at {_address(host, listener)}", flush=True)
+        run(app, listener)
+
+
+def run(app: FastAPI, listener: socket.socket) -> None:
+    """Runs an application of `create_server` until a signal ends it.
+
+    Raises:
+        Exception: what made a world fail, if one did.
+    """
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    server = Server(app)
+    server.run(sockets=[listener])
+    if app.state.service.failure is not None:
+        raise app.state.service.failure
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # uvicorn takes each refused WebSocket for an error of the application.
+    return "without completing handshake" not in record.getMessage()
+
+
+def server_config(app: FastAPI) -> uvicorn.Config:
+    """Returns how the application is run: small messages, no compression of what is compressed."""
+    service: Service = app.state.service
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        server_header=False,
+        ws_max_size=4 * service.limits.message_bytes,
+        ws_per_message_deflate=False,
+        limit_concurrency=service.limits.players + MOST_CONNECTIONS,
+        timeout_graceful_shutdown=2,
+    )
+
+
+class Server(uvicorn.Server):
+    """Ends in order: not ready at once, the players are told, then the connections are closed.
+
+    The process then ends with exit code 0, and after `LAST_SECONDS` in any case.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(server_config(app))
+        self._service: Service = app.state.service
+        self._end_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins to end; a second signal hurries."""
+        if self._service.stopping:
+            self.should_exit = self.force_exit = True
+            return
+        self._service.stopping = True
+        farewell = 0 if sig == signal.SIGINT else FAREWELL_SECONDS
+        self._end_at = time.monotonic() + farewell
+        watch = threading.Timer(LAST_SECONDS, os._exit, [0])
+        watch.daemon = True
+        watch.start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Looks, ten times a second, whether it is time to end."""
+        if self._end_at is not None:
+            self._service.stop()
+            self.should_exit = self.should_exit or time.monotonic() >= self._end_at
+        return await super().on_tick(counter) or self._service.failure is not None
+
+
+def _load(
+    world: Genie | str | Path,
+    prompts: Any = None,
+    *,
+    fps: float | None = None,
+    device: str | None = None,
+    compile: bool = False,
+) -> Playable:
+    folder, name = world, "world"
+    if isinstance(world, str | Path):
+        from genie.world import Genie, locate
+
+        folder = locate(world)
+        name = Path(world).resolve().name
+        world = Genie.from_pretrained(folder, device=device)
+    if compile:
+        world.compile()
+        print("Compiling: this takes half a minute, less the next time.", flush=True)
+    pictures = load_prompts(prompts, world.config.height, world.config.width, folder)
+    return Playable(name, world, pictures, fps)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    require(0 <= port < 65536, f"port: {port} is not between 0 and 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"port {port} of {host} can't be had ({error.strerror}): "
+            f"stop the program that uses it or choose another with --port"
+        ) from None
+    return listener
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"

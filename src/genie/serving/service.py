@@ -1,0 +1,169 @@
+"""What one server holds: its worlds, each with its players' clock, and who is connected."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from genie.config import require
+from genie.serving.clips import Turns
+from genie.serving.connection import SERVICE_RESTART, Connection
+from genie.serving.limits import Limits, Places, Refused
+from genie.serving.metrics import MeasuredGames, Metrics
+from genie.serving.protocol import VERSION, png
+from genie.serving.session import TickLoop
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genie.world import Genie
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Playable:
+    """A world, and how it is offered.
+
+    Attributes:
+        name: what clients call it.
+        world: draws its frames.
+        prompts: the pictures that games start from, each `uint8 (H, W, 3)` or a clip
+            `(T, H, W, 3)`, of the world's size.
+        fps: ticks per second; None takes the world's own.
+    """
+
+    name: str
+    world: Genie
+    prompts: Sequence[np.ndarray]
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what can't be played."""
+        require(len(self.prompts) > 0, "prompts: give at least one picture to start from")
+        require(self.pace > 0, f"fps: {self.pace} frames per second cannot be played")
+
+    @property
+    def pace(self) -> float:
+        """Ticks per second."""
+        return self.world.config.fps if self.fps is None else self.fps
+
+
+class Room:
+    """One world with its clock, which steps all its players."""
+
+    def __init__(self, playable: Playable, metrics: Metrics) -> None:
+        self.name, self.world, self.prompts = playable.name, playable.world, playable.prompts
+        self.fps = playable.pace
+        games = MeasuredGames(self.world, self.prompts).measure(metrics, self.name)
+        self.clock = TickLoop(games, self.fps, self.name)
+        self.turns = Turns(self.clock)
+        # The last frame of a clip is where its game goes on.
+        last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]
+        self.pictures = [png(picture) for picture in last]
+        self.warm = False
+        metrics.sessions.labels(self.name).set_function(lambda: len(self.clock.sessions))
+
+    async def run(self) -> None:
+        """Warms up, then ticks until it is cancelled."""
+        await self.clock.warm_up()
+        self.warm = True
+        await self.clock.run()
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what clients need to know of the world."""
+        config, path = self.world.config, f"worlds/{quote(self.name, safe='')}"
+        return {
+            "name": self.name,
+            "protocol": VERSION,
+            "height": config.height,
+            "width": config.width,
+            "fps": self.fps,
+            "num_actions": config.num_actions,
+            "prompts": [f"{path}/prompts/{i}.png" for i in range(len(self.prompts))],
+        }
+
+
+class Service:
+    """The worlds of one server, and what they share: limits, places and figures.
+
+    Args:
+        worlds: what can be played; the first one is played where none is named.
+        limits: for all of them together.
+
+    Raises:
+        UserError: there is none, or two have one name.
+    """
+
+    def __init__(self, worlds: Sequence[Playable], limits: Limits | None = None) -> None:
+        names = [playable.name for playable in worlds]
+        require(len(names) > 0, "worlds: give at least one")
+        for name in names:
+            alone = names.count(name) == 1
+            require(alone, f"worlds: two are called {name!r}; rename the folder of one of them")
+        self.limits, self.metrics = limits or Limits(), Metrics()
+        self.rooms = {playable.name: Room(playable, self.metrics) for playable in worlds}
+        retry = self.limits.retry_seconds
+        self.players = Places(self.limits.players, retry)
+        self.generations = Places(self.limits.generations, retry)
+        self.decoding, self.encoding = asyncio.Lock(), asyncio.Lock()  # for they need memory
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        self.failure: BaseException | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether all worlds are warm and the server is not about to end."""
+        warm = all(room.warm for room in self.rooms.values())
+        return warm and not self.stopping and self.failure is None
+
+    def room(self, name: str | None) -> Room:
+        """Returns the world of this name, or the first one.
+
+        Raises:
+            Refused: there is none of this name.
+        """
+        room = next(iter(self.rooms.values())) if name is None else self.rooms.get(name)
+        if room is None:
+            raise Refused(404, "world", "There is no world of this name; GET /worlds lists them.")
+        return room
+
+    def require_ready(self) -> None:
+        """Refuses work before the worlds are warm, and when the server is about to end.
+
+        Raises:
+            Refused: it is.
+        """
+        if not self.ready:
+            words = "The server is not ready; GET /ready says when it is."
+            raise Refused(503, "not_ready", words, self.limits.retry_seconds)
+
+    def stop(self) -> None:
+        """Lets nobody in any more and tells the players."""
+        self.stopping = True
+        for connection in self.connections:
+            connection.end(SERVICE_RESTART, "The server is being shut down.")
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Ticks while the context lasts."""
+        tasks = [asyncio.create_task(self._run(room)) for room in self.rooms.values()]
+        try:
+            yield
+        finally:
+            self.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, room: Room) -> None:
+        try:
+            await room.run()
+        except Exception as error:
+            log.exception("%s can no longer be played", room.name)
+            self.failure = error

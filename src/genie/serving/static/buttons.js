@@ -1,0 +1,105 @@
+// The world's actions on the page: on-screen keys with a look ahead, and their names and keys.
+
+import { holdWithButton, sign, spoken } from "./controls.js";
+import { $, announce, element } from "./page.js";
+
+let world, bindings;
+let waitingFor = null; // the action that the next key is bound to
+
+/** Builds the on-screen keys and the list of names. */
+export function buildButtons(ofWorld, itsBindings, held) {
+  [world, bindings] = [ofWorld, itsBindings];
+  const actions = Array.from({ length: world.num_actions }, (_, action) => action);
+  $("pad").replaceChildren(...actions.map((action) => padButton(action, held)));
+  $("buttons").replaceChildren(...actions.map(row));
+  bindings.addEventListener("change", showBindings);
+  showBindings();
+}
+
+/** What the player calls an action. */
+export function nameOf(action) {
+  return bindings.names[action] || `action ${action + 1}`;
+}
+
+/** Takes a key if one is waited for, and says so. */
+export function capture(code) {
+  if (waitingFor === null) return false;
+  const action = waitingFor;
+  waitFor(null);
+  if (code === "Backspace" || code === "Delete") bindings.unbind(action);
+  else if (code !== "Escape") bindings.bind(code, action);
+  announce(`${nameOf(action)}: ${bindings.keysOf(action).map(spoken).join(", ") || "no key"}`);
+  return true;
+}
+capture.waiting = () => waitingFor !== null;
+
+/** Shows where an action leads, on its key. */
+export async function showPeek(frame) {
+  const bitmap = await createImageBitmap(frame.picture);
+  const canvas = $("pad").children[frame.leadsTo - 1].querySelector("canvas");
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  canvas.dataset.frame = frame.id;
+  canvas.classList.remove("stale");
+  bitmap.close();
+  $("pad").classList.add("peeking");
+  $("peek-hint").hidden = false;
+}
+
+/** The game went on, so the keys show what is past. */
+export function agePeeks() {
+  for (const canvas of $("pad").querySelectorAll("canvas")) canvas.classList.add("stale");
+}
+
+export function hidePeeks() {
+  $("pad").classList.remove("peeking");
+  $("peek-hint").hidden = true;
+}
+
+export function showHeld(actions) {
+  for (const button of $("pad").children) {
+    button.classList.toggle("held", actions.includes(Number(button.dataset.action)));
+  }
+}
+
+function padButton(action, held) {
+  const picture = element("canvas", { width: world.width, height: world.height });
+  picture.setAttribute("aria-hidden", "true");
+  const button = element("button", { type: "button" }, picture, element("span"), element("small"));
+  button.dataset.action = action;
+  holdWithButton(button, held, action);
+  return button;
+}
+
+function row(action) {
+  const name = element("input", { type: "text", maxLength: 20, value: bindings.names[action] });
+  name.placeholder = `action ${action + 1}`;
+  name.setAttribute("aria-label", `Name of action ${action + 1}`);
+  name.addEventListener("change", () => bindings.name(action, name.value));
+  const key = element("button", { type: "button" });
+  key.addEventListener("click", () => waitFor(waitingFor === action ? null : action));
+  key.addEventListener("blur", () => waitingFor === action && waitFor(null));
+  return element("li", {}, element("b", {}, String(action + 1)), name, key);
+}
+
+function waitFor(action) {
+  waitingFor = action;
+  if (action !== null) announce("Press a key. Backspace takes the keys away, Escape leaves it.");
+  showBindings();
+}
+
+function showBindings() {
+  for (const [action, item] of [...$("buttons").children].entries()) {
+    const keys = bindings.keysOf(action);
+    const waiting = waitingFor === action;
+    const button = item.querySelector("button");
+    button.textContent = waiting ? "press it…" : keys.map(sign).join(" ") || "no key";
+    button.setAttribute("aria-pressed", String(waiting));
+    button.setAttribute("aria-label", `Keys of action ${action + 1}: ${keys.map(spoken).join(", ") || "none"}`);
+    const [, label, small] = $("pad").children[action].children;
+    const byKeyboard = keys.filter((code) => !code.startsWith("Pad"));
+    label.textContent = bindings.names[action] || String(action + 1);
+    small.textContent = byKeyboard.map(sign).join(" ");
+    const parts = [`Action ${action + 1}`, bindings.names[action], ...byKeyboard.map(spoken)];
+    $("pad").children[action].setAttribute("aria-label", parts.filter(Boolean).join(", "));
+  }
+}

@@ -1,0 +1,112 @@
+// Keeping a game: films, replay files and links.
+
+import { $, announce, element } from "./page.js";
+
+const HASH = "#game=";
+const MAX_MESSAGE = 2 ** 18;
+const MAX_LINK = 100_000;
+
+let connection, world, openGame;
+let purpose = "file"; // of the replay that was asked for
+
+/** Wires the buttons; `open({prompt, seed, actions, sampling, hash})` plays a game again. */
+export function buildRecording(over, ofWorld, open) {
+  [connection, world, openGame] = [over, ofWorld, open];
+  for (const button of document.querySelectorAll("[data-film]")) {
+    button.addEventListener("click", () => {
+      say(`Making a film of the last minute…`);
+      connection.send({ type: "film", format: button.dataset.film });
+    });
+  }
+  $("save").addEventListener("click", () => ask("file"));
+  $("share").addEventListener("click", () => ask("link"));
+  $("open").addEventListener("click", () => $("replay").click());
+  $("replay").addEventListener("change", async () => {
+    if ($("replay").files[0]) await openReplay($("replay").files[0]);
+    $("replay").value = "";
+  });
+  connection.addEventListener("film", ({ detail }) => {
+    const ending = detail.picture.type.split("/")[1];
+    download(detail.picture, `${world.name}.${ending}`);
+    say(`${world.name}.${ending} is in your downloads.`);
+  });
+  connection.addEventListener("note", ({ detail }) => detail.type === "replay" && keep(detail));
+}
+
+/** The game that the page's address holds, or null. */
+export async function gameOfAddress() {
+  if (!location.hash.startsWith(HASH)) return null;
+  try {
+    return JSON.parse(await inflate(location.hash.slice(HASH.length)));
+  } catch {
+    say("The link is damaged: ask for it again.");
+    return null;
+  }
+}
+
+/** Plays a replay file again. */
+export async function openReplay(file) {
+  let replay;
+  try {
+    replay = JSON.parse(await file.text());
+  } catch { /* said below */ }
+  if (replay?.format !== "genie-replay") return say(`${file.name} is not a replay file.`);
+  if (file.size > MAX_MESSAGE) {
+    return say(`${file.name} is too long for the page: genie replay ${file.name} --out clip.mp4 plays it.`);
+  }
+  const { prompt, seed, actions, sampling, hash } = replay;
+  return openGame({ prompt, seed, actions, sampling, hash });
+}
+
+export function say(text) {
+  $("kept").textContent = text;
+}
+
+function ask(what) {
+  purpose = what;
+  connection.send({ type: "save" });
+}
+
+async function keep({ replay, gallery }) {
+  if (purpose === "file") {
+    const blob = new Blob([JSON.stringify(replay)], { type: "application/json" });
+    download(blob, `${replay.world}.replay.json`);
+    say(`${replay.world}.replay.json plays this game again: open it here, or genie replay FILE --out clip.mp4.`);
+    return;
+  }
+  const { seed, actions, sampling, hash } = replay;
+  const packed = await deflate(JSON.stringify({ prompt: gallery ?? replay.prompt, seed, actions, sampling, hash }));
+  if (packed.length > MAX_LINK) return void say("The game is too long for a link: keep a replay file.");
+  const link = new URL(`${HASH}${packed}`, location.href).href;
+  $("link").value = link;
+  $("link-field").hidden = false;
+  $("link").select();
+  try {
+    await navigator.clipboard.writeText(link);
+    say("The link is copied. It opens this game wherever this server can be reached.");
+  } catch {
+    say("Copy the link. It opens this game wherever this server can be reached.");
+  }
+}
+
+function download(blob, name) {
+  const link = element("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  announce(`${name} is ready`);
+}
+
+async function deflate(text) {
+  const packed = new Blob([text]).stream().pipeThrough(new CompressionStream("deflate-raw"));
+  const bytes = new Uint8Array(await new Response(packed).arrayBuffer());
+  let binary = "";
+  for (const byte of bytes) binary += String.fromCharCode(byte);
+  return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+async function inflate(packed) {
+  const binary = atob(packed.replaceAll("-", "+").replaceAll("_", "/"));
+  const bytes = Uint8Array.from(binary, (letter) => letter.charCodeAt(0));
+  const text = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return new Response(text).text();
+}

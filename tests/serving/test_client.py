@@ -1,0 +1,104 @@
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genie.serving.access import Access
+from genie.serving.app import create_server
+from genie.serving.client import Client, ServerError
+from genie.serving.limits import Limits
+from genie.serving.service import Playable
+
+TOKEN = "a-secret-of-some-length"
+
+
+@pytest.fixture
+def app(dot_world, dot_prompts):
+    worlds = [
+        Playable("dots", dot_world, dot_prompts),
+        Playable("b & c", dot_world, dot_prompts[1:]),
+    ]
+    return create_server(worlds, Access(TOKEN), Limits(players=1))
+
+
+@pytest.fixture
+def client(app, running):
+    with running(app) as address, Client(f"http://{address}", TOKEN) as client:
+        while not client.ready():
+            pass
+        yield client
+
+
+def dot(frame):
+    return tuple(int(i) for i in np.unravel_index(frame[..., 0].argmax(), frame.shape[:2]))
+
+
+def test_worlds_are_listed(client):
+    first, second = client.worlds()
+    assert (first.name, first.height, first.num_actions, len(first.prompts)) == ("dots", 24, 4, 2)
+    assert second.name == "b & c"
+
+
+def test_a_clip_is_made_of_a_file_its_content_or_an_array(client, dot_prompts, tmp_path):
+    Image.fromarray(dot_prompts[1]).save(tmp_path / "prompt.png")
+    clips = [
+        client.generate([1, 3], image, format="png", scale=1)
+        for image in (
+            tmp_path / "prompt.png",
+            (tmp_path / "prompt.png").read_bytes(),
+            dot_prompts[1],
+        )
+    ]
+    clips.append(client.generate([1, 3], prompt=1, format="png", scale=1))
+    clips.append(client.generate([1, 3], world="b & c", format="png", scale=1))
+    for clip in clips:
+        with zipfile.ZipFile(io.BytesIO(clip)) as archive:
+            frames = [np.asarray(Image.open(archive.open(name))) for name in archive.namelist()]
+        assert [dot(frame) for frame in frames] == [(3, 3), (3, 4), (4, 4)]
+
+
+def test_a_clip_is_written_where_it_is_wanted(client, tmp_path):
+    clip = client.generate([0, 0], out=tmp_path / "clip.mp4")
+    assert (tmp_path / "clip.mp4").read_bytes() == clip
+    assert clip[4:8] == b"ftyp"
+
+
+def test_a_game_is_played_step_by_step(client):
+    with client.play(world="b & c", seed=11) as game:
+        assert (dot(game.frame), game.steps, game.seed) == ((3, 3), 0, 11)
+        assert [dot(game.step(action)) for action in (1, 1, 3, 2, 0)] == [
+            (3, 4), (3, 5), (4, 5), (3, 5), (3, 4),
+        ]  # fmt: skip
+        assert game.steps == 5
+
+
+def test_refusals_say_why(client, app):
+    with pytest.raises(ServerError, match="has 0 to 3") as refused:
+        client.generate([7])
+    assert (refused.value.status, refused.value.retry_after) == (422, None)
+    with pytest.raises(ServerError, match="GET /worlds") as refused:
+        client.play(world="nowhere")
+    assert refused.value.status == 404
+    with client.play():
+        with pytest.raises(ServerError, match="try again") as refused:
+            client.play()
+        assert (refused.value.status, refused.value.retry_after) == (503, 10)
+
+
+def test_a_wrong_token_is_said(app, running):
+    with running(app) as address, Client(f"http://{address}", "another-secret-text") as client:
+        with pytest.raises(ServerError, match="token is needed"):
+            client.worlds()
+        with pytest.raises(ServerError, match="token is needed"):
+            client.play()
+
+
+def test_a_game_that_the_server_ends_says_why(client, dot_world):
+    with client.play() as game:
+        game.step(1)
+        dot_world.broken = True
+        with pytest.raises(ServerError, match="failed to draw"):
+            game.step(1)
+    dot_world.broken = False

@@ -1,0 +1,135 @@
+import asyncio
+import io
+import math
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genie.data.video import read_video
+from genie.serving import clips
+from genie.serving.limits import Limits, Refused
+
+LIMITS = Limits(actions=4)
+
+
+def test_actions_are_read():
+    assert clips.read_actions("1, 0,3", 4, LIMITS) == [1, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "give numbers"),
+        ("1,,2", "give numbers"),
+        ("1;2", "give numbers"),
+        ("-1", "give numbers"),
+        ("²", "give numbers"),
+        ("9" * 30, "give numbers"),
+        ("4", "has 0 to 3"),
+        ("0,0,0,0,0", "at most 4"),
+    ],
+)
+def test_other_actions_are_refused_with_the_remedy(text, words):
+    with pytest.raises(Refused, match=words) as refused:
+        clips.read_actions(text, 4, LIMITS)
+    assert refused.value.status == 422
+
+
+def test_the_scale_is_chosen_and_bounded():
+    assert clips.choose_scale(None, 10, 64, 64) == 4
+    assert clips.choose_scale(None, 10, 360, 640) == 1
+    assert clips.choose_scale(8, 100, 64, 64) == 8
+    with pytest.raises(Refused, match="at most 8"):
+        clips.choose_scale(9, 300, 64, 64)
+
+
+def draw(world, prompt, actions, wanted=lambda: True):
+    pieces = []
+
+    async def work(piece):
+        pieces.append(piece)
+        return piece()
+
+    async def still_wanted():
+        return wanted()
+
+    return asyncio.run(clips.draw(world, prompt, actions, 0, work, still_wanted)), pieces
+
+
+def test_a_clip_is_the_prompt_and_a_frame_for_each_action(dot_world, dot_prompts):
+    frames, pieces = draw(dot_world, dot_prompts[0], [1, 1, 3])
+    places = [np.unravel_index(frame[..., 0].argmax(), (24, 24)) for frame in frames]
+    assert places == [(12, 12), (12, 13), (12, 14), (13, 14)]
+    assert len(pieces) == 4
+    assert len(draw(dot_world, np.stack(dot_prompts), [1])[0]) == 3
+
+
+def test_what_nobody_waits_for_is_not_drawn(dot_world, dot_prompts):
+    answers = iter([True, True, False])
+    frames, pieces = draw(dot_world, dot_prompts[0], [1] * 50, lambda: next(answers))
+    assert (len(frames), len(pieces)) == (3, 3)
+
+
+@pytest.fixture
+def frames():
+    return list(np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), np.uint8))
+
+
+def test_png_frames_are_exact(frames):
+    with zipfile.ZipFile(io.BytesIO(clips.encode(frames, "png", 10, 2))) as archive:
+        assert archive.namelist() == [f"{i:04d}.png" for i in range(5)]
+        for name, frame in zip(archive.namelist(), frames, strict=True):
+            picture = np.asarray(Image.open(io.BytesIO(archive.read(name))))
+            np.testing.assert_array_equal(picture[::2, 1::2], frame)
+
+
+@pytest.mark.parametrize("format", ["mp4", "gif"])
+def test_videos_have_the_frames_and_the_pace(frames, format, tmp_path):
+    path = tmp_path / f"clip.{format}"
+    path.write_bytes(clips.encode(frames, format, 10, 2))
+    times, shown = zip(*read_video(path), strict=True)
+    assert len(shown) == 5
+    assert shown[0].shape == (48, 48, 3)
+    assert times[-1] == pytest.approx(0.4, abs=0.05)
+
+
+class Clock:
+    """Always busy, or always free, as far as `Turns` can see."""
+
+    def __init__(self, slack):
+        self.slack, self.order, self.starts = lambda: slack, [], []
+
+    async def work(self, piece):
+        self.starts.append(time.monotonic())
+        await asyncio.sleep(0.002)
+        self.order.append(piece())
+
+
+def take_turns(clock, names, pieces):
+    async def clip(turns, name):
+        for _ in range(pieces):
+            await turns(lambda: name)
+
+    async def all_clips():
+        turns = clips.Turns(clock)
+        await asyncio.gather(*(clip(turns, name) for name in names))
+
+    asyncio.run(all_clips())
+
+
+def test_pieces_of_several_clips_take_turns():
+    clock = Clock(math.inf)
+    take_turns(clock, "ab", 3)
+    assert clock.order == ["a", "b"] * 3
+    assert clock.starts[-1] - clock.starts[0] < 0.2
+
+
+def test_where_players_leave_no_room_a_few_pieces_are_run_all_the_same():
+    clock = Clock(0.0)
+    take_turns(clock, "a", 4)
+    gaps = np.diff(clock.starts)
+    assert len(gaps) == 3
+    assert gaps.min() >= 1 / clips.LEAST_PIECES

@@ -1,0 +1,71 @@
+"""The page that describes the HTTP interface, in a real browser."""
+
+import os
+import shutil
+import time
+
+import pytest
+from PIL import Image
+
+from genie.serving import create_app
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium was found"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=BROWSER, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+def wait_until(page, condition):
+    deadline = time.monotonic() + 10
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])
+def test_the_interface_is_described_and_can_be_tried(
+    browser, running, dot_world, dot_prompts, width, scheme, tmp_path
+):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    asked, problems = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: problems.append(message.text))
+    with running(create_app(dot_world, dot_prompts, name="dots")) as address:
+        page.goto(f"http://{address}/docs")
+        page.wait_for_selector("section")
+        tried = page.locator("section")
+        assert tried.count() == 6
+        for i in range(tried.count()):
+            tried.nth(i).get_by_role("button", name="Try it").click()
+            status = tried.nth(i).locator("p", has_text="200")
+            status.wait_for()
+        clip = page.locator("section", has_text="/generate")
+        assert "actions=1%2C1%2C2%2C0" in clip.locator("pre").first.inner_text()
+        wait_until(page, "document.querySelector('video').readyState > 1")
+        Image.fromarray(dot_prompts[1]).save(tmp_path / "it's.png")
+        clip.locator("input[type=file]").set_input_files(tmp_path / "it's.png")
+        clip.locator("select").select_option("gif")
+        clip.get_by_role("button", name="Try it").click()
+        wait_until(
+            page,
+            "[...document.querySelectorAll('section img')].some((i) => i.naturalWidth === 240)",
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if folder := os.environ.get("GENIE_SCREENSHOTS"):
+            page.screenshot(path=f"{folder}/docs-{width}-{scheme}.png", full_page=True)
+    assert all(url.startswith((f"http://{address}/", f"blob:http://{address}/")) for url in asked)
+    assert problems == []
+    page.close()

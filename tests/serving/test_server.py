@@ -1,0 +1,169 @@
+import io
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from genie.cli import main
+from genie.config import UserError
+from genie.serving import create_app, serve, serve_worlds
+from genie.serving import server as server_module
+from genie.world import Genie
+
+
+def test_a_port_in_use_is_said(dot_world, dot_prompts):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} .*--port"):
+            serve(dot_world, port=port, prompts=dot_prompts)
+
+
+def test_off_loopback_is_refused(dot_world, dot_prompts):
+    for host in ("0.0.0.0", "192.168.1.5", "example.org", "::"):
+        with pytest.raises(UserError, match="this machine only"):
+            serve(dot_world, host=host, prompts=dot_prompts)
+
+
+def test_a_world_without_pictures_says_how_to_give_one(dot_world, dot_prompts):
+    with pytest.raises(UserError, match="--prompt"):
+        serve(dot_world, port=0)
+    with pytest.raises(UserError, match="prompts"):
+        create_app(dot_world, [])
+    with pytest.raises(UserError, match="fps"):
+        create_app(dot_world, dot_prompts, fps=0)
+
+
+def test_a_missing_extra_names_the_command():
+    code = (
+        "import sys; sys.modules['uvicorn'] = None\n"
+        "from genie.config import UserError\n"
+        "try: import genie.serving\n"
+        "except UserError as error: print(error)\n"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert "pip install 'genie-worlds[serve]'" in printed.stdout
+
+
+def test_a_saved_world_is_served_until_it_is_stopped(
+    tiny_config, tmp_path, monkeypatch, capsys, playing
+):
+    """The whole way with real models: folder, prompts, server, frames equal to `Genie.step`."""
+    torch.manual_seed(0)
+    world = Genie(tiny_config).eval()
+    world.save_pretrained(tmp_path)
+    prompt = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    (tmp_path / "prompts").mkdir()
+    Image.fromarray(prompt).save(tmp_path / "prompts" / "a.png")
+
+    servers = []
+    make = server_module.Server
+    monkeypatch.setattr(
+        server_module, "Server", lambda app: servers.append(make(app)) or servers[-1]
+    )
+    thread = threading.Thread(
+        target=serve, args=(tmp_path,), kwargs={"port": 0, "device": "cpu"}, daemon=True
+    )
+    thread.start()
+    while not (servers and servers[0].started):
+        assert thread.is_alive()
+        time.sleep(0.02)
+    address = capsys.readouterr().out.split("http://")[1].split()[0]
+
+    with playing(address) as player:
+        player.send("start", prompt=0, seed=3)
+        np.testing.assert_array_equal(player.frame().picture, prompt)
+        player.send("idle", action=2)
+        state = world.start(prompt, seed=3)
+        for frame in player.frames(5):
+            expected, state = world.step(state, 2)
+            np.testing.assert_array_equal(frame.picture, expected.numpy())
+    servers[0].should_exit = True
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+# Serving to others
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])
+def test_off_loopback_a_token_is_needed(host, monkeypatch):
+    with pytest.raises(UserError, match="export GENIE_TOKEN="):
+        serve_worlds(["coinrun-tiny"], host=host)
+    monkeypatch.delenv("GENIE_TOKEN", raising=False)
+    assert main(["serve", "coinrun-tiny", "--host", host]) == 2
+
+
+def test_a_token_that_could_be_guessed_is_refused(tmp_path, capsys):
+    (tmp_path / "token").write_text("secret\n")
+    assert main(["serve", "coinrun-tiny", "--token-file", str(tmp_path / "token")]) == 2
+    assert "openssl rand -hex 32" in capsys.readouterr().err
+
+
+def test_limits_come_from_the_command_line(capsys):
+    assert main(["serve", "coinrun-tiny", "--limits.players", "0", "--port", "0"]) == 2
+    assert "players: must be more than 0" in capsys.readouterr().err
+
+
+def wait_until_ready(address, **headers):
+    deadline = time.monotonic() + 30
+    while httpx.get(f"http://{address}/ready", headers=headers).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_sigterm_ends_in_order(two_worlds, playing, serve_process):
+    token = "a-secret-of-some-length"
+    bearer = {"Authorization": f"Bearer {token}"}
+    with serve_process(*two_worlds, GENIE_TOKEN=token) as (process, address):
+        wait_until_ready(address)
+        assert httpx.get(f"http://{address}/worlds").status_code == 401
+        worlds = httpx.get(f"http://{address}/worlds", headers=bearer).json()
+        assert [world["name"] for world in worlds] == ["one", "two"]
+        with pytest.raises(InvalidStatus), playing(address):
+            pass
+        with playing(address, "?world=two", **bearer) as player:
+            player.send("start", prompt=0)
+            player.send("idle", action=1)
+            player.frames(3)
+            began = time.monotonic()
+            process.terminate()
+            with pytest.raises(ConnectionClosed) as closed:
+                player.frames(10_000)
+            assert closed.value.rcvd.code == 1012
+            assert player.notes[-1] == {
+                "type": "error",
+                "message": "The server is being shut down.",
+            }
+            answer = httpx.get(f"http://{address}/ready")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+        assert process.wait(10) == 0
+        assert process.stderr.read() == ""
+        assert time.monotonic() - began < 10
+
+
+def test_a_world_is_drawn_by_the_server_as_it_is_alone(two_worlds, serve_process):
+    """The same seed and actions: the clip of `/generate` is that of `Genie.generate`."""
+    world = Genie.from_pretrained(two_worlds[1], device="cpu")
+    picture = np.random.default_rng(5).integers(0, 256, (16, 16, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    with serve_process(*two_worlds, "--device", "cpu") as (_, address):
+        wait_until_ready(address)
+        asked = {"world": "two", "actions": "1,2,0,3", "seed": 9, "format": "png", "scale": 1}
+        url = f"http://{address}/generate"
+        answer = httpx.post(url, params=asked, content=buffer.getvalue(), timeout=60)
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        frames = [np.asarray(Image.open(archive.open(name))) for name in archive.namelist()]
+    expected = world.generate(picture, [1, 2, 0, 3], seed=9)
+    np.testing.assert_array_equal(np.stack(frames), expected.numpy())

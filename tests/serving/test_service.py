@@ -1,0 +1,56 @@
+import asyncio
+
+import pytest
+
+from genie.config import UserError
+from genie.serving.limits import Refused
+from genie.serving.service import Playable, Service
+
+
+def test_worlds_are_found_by_name_and_the_first_one_without(dot_world, dot_prompts):
+    service = Service([Playable(name, dot_world, dot_prompts) for name in ("b", "a")])
+    assert service.room("a").name == "a"
+    assert service.room(None).name == "b"
+    for name in ("", "c", "../a", "/etc/passwd", "a/../b"):
+        with pytest.raises(Refused, match="GET /worlds") as refused:
+            service.room(name)
+        assert refused.value.status == 404
+        assert "passwd" not in str(refused.value)
+
+
+def test_two_worlds_of_one_name_are_refused(dot_world, dot_prompts):
+    with pytest.raises(UserError, match="rename"):
+        Service([Playable("a", dot_world, dot_prompts)] * 2)
+    with pytest.raises(UserError, match="at least one"):
+        Service([])
+
+
+def test_the_service_is_ready_when_all_worlds_are_warm_until_it_stops(dot_world, dot_prompts):
+    service = Service([Playable(name, dot_world, dot_prompts) for name in ("a", "b")])
+
+    async def live():
+        assert not service.ready
+        async with service.running():
+            while not service.ready:
+                await asyncio.sleep(0.01)
+            assert all(room.warm for room in service.rooms.values())
+            service.stop()
+            with pytest.raises(Refused) as refused:
+                service.require_ready()
+            assert refused.value.retry_after == service.limits.retry_seconds
+
+    asyncio.run(live())
+
+
+def test_a_world_that_does_not_warm_up_is_a_failure(dot_world, dot_prompts):
+    service = Service([Playable("a", dot_world, dot_prompts)])
+    dot_world.broken = True
+
+    async def live():
+        async with service.running():
+            while service.failure is None:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(live())
+    assert "broken" in str(service.failure)
+    assert not service.ready
