@@ -78,7 +78,7 @@ class MeasuredGames(Games):
         self._failures = metrics.failures.labels(world)
         return self
 
-    def advance(self, turns: Mapping[int, Any]) -> dict[int, Drawn]:
+    def advance(self, turns: Mapping[Any, Any]) -> dict[Any, Drawn]:
         """Takes one turn for each player and counts it."""
         if not turns:
             return {}
