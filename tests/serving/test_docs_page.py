@@ -1,4 +1,4 @@
-"""The page that describes the HTTP interface, in a real browser."""
+"""The page that describes the HTTP interface, and the way in with a token, in a real browser."""
 
 import os
 import shutil
@@ -7,7 +7,9 @@ import time
 import pytest
 from PIL import Image
 
-from genie.serving import create_app
+from genie.serving import create_app, create_server
+from genie.serving.access import Access
+from genie.serving.service import Playable
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
@@ -69,3 +71,20 @@ def test_the_interface_is_described_and_can_be_tried(
     assert all(url.startswith((f"http://{address}/", f"blob:http://{address}/")) for url in asked)
     assert problems == []
     page.close()
+
+
+def test_a_person_opens_the_page_with_the_token_once(browser, running, dot_world, dot_prompts):
+    app = create_server(
+        [Playable("dots", dot_world, dot_prompts)], Access("a-secret-of-some-length")
+    )
+    context = browser.new_context()
+    page = context.new_page()
+    with running(app) as address:
+        assert page.goto(f"http://{address}/").status == 401
+        page.goto(f"http://{address}/?token=a-secret-of-some-length")
+        page.wait_for_selector("#canvas[data-frame]")  # so the WebSocket was let in, too
+        assert page.url == f"http://{address}/"
+        assert page.evaluate("document.cookie") == ""
+        page.reload()
+        page.wait_for_selector("#canvas[data-frame]")
+    context.close()

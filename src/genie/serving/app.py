@@ -290,6 +290,7 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
             Query(
                 description="What to play, one number for each frame, with commas between.",
                 examples=["1,1,2,0"],
+                json_schema_extra={"pattern": "^[0-9]{1,9}(,[0-9]{1,9})*$"},
             ),
         ],
         world: Annotated[

@@ -164,7 +164,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begins to end; a second signal hurries."""
         if self._service.stopping:
-            self.should_exit = self.force_exit = True
+            self._end_at = time.monotonic()
             return
         self._service.stopping = True
         farewell = 0 if sig == signal.SIGINT else FAREWELL_SECONDS
