@@ -184,13 +184,12 @@ class Game:
         self._open.close()
 
     def step(self, action: int) -> np.ndarray:
-        """Presses a button for one tick and returns the frame after it, `uint8 (H, W, 3)`.
+        """Plays an action and returns the frame after it, `uint8 (H, W, 3)`.
 
         Raises:
             ServerError: the game ended; the message says why.
         """
-        self._send("keys", seq=next(self._numbers), held=[action])
-        self._send("keys", seq=next(self._numbers), held=[])
+        self._send("step", seq=next(self._numbers), action=action)
         self.frame = self._next_frame()
         return self.frame
 

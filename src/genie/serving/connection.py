@@ -10,14 +10,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from genie.serving.limits import Limits, Rate
 from genie.serving.metrics import Metrics
-from genie.serving.protocol import HEADER, Ack, ProtocolError, parse
+from genie.serving.protocol import Ack, ProtocolError, frame_id_of, parse
 from genie.serving.session import Session, SessionClosed, TickLoop
 
 # WebSocket close codes, RFC 6455 section 7.4; 4000 and above are an application's own.
 POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART = 1008, 1011, 1012
 TIME_OVER = 4000  # the player's time is over: a page should not connect again by itself
 CLOSING_SECONDS = 5  # for a player who doesn't read
-FRAME_ID = 3  # place in the header
 
 
 class Connection:
@@ -68,7 +67,8 @@ class Connection:
             while True:
                 message = await self._session.next_message()
                 if isinstance(message, bytes):
-                    self._sent[HEADER.unpack_from(message)[FRAME_ID]] = time.monotonic()
+                    if (frame := frame_id_of(message)) is not None:
+                        self._sent[frame] = time.monotonic()
                     await self._websocket.send_bytes(message)
                 else:
                     await self._websocket.send_text(message)

@@ -242,3 +242,9 @@ def pack(
 def decode_picture(picture: tuple[Codec, bytes]) -> np.ndarray:
     """The reverse of `encode_picture`."""
     return np.asarray(Image.open(io.BytesIO(picture[1])).convert("RGB"))
+
+
+def frame_id_of(message: bytes) -> int | None:
+    """Returns the frame id of a frame of the game, which the player acknowledges."""
+    _, codec, leads_to, frame_id, *_ = HEADER.unpack_from(message)
+    return frame_id if leads_to == 0 and codec in (Codec.WEBP, Codec.JPEG) else None

@@ -5,6 +5,7 @@ const HEADER_BYTES = 20;
 const MIME_TYPES = { 1: "image/webp", 2: "image/jpeg", 3: "video/mp4", 4: "image/gif" };
 const FILMS = [3, 4];
 const RETRY_MS = 1500;
+const TIME_OVER = 4000; // close code: who comes back without being asked takes a place from others
 
 /** Reads a binary message; throws when the server speaks another version. */
 export function unpack(buffer) {
@@ -42,7 +43,7 @@ export class Connection extends EventTarget {
     this.#socket.binaryType = "arraybuffer";
     this.#socket.addEventListener("open", () => this.#emit("open"));
     this.#socket.addEventListener("message", (event) => this.#receive(event.data));
-    this.#socket.addEventListener("close", () => this.#lose());
+    this.#socket.addEventListener("close", (event) => this.#lose(event.code));
   }
 
   /** Sends an input with the next sequence number, which it returns. */
@@ -66,10 +67,10 @@ export class Connection extends EventTarget {
     return this.#emit("note", note);
   }
 
-  #lose() {
+  #lose(code) {
     this.#emit("lost", this.#reason || "The server is gone.");
     this.#reason = "";
-    setTimeout(() => this.open(), RETRY_MS);
+    if (code !== TIME_OVER) setTimeout(() => this.open(), RETRY_MS);
   }
 
   #emit(name, detail) {
