@@ -2,7 +2,8 @@
 #
 #   docker build -t genie .                             for the CPU
 #   docker build -t genie --build-arg VARIANT=cuda .    for NVIDIA GPUs: docker run --gpus all ...
-#   docker run -e GENIE_TOKEN=$(openssl rand -hex 32) -p 127.0.0.1:8000:8000 -v $PWD/runs:/worlds:ro \
+#   export GENIE_TOKEN=$(openssl rand -hex 32)
+#   docker run -e GENIE_TOKEN -p 127.0.0.1:8000:8000 -v $PWD/runs:/worlds:ro \
 #     genie /worlds/coinrun
 FROM python:3.11-slim
 

@@ -76,7 +76,7 @@ def memory_rate(megabytes: int = 256) -> float:
 
 
 def gigaflops(work: Callable[[], Any]) -> float:
-    """Operations of matrix products, convolutions and attention in a call."""
+    """Operations of matrix products, convolutions and attention over space in a call."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()  # the fused attention of a CPU would not be counted
     return counter.get_total_flops() / 1e9

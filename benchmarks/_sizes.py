@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 import genie
-from genie import presets
+from genie import presets, worlds
 from genie.actions import LatentActionConfig
 from genie.dynamics import DynamicsConfig
 from genie.nn.quantize import QuantizerConfig
@@ -44,7 +44,7 @@ def config_of(name: str) -> GenieConfig:
 def world_of(name: str, passes: int | None = None) -> genie.Genie:
     """A world to play: with random weights, which are as fast, or one that is saved."""
     torch.manual_seed(0)
-    if name in PEERS or (name in presets.names() and name != "coinrun-tiny"):
+    if name in PEERS or (name in presets.names() and name not in worlds.names()):
         world = genie.Genie(config_of(name)).eval()
     else:
         world = genie.Genie.from_pretrained(name, device="cpu")

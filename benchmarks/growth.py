@@ -86,6 +86,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     steps = options.steps
+    if steps > HISTORY[1] - HISTORY[0]:
+        parser.error(f"--steps: at most {HISTORY[1] - HISTORY[0]}")
     results = {
         "history": over_history(steps),
         "players": over("players", PLAYERS, lambda n: Game(sized(), n, 5), steps),

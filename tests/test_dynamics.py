@@ -25,7 +25,7 @@ VARIANTS = [
     replace(CONFIG, context=context, conditioning=conditioning)
     for context in ("clean", "masked")
     for conditioning in ("add", "prepend", "both")
-] + [replace(PAPERS, change_weight=3.0), PAPERS]
+] + [replace(PAPERS, change_weight=3.0), PAPERS, replace(PAPERS, conditioning="prepend")]
 
 
 def name(config: DynamicsConfig) -> str:

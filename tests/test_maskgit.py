@@ -1,4 +1,5 @@
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,3 +130,15 @@ def test_confident_places_come_first():
 def test_values_outside_their_range_name_the_field(change: dict):
     with pytest.raises(UserError, match=next(iter(change))):
         SamplingConfig(**change)
+
+
+class Zeros(np.random.Generator):
+    """A generator at its rarest: NumPy draws a zero once in eight million times."""
+
+    def standard_exponential(self, shape: Any, dtype: Any) -> Any:  # type: ignore[override]
+        return np.zeros(shape, dtype)
+
+
+def test_noise_has_a_limit_so_that_logits_always_count():
+    noise = gumbel_noise((3,), [Zeros(np.random.PCG64())], "cpu")
+    assert 16 < float(noise.max()) < 17

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from genie.config import require
 from genie.nn.attention import TemporalCache, View, causal_window_mask
+from genie.nn.compiling import compile_method
 from genie.nn.transformer import STTransformer, TransformerConfig, grid_positions
 
 MaskRate = Literal["uniform", "cosine", "linear"]
@@ -217,8 +218,7 @@ class Dynamics(nn.Module):
     def compile(self, *args: Any, **options: Any) -> None:
         """Passes `draft` and `commit` through `torch.compile`, a graph per number of players."""
         for name in ("_features", "_remember"):
-            compiled = torch.compile(getattr(self, name), *args, dynamic=False, **options)
-            setattr(self, name, compiled)
+            compile_method(self, name, *args, **options)
 
     def _remember(self, tokens: Tensor, condition: Condition) -> TemporalCache:
         x = self._own(tokens[:, None], condition.fixed)
@@ -313,11 +313,9 @@ class Dynamics(nn.Module):
         x = self.position + (action if self.adds else shift)
         if self.config.copying:
             x = x + self._around(self.previous(previous), slice(NEIGHBOUR_WIDTH))
-        return (
-            torch.cat([action, x.expand(-1, action.shape[1], -1, -1)], dim=2)
-            if self.prepends
-            else x
-        )
+        if not self.prepends:
+            return x
+        return torch.cat([action, x.expand(*action.shape[:2], *x.shape[-2:])], dim=2)
 
     def _own(self, tokens: Tensor, given: Tensor) -> Tensor:
         """Adds what the tokens say that stand in frames already."""

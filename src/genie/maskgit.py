@@ -129,13 +129,17 @@ def draw(
     return tokens, chosen - logits.logsumexp(dim=-1)
 
 
+LEAST = 2.0**-24
+"""NumPy draws exact zeros once in 2**23 times: noise without limit, whatever the logits say."""
+
+
 def gumbel_noise(
     shape: tuple[int, ...], generators: Sequence[np.random.Generator], device: torch.device | str
 ) -> Tensor:
     """Standard Gumbel noise, (generators, *shape), the same on every device."""
     # NumPy draws them five times as fast as PyTorch (docs/log.md).
     rows = [generator.standard_exponential(shape, np.float32) for generator in generators]
-    return torch.from_numpy(np.stack(rows)).to(device).clamp(min=1e-20).log().neg()
+    return torch.from_numpy(np.stack(rows)).to(device).clamp(min=LEAST).log().neg()
 
 
 def sample(

@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import io
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ class Replay:
         """Refuses a game that cannot be played."""
         require(self.fps > 0, "fps: must be positive")
         require(len(self.prompt) > 0, "prompt: a game starts from at least one picture")
-        require(self.seed >= 0, "seed: must not be negative")
+        require(0 <= self.seed < 2**31, "seed: must lie between 0 and 2147483647")
         require(all(action >= 0 for action in self.actions), "actions: must not be negative")
         steps = [change.step for change in self.sampling]
         ordered = steps == sorted(set(steps))
@@ -186,5 +185,5 @@ def _picture_of(text: str, size: tuple[int, int]) -> np.ndarray:
         raise
     except (binascii.Error, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise UserError(f"prompt: not a PNG picture ({error})") from None
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+    except Exception as error:  # damaged files make the decoder raise whatever it likes
         raise UserError(f"prompt: a damaged picture ({error})") from None

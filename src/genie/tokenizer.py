@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genie.config import require
 from genie.nn.attention import TemporalCache, View
+from genie.nn.compiling import compile_method
 from genie.nn.pixels import moved, to_float, to_uint8
 from genie.nn.quantize import QuantizerConfig, build_quantizer, perplexity
 from genie.nn.transformer import (
@@ -123,7 +124,7 @@ class VideoTokenizer(nn.Module):
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Passes `decode_step` through `torch.compile`, a graph for each number of players."""
-        self._decode_step = torch.compile(self._decode_step, *args, dynamic=False, **options)  # type: ignore[method-assign]
+        compile_method(self, "_decode_step", *args, **options)
 
     def loss(
         self, frames: UInt8[Tensor, "b t h w 3"], progress: float = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -222,19 +223,21 @@ class Genie(nn.Module):
 
         The first step with each number of players then takes about half a minute on a CPU; PyTorch
         keeps what it compiled in a temporary folder (`TORCHINDUCTOR_CACHE_DIR`) for the next time.
+        A deep copy of a compiled world would play with the weights of the original.
 
         Args:
-            args, options: of `torch.compile`, `mode` for example.
+            args, options: of `torch.compile`. Not `mode="reduce-overhead"`: CUDA graphs write each
+                result where the last one stood, and a state has to stay what it is.
 
         Raises:
             UserError: this machine has no C++ compiler, which a CPU needs for it.
         """
         if self.device.type == "cpu":
-            compilers = [os.environ.get("CXX", "g++"), "clang++", "cl"]
+            usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
             require(
-                any(shutil.which(name) for name in compilers),
-                "compile: there is no C++ compiler; install g++ (on Debian: apt-get install g++) "
-                "or name one in the environment variable CXX, or play without it",
+                shutil.which(os.environ.get("CXX", usual)) is not None,
+                f"compile: there is no C++ compiler; install {usual} (on Debian: apt-get install "
+                "g++) or name one in the environment variable CXX, or play without it",
             )
         self.dynamics.compile(*args, **options)
         self.tokenizer.compile(*args, **options)

@@ -1,6 +1,8 @@
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
-from genie.nn.attention import TemporalCache, causal_window_mask, rotary, rotate
+from genie.dynamics import two_stream_mask
+from genie.nn.attention import TemporalCache, _attend, causal_window_mask, rotary, rotate
 
 
 def cache(time: list[int], slots: int = 3) -> TemporalCache:
@@ -55,3 +57,11 @@ def test_select_and_concatenate_are_inverse():
     joined = TemporalCache.concatenate(rows)
     assert torch.equal(joined.keys, ring.keys)
     assert torch.equal(joined.time, ring.time)
+
+
+def test_plain_products_equal_the_library_s_attention():
+    here = torch.device("cpu")
+    for mask in (causal_window_mask(7, 3, here), two_stream_mask(5, 3, here)):
+        q, k, v = torch.randn(3, 2, 4, 2, len(mask), 8)
+        expected = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        torch.testing.assert_close(_attend(q, k, v, mask), expected)

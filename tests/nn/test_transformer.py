@@ -28,6 +28,28 @@ def test_stepping_equals_the_full_forward_past_many_evictions(window: int, space
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_stepping_works_in_other_precisions(dtype: torch.dtype):
+    model = stack(TransformerConfig(layers=2, width=32, heads=4, window=3)).to(dtype)
+    x, cache = torch.randn(2, 7, 6, 32, dtype=dtype), model.empty_cache(2, 6)
+    for t in range(7):
+        step, cache = model.step(x[:, t : t + 1], cache)
+    tolerance = 1e-9 if dtype == torch.float64 else 0.1
+    torch.testing.assert_close(step[:, 0], model(x)[:, -1], atol=tolerance, rtol=0)
+
+
+@torch.no_grad()
+def test_under_autocast_the_cache_keeps_its_precision():
+    model = stack(TransformerConfig(layers=2, width=32, heads=4, window=3))
+    x, cache = torch.randn(2, 7, 6, 32), model.empty_cache(2, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        for t in range(7):
+            step, cache = model.step(x[:, t : t + 1], cache)
+    assert cache.keys.dtype == torch.float32
+    torch.testing.assert_close(step[:, 0].float(), model(x)[:, -1], atol=0.1, rtol=0)
+
+
+@torch.no_grad()
 def test_the_future_and_what_left_the_window_have_no_influence():
     model = stack(TransformerConfig(layers=1, width=32, heads=4, window=3))
     x = torch.randn(1, 8, 4, 32)

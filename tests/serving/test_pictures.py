@@ -73,3 +73,13 @@ def test_the_limit_on_pixels_is_exact():
     assert read_picture(encoded("PNG", (20, 10)), limits).shape == (10, 20, 3)
     with pytest.raises(Refused, match="21 x 10"):
         read_picture(encoded("PNG", (21, 10)), limits)
+
+
+def test_a_jpeg_of_ever_more_scans_is_refused():
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert read_picture(data, Limits()).shape == (16, 16, 3)
+    with pytest.raises(Refused, match="64 scans"):
+        read_picture(data[:-2] + 100 * scan + data[-2:], Limits())

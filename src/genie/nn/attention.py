@@ -55,7 +55,7 @@ class TemporalCache:
         )
         old = self.keys.clone(), self.values.clone()
         for ring, new in zip(old, (keys, values), strict=True):
-            ring[where] = new
+            ring[where] = new.to(ring.dtype)  # another one under autocast
         return TemporalCache(*old, self.time + 1)
 
     def select(self, rows: Int[Tensor, " n"]) -> TemporalCache:
@@ -153,8 +153,8 @@ class TimeAttention(Attention):
     ) -> tuple[Float[Tensor, "b 1 s d"], Tensor, Tensor]:
         """One frame after the cached ones; also returns its own key and value, for `append`.
 
-        The scores of a single frame are products of vectors: sums over the cache as it lies, which
-        copy nothing of it, beat every attention kernel that was tried (docs/log.md).
+        The scores of a single frame are products of vectors. Sums over the cache as it lies need it
+        in no other layout, and beat the attention kernels of CPUs (docs/log.md).
 
         Args:
             x: features of the frame.

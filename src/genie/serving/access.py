@@ -157,5 +157,5 @@ def _remember(token: str, scope: Scope, others: list[tuple[str, str]]) -> Respon
     path = "/" + scope["path"].lstrip("/\\")
     response = RedirectResponse(f"{path}?{urlencode(others)}" if others else path, 303)
     secure = scope["scheme"] == "https"
-    response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=secure)
     return response

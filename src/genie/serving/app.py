@@ -31,7 +31,7 @@ from genie.serving.service import Playable, Room, Service
 if TYPE_CHECKING:
     import numpy as np
 
-    from genie.world import Genie
+    from genie.world import Genie, GenieConfig
 
 STATIC = Path(__file__).parent / "static"
 PAGE_HEADERS = [
@@ -336,13 +336,15 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
 _ENDINGS = {"mp4": "mp4", "gif": "gif", "png": "zip"}
 
 
+def _fitted(upload: bytes, limits: Limits, config: GenieConfig) -> np.ndarray:
+    return crop_resized(read_picture(upload, limits), config.height, config.width)
+
+
 async def _start_picture(request: Request, service: Service, room: Room, prompt: int) -> np.ndarray:
     upload = await read_upload(request.stream(), service.limits)
     if upload:
         async with service.decoding:
-            picture = await asyncio.to_thread(read_picture, upload, service.limits)
-        config = room.world.config
-        return crop_resized(picture, config.height, config.width)
+            return await asyncio.to_thread(_fitted, upload, service.limits, room.world.config)
     if prompt >= len(room.prompts):
         last = len(room.prompts) - 1
         raise Refused(422, "prompt", f"prompt: {prompt} is none, this world has 0 to {last}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -12,6 +13,8 @@ from genie.serving.limits import Limits, Rate
 from genie.serving.metrics import Metrics
 from genie.serving.protocol import Ack, ProtocolError, frame_id_of, parse
 from genie.serving.session import Session, SessionClosed, TickLoop
+
+log = logging.getLogger(__name__)
 
 # WebSocket close codes, RFC 6455 section 7.4; 4000 and above are an application's own.
 POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART = 1008, 1011, 1012
@@ -55,7 +58,10 @@ class Connection:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    log.error("a player's connection failed", exc_info=ended)
+                    await self._close(INTERNAL_ERROR, "The server failed; start again.")
 
     def end(self, code: int, message: str) -> None:
         """Ends the session; the player is told why."""

@@ -10,6 +10,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from genie.serving.limits import Limits, Refused
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+MOST_SCANS = 64
+"""A progressive JPEG has about ten; each one makes a decoder walk over the whole picture."""
 
 
 def read_picture(data: bytes, limits: Limits) -> np.ndarray:
@@ -28,6 +30,8 @@ def read_picture(data: bytes, limits: Limits) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits)
+            if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MOST_SCANS:
+                raise Refused(422, "damaged", f"A JPEG may have {MOST_SCANS} scans; save it anew.")
             upright = ImageOps.exif_transpose(image)
             # A palette's transparent colours have no other way to RGB.
             direct = upright.convert("RGBA") if upright.mode == "P" else upright

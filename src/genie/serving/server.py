@@ -126,7 +126,10 @@ def run(app: FastAPI, listener: socket.socket) -> None:
     """
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     server = Server(app)
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    finally:
+        server.disarm()
     if app.state.service.failure is not None:
         raise app.state.service.failure
 
@@ -160,6 +163,12 @@ class Server(uvicorn.Server):
         super().__init__(server_config(app))
         self._service: Service = app.state.service
         self._end_at: float | None = None
+        self._watch: threading.Timer | None = None
+
+    def disarm(self) -> None:
+        """The server has ended: what runs in this process afterwards is to live on."""
+        if self._watch is not None:
+            self._watch.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begins to end; a second signal hurries."""
@@ -169,9 +178,9 @@ class Server(uvicorn.Server):
         self._service.stopping = True
         farewell = 0 if sig == signal.SIGINT else FAREWELL_SECONDS
         self._end_at = time.monotonic() + farewell
-        watch = threading.Timer(LAST_SECONDS, os._exit, [0])
-        watch.daemon = True
-        watch.start()
+        self._watch = threading.Timer(LAST_SECONDS, os._exit, [0])
+        self._watch.daemon = True
+        self._watch.start()
 
     async def on_tick(self, counter: int) -> bool:
         """Looks, ten times a second, whether it is time to end."""

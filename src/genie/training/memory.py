@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     """Tells glibc to keep freed memory in this process instead of giving it back at once.
 
     Activations are large, are freed in each step and wanted again in the next; what was given back
-    has to be fetched from the kernel page by page, which took up to half of a step's time on a CPU
-    (docs/log.md). The most that a process holds stays the same.
+    has to be fetched from the kernel page by page, which took up to a third of a step's time on a
+    CPU (docs/log.md). It holds for the rest of the process.
 
     Returns:
         Whether this is glibc and took it.

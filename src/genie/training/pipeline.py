@@ -112,7 +112,8 @@ def train(
         start = finetune.starting_world(chosen.base, chosen.world, store, frames)
         start.save_pretrained(out / finetune.START)
     settings.write(out, chosen)
-    keep_freed_memory()
+    if device_of(chosen.train).type == "cpu":
+        keep_freed_memory()
     with StopRequest(console) as stop:
         pipeline = _Pipeline(StageRun(out, chosen.train, stop, console), store, chosen)
         needed = "dynamics" in stages and chosen.trains("dynamics")

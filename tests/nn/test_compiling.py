@@ -1,0 +1,26 @@
+import torch
+from torch import Tensor, nn
+
+from genie.nn.compiling import MOST_GRAPHS, compile_method
+
+
+class Doubling(nn.Module):
+    def double(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+def test_a_method_is_replaced_once_and_computes_the_same_for_more_sizes_than_torch_s_limit():
+    model, graphs = Doubling(), []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    compile_method(model, "double", backend=backend)
+    compiled = model.double
+    compile_method(model, "double", backend=backend)
+    assert model.double is compiled
+    for size in range(2, 14):
+        x = torch.randn(size)
+        assert torch.equal(model.double(x), 2 * x)
+    assert len(graphs) == 12 < MOST_GRAPHS
