@@ -46,7 +46,7 @@ def test_a_page_opened_with_the_token_keeps_it_as_a_cookie(client):
     assert (answer.status_code, answer.headers["location"]) == (303, "/?game=1")
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
+    assert "SameSite=lax" in cookie
     assert client.cookies[COOKIE] == TOKEN
     assert client.get("/").text == "welcome"
     client.cookies.clear()
