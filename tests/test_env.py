@@ -13,22 +13,8 @@ from PIL import Image
 from genie.config import UserError
 from genie.env import ENV_ID, GenieEnv, GenieVectorEnv
 from genie.world import Genie
+from small import TINY
 
-STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
-CONFIG = {
-    "height": 16,
-    "width": 16,
-    "num_actions": 4,
-    "tokenizer": {
-        "patch": 8,
-        "encoder": STACK,
-        "decoder": STACK,
-        "quantizer": {"codes": 16, "dim": 8},
-    },
-    "actions": {"patch": 8, "encoder": {**STACK, "window": 2}, "decoder": STACK},
-    "dynamics": STACK,
-    "sampling": {"steps": 2},
-}
 PROMPTS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
 
 
@@ -36,7 +22,7 @@ PROMPTS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
 def world():
     """Random weights, large enough that each action leads to another frame."""
     torch.manual_seed(0)
-    world = Genie(CONFIG).eval()
+    world = Genie(TINY).eval()
     with torch.no_grad():
         for weight in world.parameters():
             weight.add_(0.3 * torch.randn_like(weight))

@@ -20,22 +20,8 @@ from genie.replay import (
     world_hash,
 )
 from genie.world import Genie
+from small import TINY
 
-STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
-TINY = {
-    "height": 16,
-    "width": 16,
-    "num_actions": 4,
-    "tokenizer": {
-        "patch": 8,
-        "encoder": STACK,
-        "decoder": STACK,
-        "quantizer": {"codes": 16, "dim": 8},
-    },
-    "actions": {"patch": 8, "encoder": {**STACK, "window": 2}, "decoder": STACK},
-    "dynamics": STACK,
-    "sampling": {"steps": 2},
-}
 USUAL, OTHER = SamplingConfig(steps=2), SamplingConfig(steps=3, temperature=0.5)
 
 

@@ -14,23 +14,9 @@ from genie.data.video import read_video, write_video
 from genie.presets import Preset
 from genie.schedule import StageConfig, TrainConfig
 from genie.world import Genie, GenieConfig
+from small import TINY
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
-CONFIG = {
-    "height": 16,
-    "width": 16,
-    "num_actions": 4,
-    "tokenizer": {
-        "patch": 8,
-        "encoder": STACK,
-        "decoder": STACK,
-        "quantizer": {"codes": 16, "dim": 8},
-    },
-    "actions": {"patch": 8, "encoder": {**STACK, "window": 2}, "decoder": STACK},
-    "dynamics": STACK,
-    "sampling": {"steps": 2},
-}
 TESTED = {"play_from_python", "custom_reward", "gymnasium_ppo", "train_on_your_videos"}
 
 
@@ -46,7 +32,7 @@ def world(tmp_path_factory):
     """A world's folder with random weights and two prompts."""
     folder = tmp_path_factory.mktemp("world")
     torch.manual_seed(0)
-    Genie(CONFIG).save_pretrained(folder)
+    Genie(TINY).save_pretrained(folder)
     (folder / "prompts").mkdir()
     for i, frame in enumerate(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)):
         Image.fromarray(frame).save(folder / "prompts" / f"{i}.png")
@@ -81,7 +67,7 @@ def test_train_on_your_videos(tmp_path, monkeypatch, capsys):
     pytest.importorskip("lightning")
     stage = StageConfig(steps=2, batch_size=2, clip_frames=4)
     schedule = TrainConfig(stage, stage, stage, accelerator="cpu", picture_every=0)
-    minute = Preset("a test's", from_dict(GenieConfig, CONFIG), schedule)
+    minute = Preset("a test's", from_dict(GenieConfig, TINY), schedule)
     monkeypatch.setitem(presets.PRESETS, "minute", minute)
     for split, frames in (("train", moving_square(24)), ("val", moving_square(24)[::-1])):
         (tmp_path / "videos" / split).mkdir(parents=True)

@@ -26,6 +26,7 @@ from genie.serving.app import create_app
 from genie.serving.protocol import HEADER
 from genie.serving.server import server_config
 from genie.world import Genie
+from small import TINY
 
 SIZE = 24
 MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # left, right, up, down
@@ -213,23 +214,6 @@ def playing():
 def player(dots):
     with connected_player(dots) as player:
         yield player
-
-
-STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
-TINY = {
-    "height": 16,
-    "width": 16,
-    "num_actions": 4,
-    "tokenizer": {
-        "patch": 8,
-        "encoder": STACK,
-        "decoder": STACK,
-        "quantizer": {"codes": 16, "dim": 8},
-    },
-    "actions": {"patch": 8, "encoder": {**STACK, "window": 2}, "decoder": STACK},
-    "dynamics": STACK,
-    "sampling": {"steps": 2},
-}
 
 
 @pytest.fixture
