@@ -15,10 +15,7 @@ from genie.training.reporting import Sign, Warnings
 def judge_tokenizer(tokenizer: VideoTokenizer, clips: Tensor, warnings: Warnings) -> float:
     """Prints, and returns, the share of the vocabulary that clips u8 (B,T,H,W,3) use."""
     sign = signs.codes_in_use(tokenizer, clips)
-    used = len(tokenizer.encode(clips).unique())
-    warnings.console.print(
-        f"tokenizer: {used} of {tokenizer.vocabulary} codes in use", highlight=False
-    )
+    warnings.console.print(f"tokenizer: {sign.figure:.1%} of its codes in use", highlight=False)
     warnings.tell([sign])
     return sign.figure
 

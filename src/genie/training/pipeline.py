@@ -322,7 +322,8 @@ def look_at_dynamics(
     """
     preview = pictures.with_dynamics(world, dynamics)
     clips = pictures.held_out_clips(store, frames, JUDGED_CLIPS).to(preview.device)
-    tokens, actions = preview.tokenizer.encode(clips), preview.actions.infer(clips)
+    tokens = signs.in_parts(preview.tokenizer.encode, clips)
+    actions = signs.in_parts(preview.actions.infer, clips)
     seen = [signs.effect_of_actions(preview.dynamics, tokens, actions)]
     longest = max(episode.length for episode in store.episodes_in_split("train"))
     frames = min(DRIFT_FRAMES, longest)

@@ -5,6 +5,8 @@ What a person would only see after hours, in a world that does not obey or disso
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,10 +38,20 @@ LARGEST_RATIO = 3.0
 """By how much more of the picture may move in a rollout than in the video."""
 
 
+CLIPS_AT_ONCE = 4
+"""Clips that are looked at in one forward: looking is not to take more memory than training."""
+
+
+def in_parts(compute: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+    """Returns what a function makes of batches that belong together, some clips at a time."""
+    parts = zip(*(batch.split(CLIPS_AT_ONCE) for batch in batches), strict=True)
+    return torch.cat([compute(*part) for part in parts])
+
+
 @torch.no_grad()
 def codes_in_use(tokenizer: VideoTokenizer, clips: Tensor) -> Sign:
     """The share of the vocabulary that clips u8 (B,T,H,W,3) use."""
-    tokens = tokenizer.encode(clips)
+    tokens = in_parts(tokenizer.encode, clips)
     used, size = len(tokens.unique()), tokenizer.vocabulary
     # Few tokens cannot use many codes, so they are not held against the tokenizer.
     share = used / min(size, tokens.numel())
@@ -59,7 +71,8 @@ def codes_in_use(tokenizer: VideoTokenizer, clips: Tensor) -> Sign:
 @torch.no_grad()
 def actions_in_use(actions: LatentActionModel, clips: Tensor) -> Sign:
     """The perplexity of the actions of clips u8 (B,T,H,W,3), whose codes have been placed."""
-    counts = torch.bincount(actions.infer(clips).flatten(), minlength=actions.num_actions)
+    codes = in_parts(actions.infer, clips)
+    counts = torch.bincount(codes.flatten(), minlength=actions.num_actions)
     effective = perplexity(counts)
     if effective >= FEWEST_ACTIONS:
         return Sign("actions_in_use", effective)
@@ -79,9 +92,11 @@ def actions_in_use(actions: LatentActionModel, clips: Tensor) -> Sign:
 def gain_of_latents(actions: LatentActionModel, clips: Tensor) -> Sign:
     """How much better, in dB, latents predict their own steps than those of another clip."""
     name = "gain_of_latents"
-    latents = actions.latents(clips)
+    latents = in_parts(actions.latents, clips)
     real = actions.seen(clips)[:, 1:]
-    own, other = (psnr(actions.predict(clips, z), real) for z in (latents, latents.roll(1, 0)))
+    own, other = (
+        psnr(in_parts(actions.predict, clips, z), real) for z in (latents, latents.roll(1, 0))
+    )
     if own - other >= SMALLEST_GAIN or len(clips) < 2:
         return Sign(name, own - other)
     return Sign(
@@ -115,8 +130,12 @@ def effect_of_actions(dynamics: Dynamics, tokens: Tensor, actions: Tensor) -> Si
         return Sign(name, 0.0)
     hidden = tokens.clone()
     hidden[:, -1] = dynamics.mask_token
+
+    def of_last(clips: Tensor, given: Tensor) -> Tensor:
+        return dynamics.logits(clips, given)[:, -1]
+
     right, wrong = (
-        float(F.cross_entropy(dynamics.logits(hidden, given)[:, -1][changed], last[changed]))
+        float(F.cross_entropy(in_parts(of_last, hidden, given)[changed], last[changed]))
         for given in (actions, shuffled)
     )
     effect = wrong - right
