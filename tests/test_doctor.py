@@ -53,6 +53,14 @@ def test_rates_are_measured():
     assert "frames/s" in playing.found
 
 
+def test_threads_that_wait_for_busy_cores_are_named():
+    assert module._judged_speed({1: 40.0, 2: 57.0}, 2, fps=15).verdict == "good"
+    cliff = module._judged_speed({1: 24.0, 2: 0.3}, 2, fps=15)
+    assert cliff.verdict == "slow"
+    assert "OMP_NUM_THREADS=1" in cliff.words
+    assert "fewer passes" in module._judged_speed({1: 9.0}, 1, fps=15).words
+
+
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_the_extras_are_those_of_the_package(extra):
     assert any(f'extra == "{extra}"' in line for line in requires("genie-worlds") or [])
