@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """The option that says where to measure."""
+    parser.add_argument("--device", type=torch.device, default="cpu", help="such as cuda")
 
 
 def about() -> dict[str, Any]:
@@ -26,6 +32,7 @@ def about() -> dict[str, Any]:
         "machine": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
@@ -44,15 +51,23 @@ def as_text(results: dict[str, Any]) -> str:
 
 
 def seconds_of(work: Callable[[], Any], repeats: int, warm_up: int = 1) -> list[float]:
-    """How long each of some calls takes."""
+    """How long each of some calls takes, until a GPU has done it, too."""
     for _ in range(warm_up):
         work()
+    finish()
     spent = []
     for _ in range(repeats):
         began = time.perf_counter()
         work()
+        finish()
         spent.append(time.perf_counter() - began)
     return spent
+
+
+def finish() -> None:
+    """Waits for a GPU, where there is one, to have done what it was asked."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def spread(seconds: list[float]) -> dict[str, Any]:
@@ -61,15 +76,16 @@ def spread(seconds: list[float]) -> dict[str, Any]:
     return {"ms": round(middle, 2), "ms_quartiles": [round(low, 2), round(high, 2)]}
 
 
-def matrix_rate(dtype: torch.dtype = torch.float32, side: int = 1024) -> float:
+def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
     """Operations per second of a matrix product, in 1e9."""
-    a, b = torch.randn(2, side, side).to(dtype)
+    side = 1024 if device.type == "cpu" else 8192
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
     return 2 * side**3 / float(np.median(seconds_of(lambda: a @ b, 20))) / 1e9
 
 
-def memory_rate(megabytes: int = 256) -> float:
+def memory_rate(device: torch.device, megabytes: int = 256) -> float:
     """Bytes per second that a copy reads and writes, in 1e9; more than caches hold."""
-    source = torch.ones(megabytes << 18)
+    source = torch.ones(megabytes << 18, device=device)
     target = torch.empty_like(source)
     seconds = seconds_of(lambda: target.copy_(source), 10)
     return 2 * source.nbytes / float(np.median(seconds)) / 1e9

@@ -18,6 +18,9 @@ from genie.world import GenieConfig
 PEERS = ("peers4", "peers16")
 """What other implementations were measured with, at patch 4 and patch 16 (docs/log.md)."""
 
+BLOCKS = {"50M": (12, 512), "300M": (18, 1024), "1B": (26, 1536), "3B": (28, 2560)}
+"""Layers and width of a dynamics of about so many parameters, at patch 4 with 16 frames."""
+
 PAPER = {
     "context": "masked", "conditioning": "add", "mask_rate": "uniform", "corruption": 0.0,
     "copying": False, "change_weight": 1.0, "no_effect": 0.0, "action_noise": 0.0,
@@ -26,7 +29,11 @@ PAPER = {
 
 
 def config_of(name: str) -> GenieConfig:
-    """The sizes of a name: one of `PEERS`, or of a preset."""
+    """The sizes of a name: one of `PEERS` or `BLOCKS`, or of a preset."""
+    if name in BLOCKS:
+        depth, width = BLOCKS[name]
+        blocks = TransformerConfig(layers=depth, width=width, heads=width // 64, window=16)
+        return replace(config_of("peers4"), dynamics=DynamicsConfig(**vars(blocks)))
     if name not in PEERS:
         return presets.get(name).world
     patch = int(name.removeprefix("peers"))
@@ -41,13 +48,16 @@ def config_of(name: str) -> GenieConfig:
     )
 
 
-def world_of(name: str, passes: int | None = None) -> genie.Genie:
+def world_of(
+    name: str, passes: int | None = None, device: torch.device | str = "cpu"
+) -> genie.Genie:
     """A world to play: with random weights, which are as fast, or one that is saved."""
     torch.manual_seed(0)
-    if name in PEERS or (name in presets.names() and name not in worlds.names()):
-        world = genie.Genie(config_of(name)).eval()
+    presets_only = set(presets.names()) - set(worlds.names())
+    if name in (*PEERS, *BLOCKS, *presets_only):
+        world = genie.Genie(config_of(name)).eval().to(device)
     else:
-        world = genie.Genie.from_pretrained(name, device="cpu")
+        world = genie.Genie.from_pretrained(name, device=str(device))
     if passes:
         sampling = replace(world.config.sampling, steps=passes)
         world.config = replace(world.config, sampling=sampling)

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _machine import gigaflops, seconds_of, spread, tell
+import torch
+from _machine import add_device, gigaflops, seconds_of, spread, tell
 from _sizes import world_of
 from play import Game
 
@@ -29,16 +30,18 @@ HISTORY, PLAYERS, SIDES, WIDTHS = (
 )
 
 
-def sized(side: int = 64, width: int = 128) -> genie.Genie:
+def sized(device: torch.device, side: int = 64, width: int = 128) -> genie.Genie:
     """The tiny world with frames and dynamics of another size."""
     config: GenieConfig = world_of("tiny").config
     dynamics = replace(config.dynamics, width=width, heads=max(1, width // 32))
-    return genie.Genie(replace(config, height=side, width=side, dynamics=dynamics)).eval()
+    return (
+        genie.Genie(replace(config, height=side, width=side, dynamics=dynamics)).eval().to(device)
+    )
 
 
-def over_history(steps: int) -> list[dict[str, Any]]:
+def over_history(steps: int, device: torch.device) -> list[dict[str, Any]]:
     """One game, measured whenever it is that long."""
-    game, played, rows = Game(sized()), 0, []
+    game, played, rows = Game(sized(device)), 0, []
     for history in HISTORY:
         seconds_of(game, history - played, warm_up=0)
         rows.append({"history": history, **spread(seconds_of(game, steps, warm_up=0))})
@@ -82,17 +85,20 @@ def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=30)
+    add_device(parser)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    steps = options.steps
+    steps, device = options.steps, options.device
     if steps > HISTORY[1] - HISTORY[0]:
         parser.error(f"--steps: at most {HISTORY[1] - HISTORY[0]}")
     results = {
-        "history": over_history(steps),
-        "players": over("players", PLAYERS, lambda n: Game(sized(), n, 5), steps),
-        "frame_side": over("frame_side", SIDES, lambda side: Game(sized(side=side), 1, 5), steps),
-        "width": over("width", WIDTHS, lambda width: Game(sized(width=width), 1, 5), steps),
+        "history": over_history(steps, device),
+        "players": over("players", PLAYERS, lambda n: Game(sized(device), n, 5), steps),
+        "frame_side": over(
+            "frame_side", SIDES, lambda side: Game(sized(device, side), 1, 5), steps
+        ),
+        "width": over("width", WIDTHS, lambda width: Game(sized(device, width=width), 1, 5), steps),
     }
     if options.plot:
         plot(results, options.plot)

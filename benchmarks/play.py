@@ -2,11 +2,12 @@
 
 Alone, with eight players in a batch, and against the slow twin that reruns the whole game for each
 pass, whose pictures must be the same but for rounding. Beside it what the machine could do: the
-operations of a frame over its matrix rate. How cost grows is asked by `growth.py`.
+operations of a frame over its matrix rate, or its bytes over the memory rate, whichever takes
+longer. How cost grows is asked by `growth.py`.
 
 python benchmarks/play.py                              # the world that comes with the package
 python benchmarks/play.py peers4 --passes 25 --compile --json play.json
-python benchmarks/play.py runs/coinrun --dtype bf16
+python benchmarks/play.py 300M --passes 8 --dtype bf16 --compile --device cuda --players 1 64
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from _machine import gigaflops, matrix_rate, memory_rate, seconds_of, spread, tell
+from _machine import (
+    add_device,
+    finish,
+    gigaflops,
+    matrix_rate,
+    memory_rate,
+    seconds_of,
+    spread,
+    tell,
+)
 from _sizes import world_of
 
 import genie
@@ -32,12 +42,20 @@ class Game:
     def __init__(self, world: genie.Genie, players: int = 1, history: int = 0) -> None:
         size = (world.config.height, world.config.width, 3)
         self.world, self.state = world, world.start(np.zeros((players, 1, *size), np.uint8))
-        self.action = torch.zeros(players, dtype=torch.int64)
+        self.action = torch.zeros(players, dtype=torch.int64, device=world.device)
         for _ in range(history):
             self()
 
     def __call__(self) -> None:
         _, self.state = self.world.step(self.state, self.action)
+
+
+def gigabytes(game: Game) -> float:
+    """Bytes that a frame has to read: in each pass and the commit all weights and the cache."""
+    cache = game.state.dynamics.cache
+    weights = sum(weight.nbytes for weight in game.world.dynamics.parameters())
+    passes = game.world.config.sampling.steps + 1
+    return passes * (weights + cache.keys.nbytes + cache.values.nbytes) / 1e9
 
 
 def measure(world: genie.Genie, players: int, history: int, steps: int) -> dict[str, Any]:
@@ -57,6 +75,7 @@ def measure_twin(world: genie.Genie, frames: int) -> dict[str, Any]:
     for use_cache in (True, False):
         began = time.perf_counter()
         made[use_cache] = world.generate(prompt, [0] * frames, use_cache=use_cache)
+        finish()
         spent[use_cache] = time.perf_counter() - began
     difference = (made[True].int() - made[False].int()).abs()
     return {
@@ -68,16 +87,18 @@ def measure_twin(world: genie.Genie, frames: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("world", nargs="?", default="coinrun-tiny", help="or peers4, peers16")
+    parser.add_argument("world", nargs="?", default="coinrun-tiny", help="or peers4, peers16, 50M")
     parser.add_argument("--passes", type=int)
     parser.add_argument("--dtype", choices=DTYPES, default="32")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--players", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--steps", type=int, default=30)
+    add_device(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     dtype = DTYPES[options.dtype]
-    world = world_of(options.world, options.passes).to(dtype)
-    work = gigaflops(Game(world))
+    world = world_of(options.world, options.passes, options.device).to(dtype)
+    work, read = gigaflops(Game(world)), gigabytes(Game(world))
     results: dict[str, Any] = {
         "world": options.world,
         "frame": [world.config.height, world.config.width],
@@ -88,13 +109,14 @@ def main() -> None:
     if options.compile:
         world.compile()
         results["compiling_s"] = round(seconds_of(lambda: Game(world)(), 1, warm_up=0)[0], 1)
-    rate = matrix_rate(dtype)
+    rate, reads = matrix_rate(dtype, options.device), memory_rate(options.device)
     results |= {
         "matrix_gflops": round(rate, 1),
-        "memory_gigabytes": round(memory_rate(), 1),
+        "memory_gigabytes": round(reads, 1),
         "gflop_per_frame": round(work, 3),
-        "floor_ms": round(1e3 * work / rate, 2),
-        "play": [measure(world, players, 15, options.steps) for players in (1, 8)],
+        "gigabytes_per_frame": round(read, 3),
+        "floor_ms": round(1e3 * max(work / rate, read / reads), 2),
+        "play": [measure(world, players, 15, options.steps) for players in options.players],
         "slow_twin": measure_twin(world, 15),
     }
     tell(results, options.json)

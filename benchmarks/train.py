@@ -7,6 +7,7 @@ at the machine's matrix rate in that precision.
 python benchmarks/train.py                                        # peers4, short
 python benchmarks/train.py peers16 --batch 2 --steps 20 --json train.json
 python benchmarks/train.py coinrun --batch 1 --steps 3 --precision bf16
+python benchmarks/train.py coinrun --batch 8 --precision bf16 --compile --device cuda
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _machine import gigaflops, matrix_rate, memory_rate, seconds_of, spread, tell
+from _machine import add_device, gigaflops, matrix_rate, memory_rate, seconds_of, spread, tell
 from _sizes import PAPER, config_of
 from torch import nn
 
@@ -37,30 +38,33 @@ MODELS = {
 }
 
 
-def model_and_batch(config: GenieConfig, name: str, batch: int) -> tuple[nn.Module, tuple]:
+def model_and_batch(
+    config: GenieConfig, name: str, batch: int, device: torch.device
+) -> tuple[nn.Module, tuple]:
     """A model with random weights, and random inputs of 16 frames."""
     if name == "paper":
         config = replace(config, dynamics=replace(config.dynamics, **PAPER))
     torch.manual_seed(0)
-    world = genie.Genie(config)
+    world = genie.Genie(config).to(device)
     if name in ("tokenizer", "actions"):
         shape = (batch, 16, config.height, config.width, 3)
-        return getattr(world, name), (torch.randint(0, 256, shape, dtype=torch.uint8),)
-    tokens = torch.randint(
-        world.tokenizer.vocabulary, (batch, 16, world.tokenizer.tokens_per_frame)
-    )
-    return world.dynamics, (tokens, torch.randint(config.num_actions, (batch, 15)))
+        clips = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+        return getattr(world, name), (clips,)
+    places = (batch, 16, world.tokenizer.tokens_per_frame)
+    tokens = torch.randint(world.tokenizer.vocabulary, places, device=device)
+    return world.dynamics, (tokens, torch.randint(config.num_actions, (batch, 15), device=device))
 
 
 def stepping(model: nn.Module, batch: tuple, dtype: torch.dtype, compile: bool) -> Callable:
     """A function that takes one optimizer step."""
     model.train()
     optimizer = build_optimizer(model, StageConfig(steps=1))
+    device = next(model.parameters()).device.type
     loss_of = torch.compile(model.loss) if compile else model.loss  # type: ignore[arg-type]
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             loss, _ = loss_of(*batch, progress=0.5)  # type: ignore[operator]
         loss.backward()
         optimizer.step()
@@ -70,7 +74,7 @@ def stepping(model: nn.Module, batch: tuple, dtype: torch.dtype, compile: bool) 
 
 def measure(options: argparse.Namespace, name: str, precision: str, rate: float) -> dict[str, Any]:
     dtype = DTYPES[precision]
-    model, batch = model_and_batch(config_of(options.sizes), name, options.batch)
+    model, batch = model_and_batch(config_of(options.sizes), name, options.batch, options.device)
     work = gigaflops(stepping(model, batch, torch.float32, False))
     step = stepping(model, batch, dtype, options.compile)
     seconds = seconds_of(step, options.steps, warm_up=2)
@@ -94,10 +98,13 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--precision", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--compile", action="store_true")
+    add_device(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     keep_freed_memory()  # as training does
-    rates = {precision: matrix_rate(DTYPES[precision]) for precision in options.precision}
+    rates = {
+        precision: matrix_rate(DTYPES[precision], options.device) for precision in options.precision
+    }
     rows = [
         measure(options, name, precision, rates[precision])
         for name in options.models
@@ -109,7 +116,7 @@ def main() -> None:
         "frames": 16,
         "compiled": options.compile,
         "matrix_gflops": {key: round(rate, 1) for key, rate in rates.items()},
-        "memory_gigabytes": round(memory_rate(), 1),
+        "memory_gigabytes": round(memory_rate(options.device), 1),
         "steps": rows,
     }
     tell(results, options.json)
