@@ -343,7 +343,7 @@ def _evaluate_options(parser: ArgumentParser) -> None:
         "no folder, `comparison` for several",
     )
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
-    quick = "a smaller protocol that takes minutes on two cores instead of an hour"
+    quick = "a smaller protocol that takes a third of the time"
     parser.add_argument("--quick", action="store_true", help=quick)
     own: set[str | int] = {"world", "store", "out", "sampling", "config", "device", "quick"}
     parser.add_function_arguments(evaluate, skip=own)

@@ -417,7 +417,8 @@ class Genie(nn.Module):
         if buttons.is_floating_point() or not fits:
             raise UserError(expected)
         if bool(((buttons < 0) | (buttons >= count)).any()):
-            raise UserError(f"action: {action} is out of range, this world has 0 to {count - 1}")
+            given = buttons.tolist()
+            raise UserError(f"action: {given} is out of range, this world has 0 to {count - 1}")
         return buttons.long().expand(players)
 
     def _tensor(self, values: Any, expected: str) -> Tensor:

@@ -163,7 +163,7 @@ def evaluate(
         world: the world, or its folder.
         store: the clip store, or its folder; frames of the world's size.
         out: folder of the report.
-        quick: a smaller protocol that takes minutes on two cores instead of an hour.
+        quick: a smaller protocol that takes a third of the time.
         split: of the store; "val" when left out.
         clips: how many clips, fewer, with a note, where the store has no more; 512, or 64 if quick.
         seeds: rollouts are played so often, each time with other clips and random numbers; 3, or 1
