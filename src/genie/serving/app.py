@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from genie.prompts import crop_resized
-from genie.serving import clips
+from genie.serving import clips, film
 from genie.serving.access import Access, Gate, answer, deny
 from genie.serving.connection import Connection
 from genie.serving.limits import Limits, Refused, read_upload
@@ -261,7 +261,7 @@ _CLIP: dict[int | str, dict[str, Any]] = {
         "description": "The clip: the picture, then one frame for each action.",
         "content": {
             kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in clips.MEDIA_TYPES.values()
+            for kind in film.MEDIA_TYPES.values()
         },
     },
     **_problems(
@@ -297,7 +297,7 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
             str | None, Query(description="Name of a world; the first one when left out.")
         ] = None,
         format: Annotated[
-            clips.Format, Query(description="png is a ZIP archive of numbered pictures.")
+            film.Format, Query(description="png is a ZIP archive of numbered pictures.")
         ] = "mp4",
         seed: Annotated[int, Query(ge=0, lt=2**31, description="Decides all that is random.")] = 0,
         prompt: Annotated[
@@ -326,11 +326,12 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
                 return not await request.is_disconnected()
 
             frames = await clips.draw(room.world, start, buttons, seed, room.turns, wanted)
-            async with service.encoding:
-                content = await asyncio.to_thread(clips.encode, frames, format, room.fps, times)
+            content = await asyncio.get_running_loop().run_in_executor(
+                service.encoding, film.encode, frames, format, room.fps, times
+            )
         service.metrics.generate_seconds.labels(room.name).observe(time.perf_counter() - began)
         disposition = {"Content-Disposition": f'inline; filename="clip.{_ENDINGS[format]}"'}
-        return Response(content, media_type=clips.MEDIA_TYPES[format], headers=disposition)
+        return Response(content, media_type=film.MEDIA_TYPES[format], headers=disposition)
 
 
 _ENDINGS = {"mp4": "mp4", "gif": "gif", "png": "zip"}
@@ -343,8 +344,9 @@ def _fitted(upload: bytes, limits: Limits, config: GenieConfig) -> np.ndarray:
 async def _start_picture(request: Request, service: Service, room: Room, prompt: int) -> np.ndarray:
     upload = await read_upload(request.stream(), service.limits)
     if upload:
-        async with service.decoding:
-            return await asyncio.to_thread(_fitted, upload, service.limits, room.world.config)
+        return await asyncio.get_running_loop().run_in_executor(
+            service.reading, _fitted, upload, service.limits, room.world.config
+        )
     if prompt >= len(room.prompts):
         last = len(room.prompts) - 1
         raise Refused(422, "prompt", f"prompt: {prompt} is none, this world has 0 to {last}.")

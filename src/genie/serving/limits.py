@@ -37,6 +37,8 @@ class Limits:
         idle_minutes: without an input after which a game ends.
         messages_per_second: of one player; for a moment twice as many.
         message_bytes: of one message of a player.
+        work_per_second: of one player, in pictures to read or steps to look ahead, see
+            `genie.serving.protocol.cost_of`; for a moment twice as much. Who asks for more waits.
         generations: requests to `/generate` that are worked on at the same time.
         actions: in one request to `/generate`.
         upload_megabytes: of one uploaded picture, counted as it arrives.
@@ -50,6 +52,7 @@ class Limits:
     idle_minutes: float = 10
     messages_per_second: float = 150
     message_bytes: int = MAX_MESSAGE_BYTES
+    work_per_second: float = 12
     generations: int = 4
     actions: int = 256
     upload_megabytes: float = 10
@@ -77,13 +80,22 @@ class Rate:
 
     def allows(self) -> bool:
         """Counts one event and says whether there was room for it."""
-        now = self._clock()
-        gained = (now - self._seen) * self._per_second
-        self._room, self._seen = min(2 * self._per_second, self._room + gained), now
+        self._gain()
         if self._room < 1:
             return False
         self._room -= 1
         return True
+
+    def wait_for(self, events: float) -> float:
+        """Counts events and returns the seconds until there is room for them; 0 at once."""
+        self._gain()
+        self._room -= events
+        return max(0.0, -self._room / self._per_second) if events else 0.0
+
+    def _gain(self) -> None:
+        now = self._clock()
+        gained = (now - self._seen) * self._per_second
+        self._room, self._seen = min(2 * self._per_second, self._room + gained), now
 
 
 class Places:

@@ -146,7 +146,7 @@ def server_config(app: FastAPI) -> uvicorn.Config:
         app,
         log_level="warning",
         server_header=False,
-        ws_max_size=4 * service.limits.message_bytes,
+        ws_max_size=2 * service.limits.message_bytes,
         ws_per_message_deflate=False,
         limit_concurrency=service.limits.players + MOST_CONNECTIONS,
         timeout_graceful_shutdown=2,
@@ -209,7 +209,7 @@ def _load(
         world.compile()
         print("Compiling: this takes half a minute, less the next time.", flush=True)
     pictures = load_prompts(prompts, world.config.height, world.config.width, folder)
-    return Playable(name, world, pictures, fps)
+    return Playable(name, world, pictures, fps, compiled=compile)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from genie.config import require
 from genie.serving.clips import Turns
+from genie.serving.clock import TickLoop
 from genie.serving.connection import SERVICE_RESTART, Connection
 from genie.serving.limits import Limits, Places, Refused
 from genie.serving.metrics import MeasuredGames, Metrics
 from genie.serving.protocol import VERSION, png
-from genie.serving.session import TickLoop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,12 +37,14 @@ class Playable:
         prompts: the pictures that games start from, each `uint8 (H, W, 3)` or a clip
             `(T, H, W, 3)`, of the world's size.
         fps: ticks per second; None takes the world's own.
+        compiled: whether the world was compiled, which is done anew for each size of batch.
     """
 
     name: str
     world: Genie
     prompts: Sequence[np.ndarray]
     fps: float | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what can't be played."""
@@ -54,14 +57,23 @@ class Playable:
         return self.world.config.fps if self.fps is None else self.fps
 
 
+def batch_sizes(players: int) -> tuple[int, ...]:
+    """Returns powers of two up to the first that holds so many players; at least (1, 2)."""
+    return tuple(2**i for i in range(max(2, (players - 1).bit_length() + 1)))
+
+
 class Room:
     """One world with its clock, which steps all its players."""
 
-    def __init__(self, playable: Playable, metrics: Metrics) -> None:
+    def __init__(self, playable: Playable, service: Service) -> None:
         self.name, self.world, self.prompts = playable.name, playable.world, playable.prompts
         self.fps = playable.pace
-        games = MeasuredGames(self.world, self.prompts).measure(metrics, self.name)
-        self.clock = TickLoop(games, self.fps, self.name)
+        metrics = service.metrics
+        sizes = batch_sizes(service.limits.players) if playable.compiled else ()
+        games = MeasuredGames(self.world, self.prompts, sizes).measure(metrics, self.name)
+        self.clock = TickLoop(
+            games, self.fps, self.name, reading=service.reading, encoding=service.encoding
+        )
         self.turns = Turns(self.clock)
         # The last frame of a clip is where its game goes on.
         last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]
@@ -107,11 +119,13 @@ class Service:
             alone = names.count(name) == 1
             require(alone, f"worlds: two are called {name!r}; rename the folder of one of them")
         self.limits, self.metrics = limits or Limits(), Metrics()
-        self.rooms = {playable.name: Room(playable, self.metrics) for playable in worlds}
+        # One thread each: what they do needs memory.
+        self.reading = ThreadPoolExecutor(1, "genie-reading")
+        self.encoding = ThreadPoolExecutor(1, "genie-encoding")
+        self.rooms = {playable.name: Room(playable, self) for playable in worlds}
         retry = self.limits.retry_seconds
         self.players = Places(self.limits.players, retry)
         self.generations = Places(self.limits.generations, retry)
-        self.decoding, self.encoding = asyncio.Lock(), asyncio.Lock()  # for they need memory
         self.connections: set[Connection] = set()
         self.stopping = False
         self.failure: BaseException | None = None
@@ -160,6 +174,8 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for threads in (self.reading, self.encoding):
+                threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, room: Room) -> None:
         try:
