@@ -1,4 +1,5 @@
 import io
+import json
 import statistics
 import threading
 import time
@@ -399,3 +400,41 @@ def test_the_figures_are_there_for_prometheus(client):
     counted = figures(client.get("/metrics").text)
     assert counted["genie_generate_seconds_count", "dots & more"] == 1
     assert counted["genie_rejections_total", "host"] == 1
+
+
+# Names of buttons
+
+
+def test_names_are_kept_in_the_worlds_folder_and_given_to_later_pages(
+    dot_world, dot_prompts, tmp_path
+):
+    def client():
+        playable = Playable("dots & more", dot_world, dot_prompts, folder=tmp_path, can_name=True)
+        return TestClient(create_server([playable]), base_url="http://localhost")
+
+    url, names = "/worlds/dots%20%26%20more/names", ["left", "", "up", "down"]
+    with client() as first:
+        (world,) = first.get("/worlds").json()
+        assert (world["names"], world["can_name"]) == ([""] * 4, True)
+        answer = first.put(url, json={"names": ["left ", "", "up", "down"]})
+        assert (answer.status_code, answer.json()) == (200, {"names": names})
+        assert first.get("/worlds").json()[0]["names"] == names
+        for wrong, status in (
+            (b"{", 422),
+            (json.dumps({"names": ["a"]}).encode(), 422),
+            (bytes(10_000), 413),
+        ):
+            assert first.put(url, content=wrong).status_code == status
+        foreign = {"Origin": "http://evil.example"}
+        assert first.put(url, json={"names": names}, headers=foreign).status_code == 403
+        assert first.put("/worlds/x/names", json={"names": names}).status_code == 404
+    assert json.loads((tmp_path / "names.json").read_text()) == {"names": names}
+    with client() as later:
+        assert later.get("/worlds").json()[0]["names"] == names
+
+
+def test_names_are_refused_where_they_are_not_kept(client):
+    answer = client.put("/worlds/dots & more/names", json={"names": [""] * 4})
+    assert answer.status_code == 403
+    assert "stay in this browser" in answer.json()["detail"]
+    assert client.get("/worlds").json()[0]["can_name"] is False

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from genie import worlds
 from genie.cli import main
 from genie.config import UserError
 from genie.serving import create_app, serve, serve_worlds
@@ -167,3 +168,11 @@ def test_a_world_is_drawn_by_the_server_as_it_is_alone(two_worlds, serve_process
         frames = [np.asarray(Image.open(archive.open(name))) for name in archive.namelist()]
     expected = world.generate(picture, [1, 2, 0, 3], seed=9)
     np.testing.assert_array_equal(np.stack(frames), expected.numpy())
+
+
+def test_names_are_kept_with_worlds_of_ones_own_alone(two_worlds):
+    load = server_module._load
+    assert load(two_worlds[0], names=True).can_name
+    assert not load(two_worlds[0]).can_name
+    for bundled in ("coinrun-tiny", worlds.folder_of("coinrun-tiny")):
+        assert not load(bundled, device="cpu", names=True).can_name

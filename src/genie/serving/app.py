@@ -24,8 +24,9 @@ from genie.serving.access import Access, Gate, answer, deny
 from genie.serving.connection import Connection
 from genie.serving.limits import Limits, Refused, read_upload
 from genie.serving.metrics import CONTENT_TYPE
+from genie.serving.names import Names
 from genie.serving.pictures import read_picture
-from genie.serving.protocol import VERSION
+from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World
 from genie.serving.service import Playable, Room, Service
 
 if TYPE_CHECKING:
@@ -45,18 +46,6 @@ PAGE_HEADERS = [
 ]
 ABOUT = """Worlds that can be played. A person plays at `/`. A program asks for clips here, or
 plays through the WebSocket `/play?world=NAME`, see `genie.serving.protocol`."""
-
-
-class World(BaseModel):
-    """A world that can be played: its frames in pixels, its ticks per second, its buttons."""
-
-    name: str
-    protocol: int
-    height: int
-    width: int
-    fps: float
-    num_actions: int
-    prompts: list[str]
 
 
 class Status(BaseModel):
@@ -201,7 +190,7 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
     @app.get("/worlds", tags=["worlds"])
     def worlds() -> list[World]:
         """Lists the worlds that can be played."""
-        return [World(**room.describe()) for room in service.rooms.values()]
+        return [room.describe() for room in service.rooms.values()]
 
     @app.get(
         "/worlds/{name}/prompts/{index}.png",
@@ -221,6 +210,28 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
         if index not in range(len(pictures)):
             raise HTTPException(404, "There is no such picture.")
         return Response(pictures[index], media_type="image/png")
+
+    @app.put(
+        "/worlds/{name}/names",
+        tags=["worlds"],
+        responses=_problems(
+            _403="Names are not kept with this world.",
+            _404="There is no such world.",
+            _408="The request took too long.",
+            _413="The request is too large.",
+            _422="The names do not fit the world.",
+        ),
+        openapi_extra=_NAMES,
+    )
+    async def keep_names(
+        request: Request, name: str = PathParameter(description="Of a world.", examples=[first])
+    ) -> Names:
+        """Keeps what the buttons are called in the world's folder, for everyone who plays it."""
+        room = service.room(name)
+        room.require_names()
+        text = await read_upload(request.stream(), service.limits, MAX_SMALL_MESSAGE * 8)
+        loop = asyncio.get_running_loop()
+        return Names(names=await loop.run_in_executor(service.reading, room.keep_names, text))
 
 
 def _add_operator_routes(app: FastAPI, service: Service) -> None:
@@ -248,6 +259,22 @@ def _add_operator_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
+_NAMES = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["names"],
+                    "additionalProperties": False,
+                    "properties": {"names": {"type": "array", "items": {"type": "string"}}},
+                },
+                "example": {"names": ["left", "right", "", "jump"]},
+            }
+        },
+    }
+}
 _UPLOAD = {
     "requestBody": {
         "description": "The picture to start from, in PNG, JPEG, WebP or GIF format. It is cropped "

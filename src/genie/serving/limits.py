@@ -120,20 +120,27 @@ class Places:
         self.taken -= 1
 
 
-async def read_upload(chunks: AsyncIterator[bytes], limits: Limits) -> bytes:
+async def read_upload(
+    chunks: AsyncIterator[bytes], limits: Limits, most: int | None = None
+) -> bytes:
     """Reads a request's body, and stops where it becomes too large or takes too long.
+
+    Args:
+        chunks: of the body, as they arrive.
+        limits: of a picture.
+        most: bytes, where less than a picture is expected.
 
     Raises:
         Refused: it did.
     """
-    most = int(limits.upload_megabytes * 1e6)
+    most = most or int(limits.upload_megabytes * 1e6)
     body = bytearray()
     try:
         async with asyncio.timeout(limits.upload_seconds):
             async for chunk in chunks:
                 if len(body) + len(chunk) > most:
-                    size = f"{limits.upload_megabytes:g} MB"
-                    raise Refused(413, "upload", f"A picture may have {size}; send a smaller one.")
+                    size = f"{most / 1e6:g} MB"
+                    raise Refused(413, "upload", f"{size} are the most; send less.")
                 body += chunk
     except TimeoutError:
         slow = f"The upload took longer than {limits.upload_seconds:g} seconds; send less."

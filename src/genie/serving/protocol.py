@@ -52,6 +52,24 @@ class Codec(IntEnum):
     GIF = 4
 
 
+class World(BaseModel):
+    """A world that can be played.
+
+    Its frames in pixels, its ticks per second, the addresses of the pictures that games start from,
+    and what its buttons are called ("" where nobody has named one).
+    """
+
+    name: str
+    protocol: int
+    height: int
+    width: int
+    fps: float
+    num_actions: int
+    prompts: list[str]
+    names: list[str]
+    can_name: bool
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 

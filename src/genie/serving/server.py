@@ -23,6 +23,7 @@ from genie.prompts import load_prompts
 from genie.serving.access import Access, is_loopback
 from genie.serving.app import create_server
 from genie.serving.limits import Limits
+from genie.serving.names import own_folder
 from genie.serving.service import Playable, Service
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def serve(
         "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        playable = _load(world, prompts, fps=fps, device=device, compile=compile)
+        playable = _load(world, prompts, fps=fps, device=device, compile=compile, names=True)
         app = create_server([playable])
         url = _address(host, listener)
         print(f"Play {playable.name} at {url} (Ctrl+C stops)", flush=True)
@@ -86,6 +87,7 @@ def serve_worlds(
     limits: Limits | None = None,
     device: str | None = None,
     compile: bool = False,
+    names: bool = False,
 ) -> None:
     """Serves worlds to others until Ctrl+C or SIGTERM.
 
@@ -99,6 +101,7 @@ def serve_worlds(
         limits: what it gives to everybody and to each; None takes the defaults.
         device: where the worlds are put; None chooses.
         compile: passes the worlds through `torch.compile` (`Genie.compile`).
+        names: whether players may write what they call the buttons into the worlds' folders.
 
     Raises:
         UserError: there is no token where one is needed, the port is taken, two worlds have the
@@ -111,10 +114,10 @@ def serve_worlds(
         "environment with: export GENIE_TOKEN=$(openssl rand -hex 32)",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        playables = [_load(world, device=device, compile=compile) for world in worlds]
+        playables = [_load(world, device=device, compile=compile, names=names) for world in worlds]
         app = create_server(playables, access, limits)
-        names = ", ".join(playable.name for playable in playables)
-        print(f"Serving {names} at {_address(host, listener)}", flush=True)
+        listed = ", ".join(playable.name for playable in playables)
+        print(f"Serving {listed} at {_address(host, listener)}", flush=True)
         run(app, listener)
 
 
@@ -197,19 +200,28 @@ def _load(
     fps: float | None = None,
     device: str | None = None,
     compile: bool = False,
+    names: bool = False,
 ) -> Playable:
-    folder, name = world, "world"
+    folder, name, own = None, "world", None
     if isinstance(world, str | Path):
         from genie.world import Genie, locate
 
-        folder = locate(world)
+        folder, own = locate(world), own_folder(world)
         name = Path(world).resolve().name
         world = Genie.from_pretrained(folder, device=device)
     if compile:
         world.compile()
         print("Compiling: this takes half a minute, less the next time.", flush=True)
-    pictures = load_prompts(prompts, world.config.height, world.config.width, folder)
-    return Playable(name, world, pictures, fps, compiled=compile)
+    size = (world.config.height, world.config.width)
+    return Playable(
+        name,
+        world,
+        load_prompts(prompts, *size, folder or world),
+        fps,
+        folder=folder,
+        can_name=names and own is not None,
+        compiled=compile,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -8,7 +8,8 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from genie.config import require
@@ -17,7 +18,8 @@ from genie.serving.clock import TickLoop
 from genie.serving.connection import SERVICE_RESTART, Connection
 from genie.serving.limits import Limits, Places, Refused
 from genie.serving.metrics import MeasuredGames, Metrics
-from genie.serving.protocol import VERSION, png
+from genie.serving.names import checked_names, not_kept, read_names, write_names
+from genie.serving.protocol import VERSION, World, png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,8 @@ class Playable:
         prompts: the pictures that games start from, each `uint8 (H, W, 3)` or a clip
             `(T, H, W, 3)`, of the world's size.
         fps: ticks per second; None takes the world's own.
+        folder: of the world, where its buttons' names are read.
+        can_name: whether players may write names into it.
         compiled: whether the world was compiled, which is done anew for each size of batch.
     """
 
@@ -44,6 +48,8 @@ class Playable:
     world: Genie
     prompts: Sequence[np.ndarray]
     fps: float | None = None
+    folder: Path | None = None
+    can_name: bool = False
     compiled: bool = False
 
     def __post_init__(self) -> None:
@@ -78,6 +84,8 @@ class Room:
         # The last frame of a clip is where its game goes on.
         last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]
         self.pictures = [png(picture) for picture in last]
+        self._playable = playable
+        self.names = read_names(playable.folder, self.world.config.num_actions)
         self.warm = False
         metrics.sessions.labels(self.name).set_function(lambda: len(self.clock.sessions))
 
@@ -87,18 +95,45 @@ class Room:
         self.warm = True
         await self.clock.run()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> World:
         """Returns what clients need to know of the world."""
         config, path = self.world.config, f"worlds/{quote(self.name, safe='')}"
-        return {
-            "name": self.name,
-            "protocol": VERSION,
-            "height": config.height,
-            "width": config.width,
-            "fps": self.fps,
-            "num_actions": config.num_actions,
-            "prompts": [f"{path}/prompts/{i}.png" for i in range(len(self.prompts))],
-        }
+        return World(
+            name=self.name,
+            protocol=VERSION,
+            height=config.height,
+            width=config.width,
+            fps=self.fps,
+            num_actions=config.num_actions,
+            prompts=[f"{path}/prompts/{i}.png" for i in range(len(self.prompts))],
+            names=self.names,
+            can_name=self._playable.can_name,
+        )
+
+    def require_names(self) -> None:
+        """Refuses names where they are not kept.
+
+        Raises:
+            Refused: this world is not the operator's own, or the operator did not allow it.
+        """
+        if not self._playable.can_name:
+            raise not_kept()
+
+    def keep_names(self, text: bytes) -> list[str]:
+        """Keeps what a player calls the buttons in the world's folder; for later pages of everyone.
+
+        Args:
+            text: JSON, as `genie.serving.names.Names`.
+
+        Raises:
+            Refused: it does not fit the world, or the folder can't be written.
+        """
+        self.require_names()
+        assert self._playable.folder is not None
+        names = checked_names(text, self.world.config.num_actions)
+        write_names(self._playable.folder, names)
+        self.names = names
+        return names
 
 
 class Service:
