@@ -176,3 +176,25 @@ def test_names_are_kept_with_worlds_of_ones_own_alone(two_worlds):
     assert not load(two_worlds[0]).can_name
     for bundled in ("coinrun-tiny", worlds.folder_of("coinrun-tiny")):
         assert not load(bundled, device="cpu", names=True).can_name
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts", "known"),
+    [
+        ("0.0.0.0", [], ()),
+        ("::", ["Play.example.org"], ("play.example.org",)),
+        ("192.168.1.5", ["play.example.org"], ("192.168.1.5", "play.example.org")),
+    ],
+)
+def test_an_address_for_all_is_no_name_of_the_server(monkeypatch, host, hosts, known):
+    class Stop(Exception):
+        pass
+
+    def made(playables, access, limits):
+        assert access.hosts == known
+        raise Stop
+
+    monkeypatch.setattr(server_module, "_listen", lambda *_: socket.socket())
+    monkeypatch.setattr(server_module, "create_server", made)
+    with pytest.raises(Stop):
+        serve_worlds([], host=host, hosts=hosts, token="a-secret-of-some-length")

@@ -38,7 +38,7 @@ STATIC = Path(__file__).parent / "static"
 PAGE_HEADERS = [
     (
         b"content-security-policy",
-        b"default-src 'self'; img-src 'self' blob:; media-src 'self' blob:",
+        b"default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; frame-ancestors 'none'",
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -339,12 +339,14 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Plays a list of actions from a picture and returns the clip."""
         began = time.perf_counter()
+        _refuse_unknown_parameters(request)
         service.require_ready()
+        room = service.room(world)
+        config = room.world.config
+        buttons = clips.read_actions(actions, config.num_actions, service.limits)
+        service.generations.require_room()  # before an upload is read for nothing
+        start = await _start_picture(request, service, room, prompt)
         with service.generations:
-            room = service.room(world)
-            config = room.world.config
-            buttons = clips.read_actions(actions, config.num_actions, service.limits)
-            start = await _start_picture(request, service, room, prompt)
             count = len(buttons) + (1 if start.ndim == 3 else len(start))
             times = clips.choose_scale(scale, count, config.height, config.width)
 
@@ -364,12 +366,23 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
 _ENDINGS = {"mp4": "mp4", "gif": "gif", "png": "zip"}
 
 
+def _refuse_unknown_parameters(request: Request) -> None:
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            words = f"{name[:40]}: there is no such parameter, only {', '.join(known)}."
+            raise Refused(422, "parameter", words)
+
+
 def _fitted(upload: bytes, limits: Limits, config: GenieConfig) -> np.ndarray:
     return crop_resized(read_picture(upload, limits), config.height, config.width)
 
 
 async def _start_picture(request: Request, service: Service, room: Room, prompt: int) -> np.ndarray:
-    upload = await read_upload(request.stream(), service.limits)
+    upload = b""
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        with service.uploads:
+            upload = await read_upload(request.stream(), service.limits)
     if upload:
         return await asyncio.get_running_loop().run_in_executor(
             service.reading, _fitted, upload, service.limits, room.world.config

@@ -41,6 +41,7 @@ class Limits:
             `genie.serving.protocol.cost_of`; for a moment twice as much. Who asks for more waits.
         generations: requests to `/generate` that are worked on at the same time.
         actions: in one request to `/generate`.
+        uploads: pictures that arrive at the same time.
         upload_megabytes: of one uploaded picture, counted as it arrives.
         upload_seconds: that an upload may take.
         megapixels: of one uploaded picture, known before it is decoded.
@@ -55,6 +56,7 @@ class Limits:
     work_per_second: float = 12
     generations: int = 4
     actions: int = 256
+    uploads: int = 16
     upload_megabytes: float = 10
     upload_seconds: float = 30
     megapixels: float = 16
@@ -109,10 +111,18 @@ class Places:
     def __init__(self, count: int, retry_seconds: int) -> None:
         self.count, self.taken, self._retry = count, 0, retry_seconds
 
-    def __enter__(self) -> Places:
+    def require_room(self) -> None:
+        """Refuses who would find no place now.
+
+        Raises:
+            Refused: all are taken.
+        """
         if self.taken >= self.count:
             again = f"try again in {self._retry} seconds"
             raise Refused(503, "full", f"All {self.count} places are taken; {again}.", self._retry)
+
+    def __enter__(self) -> Places:
+        self.require_room()
         self.taken += 1
         return self
 

@@ -20,11 +20,12 @@ from fastapi import FastAPI
 
 from genie.config import UserError, require
 from genie.prompts import load_prompts
-from genie.serving.access import Access, is_loopback
+from genie.serving.access import Access, is_loopback, is_wildcard
 from genie.serving.app import create_server
 from genie.serving.limits import Limits
 from genie.serving.names import own_folder
 from genie.serving.service import Playable, Service
+from genie.serving.silence import HTTPProtocol
 
 if TYPE_CHECKING:
     from genie.world import Genie
@@ -97,7 +98,8 @@ def serve_worlds(
         host: address to listen on; one that is not loopback wants a token.
         port: TCP port; 0 takes any free one.
         token: the secret that clients have to know.
-        hosts: names that clients call this server by, beside localhost.
+        hosts: names and addresses that clients call this server by, beside localhost and, unless it
+            stands for all addresses of the machine (0.0.0.0, ::), `host`.
         limits: what it gives to everybody and to each; None takes the defaults.
         device: where the worlds are put; None chooses.
         compile: passes the worlds through `torch.compile` (`Genie.compile`).
@@ -107,7 +109,9 @@ def serve_worlds(
         UserError: there is no token where one is needed, the port is taken, two worlds have the
             same name, or one has no pictures to start from.
     """
-    access = Access(token, tuple(name.lower() for name in (host, *hosts)))
+    # An address that stands for all of this machine's is not a name to call it by.
+    known = hosts if is_wildcard(host) else (host, *hosts)
+    access = Access(token, tuple(name.lower() for name in known))
     require(
         token is not None or is_loopback(host),
         f"host: {host} can be reached from elsewhere, so a token is needed; set one in the "
@@ -147,6 +151,7 @@ def server_config(app: FastAPI) -> uvicorn.Config:
     service: Service = app.state.service
     return uvicorn.Config(
         app,
+        http=HTTPProtocol,
         log_level="warning",
         server_header=False,
         ws_max_size=2 * service.limits.message_bytes,

@@ -161,6 +161,7 @@ class Service:
         retry = self.limits.retry_seconds
         self.players = Places(self.limits.players, retry)
         self.generations = Places(self.limits.generations, retry)
+        self.uploads = Places(self.limits.uploads, retry)
         self.connections: set[Connection] = set()
         self.stopping = False
         self.failure: BaseException | None = None
