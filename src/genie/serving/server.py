@@ -70,7 +70,8 @@ def serve(
     )
     with contextlib.closing(_listen(host, port)) as listener:
         playable = _load(world, prompts, fps=fps, device=device, compile=compile, names=True)
-        app = create_server([playable])
+        # Each size of batch is compiled before play begins: few players, few sizes.
+        app = create_server([playable], None, Limits(players=4) if compile else None)
         url = _address(host, listener)
         print(f"Play {playable.name} at {url} (Ctrl+C stops)", flush=True)
         if open_browser:
@@ -216,7 +217,7 @@ def _load(
         world = Genie.from_pretrained(folder, device=device)
     if compile:
         world.compile()
-        print("Compiling: this takes half a minute, less the next time.", flush=True)
+        print("Compiling, for each size of batch: /ready tells when it is done.", flush=True)
     size = (world.config.height, world.config.width)
     return Playable(
         name,
