@@ -304,7 +304,8 @@ def test_fuzzed_messages_hurt_nobody(serving):
                     await player.send(json.dumps(dice.choice(GOOD)))
                     sent += 1
                     if dice.random() < 0.3:
-                        await asyncio.wait_for(player.recv(), 10)
+                        with contextlib.suppress(TimeoutError):  # nothing may be there to send
+                            await asyncio.wait_for(player.recv(), 0.1)
             except ConnectionClosed as closing:  # it went back to a game that it had closed
                 return sent, closing.rcvd.code if closing.rcvd else None
         return sent, 1000
