@@ -1,40 +1,16 @@
 """The page that describes the HTTP interface, and the way in with a token, in a real browser."""
 
 import os
-import shutil
-import time
 
 import pytest
+from browsing import needs_chromium, wait_until
 from PIL import Image
 
 from genie.serving import create_app, create_server
 from genie.serving.access import Access
 from genie.serving.service import Playable
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium was found"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=BROWSER, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-def wait_until(page, condition):
-    deadline = time.monotonic() + 10
-    while not page.evaluate(condition):
-        assert time.monotonic() < deadline, condition
-        page.wait_for_timeout(20)
+pytestmark = needs_chromium
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])

@@ -365,6 +365,17 @@ def _add_player_route(app: FastAPI, service: Service) -> None:
             refusal = answer(error.status, str(error), error.retry_after)
             await deny(refusal, websocket.scope, websocket.receive, websocket._send)
 
+    @app.get("/play", include_in_schema=False)
+    async def why_not() -> Response:
+        """Answers as a WebSocket would be: a browser hides from a page why it was not let in."""
+        try:
+            if service.stopping:
+                service.require_ready()
+            with service.players:
+                return Response(status_code=204)
+        except Refused as error:  # not counted: the WebSocket was
+            return answer(error.status, str(error), error.retry_after)
+
 
 async def _play(websocket: WebSocket, service: Service, room: Room) -> None:
     await websocket.accept()

@@ -33,18 +33,27 @@ export class Held extends EventTarget {
   }
 }
 
-/** The keys and names of a world's actions, given by the player and kept in the browser. */
+/**
+ * The keys and names of a world's actions: the player's own, which are kept in the browser, and
+ * where the player gave none the names that come with the world.
+ */
 export class Bindings extends EventTarget {
   #storageKey;
+  #own; // null where the player said nothing, "" where an action is to have no name
 
-  constructor(world, numActions) {
+  constructor(world, numActions, names = []) {
     super();
     this.numActions = numActions;
     this.#storageKey = `genie.buttons.${world}`;
+    this.given = names;
     const kept = remembered(this.#storageKey);
     const valid = ([, action]) => Number.isInteger(action) && action >= 0 && action < numActions;
     this.keys = Object.fromEntries(Object.entries(kept?.keys ?? this.#defaults()).filter(valid));
-    this.names = Array.from({ length: numActions }, (_, a) => String(kept?.names?.[a] ?? "").slice(0, MAX_NAME));
+    this.#own = Array.from({ length: numActions }, (_, a) => kept?.names?.[a]?.toString().slice(0, MAX_NAME) ?? null);
+  }
+
+  get names() {
+    return this.#own.map((name, action) => name ?? this.given[action] ?? "");
   }
 
   /** The action of a key (a KeyboardEvent.code, or "Pad0" for a gamepad), or undefined. */
@@ -69,7 +78,15 @@ export class Bindings extends EventTarget {
   }
 
   name(action, name) {
-    this.names[action] = name.trim().slice(0, MAX_NAME);
+    const chosen = name.trim().slice(0, MAX_NAME);
+    this.#own[action] = chosen === (this.given[action] ?? "") ? null : chosen;
+    this.#save();
+  }
+
+  /** These names come with the world from now on, so the browser need not keep them. */
+  give(names) {
+    this.given = names;
+    this.#own.fill(null);
     this.#save();
   }
 
@@ -80,7 +97,7 @@ export class Bindings extends EventTarget {
   }
 
   #save() {
-    remember(this.#storageKey, { keys: this.keys, names: this.names });
+    remember(this.#storageKey, { keys: this.keys, names: this.#own });
     this.dispatchEvent(new Event("change"));
   }
 }
