@@ -8,16 +8,21 @@ const PAD_ARROWS = { 12: "ArrowUp", 13: "ArrowDown", 14: "ArrowLeft", 15: "Arrow
 const STICK_THRESHOLD = 0.5;
 const MAX_NAME = 20;
 
-/** Actions held by any source, in the order they were pressed. Event "change". */
+/**
+ * Actions held by any source, in the order they were pressed, and when (in the page's time) the last one was.
+ * Event "change".
+ */
 export class Held extends EventTarget {
   #sources = new Map(); // what holds it ("Digit1", "button 3") -> action
+  pressedAt = 0;
 
   get actions() {
     return [...new Set(this.#sources.values())];
   }
 
-  press(source, action) {
+  press(source, action, at = performance.now()) {
     if (this.#sources.has(source)) return;
+    this.pressedAt = at;
     this.#sources.set(source, action);
     this.dispatchEvent(new Event("change"));
   }
@@ -119,11 +124,11 @@ export function spoken(code) {
  */
 export function listenToKeys(held, bindings, commands, capture) {
   const editing = (target) => target.closest?.("select, textarea, dialog, input:not([type=checkbox])");
-  const press = (code) => {
+  const press = (code, at) => {
     if (capture(code)) return;
     const action = bindings.action(code);
     if (action === undefined) commands[code]?.run();
-    else held.press(code, action);
+    else held.press(code, action, at);
   };
   addEventListener("keydown", (event) => {
     const known = bindings.action(event.code) !== undefined || commands[event.code];
@@ -131,7 +136,7 @@ export function listenToKeys(held, bindings, commands, capture) {
     if (event.code === "Tab" || event.code === "ShiftLeft" || event.code === "ShiftRight") return;
     if (!known && !capture.waiting()) return;
     event.preventDefault();
-    if (!event.repeat || commands[event.code]?.repeats) press(event.code);
+    if (!event.repeat || commands[event.code]?.repeats) press(event.code, event.timeStamp);
   });
   addEventListener("keyup", (event) => held.release(event.code));
   addEventListener("blur", () => held.releaseAll());
@@ -170,7 +175,7 @@ export function holdWithButton(button, held, action) {
   button.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     button.setPointerCapture(event.pointerId);
-    held.press(source, action);
+    held.press(source, action, event.timeStamp);
   });
   for (const end of ["pointerup", "pointercancel", "lostpointercapture", "blur"]) {
     button.addEventListener(end, () => held.release(source));
@@ -180,7 +185,7 @@ export function holdWithButton(button, held, action) {
     if (!isPressKey(event)) return;
     event.preventDefault();
     event.stopPropagation();
-    if (!event.repeat) held.press(source, action);
+    if (!event.repeat) held.press(source, action, event.timeStamp);
   });
   button.addEventListener("keyup", (event) => isPressKey(event) && held.release(source));
 }

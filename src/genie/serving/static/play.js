@@ -108,9 +108,9 @@ function setStepping(value) {
   announce(value ? "Step by step: a key is one step" : "Real time: the world runs while a key is held");
 }
 
-function playStep(action) {
+function playStep(action, at = performance.now()) {
   lastPlayed = action;
-  measures.pressed(connection.input({ type: "step", action }));
+  measures.pressed(connection.input({ type: "step", action }), at);
 }
 
 function singleStep() {
@@ -298,11 +298,11 @@ held.addEventListener("change", () => {
   showHeld(actions);
   peekSoon();
   if (stepping) {
-    pressed.forEach(playStep);
+    pressed.forEach((action) => playStep(action, held.pressedAt));
     return;
   }
   const seq = connection.input({ type: "keys", held: actions });
-  if (actions.length && !paused) measures.pressed(seq);
+  if (pressed.length && !paused) measures.pressed(seq, held.pressedAt);
 });
 
 connection.addEventListener("open", async () => {
