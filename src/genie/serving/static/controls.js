@@ -124,6 +124,8 @@ export function spoken(code) {
  */
 export function listenToKeys(held, bindings, commands, capture) {
   const editing = (target) => target.closest?.("select, textarea, dialog, input:not([type=checkbox])");
+  const works = (event) => ["Space", "Enter", "NumpadEnter"].includes(event.code)
+    && event.target.closest?.("button, summary, input") && !capture.waiting();
   const press = (code, at) => {
     if (capture(code)) return;
     const action = bindings.action(code);
@@ -132,7 +134,7 @@ export function listenToKeys(held, bindings, commands, capture) {
   };
   addEventListener("keydown", (event) => {
     const known = bindings.action(event.code) !== undefined || commands[event.code];
-    if (event.ctrlKey || event.altKey || event.metaKey || editing(event.target)) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || editing(event.target) || works(event)) return;
     if (event.code === "Tab" || event.code === "ShiftLeft" || event.code === "ShiftRight") return;
     if (!known && !capture.waiting()) return;
     event.preventDefault();

@@ -56,7 +56,8 @@ export class Measures {
     $("fps").textContent = rate ? rate.toFixed(1) : "0";
     this.#runningSince = asked ? this.#runningSince ?? now : null;
     const slow = asked > 0 && now - this.#runningSince > SETTLED_MS && rate < KEPT_UP * asked;
-    if (slow && $("warning").hidden) {
+    if (slow !== $("warning").hidden) return; // it is read out once, not at each new figure
+    if (slow) {
       $("warning").textContent = `This machine draws ${rate.toFixed(1)} frames/s where the world asks `
         + `for ${asked}: it runs slower, and no key waits in a queue.`;
     }

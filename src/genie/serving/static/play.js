@@ -223,8 +223,12 @@ function fillIdle() {
   $("idle").value = chosen;
 }
 
-// After a choice by mouse the keyboard plays again; a choice by keyboard keeps its focus.
+// After a click or a choice by mouse the keyboard plays again; by keyboard the focus stays.
 function giveFocusBack() {
+  addEventListener("click", (event) => {
+    const button = event.detail > 0 && event.target.closest("button");
+    if (button && !button.closest("#buttons, dialog")) $("screen").focus({ preventScroll: true });
+  });
   for (const select of document.querySelectorAll("select")) {
     let byPointer = false;
     select.addEventListener("pointerdown", () => { byPointer = true; });

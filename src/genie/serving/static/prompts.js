@@ -47,7 +47,6 @@ export async function openOwn(file) {
     if (file.type.startsWith("video/")) await openVideo(file);
     else await openPicture(file);
   } catch {
-    announce(`${file.name} cannot be read here.`);
     $("kept").textContent = `${file.name} cannot be read here: take a PNG, JPEG, WebP, GIF, MP4 or WebM file.`;
   }
 }

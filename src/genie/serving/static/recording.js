@@ -1,6 +1,6 @@
 // Keeping a game: films, replay files and links.
 
-import { $, announce, element } from "./page.js";
+import { $, element } from "./page.js";
 
 const HASH = "#game=";
 const MAX_MESSAGE = 2 ** 18;
@@ -93,7 +93,6 @@ function download(blob, name) {
   const link = element("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  announce(`${name} is ready`);
 }
 
 async function deflate(text) {
