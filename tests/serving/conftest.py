@@ -84,6 +84,9 @@ class DotWorld:
         place = int(np.asarray(prompt)[..., 0].reshape(-1).argmax())
         return DotState(torch.tensor([place // SIZE, place % SIZE]))
 
+    def reconstruct(self, prompt: np.ndarray) -> torch.Tensor:
+        return self.start(prompt).frame
+
     def step(self, state: DotState, action: object, sampling: object = None) -> tuple:
         if self.broken:
             raise RuntimeError("the world is broken")

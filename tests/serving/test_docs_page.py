@@ -25,7 +25,7 @@ def test_the_interface_is_described_and_can_be_tried(
         page.goto(f"http://{address}/docs")
         page.wait_for_selector("section")
         tried = page.locator("section")
-        assert tried.count() == 6
+        assert tried.count() == 7
         for i in range(tried.count()):
             tried.nth(i).get_by_role("button", name="Try it").click()
             status = tried.nth(i).locator("p", has_text="200")

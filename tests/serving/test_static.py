@@ -339,12 +339,15 @@ def test_an_uploaded_picture_is_fitted_shown_and_played(page):
         "[...document.querySelector('#fitted').getContext('2d').getImageData(0, 0, 24, 24).data]"
     )
     fitted = np.array(fitted, np.uint8).reshape(24, 24, 4)[..., :3]
+    # The dot world sees the place of the brightest pixel alone.
+    seen = DOT.replace('"canvas"', '"#seen"')
+    wait_until(page, f"({seen})()[0] > 12")
+    assert page.evaluate(seen) == list(np.unravel_index(fitted[..., 0].argmax(), (24, 24)))
     press(page, "Play this")
     wait_for_dot(page, lambda at: at[0] in (19, 20) and at[1] in (12, 13, 14))
     shown = page.evaluate(
         "[...document.querySelector('#canvas').getContext('2d').getImageData(0, 0, 24, 24).data]"
     )
-    # The dot world keeps the place of the brightest pixel alone.
     at = np.unravel_index(fitted[..., 0].argmax(), (24, 24))
     assert fitted[..., 0].astype(int).sum() == pytest.approx(4 * 255, rel=0.1)
     assert np.array(shown).reshape(24, 24, 4)[(*at, 0)] == 255
