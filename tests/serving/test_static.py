@@ -290,6 +290,17 @@ def test_each_key_shows_where_it_leads_from_here(page):
     page.get_by_text("Advanced").click()
     page.get_by_label("show where each key would lead").uncheck()
     assert not page.locator("#pad canvas").first.is_visible()
+    page.reload()
+    page.wait_for_selector("#canvas[data-frame]")
+    assert not page.locator("#pad canvas").first.is_visible()
+
+
+def test_keys_do_not_move_when_their_pictures_come(page):
+    page.reload()
+    page.wait_for_selector("#canvas[data-frame]")
+    before = page.locator("#pad button").last.bounding_box()
+    peeked(page, 3)
+    assert page.locator("#pad button").last.bounding_box() == before
 
 
 GAMEPAD = """() => {
@@ -534,6 +545,7 @@ def test_a_link_opens_the_same_game(page, browser):
     page.wait_for_selector("#link-field:not([hidden])")
     link = page.input_value("#link")
     assert len(link) < 500
+    assert "/?world=dots#game=" in link
     other = browser.new_page()
     other.goto(link)
     wait_until(other, "document.querySelector('#step').textContent === '4'")

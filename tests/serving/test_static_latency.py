@@ -10,7 +10,7 @@ from browsing import needs_chromium, wait_until
 from genie.serving import create_app
 
 LONG = os.environ.get("GENIE_SOAK", "") not in ("", "0")
-PRESSES = 200 if LONG else 25
+PRESSES = 200 if LONG else 16
 pytestmark = [*needs_chromium, pytest.mark.timeout(600)]
 # What the page measures, and beside it when the browser says that the keys went down.
 WATCH = """() => {

@@ -43,8 +43,6 @@ export async function showPeek(frame) {
   canvas.dataset.frame = frame.id;
   canvas.classList.remove("stale");
   bitmap.close();
-  $("pad").classList.add("peeking");
-  $("peek-hint").hidden = false;
 }
 
 /** The game went on, so the keys show what is past. */
@@ -52,9 +50,10 @@ export function agePeeks() {
   for (const canvas of $("pad").querySelectorAll("canvas")) canvas.classList.add("stale");
 }
 
-export function hidePeeks() {
-  $("pad").classList.remove("peeking");
-  $("peek-hint").hidden = true;
+/** Makes room for the pictures, or takes it away: not when they come, for then keys would move. */
+export function makeRoomForPeeks(wanted) {
+  $("pad").classList.toggle("peeking", wanted);
+  $("peek-hint").hidden = !wanted;
 }
 
 export function showHeld(actions) {
@@ -120,6 +119,7 @@ function showBindings() {
     const [, label, small] = $("pad").children[action].children;
     const byKeyboard = keys.filter((code) => !code.startsWith("Pad"));
     label.textContent = bindings.names[action] || String(action + 1);
+    label.className = bindings.names[action] ? "named" : "";
     small.textContent = byKeyboard.map(sign).join(" ");
     const parts = [`Action ${action + 1}`, bindings.names[action], ...byKeyboard.map(spoken)];
     $("pad").children[action].setAttribute("aria-label", parts.filter(Boolean).join(", "));

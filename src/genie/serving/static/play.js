@@ -1,6 +1,6 @@
 // The page: ties the connection, the controls and what is shown together.
 
-import { agePeeks, buildButtons, capture, hidePeeks, nameOf, showHeld, showPeek } from "./buttons.js";
+import { agePeeks, buildButtons, capture, makeRoomForPeeks, nameOf, showHeld, showPeek } from "./buttons.js";
 import { Connection, refusal } from "./connection.js";
 import { Bindings, Held, listenToKeys } from "./controls.js";
 import { Measures } from "./measures.js";
@@ -235,7 +235,7 @@ function giveFocusBack() {
     select.addEventListener("keydown", () => { byPointer = false; });
     select.addEventListener("change", () => byPointer && $("screen").focus());
   }
-  for (const field of document.querySelectorAll("select, aside input")) {
+  for (const field of document.querySelectorAll("select, main input")) {
     field.addEventListener("keydown", (event) => event.code === "Escape" && $("screen").focus());
   }
 }
@@ -259,6 +259,8 @@ function build() {
   buildPrompts(world, (prompt) => start(prompt));
   buildButtons(world, bindings, held);
   buildRecording(connection, world, openGame);
+  $("peeking").checked = remembered("genie.peeking") ?? true;
+  makeRoomForPeeks($("peeking").checked);
   fillIdle();
   giveFocusBack();
 }
@@ -289,8 +291,9 @@ function wire() {
   for (const id of ["passes", "temperature"]) $(id).addEventListener("change", sendSampling);
   $("peeking").addEventListener("change", () => {
     peekedAt = 0;
-    if ($("peeking").checked) peekSoon();
-    else hidePeeks();
+    remember("genie.peeking", $("peeking").checked);
+    makeRoomForPeeks($("peeking").checked);
+    peekSoon();
   });
 }
 

@@ -90,6 +90,7 @@ function once(target, name) {
 }
 
 function seek(seconds) {
+  $("frame").setAttribute("aria-valuetext", `at ${seconds.toFixed(1)} seconds`);
   if (video) video.currentTime = seconds;
 }
 

@@ -77,7 +77,7 @@ async function keep({ replay, gallery }) {
   const { seed, actions, sampling, hash } = replay;
   const packed = await deflate(JSON.stringify({ prompt: gallery ?? replay.prompt, seed, actions, sampling, hash }));
   if (packed.length > MAX_LINK) return void say("The game is too long for a link: keep a replay file.");
-  const link = new URL(`${HASH}${packed}`, location.href).href;
+  const link = new URL(`?${new URLSearchParams({ world: world.name })}${HASH}${packed}`, location.href).href;
   $("link").value = link;
   $("link-field").hidden = false;
   $("link").select();
