@@ -474,6 +474,11 @@ def _serve_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="faster frames after half a minute of compiling"
     )
+    parser.add_argument(
+        "--names",
+        action="store_true",
+        help="let players keep the names of buttons in the worlds' folders",
+    )
     parser.add_class_arguments(Limits, "limits")
 
 

@@ -505,7 +505,7 @@ def _download(repo_id: str, **options: Any) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        files = [checkpoint.CONFIG, checkpoint.WEIGHTS, "prompts/*"]
+        files = [checkpoint.CONFIG, checkpoint.WEIGHTS, "prompts/*", "names.json"]
         return Path(snapshot_download(repo_id, allow_patterns=files, **options))
     except HFValidationError:
         raise UserError(f"{repo_id}: there is no such world folder") from None

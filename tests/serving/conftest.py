@@ -21,6 +21,7 @@ from browsing import ARGUMENTS, CHROMIUM
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
+from genie.dynamics import DynamicsConfig
 from genie.maskgit import SamplingConfig
 from genie.prompts import save_prompts
 from genie.serving.app import create_app
@@ -65,6 +66,7 @@ class DotConfig:
     fps: float = 60.0
     num_actions: int = 4
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
 
 
 class DotWorld:

@@ -1,4 +1,7 @@
+import contextlib
 import io
+import json
+import socket
 import statistics
 import threading
 import time
@@ -165,6 +168,7 @@ def test_the_page_and_its_parts_are_served(client):
     page = client.get("/")
     assert page.status_code == 200
     assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     for part in ("play.js", "connection.js", "controls.js", "style.css", "icon.svg"):
         answer = client.get(f"/{part}")
         assert answer.status_code == 200
@@ -330,6 +334,7 @@ def test_clips_are_videos(client, format, kind, tmp_path):
         ({"actions": "1", "seed": "-1"}, b"", 422, "seed"),
         ({"actions": "1", "prompt": "2"}, b"", 422, "has 0 to 1"),
         ({"actions": "1", "format": "avi"}, b"", 422, "format"),
+        ({"actions": "1", "sed": "1"}, b"", 422, "actions, world, format, seed, prompt, scale"),
         ({"actions": "1", "world": "../dots"}, b"", 404, "GET /worlds"),
         ({"actions": "1"}, b"<svg/>", 415, "PNG, JPEG, WebP or GIF"),
         ({"actions": "1"}, picture_of((1, 1))[:60], 422, "damaged"),
@@ -363,6 +368,27 @@ def test_clips_beyond_the_places_are_refused_at_once(dot_world, dot_prompts, run
         assert statistics.median(spent) < 0.1
         assert [answer.result().status_code for answer in waiting] == [200, 200]
     assert app.state.service.generations.taken == 0
+
+
+def test_who_uploads_slowly_takes_no_place_for_clips(dot_world, dot_prompts, running):
+    limits = Limits(generations=1, uploads=2)
+    app = create_server([Playable("dots", dot_world, dot_prompts)], None, limits)
+    with running(app) as address, contextlib.ExitStack() as open_sockets, httpx.Client() as client:
+        url = f"http://{address}/generate?actions=1&format=png"
+        while client.get(f"http://{address}/ready").status_code != 200:
+            time.sleep(0.01)
+        head = f"POST /generate?actions=1 HTTP/1.1\r\nHost: {address}\r\nContent-Length: 99\r\n\r\n"
+        host, port = address.split(":")
+        for taken in (1, 2):
+            slow = open_sockets.enter_context(socket.create_connection((host, int(port))))
+            slow.sendall(head.encode() + b"a")
+            while app.state.service.uploads.taken < taken:
+                time.sleep(0.01)
+            if taken == 1:
+                assert client.post(url).status_code == 200
+        refused = client.post(url, content=b"picture")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        assert client.post(url).status_code == 200  # without an upload
 
 
 def test_players_play_on_while_a_clip_is_drawn(dot_world, dot_prompts, running, playing):
@@ -411,3 +437,41 @@ def test_a_picture_is_shown_as_the_world_sees_it(dots):
         assert sorted(set(seen.ravel())) == [0, 255]  # the dot world sees the brightest pixel
         assert client.post("/worlds/none/reconstruction", content=upload).status_code == 404
         assert client.post("/worlds/dots/reconstruction", content=b"no picture").status_code == 415
+
+
+# Names of buttons
+
+
+def test_names_are_kept_in_the_worlds_folder_and_given_to_later_pages(
+    dot_world, dot_prompts, tmp_path
+):
+    def client():
+        playable = Playable("dots & more", dot_world, dot_prompts, folder=tmp_path, can_name=True)
+        return TestClient(create_server([playable]), base_url="http://localhost")
+
+    url, names = "/worlds/dots%20%26%20more/names", ["left", "", "up", "down"]
+    with client() as first:
+        (world,) = first.get("/worlds").json()
+        assert (world["names"], world["can_name"]) == ([""] * 4, True)
+        answer = first.put(url, json={"names": ["left ", "", "up", "down"]})
+        assert (answer.status_code, answer.json()) == (200, {"names": names})
+        assert first.get("/worlds").json()[0]["names"] == names
+        for wrong, status in (
+            (b"{", 422),
+            (json.dumps({"names": ["a"]}).encode(), 422),
+            (bytes(10_000), 413),
+        ):
+            assert first.put(url, content=wrong).status_code == status
+        foreign = {"Origin": "http://evil.example"}
+        assert first.put(url, json={"names": names}, headers=foreign).status_code == 403
+        assert first.put("/worlds/x/names", json={"names": names}).status_code == 404
+    assert json.loads((tmp_path / "names.json").read_text()) == {"names": names}
+    with client() as later:
+        assert later.get("/worlds").json()[0]["names"] == names
+
+
+def test_names_are_refused_where_they_are_not_kept(client):
+    answer = client.put("/worlds/dots & more/names", json={"names": [""] * 4})
+    assert answer.status_code == 403
+    assert "stay in this browser" in answer.json()["detail"]
+    assert client.get("/worlds").json()[0]["can_name"] is False

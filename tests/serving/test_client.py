@@ -1,4 +1,6 @@
+import gc
 import io
+import time
 import zipfile
 
 import numpy as np
@@ -72,6 +74,20 @@ def test_a_game_is_played_step_by_step(client):
             (3, 4), (3, 5), (4, 5), (3, 5), (3, 4),
         ]  # fmt: skip
         assert game.steps == 5
+
+
+def test_a_game_whose_first_frame_fails_leaves_no_connection(client, app, dot_world):
+    dot_world.start = None
+    with pytest.raises(ServerError, match="failed to draw"):
+        client.play()
+    del dot_world.start
+    room = app.state.service.room(None)
+    deadline = time.monotonic() + 5
+    while room.clock.sessions:
+        assert time.monotonic() < deadline
+    gc.collect()  # a socket that was left open would warn
+    with client.play() as game:
+        game.step(1)
 
 
 def test_refusals_say_why(client, app):

@@ -1,14 +1,10 @@
 import asyncio
-import io
 import math
 import time
-import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from genie.data.video import read_video
 from genie.serving import clips
 from genie.serving.limits import Limits, Refused
 
@@ -71,29 +67,6 @@ def test_what_nobody_waits_for_is_not_drawn(dot_world, dot_prompts):
     answers = iter([True, True, False])
     frames, pieces = draw(dot_world, dot_prompts[0], [1] * 50, lambda: next(answers))
     assert (len(frames), len(pieces)) == (3, 3)
-
-
-@pytest.fixture
-def frames():
-    return list(np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), np.uint8))
-
-
-def test_png_frames_are_exact(frames):
-    with zipfile.ZipFile(io.BytesIO(clips.encode(frames, "png", 10, 2))) as archive:
-        assert archive.namelist() == [f"{i:04d}.png" for i in range(5)]
-        for name, frame in zip(archive.namelist(), frames, strict=True):
-            picture = np.asarray(Image.open(io.BytesIO(archive.read(name))))
-            np.testing.assert_array_equal(picture[::2, 1::2], frame)
-
-
-@pytest.mark.parametrize("format", ["mp4", "gif"])
-def test_videos_have_the_frames_and_the_pace(frames, format, tmp_path):
-    path = tmp_path / f"clip.{format}"
-    path.write_bytes(clips.encode(frames, format, 10, 2))
-    times, shown = zip(*read_video(path), strict=True)
-    assert len(shown) == 5
-    assert shown[0].shape == (48, 48, 3)
-    assert times[-1] == pytest.approx(0.4, abs=0.05)
 
 
 class Clock:

@@ -32,6 +32,13 @@ def closed(player):
     return closing.value.rcvd.code, player.notes[-1]["message"]
 
 
+def nobody_left(address):
+    """Waits until the server has noticed that all players are gone."""
+    deadline = time.monotonic() + 5
+    while figures(httpx.get(f"http://{address}/metrics").text)["genie_sessions", "dots"]:
+        assert time.monotonic() < deadline
+
+
 def test_who_presses_nothing_makes_room(serving, playing):
     with serving(idle_minutes=0.3 / 60, players=1) as address:
         with playing(address) as player:
@@ -40,6 +47,7 @@ def test_who_presses_nothing_makes_room(serving, playing):
             code, told = closed(player)  # acknowledging frames is not pressing anything
             assert code == TIME_OVER
             assert told.startswith("Nothing was pressed for 0.005 minutes")
+        nobody_left(address)
         with playing(address) as player:
             player.send("start", prompt=0)
             assert player.frame().step == 0
@@ -95,9 +103,7 @@ def test_a_full_server_says_when_to_try_again_at_once(serving, playing):
                 assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
                 assert b"All 2 places are taken" in answer.body
             assert statistics.median(spent) < 0.1
-        deadline = time.monotonic() + 5
-        while figures(httpx.get(f"http://{address}/metrics").text)["genie_sessions", "dots"]:
-            assert time.monotonic() < deadline
+        nobody_left(address)
         with playing(address) as player:
             player.send("start", prompt=0)
             assert player.frame().step == 0
@@ -116,3 +122,28 @@ def test_the_way_to_the_player_is_timed(serving, playing):
             counted["genie_delivery_seconds_count", "dots"] == counted["genie_frames_total", "dots"]
         )
         assert counted["genie_sessions", "dots"] == 1
+
+
+def test_starts_cost_what_they_bring_and_who_floods_waits_alone(serving, playing):
+    """Sixty starts at once are read at the rate of the limit; another player notices nothing."""
+    with (
+        serving(work_per_second=20) as address,
+        playing(address) as flood,
+        playing(address) as other,
+    ):
+        other.send("start", prompt=0)
+        other.send("idle", action=1)
+        other.frames(5)
+        began = time.monotonic()
+        for _ in range(60):
+            flood.send("start", prompt=0)
+        flood.send("save")
+        gaps = []
+        while not [note for note in flood.notes if note["type"] == "replay"]:
+            seen = time.monotonic()
+            other.frame()
+            gaps.append(time.monotonic() - seen)
+            with suppress(TimeoutError):
+                flood.frame(timeout=0)
+        assert time.monotonic() - began > 0.8  # 61 of them, less the first 40, at 20 a second
+        assert statistics.median(gaps) < 0.1

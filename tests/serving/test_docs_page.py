@@ -1,12 +1,13 @@
 """The page that describes the HTTP interface, and the way in with a token, in a real browser."""
 
+import json
 import os
 
 import pytest
 from browsing import needs_chromium, wait_until
 from PIL import Image
 
-from genie.serving import create_app, create_server
+from genie.serving import create_server
 from genie.serving.access import Access
 from genie.serving.service import Playable
 
@@ -21,15 +22,17 @@ def test_the_interface_is_described_and_can_be_tried(
     asked, problems = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: problems.append(message.text))
-    with running(create_app(dot_world, dot_prompts, name="dots")) as address:
+    world = Playable("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
+    with running(create_server([world])) as address:
         page.goto(f"http://{address}/docs")
         page.wait_for_selector("section")
         tried = page.locator("section")
-        assert tried.count() == 7
+        assert tried.count() == 8
         for i in range(tried.count()):
             tried.nth(i).get_by_role("button", name="Try it").click()
             status = tried.nth(i).locator("p", has_text="200")
             status.wait_for()
+        assert json.loads((tmp_path / "names.json").read_text())["names"][0] == "left"
         clip = page.locator("section", has_text="/generate")
         assert "actions=1%2C1%2C2%2C0" in clip.locator("pre").first.inner_text()
         wait_until(page, "document.querySelector('video').readyState > 1")

@@ -67,3 +67,11 @@ def test_an_upload_that_takes_too_long_is_given_up():
 def test_a_limit_that_lets_nobody_in_is_refused(field):
     with pytest.raises(UserError, match=f"{field}: must be more than 0"):
         Limits(**{field: 0})
+
+
+def test_who_asks_for_more_work_than_the_rate_gives_waits_for_it():
+    now = 0.0
+    rate = Rate(10, clock=lambda: now)
+    assert [rate.wait_for(cost) for cost in (0, 15, 5, 1, 0, 4)] == [0, 0, 0, 0.1, 0, 0.5]
+    now = 0.5
+    assert [rate.wait_for(0), rate.wait_for(1)] == [0, 0.1]

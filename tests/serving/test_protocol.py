@@ -120,3 +120,24 @@ def test_a_frame_message_is_the_documented_header_and_the_picture():
     packet = protocol.pack(5, 6, 7, 8.5, (Codec.JPEG, b"picture"))
     header = b"\x02\x02\x00\x00" + b"\x05\0\0\0" + b"\x06\0\0\0" + b"\x07\0\0\0" + b"\0\0\x08\x41"
     assert packet == header + b"picture"
+
+
+@pytest.mark.parametrize(
+    ("fields", "cost"),
+    [
+        ({"type": "start", "seq": 1, "prompt": 0}, 1),
+        ({"type": "start", "seq": 1, "prompt": ["a"] * 12, "actions": [0] * 5000}, 12.5),
+        ({"type": "peek", "steps": 4}, 4),
+        ({"type": "save"}, 1),
+        ({"type": "keys", "seq": 1, "held": [1]}, 0),
+    ],
+)
+def test_messages_cost_the_work_that_they_make(fields, cost):
+    assert protocol.cost_of(protocol.parse(json.dumps(fields))) == cost
+
+
+def test_the_length_of_a_message_is_counted_in_bytes():
+    text = json.dumps({"type": "start", "seq": 1, "prompt": ["é" * 30]}, ensure_ascii=False)
+    protocol.parse(text, most_bytes=len(text.encode()))
+    with pytest.raises(ProtocolError, match="bytes long"):
+        protocol.parse(text, most_bytes=len(text))

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from genie import worlds
 from genie.cli import main
 from genie.config import UserError
 from genie.serving import create_app, serve, serve_worlds
@@ -167,3 +168,33 @@ def test_a_world_is_drawn_by_the_server_as_it_is_alone(two_worlds, serve_process
         frames = [np.asarray(Image.open(archive.open(name))) for name in archive.namelist()]
     expected = world.generate(picture, [1, 2, 0, 3], seed=9)
     np.testing.assert_array_equal(np.stack(frames), expected.numpy())
+
+
+def test_names_are_kept_with_worlds_of_ones_own_alone(two_worlds):
+    load = server_module._load
+    assert load(two_worlds[0], names=True).can_name
+    assert not load(two_worlds[0]).can_name
+    for bundled in ("coinrun-tiny", worlds.folder_of("coinrun-tiny")):
+        assert not load(bundled, device="cpu", names=True).can_name
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts", "known"),
+    [
+        ("0.0.0.0", [], ()),
+        ("::", ["Play.example.org"], ("play.example.org",)),
+        ("192.168.1.5", ["play.example.org"], ("192.168.1.5", "play.example.org")),
+    ],
+)
+def test_an_address_for_all_is_no_name_of_the_server(monkeypatch, host, hosts, known):
+    class Stop(Exception):
+        pass
+
+    def made(playables, access, limits):
+        assert access.hosts == known
+        raise Stop
+
+    monkeypatch.setattr(server_module, "_listen", lambda *_: socket.socket())
+    monkeypatch.setattr(server_module, "create_server", made)
+    with pytest.raises(Stop):
+        serve_worlds([], host=host, hosts=hosts, token="a-secret-of-some-length")

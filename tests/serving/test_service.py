@@ -3,8 +3,8 @@ import asyncio
 import pytest
 
 from genie.config import UserError
-from genie.serving.limits import Refused
-from genie.serving.service import Playable, Service
+from genie.serving.limits import Limits, Refused
+from genie.serving.service import Playable, Service, batch_sizes
 
 
 def test_worlds_are_found_by_name_and_the_first_one_without(dot_world, dot_prompts):
@@ -54,3 +54,21 @@ def test_a_world_that_does_not_warm_up_is_a_failure(dot_world, dot_prompts):
     asyncio.run(live())
     assert "broken" in str(service.failure)
     assert not service.ready
+
+
+@pytest.mark.parametrize(
+    ("players", "sizes"),
+    [(1, (1, 2)), (2, (1, 2)), (3, (1, 2, 4)), (4, (1, 2, 4)), (16, (1, 2, 4, 8, 16))],
+)
+def test_a_compiled_world_is_warmed_for_all_sizes_of_batch(dot_world, dot_prompts, players, sizes):
+    assert batch_sizes(players) == sizes
+    compiled = Playable("a", dot_world, dot_prompts, compiled=True)
+
+    async def live():
+        service = Service([compiled], Limits(players=players))
+        async with service.running():
+            while not service.ready:
+                await asyncio.sleep(0.01)
+            assert dot_world.batches == [1, *sizes]
+
+    asyncio.run(live())

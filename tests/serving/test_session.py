@@ -1,25 +1,28 @@
 import asyncio
 import json
-import math
 import struct
-import threading
-import time
 
 import numpy as np
 import pytest
 
+from genie.config import UserError
 from genie.maskgit import SamplingConfig
 from genie.replay import text_of
-from genie.serving.games import Act, Begin, Drawn, Fork, Games, Look, Peek, Rewind
-from genie.serving.protocol import HEADER, Codec, ProtocolError, decode_picture, parse
-from genie.serving.session import MAX_GAMES, STALLED_AFTER, Session, SessionClosed, Terms, TickLoop
+from genie.serving.games import Act, Begin, Drawn, Forget, Fork, Games, Look, Peek, Rewind
+from genie.serving.protocol import HEADER, Codec, ProtocolError, Start, decode_picture, parse
+from genie.serving.session import MAX_GAMES, STALLED_AFTER, Session, SessionClosed
+from genie.serving.starts import Terms
 
 PICTURE = (Codec.WEBP, b"x")
 USUAL = SamplingConfig()
 
 
 def tell(session, type, **fields):
-    session.receive(parse(json.dumps({"type": type, **fields})))
+    message = parse(json.dumps({"type": type, **fields}))
+    if isinstance(message, Start):
+        session.open(session.reading(message)())
+    else:
+        session.receive(message)
 
 
 def draws(session, now=0, step=None):
@@ -66,7 +69,7 @@ def turns(session, now=0.0):
     if isinstance(turn, Peek):
         seen = (PICTURE,) * len(turn.actions) if turn.last else ()
         session.show(Drawn(PICTURE, 1.0, session.game.step, seen), now)
-    elif isinstance(turn, Look | Fork):
+    elif isinstance(turn, Look):
         session.show(Drawn(PICTURE, 1.0, max(0, session.game.step)), now)
     elif isinstance(turn, Rewind):  # as if the start alone were known
         session.show(Drawn(PICTURE, 1.0, 0), now)
@@ -187,8 +190,8 @@ def test_a_branch_is_a_second_game_and_the_first_is_kept(playing):
     first = playing.key
     tell(playing, "branch")
     assert playing.key != first
-    assert turns(playing) == Fork(first)
-    draws(playing, step=1)
+    assert playing.take_chores() == [Fork(first, playing.key)]
+    assert turns(playing) == Look()
     tell(playing, "step", seq=3, action=1)
     assert turns(playing) == act(1)
     assert playing.game.actions == [3, 1]
@@ -196,8 +199,36 @@ def test_a_branch_is_a_second_game_and_the_first_is_kept(playing):
     assert [turns(playing), playing.game.actions] == [Look(), [3]]
     tell(playing, "close", game=1)
     assert arrives(playing)[0]["games"] == [{"game": 0, "step": 1}]
-    assert playing.closed == [(0, 1)]
-    assert sorted(playing.keys) == [(0, 0), (0, 1)]
+    assert playing.take_chores() == [Forget((0, 1))]
+    assert playing.keys == [(0, 0)]
+
+
+def test_a_branch_left_before_its_first_turn_keeps_where_it_began(playing, dot_world, dot_prompts):
+    games = Games(dot_world, dot_prompts)
+    games.advance({playing.key: Begin(0, 5)})
+
+    def draw():
+        while playing.wants_turn(0):
+            games.do(playing.take_chores())
+            playing.show(games.advance({playing.key: playing.take_turn()})[playing.key], 0)
+
+    def step(action, times=1):
+        for _ in range(times):
+            tell(playing, "step", seq=1, action=action)
+
+    step(3, 2)
+    draw()
+    tell(playing, "branch")  # from step 2, into game 1
+    tell(playing, "switch", game=0)
+    step(1, 3)
+    draw()
+    tell(playing, "undo", seq=1, steps=4)
+    draw()
+    tell(playing, "switch", game=1)
+    draw()
+    assert (playing.game.step, playing.game.actions) == (2, [3, 3])
+    shown = decode_picture(games.advance({playing.key: Look()})[playing.key].picture)
+    assert tuple(np.argwhere(shown[..., 0])[0]) == (14, 12)
 
 
 def test_a_branch_of_a_game_that_was_not_drawn_yet_is_drawn_on_its_own(session):
@@ -267,10 +298,8 @@ def test_a_whole_game_can_be_opened_and_is_shown_as_it_is_played(session):
 def test_a_start_that_does_not_fit_the_world_is_refused_and_the_game_goes_on(
     playing, fields, reason
 ):
-    tell(playing, "start", seq=2, **fields)
-    (note,) = arrives(playing)
-    assert note["type"] == "refused"
-    assert reason in note["message"]
+    with pytest.raises(UserError, match=reason):
+        tell(playing, "start", seq=2, **fields)
     tell(playing, "step", seq=3, action=2)
     assert turns(playing) == act(2)
 
@@ -344,77 +373,6 @@ def test_waiting_for_a_message_ends_when_there_is_one(session):
     assert json.loads(asyncio.run(wait()))["seed"] == 2
 
 
-def test_the_clock_keeps_its_pace_and_sleeps_without_players(dot_world, dot_prompts):
-    async def ticks():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
-        running = asyncio.create_task(clock.run())
-        session = clock.join()
-        clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
-        clock.receive(session, parse('{"type":"idle","action":1}'))
-        await asyncio.sleep(0.5)
-        clock.leave(session)
-        await asyncio.sleep(0.1)
-        played = len(dot_world.batches)
-        await asyncio.sleep(0.1)
-        running.cancel()
-        return played, len(dot_world.batches), clock
-
-    played, later, clock = asyncio.run(ticks())
-    assert 5 <= played <= 27
-    assert later == played
-    assert (clock.sessions, clock._games._alone, clock._games._batches) == ({}, {}, [])
-
-
-def test_a_player_with_more_passes_does_not_hold_the_others_up(dot_world, dot_prompts):
-    """Steps with more passes take 100 ms here, five ticks: others still get most of theirs."""
-    draw = dot_world.step
-
-    def slow_with_more_passes(state, action, sampling=None):
-        if sampling.steps > 8:
-            time.sleep(0.1)
-        return draw(state, action, sampling)
-
-    dot_world.step = slow_with_more_passes
-
-    async def play():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
-        running = asyncio.create_task(clock.run())
-        usual, dear = clock.join(), clock.join()
-        clock.receive(dear, parse('{"type":"sampling","steps":20,"temperature":null}'))
-        for session in (usual, dear):
-            clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
-            clock.receive(session, parse('{"type":"idle","action":1}'))
-        await asyncio.sleep(2)
-        alone = len(dear.game.actions)
-        clock.leave(usual)
-        await asyncio.sleep(1)
-        running.cancel()
-        return len(usual.game.actions), alone, len(dear.game.actions) - alone
-
-    usual, dear, alone = asyncio.run(play())
-    assert usual > 50
-    assert 2 <= dear <= 6
-    assert alone > 6
-
-
-def test_a_player_can_play_at_a_part_of_the_pace(dot_world, dot_prompts):
-    async def play():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
-        running = asyncio.create_task(clock.run())
-        full, quarter = clock.join(), clock.join()
-        clock.receive(quarter, parse('{"type":"pace","every":4}'))
-        for session in (full, quarter):
-            clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
-            clock.receive(session, parse('{"type":"idle","action":1}'))
-        await asyncio.sleep(1)
-        running.cancel()
-        return len(full.game.actions), len(quarter.game.actions)
-
-    full, quarter = asyncio.run(play())
-    assert quarter > 4
-    assert full / quarter == pytest.approx(4, rel=0.3)
-
-
 MOVES = np.array([[0, -1], [0, 1], [-1, 0], [1, 0]])
 
 
@@ -442,12 +400,11 @@ def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_p
                 if key[1] in session._games
             ),
         ]
-        session.receive(parse(json.dumps(messages[rng.integers(len(messages))])))
+        tell(session, **messages[rng.integers(len(messages))])
 
     def draw(talking):
         key, turn = session.key, session.take_turn()
-        games.forget(session.closed)
-        session.closed = []
+        games.do(session.take_chores())
         while talking and rng.random() < 0.5:
             say_something()
         drawn = games.advance({key: turn})[key]
@@ -471,39 +428,5 @@ def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_p
         picture = decode_picture(drawn.picture)[..., 0]
         assert tuple(np.argwhere(picture)[0]) == tuple((start + moves) % 24)
         assert [step for step, _ in game.film] == list(range(len(game.actions) + 1))
-    games.forget(session.closed)
+    games.do(session.take_chores())
     assert sorted(games._games) == sorted((0, number) for number in session._games)
-
-
-def test_the_clock_says_how_long_its_thread_is_free(dot_world, dot_prompts):
-    async def seen():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=5)
-        running = asyncio.create_task(clock.run())
-        slacks = [clock.slack()]
-        session = clock.join()
-        clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
-        clock.receive(session, parse('{"type":"idle","action":1}'))
-        while not dot_world.batches:
-            await asyncio.sleep(0.01)
-        while not (slack := clock.slack()):
-            await asyncio.sleep(0.001)
-        slacks.append(slack)
-        dot_world.seconds = 0.1
-        while clock.slack() > 0:
-            await asyncio.sleep(0.01)
-        slacks.append(clock.slack())
-        running.cancel()
-        return slacks
-
-    free, between, drawing = asyncio.run(seen())
-    assert free == math.inf
-    assert 0 < between <= 0.2
-    assert drawing == 0
-
-
-def test_a_piece_of_work_runs_in_the_thread_that_steps_the_world(dot_world, dot_prompts):
-    async def name():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=5)
-        return await clock.work(lambda: threading.current_thread().name)
-
-    assert asyncio.run(name()).startswith("genie-games")

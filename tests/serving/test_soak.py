@@ -4,6 +4,7 @@ Figures are printed; `make soak` shows them.
 """
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -12,18 +13,23 @@ import socket
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import numpy as np
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
 from PIL import Image
 from served import MALFORMED, SVG, encoded, figures, gif_of, png_of
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from genie import worlds
-from genie.serving.games import Act, Begin, Games
-from genie.serving.protocol import HEADER
+from genie.replay import text_of
+from genie.serving.games import Act, Begin, Forget, Games
+from genie.serving.protocol import HEADER, ClientMessage
 from genie.world import Genie
 
 LONG = os.environ.get("GENIE_SOAK", "") not in ("", "0")
@@ -41,7 +47,7 @@ pytestmark = pytest.mark.timeout(sized(240, 3600))
 @pytest.fixture(scope="module")
 def serving(two_worlds_of_module, serve_process):
     """A server of a small world: (process, host:port, folder of the world)."""
-    limits = ["--limits.messages_per_second", "100000", "--limits.players", "64"]
+    limits = ["--limits.messages_per_second", "100000", "--limits.players", "64", "--names"]
     with serve_process(two_worlds_of_module[0], "--device", "cpu", *limits) as (process, address):
         yield process, address, two_worlds_of_module[0]
         assert process.poll() is None, "the server died"
@@ -134,9 +140,10 @@ def test_tokens_are_the_same_whoever_else_plays(two_worlds_of_module):
     for t in range(steps):
         for guest in (3, 4):
             if dice.random() < 0.3:
-                games.forget([guest]) if guest in guests else games.advance(
-                    {guest: Begin(0, guest)}
-                )
+                if guest in guests:
+                    games.do([Forget(guest)])
+                else:
+                    games.advance({guest: Begin(0, guest)})
                 guests ^= {guest}
         turns = [*range(3), *guests]
         dice.shuffle(turns)
@@ -206,17 +213,43 @@ def test_connecting_and_leaving_costs_no_memory(serving):
     assert grown < 20
 
 
+PIXELS = text_of(np.zeros((16, 16, 3), np.uint8))
+GOOD = [
+    {"type": "start", "seq": 1, "prompt": 0, "seed": 3},
+    {"type": "start", "seq": 1, "prompt": [PIXELS] * 2, "actions": [0, 1, 2]},
+    {
+        "type": "start",
+        "seq": 1,
+        "prompt": 0,
+        "actions": [1] * 20,
+        "sampling": [{"step": 0, "sampling": {"steps": 2, "order": "confidence"}}],
+    },
+    {"type": "keys", "seq": 2, "held": [1, 0]},
+    {"type": "idle", "action": 1},
+    {"type": "pause", "paused": False},
+    {"type": "pace", "every": 2},
+    {"type": "step", "seq": 3, "action": 1},
+    {"type": "undo", "seq": 4, "steps": 3},
+    {"type": "branch"},
+    {"type": "switch", "game": 0},
+    {"type": "close", "game": 1},
+    {"type": "sampling", "steps": 3, "temperature": 0.5},
+    {"type": "peek", "steps": 2},
+    {"type": "save"},
+    {"type": "film", "format": "gif"},
+    {"type": "ack", "frame": 1},
+]
+
+
+def test_every_message_of_the_protocol_is_fuzzed():
+    known = {kind.__name__.lower() for kind in get_args(ClientMessage)}
+    assert {message["type"] for message in GOOD} == known
+
+
 def fuzzed(dice):
     """A message that a client might send, more or less."""
-    good = [
-        {"type": "start", "seq": 1, "prompt": 0, "seed": 3},
-        {"type": "keys", "seq": 2, "held": [1, 0]},
-        {"type": "idle", "action": 1},
-        {"type": "pause", "paused": False},
-        {"type": "ack", "frame": 1},
-    ]
     odd = [None, True, -1, 2**31, 2**32, 2**64, 1e308, "x", "\0", [], [1] * 70, {}, [[]], "9" * 999]
-    message = dict(dice.choice(good))
+    message = dict(dice.choice(GOOD))
     for _ in range(dice.randrange(3)):
         kind = dice.randrange(3)
         if kind == 0:
@@ -227,7 +260,7 @@ def fuzzed(dice):
         else:
             message[dice.choice(["extra", "__class__", ""])] = dice.choice(odd)
     text = json.dumps(message)
-    how = dice.randrange(10)
+    how = dice.randrange(20)
     if how == 0:
         return dice.randbytes(dice.randrange(50))
     if how == 1:
@@ -261,13 +294,70 @@ def test_fuzzed_messages_hurt_nobody(serving):
                     codes.add(closing.rcvd.code if closing.rcvd else None)
         return sent, closed, codes
 
-    sent, closed, codes = asyncio.run(abuse())
+    async def play_along():
+        """A few who say nothing wrong, so that every message is taken in a game that goes on."""
+        sent = 0
+        async with connect(f"ws://{address}/play") as player:
+            try:
+                await player.send(json.dumps(GOOD[0]))
+                for _ in range(40):
+                    await player.send(json.dumps(dice.choice(GOOD)))
+                    sent += 1
+                    if dice.random() < 0.3:
+                        await asyncio.wait_for(player.recv(), 10)
+            except ConnectionClosed as closing:  # it went back to a game that it had closed
+                return sent, closing.rcvd.code if closing.rcvd else None
+        return sent, 1000
+
+    async def both():
+        good = [play_along() for _ in range(sized(4, 50))]
+        (sent, closed, codes), *played = await asyncio.gather(abuse(), *good)
+        return sent + sum(count for count, _ in played), closed, codes | {c for _, c in played}
+
+    sent, closed, codes = asyncio.run(both())
     print(f"\n{sent} fuzzed messages in {closed} connections, closed with {codes}")
     assert 1011 not in codes
     assert 1008 in codes
     frames, _ = asyncio.run(play(address, 0, 1, 3))
     assert 3 in frames
-    assert counted(address)["genie_failed_rounds_total", "one"] == 0
+    assert counted(address)["genie_failed_turns_total", "one"] == 0
+
+
+def test_whatever_the_description_allows_is_answered_as_it_says(serving):
+    """Schemathesis makes requests of the OpenAPI description, right ones and wrong ones."""
+    _, address, _ = serving
+    examples, statuses = sized(6, 300), defaultdict(int)
+    schema = schemathesis.openapi.from_url(f"http://{address}/openapi.json")
+    checks = [
+        schemathesis.checks.not_a_server_error,
+        schemathesis.specs.openapi.checks.status_code_conformance,
+        schemathesis.specs.openapi.checks.content_type_conformance,
+        schemathesis.specs.openapi.checks.response_schema_conformance,
+    ]
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in schemathesis.GenerationMode:
+
+            @settings(
+                max_examples=examples,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def request(case):
+                answer = case.call(timeout=60)
+                statuses[answer.status_code] += 1
+                assert answer.status_code != 500
+                case.validate_response(answer, checks=checks)
+
+            with contextlib.suppress(Unsatisfiable):  # nothing wrong can be asked of some
+                request()
+    print(f"\nrequests of the description: {dict(statuses)}")
+    assert statuses[200] > 0
+    assert statuses[422] > 0
+    assert httpx.get(f"http://{address}/health").status_code == 200
 
 
 def malformed(dice):
@@ -331,11 +421,13 @@ def test_an_endless_upload_is_cut_at_the_limit(serving):
 
 
 def test_who_does_not_read_costs_nothing(serving):
+    """Rounds with and without one in turn: the medians differ by less than rounds of a kind do."""
     process, address, _ = serving
-    seconds = sized(2, 60)
+    seconds, rounds = sized((1.5, 2), (20, 7))
 
     async def watched():
-        return (await play(address, 1, 1, 10**9, seconds))[1]
+        times = (await play(address, 1, 1, 10**9, seconds))[1]
+        return np.percentile(np.diff(times), 99)
 
     async def beside_deaf():
         async with connect(f"ws://{address}/play", max_queue=1) as deaf:
@@ -343,14 +435,21 @@ def test_who_does_not_read_costs_nothing(serving):
             await deaf.send(json.dumps({"type": "idle", "action": 1}))
             deaf.transport.pause_reading()
             before = resident(process)
-            times = await watched()
+            slowest = await watched()
             grown = resident(process) - before
             deaf.transport.abort()
-            return times, grown
+            return slowest, grown
 
-    alone = np.percentile(np.diff(asyncio.run(watched())), 99)
-    times, grown = asyncio.run(beside_deaf())
-    beside = np.percentile(np.diff(times), 99)
-    print(f"\nbeside one who doesn't read: {grown:+.2f} MB, p99 {alone:.4f} s -> {beside:.4f} s")
-    assert grown < 1
-    assert beside < sized(5, 1.5) * alone  # the printed figure counts: other work is in it, too
+    alone, beside, grown = [], [], []
+    for _ in range(rounds):
+        alone.append(asyncio.run(watched()))
+        slowest, more = asyncio.run(beside_deaf())
+        beside.append(slowest)
+        grown.append(more)
+    ratio = np.median(beside) / np.median(alone)
+    noise = max(alone) / np.median(alone)
+    shown = f"p99 {1e3 * np.median(alone):.1f} ms -> {1e3 * np.median(beside):.1f} ms"
+    words = f"beside one who doesn't read: {np.median(grown):+.2f} MB, {shown}: x {ratio:.3f}"
+    print(f"\n{words} (alone up to x {noise:.3f} of their median)")
+    assert np.median(grown) < 1
+    assert ratio < sized(5, max(1.05, noise))  # other work on the machine is in it, too

@@ -348,23 +348,28 @@ def _write_gif(
 ) -> Path:
     from PIL import Image
 
-    pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    require(len(pictures) > 0, f"{path}: a video needs at least one frame")
+    def enlarged(frame: np.ndarray) -> Image.Image:
+        picture = Image.fromarray(np.ascontiguousarray(frame))
+        if size is None:
+            return picture
+        # Colours are chosen while the picture is small: that is most of the work.
+        few = picture.convert("P", palette=Image.Palette.ADAPTIVE)
+        return few.resize((size[1], size[0]), Image.Resampling.NEAREST)
+
+    frames = list(frames)
+    require(len(frames) > 0, f"{path}: a video needs at least one frame")
     require(path.parent.is_dir(), f"{path.parent}: no such folder; create it first")
-    if size is not None:
-        pictures = [
-            picture.resize((size[1], size[0]), Image.Resampling.NEAREST) for picture in pictures
-        ]
+    pictures = map(enlarged, frames)  # one at a time: enlarged they take much more memory
     # A GIF counts in hundredths of a second: rounding the end times keeps the whole on time.
-    ends = np.round(np.arange(len(pictures) + 1) * 100 / fps).astype(int)
+    ends = np.round(np.arange(len(frames) + 1) * 100 / fps).astype(int)
     durations = [int(d) * 10 for d in np.diff(ends)]
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        pictures[0].save(
+        next(pictures).save(
             part,
             format="GIF",
             save_all=True,
-            append_images=pictures[1:],
+            append_images=pictures,
             duration=durations,
             loop=0,
         )

@@ -76,7 +76,9 @@ class Gate:
         headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
         if not self._is_known(_hostname(headers.get(b"host", ""))):
             self.rejected("host")
-            return answer(403, "This server does not go by that name (Host header).")
+            return answer(
+                403, "This server does not go by that name (Host header); `--hosts` gives it more."
+            )
         if not _is_own_page(headers):
             self.rejected("origin")
             return answer(403, "Only this server's own page is served (Origin header).")
@@ -123,6 +125,14 @@ def is_loopback(host: str) -> bool:
     """Says whether a host name or address is of this machine's loopback interface."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_wildcard(host: str) -> bool:
+    """Says whether an address stands for all addresses of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
 

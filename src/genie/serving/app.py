@@ -19,13 +19,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from genie.prompts import crop_resized
-from genie.serving import clips
+from genie.serving import clips, film
 from genie.serving.access import Access, Gate, answer, deny
 from genie.serving.connection import Connection
 from genie.serving.limits import Limits, Refused, read_upload
 from genie.serving.metrics import CONTENT_TYPE
+from genie.serving.names import Names
 from genie.serving.pictures import read_picture
-from genie.serving.protocol import VERSION, png
+from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World, png
 from genie.serving.service import Playable, Room, Service
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ STATIC = Path(__file__).parent / "static"
 PAGE_HEADERS = [
     (
         b"content-security-policy",
-        b"default-src 'self'; img-src 'self' blob:; media-src 'self' blob:",
+        b"default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; frame-ancestors 'none'",
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -45,18 +46,6 @@ PAGE_HEADERS = [
 ]
 ABOUT = """Worlds that can be played. A person plays at `/`. A program asks for clips here, or
 plays through the WebSocket `/play?world=NAME`, see `genie.serving.protocol`."""
-
-
-class World(BaseModel):
-    """A world that can be played: its frames in pixels, its ticks per second, its buttons."""
-
-    name: str
-    protocol: int
-    height: int
-    width: int
-    fps: float
-    num_actions: int
-    prompts: list[str]
 
 
 class Status(BaseModel):
@@ -202,7 +191,7 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
     @app.get("/worlds", tags=["worlds"])
     def worlds() -> list[World]:
         """Lists the worlds that can be played."""
-        return [World(**room.describe()) for room in service.rooms.values()]
+        return [room.describe() for room in service.rooms.values()]
 
     @app.get(
         "/worlds/{name}/prompts/{index}.png",
@@ -222,6 +211,28 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
         if index not in range(len(pictures)):
             raise HTTPException(404, "There is no such picture.")
         return Response(pictures[index], media_type="image/png")
+
+    @app.put(
+        "/worlds/{name}/names",
+        tags=["worlds"],
+        responses=_problems(
+            _403="Names are not kept with this world.",
+            _404="There is no such world.",
+            _408="The request took too long.",
+            _413="The request is too large.",
+            _422="The names do not fit the world.",
+        ),
+        openapi_extra=_NAMES,
+    )
+    async def keep_names(
+        request: Request, name: str = PathParameter(description="Of a world.", examples=[first])
+    ) -> Names:
+        """Keeps what the buttons are called in the world's folder, for everyone who plays it."""
+        room = service.room(name)
+        room.require_names()
+        text = await read_upload(request.stream(), service.limits, MAX_SMALL_MESSAGE * 8)
+        loop = asyncio.get_running_loop()
+        return Names(names=await loop.run_in_executor(service.reading, room.keep_names, text))
 
 
 def _add_operator_routes(app: FastAPI, service: Service) -> None:
@@ -249,6 +260,22 @@ def _add_operator_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
+_NAMES = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["names"],
+                    "additionalProperties": False,
+                    "properties": {"names": {"type": "array", "items": {"type": "string"}}},
+                },
+                "example": {"names": ["left", "right", "", "jump"]},
+            }
+        },
+    }
+}
 _UPLOAD = {
     "requestBody": {
         "description": "The picture to start from, in PNG, JPEG, WebP or GIF format. It is cropped "
@@ -270,7 +297,7 @@ _CLIP: dict[int | str, dict[str, Any]] = {
         "description": "The clip: the picture, then one frame for each action.",
         "content": {
             kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in clips.MEDIA_TYPES.values()
+            for kind in film.MEDIA_TYPES.values()
         },
     },
     **_UPLOAD_PROBLEMS,
@@ -294,9 +321,10 @@ def _add_reconstruction_route(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Returns a picture as the world sees it: fitted, and made of the world's tokens."""
         service.require_ready()
+        room = service.room(name)
+        service.generations.require_room()  # before an upload is read for nothing
+        picture = await _start_picture(request, service, room, 0)
         with service.generations:
-            room = service.room(name)
-            picture = await _start_picture(request, service, room, 0)
             seen = await room.turns(lambda: room.world.reconstruct(picture).cpu().numpy())
             return Response(png(seen), media_type="image/png")
 
@@ -323,7 +351,7 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
             str | None, Query(description="Name of a world; the first one when left out.")
         ] = None,
         format: Annotated[
-            clips.Format, Query(description="png is a ZIP archive of numbered pictures.")
+            film.Format, Query(description="png is a ZIP archive of numbered pictures.")
         ] = "mp4",
         seed: Annotated[int, Query(ge=0, lt=2**31, description="Decides all that is random.")] = 0,
         prompt: Annotated[
@@ -338,12 +366,14 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Plays a list of actions from a picture and returns the clip."""
         began = time.perf_counter()
+        _refuse_unknown_parameters(request)
         service.require_ready()
+        room = service.room(world)
+        config = room.world.config
+        buttons = clips.read_actions(actions, config.num_actions, service.limits)
+        service.generations.require_room()  # before an upload is read for nothing
+        start = await _start_picture(request, service, room, prompt)
         with service.generations:
-            room = service.room(world)
-            config = room.world.config
-            buttons = clips.read_actions(actions, config.num_actions, service.limits)
-            start = await _start_picture(request, service, room, prompt)
             count = len(buttons) + (1 if start.ndim == 3 else len(start))
             times = clips.choose_scale(scale, count, config.height, config.width)
 
@@ -352,14 +382,23 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
                 return not await request.is_disconnected()
 
             frames = await clips.draw(room.world, start, buttons, seed, room.turns, wanted)
-            async with service.encoding:
-                content = await asyncio.to_thread(clips.encode, frames, format, room.fps, times)
+            content = await asyncio.get_running_loop().run_in_executor(
+                service.encoding, film.encode, frames, format, room.fps, times
+            )
         service.metrics.generate_seconds.labels(room.name).observe(time.perf_counter() - began)
         disposition = {"Content-Disposition": f'inline; filename="clip.{_ENDINGS[format]}"'}
-        return Response(content, media_type=clips.MEDIA_TYPES[format], headers=disposition)
+        return Response(content, media_type=film.MEDIA_TYPES[format], headers=disposition)
 
 
 _ENDINGS = {"mp4": "mp4", "gif": "gif", "png": "zip"}
+
+
+def _refuse_unknown_parameters(request: Request) -> None:
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            words = f"{name[:40]}: there is no such parameter, only {', '.join(known)}."
+            raise Refused(422, "parameter", words)
 
 
 def _fitted(upload: bytes, limits: Limits, config: GenieConfig) -> np.ndarray:
@@ -367,10 +406,14 @@ def _fitted(upload: bytes, limits: Limits, config: GenieConfig) -> np.ndarray:
 
 
 async def _start_picture(request: Request, service: Service, room: Room, prompt: int) -> np.ndarray:
-    upload = await read_upload(request.stream(), service.limits)
+    upload = b""
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        with service.uploads:
+            upload = await read_upload(request.stream(), service.limits)
     if upload:
-        async with service.decoding:
-            return await asyncio.to_thread(_fitted, upload, service.limits, room.world.config)
+        return await asyncio.get_running_loop().run_in_executor(
+            service.reading, _fitted, upload, service.limits, room.world.config
+        )
     if prompt >= len(room.prompts):
         last = len(room.prompts) - 1
         raise Refused(422, "prompt", f"prompt: {prompt} is none, this world has 0 to {last}.")

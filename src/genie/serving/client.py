@@ -16,7 +16,6 @@ import itertools
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +25,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from genie.serving.protocol import HEADER
+from genie.serving.protocol import HEADER, World
 
 
 class ServerError(Exception):
@@ -42,19 +41,6 @@ class ServerError(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.retry_after = status, retry_after
-
-
-@dataclass(frozen=True)
-class WorldInfo:
-    """A world of a server: frames of `height` x `width` pixels, `fps` ticks a second."""
-
-    name: str
-    protocol: int
-    height: int
-    width: int
-    fps: float
-    num_actions: int
-    prompts: list[str]
 
 
 class Client:
@@ -85,13 +71,13 @@ class Client:
         """Says whether all worlds are warm."""
         return self._http.get("ready").status_code == 200
 
-    def worlds(self) -> list[WorldInfo]:
+    def worlds(self) -> list[World]:
         """Returns what there is to play.
 
         Raises:
             ServerError: the server refused; so do the other methods.
         """
-        return [WorldInfo(**world) for world in _checked(self._http.get("worlds")).json()]
+        return [World(**world) for world in _checked(self._http.get("worlds")).json()]
 
     def generate(
         self,
@@ -170,8 +156,12 @@ class Game:
         self.seed = -1
         self.steps = -1
         chosen = {} if seed is None else {"seed": seed}
-        self._send("start", seq=next(self._numbers), prompt=prompt, **chosen)
-        self.frame = self._next_frame()
+        try:
+            self._send("start", seq=next(self._numbers), prompt=prompt, **chosen)
+            self.frame = self._next_frame()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Game:
         return self

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import math
-import tempfile
 import time
-import zipfile
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genie.serving.film import scale_of
 from genie.serving.limits import Limits, Refused
-from genie.serving.protocol import png
 
 if TYPE_CHECKING:
-    from genie.serving.session import TickLoop
+    from genie.serving.clock import TickLoop
     from genie.world import Genie
 
-Format = Literal["mp4", "gif", "png"]
-MEDIA_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "png": "application/zip"}
-PREFERRED_SIDE = 256  # pixels of a frame when no scale is asked for
 LEAST_PIECES = 4  # a second, of all clips together
 LOOK_AGAIN = 0.004  # seconds
 MOST_PIXELS = 80e6  # of all frames of a clip together
@@ -56,7 +49,7 @@ def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int
         Refused: the wanted clip is too large.
     """
     if scale is None:
-        scale = max(1, PREFERRED_SIDE // max(height, width))
+        scale = scale_of(height, width)
     most = math.isqrt(int(MOST_PIXELS / (frames * height * width)))
     if scale > max(1, most):
         words = f"scale: {scale} is too large for {frames} frames, at most {max(1, most)}."
@@ -98,28 +91,6 @@ async def draw(
 def _step(world: Genie, state: Any, action: int) -> tuple[np.ndarray, Any]:
     frame, state = world.step(state, action)
     return frame.cpu().numpy(), state
-
-
-def encode(frames: Sequence[np.ndarray], format: Format, fps: float, scale: int) -> bytes:
-    """Returns frames as a file: an mp4, a GIF, or a ZIP archive of numbered PNG pictures."""
-    if format == "png":
-        return _archive(frames, scale)
-    from genie.data.video import write_video
-
-    size = (frames[0].shape[0] * scale, frames[0].shape[1] * scale)
-    with tempfile.TemporaryDirectory(prefix="genie-") as folder:
-        path = Path(folder) / f"clip.{format}"
-        # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
-        write_video(path, frames, fps, size=size, pixel_format="yuv420p")
-        return path.read_bytes()
-
-
-def _archive(frames: Sequence[np.ndarray], scale: int) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
-        for i, frame in enumerate(frames):
-            archive.writestr(f"{i:04d}.png", png(frame.repeat(scale, 0).repeat(scale, 1)))
-    return buffer.getvalue()
 
 
 class Turns:

@@ -6,13 +6,22 @@ import asyncio
 import contextlib
 import logging
 import time
+from functools import partial
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from genie.serving.clock import TickLoop
 from genie.serving.limits import Limits, Rate
 from genie.serving.metrics import Metrics
-from genie.serving.protocol import Ack, ProtocolError, frame_id_of, parse
-from genie.serving.session import Session, SessionClosed, TickLoop
+from genie.serving.protocol import (
+    MAX_SMALL_MESSAGE,
+    Ack,
+    ProtocolError,
+    cost_of,
+    frame_id_of,
+    parse,
+)
+from genie.serving.session import Session, SessionClosed
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +94,7 @@ class Connection:
 
     async def _receive(self) -> None:
         rate = Rate(self._limits.messages_per_second)
+        work = Rate(self._limits.work_per_second)
         try:
             while True:
                 message = await self._websocket.receive()
@@ -93,22 +103,24 @@ class Connection:
                 if not rate.allows():
                     most = f"{self._limits.messages_per_second:g} messages a second"
                     raise ProtocolError(f"a player may send {most}")
-                self._take(message.get("text"))
+                await self._take(message.get("text"), work)
         except ProtocolError as error:
             self._metrics.rejected("message")
             await self._close(POLICY_VIOLATION, str(error))
 
-    def _take(self, text: str | None) -> None:
+    async def _take(self, text: str | None, work: Rate) -> None:
         if text is None:
             raise ProtocolError("messages are JSON texts, not binary")
-        if len(text) > self._limits.message_bytes:
-            raise ProtocolError(f"a message may be {self._limits.message_bytes} characters long")
-        message = parse(text)
+        reading = partial(parse, text, self._limits.message_bytes)
+        long = len(text) > MAX_SMALL_MESSAGE
+        message = await self._clock.aside(reading) if long else reading()
         if isinstance(message, Ack):
             self._delivered(message.frame)
         else:
             self._heard = time.monotonic()
-        self._clock.receive(self._session, message)
+        if wait := work.wait_for(cost_of(message)):
+            await asyncio.sleep(wait)
+        await self._clock.receive(self._session, message)
 
     def _delivered(self, frame: int) -> None:
         now = time.monotonic()

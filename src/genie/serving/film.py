@@ -1,34 +1,84 @@
-"""A film of what a player saw, for keeping."""
+"""Frames as a file: a film for browsers, or an archive of pictures."""
 
 from __future__ import annotations
 
+import io
+import itertools
 import tempfile
-from collections.abc import Sequence
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from genie.data.video import write_video
-from genie.serving.protocol import Codec, decode_picture
+from genie.serving.protocol import Codec, decode_picture, png
 
-SIDE = 256  # pixels that the longer side of a film has at least
+Format = Literal["mp4", "gif", "png"]
+MEDIA_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "png": "application/zip"}
 CODECS = {"mp4": Codec.MP4, "gif": Codec.GIF}
+SIDE = 256  # pixels that the longer side of a frame has at least
 
 
-def encode_film(
-    pictures: Sequence[tuple[Codec, bytes]], fps: float, format: str
-) -> tuple[Codec, bytes]:
-    """Encodes pictures as an MP4 that browsers play, or as a GIF.
+class Unwanted(Exception):
+    """Nobody waits for the film any more."""
+
+
+def scale_of(height: int, width: int) -> int:
+    """Returns how many times a world's frames are enlarged, to be seen well, unless asked for."""
+    return max(1, SIDE // max(height, width))
+
+
+def decoded(
+    pictures: Iterable[tuple[Codec, bytes]], unwanted: threading.Event
+) -> Iterator[np.ndarray]:
+    """Yields the frames `uint8 (H, W, 3)` of pictures as a player got them, one at a time.
 
     Args:
-        pictures: as the player got them, at least one.
-        fps: frames per second of the film.
-        format: "mp4" or "gif".
+        pictures: as `genie.serving.protocol.encode_picture` makes them.
+        unwanted: set from another thread when the rest is not to be decoded.
+
+    Raises:
+        Unwanted: it was set.
     """
-    frames = [decode_picture(picture) for picture in pictures]
-    height, width = frames[0].shape[:2]
-    scale = max(1, -(-SIDE // max(height, width)))
-    # Browsers play 4:2:0 only, which needs even sides.
-    size = (height * scale // 2 * 2, width * scale // 2 * 2)
+    for picture in pictures:
+        if unwanted.is_set():
+            raise Unwanted
+        yield decode_picture(picture)
+
+
+def encode(frames: Iterable[np.ndarray], format: Format, fps: float, scale: int) -> bytes:
+    """Encodes frames, which are taken one at a time.
+
+    Args:
+        frames: `uint8 (H, W, 3)`, at least one.
+        format: an mp4 that browsers play, a GIF, or a ZIP archive of numbered PNG pictures.
+        fps: frames per second.
+        scale: how many times larger than they are the frames become.
+    """
+    if format == "png":
+        return _archive(frames, scale)
+    frames = iter(frames)
+    first = next(frames)
+    height, width = (side * scale for side in first.shape[:2])
     with tempfile.TemporaryDirectory(prefix="genie-film-") as folder:
         path = Path(folder) / f"film.{format}"
-        write_video(path, frames, fps, size=size, pixel_format="yuv420p", crf=14)
-        return CODECS[format], path.read_bytes()
+        # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
+        write_video(
+            path,
+            itertools.chain([first], frames),
+            fps,
+            size=(height, width),
+            pixel_format="yuv420p",
+        )
+        return path.read_bytes()
+
+
+def _archive(frames: Iterable[np.ndarray], scale: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
+        for i, frame in enumerate(frames):
+            archive.writestr(f"{i:04d}.png", png(frame.repeat(scale, 0).repeat(scale, 1)))
+    return buffer.getvalue()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from genie.maskgit import SamplingConfig
     from genie.world import Genie, State
 
-MARK_EVERY, MARKS = 8, 2  # a game can be taken back to its start and to its latest marks
+MARK_EVERY = 8  # steps between the states that a game keeps of itself, before they are thinned
 Picture = tuple[Codec, bytes]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,6 @@ class Rewind:
 
 
 @dataclass(frozen=True)
-class Fork:
-    """A turn: begin as a copy of another game."""
-
-    source: Hashable
-
-
-@dataclass(frozen=True)
 class Look:
     """A turn: show where the game stands."""
 
@@ -67,7 +62,43 @@ class Peek:
     sampling: SamplingConfig | None = None
 
 
-Turn = Begin | Act | Rewind | Fork | Look | Peek
+Turn = Begin | Act | Rewind | Look | Peek
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A chore: `copy` is from now on a game of its own that stands where `source` stands."""
+
+    source: Hashable
+    copy: Hashable
+
+
+@dataclass(frozen=True)
+class Forget:
+    """A chore: nobody will go on with this game."""
+
+    game: Hashable
+
+
+Chore = Fork | Forget
+
+
+def passes_beside(turn: Turn, usual: SamplingConfig) -> int:
+    """How many passes through the model a turn takes that the others' step does not share.
+
+    Args:
+        turn: what is to be done.
+        usual: how the world draws frames; who has other ideas steps alone.
+    """
+    match turn:
+        case Begin(prompt=np.ndarray() as clip) if clip.ndim == 4:
+            return len(clip)
+        case Act(sampling=own) if own is not None and own != usual:
+            return own.steps
+        case Peek(actions=actions, sampling=own):
+            return len(actions) * (own or usual).steps
+        case _:
+            return 0
 
 
 @dataclass(frozen=True)
@@ -91,9 +122,8 @@ class Drawn:
 class _Game:
     """A game beside its state: a value, so that a fork costs nothing."""
 
-    begin: Begin
+    marks: tuple[tuple[int, State], ...]
     step: int = 0
-    marks: tuple[tuple[int, State], ...] = ()
 
 
 @dataclass
@@ -106,6 +136,9 @@ class _Batch:
     def player(self, game: Hashable) -> State:
         return self.state.player(self.members.index(game))
 
+    def split(self) -> dict[Hashable, State]:
+        return dict(zip(self.members, self.state.split(), strict=False))  # without the padding
+
 
 @dataclass
 class Games:
@@ -117,38 +150,59 @@ class Games:
     Attributes:
         world: the world that is played.
         prompts: what games start from, by index.
+        batch_sizes: ascending numbers of players that a compiled world was compiled for: a batch is
+            padded to the next of them. Empty where every number is as good.
     """
 
     world: Genie
     prompts: Sequence[np.ndarray]
+    batch_sizes: Sequence[int] = ()
     _games: dict[Hashable, _Game] = field(default_factory=dict)
     _alone: dict[Hashable, State] = field(default_factory=dict)
     _batches: list[_Batch] = field(default_factory=list)
     _dreams: dict[Hashable, State] = field(default_factory=dict)
 
-    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, Drawn]:
-        """Takes one turn in each game; returns what each got to see."""
-        drawn: dict[Hashable, Drawn] = {}
+    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, Drawn | Exception]:
+        """Takes one turn in each game.
+
+        Returns:
+            What each got to see, or the error that its turn, or the step of its batch, raised.
+        """
+        drawn: dict[Hashable, Drawn | Exception] = {}
         acts: dict[SamplingConfig | None, dict[Hashable, int]] = {}
         for game, turn in turns.items():
-            if isinstance(turn, Act):
+            if isinstance(turn, Act) and game in self._games:
                 acts.setdefault(turn.sampling, {})[game] = turn.action
-            else:
-                drawn[game] = self._apart(game, turn)
+                continue
+            drawn[game] = _attempt(lambda game=game, turn=turn: self._apart(game, turn))
         for sampling, actions in acts.items():
-            drawn |= self._step(actions, sampling)
+            try:
+                drawn |= self._step(actions, sampling)
+            except Exception as error:
+                log.exception("a step of %d players failed", len(actions))
+                drawn |= dict.fromkeys(actions, error)
         return drawn
 
-    def forget(self, games: Iterable[Hashable]) -> None:
-        """Drops games that nobody will go on with."""
-        for game in games:
-            self._take_out([game])
-            for kept in (self._alone, self._games, self._dreams):
-                kept.pop(game, None)
+    def do(self, chores: Iterable[Chore]) -> None:
+        """Does what the players' sessions want done between two rounds, in order."""
+        for chore in chores:
+            match chore:
+                case Fork(source, copy) if source in self._games:
+                    self._put(copy, self._games[source], self._state(source))
+                case Forget(game):
+                    self._forget(game)
 
     def warm_up(self) -> None:
-        """Draws one frame that nobody sees."""
-        self.world.step(self.world.start(self.prompts[0], seed=0), 0)
+        """Draws frames that nobody sees, for each size of batch."""
+        state = self.world.start(self.prompts[0], seed=0)
+        self.world.step(state, 0)
+        for size in self.batch_sizes:
+            self.world.step(type(state).stack([state] * size), [0] * size)
+
+    def _forget(self, game: Hashable) -> None:
+        self._take_out([game])
+        for kept in (self._alone, self._games, self._dreams):
+            kept.pop(game, None)
 
     def _apart(self, game: Hashable, turn: Turn) -> Drawn:
         started = time.perf_counter()
@@ -157,25 +211,20 @@ class Games:
                 self._begin(game, turn)
             case Rewind(step):
                 self._rewind(game, step)
-            case Fork(source):
-                self._put(game, self._games[source], self._state(source))
             case Peek():
                 return self._drawn(game, started, self._peek(game, turn))
         return self._drawn(game, started)
 
     def _begin(self, game: Hashable, turn: Begin) -> None:
         prompt = self.prompts[turn.prompt] if isinstance(turn.prompt, int) else turn.prompt
-        self._put(game, _Game(turn), self.world.start(prompt, seed=turn.seed))
+        state = self.world.start(prompt, seed=turn.seed)
+        self._put(game, _Game(((0, state),)), state)
 
     def _rewind(self, game: Hashable, step: int) -> None:
         known = self._games[game]
-        marks = tuple(mark for mark in known.marks if mark[0] <= step)
-        if known.step <= step:
-            return
-        if not marks:
-            self._begin(game, known.begin)
-            return
-        self._put(game, _Game(known.begin, marks[-1][0], marks), marks[-1][1])
+        if step < known.step:
+            marks = tuple(mark for mark in known.marks if mark[0] <= step)
+            self._put(game, _Game(marks, marks[-1][0]), marks[-1][1])
 
     def _peek(self, game: Hashable, turn: Peek) -> tuple[Picture, ...]:
         dream = self._dreams.pop(game, None)
@@ -189,7 +238,7 @@ class Games:
         return ()
 
     def _put(self, game: Hashable, known: _Game, state: State) -> None:
-        self.forget([game])
+        self._forget(game)
         self._games[game], self._alone[game] = known, state
 
     def _drawn(self, game: Hashable, started: float, peeks: tuple[Picture, ...] = ()) -> Drawn:
@@ -198,14 +247,19 @@ class Games:
 
     def _step(
         self, actions: Mapping[Hashable, int], sampling: SamplingConfig | None
-    ) -> dict[Hashable, Drawn]:
+    ) -> dict[Hashable, Drawn | Exception]:
         started = time.perf_counter()
         batch = self._gather(tuple(actions))
-        _, batch.state = self.world.step(batch.state, list(actions.values()), sampling)
-        frames = _pixels(batch.state)
+        padding = [0] * (self._padded(len(actions)) - len(actions))
+        _, batch.state = self.world.step(batch.state, [*actions.values(), *padding], sampling)
+        frames = _pixels(batch.state)[: len(actions)]
         spent = _ms_since(started)
+
+        def shown(game: Hashable, frame: np.ndarray) -> Drawn:
+            return Drawn(encode_picture(frame), spent, self._count(game, batch))
+
         return {
-            game: Drawn(encode_picture(frame), spent, self._count(game, batch))
+            game: _attempt(lambda game=game, frame=frame: shown(game, frame))
             for game, frame in zip(actions, frames, strict=True)
         }
 
@@ -213,8 +267,8 @@ class Games:
         known = self._games[game]
         step, marks = known.step + 1, known.marks
         if step % MARK_EVERY == 0:
-            marks = (*marks, (step, batch.player(game)))[-MARKS:]
-        self._games[game] = _Game(known.begin, step, marks)
+            marks = thinned((*marks, (step, batch.player(game))))
+        self._games[game] = _Game(marks, step)
         return step
 
     def _state(self, game: Hashable) -> State:
@@ -228,8 +282,12 @@ class Games:
             if batch.members == games:
                 return batch
         self._take_out(games)
-        states = [self._alone.pop(game) for game in games]
-        self._batches.append(_Batch(games, type(states[0]).stack(states)))
+        states = [self._alone[game] for game in games]
+        padding = self._padded(len(states)) - len(states)
+        state = type(states[0]).stack([*states, *states[:1] * padding])
+        for game in games:
+            del self._alone[game]
+        self._batches.append(_Batch(games, state))
         return self._batches[-1]
 
     def _take_out(self, games: Iterable[Hashable]) -> None:
@@ -237,7 +295,35 @@ class Games:
         wanted = set(games)
         for batch in [b for b in self._batches if wanted & set(b.members)]:
             self._batches.remove(batch)
-            self._alone.update(zip(batch.members, batch.state.split(), strict=True))
+            self._alone.update(batch.split())
+
+    def _padded(self, players: int) -> int:
+        return next((size for size in self.batch_sizes if size >= players), players)
+
+
+def thinned(marks: tuple[tuple[int, State], ...]) -> tuple[tuple[int, State], ...]:
+    """Leaves out marks of a game that lie close to others, the more the older they are.
+
+    A mark stays while it is no older than twice the largest power of two that divides its step. So
+    a game of n steps has about log2(n) marks, and going back d steps from its end means playing
+    less than max(`MARK_EVERY`, 2 d) of them again. The start stays for ever.
+
+    Args:
+        marks: (step, state) from the start on, the last one of now.
+    """
+    now = marks[-1][0]
+    return tuple(
+        mark for mark in marks if mark[0] == 0 or now - mark[0] <= 2 * (mark[0] & -mark[0])
+    )
+
+
+def _attempt(turn: Callable[[], Drawn]) -> Drawn | Exception:
+    """What one player's turn drew, or the error that it raised, which is nobody else's."""
+    try:
+        return turn()
+    except Exception as error:
+        log.exception("a player's turn failed")
+        return error
 
 
 def _pixels(state: State) -> np.ndarray:

@@ -37,8 +37,11 @@ class Limits:
         idle_minutes: without an input after which a game ends.
         messages_per_second: of one player; for a moment twice as many.
         message_bytes: of one message of a player.
+        work_per_second: of one player, in pictures to read or steps to look ahead, see
+            `genie.serving.protocol.cost_of`; for a moment twice as much. Who asks for more waits.
         generations: requests to `/generate` that are worked on at the same time.
         actions: in one request to `/generate`.
+        uploads: pictures that arrive at the same time.
         upload_megabytes: of one uploaded picture, counted as it arrives.
         upload_seconds: that an upload may take.
         megapixels: of one uploaded picture, known before it is decoded.
@@ -50,8 +53,10 @@ class Limits:
     idle_minutes: float = 10
     messages_per_second: float = 150
     message_bytes: int = MAX_MESSAGE_BYTES
+    work_per_second: float = 12
     generations: int = 4
     actions: int = 256
+    uploads: int = 16
     upload_megabytes: float = 10
     upload_seconds: float = 30
     megapixels: float = 16
@@ -77,13 +82,22 @@ class Rate:
 
     def allows(self) -> bool:
         """Counts one event and says whether there was room for it."""
-        now = self._clock()
-        gained = (now - self._seen) * self._per_second
-        self._room, self._seen = min(2 * self._per_second, self._room + gained), now
+        self._gain()
         if self._room < 1:
             return False
         self._room -= 1
         return True
+
+    def wait_for(self, events: float) -> float:
+        """Counts events and returns the seconds until there is room for them; 0 at once."""
+        self._gain()
+        self._room -= events
+        return max(0.0, -self._room / self._per_second) if events else 0.0
+
+    def _gain(self) -> None:
+        now = self._clock()
+        gained = (now - self._seen) * self._per_second
+        self._room, self._seen = min(2 * self._per_second, self._room + gained), now
 
 
 class Places:
@@ -97,10 +111,18 @@ class Places:
     def __init__(self, count: int, retry_seconds: int) -> None:
         self.count, self.taken, self._retry = count, 0, retry_seconds
 
-    def __enter__(self) -> Places:
+    def require_room(self) -> None:
+        """Refuses who would find no place now.
+
+        Raises:
+            Refused: all are taken.
+        """
         if self.taken >= self.count:
             again = f"try again in {self._retry} seconds"
             raise Refused(503, "full", f"All {self.count} places are taken; {again}.", self._retry)
+
+    def __enter__(self) -> Places:
+        self.require_room()
         self.taken += 1
         return self
 
@@ -108,20 +130,27 @@ class Places:
         self.taken -= 1
 
 
-async def read_upload(chunks: AsyncIterator[bytes], limits: Limits) -> bytes:
+async def read_upload(
+    chunks: AsyncIterator[bytes], limits: Limits, most: int | None = None
+) -> bytes:
     """Reads a request's body, and stops where it becomes too large or takes too long.
+
+    Args:
+        chunks: of the body, as they arrive.
+        limits: of a picture.
+        most: bytes, where less than a picture is expected.
 
     Raises:
         Refused: it did.
     """
-    most = int(limits.upload_megabytes * 1e6)
+    most = most or int(limits.upload_megabytes * 1e6)
     body = bytearray()
     try:
         async with asyncio.timeout(limits.upload_seconds):
             async for chunk in chunks:
                 if len(body) + len(chunk) > most:
-                    size = f"{limits.upload_megabytes:g} MB"
-                    raise Refused(413, "upload", f"A picture may have {size}; send a smaller one.")
+                    size = f"{most / 1e6:g} MB"
+                    raise Refused(413, "upload", f"{size} are the most; send less.")
                 body += chunk
     except TimeoutError:
         slow = f"The upload took longer than {limits.upload_seconds:g} seconds; send less."

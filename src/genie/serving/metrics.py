@@ -31,7 +31,7 @@ class Metrics:
             "genie_sessions", "Players connected now.", ["world"], registry=self.registry
         )
         self.frames = self._counter("frames", "Frames drawn for players.")
-        self.failures = self._counter("failed_rounds", "Rounds that raised an error.")
+        self.failures = self._counter("failed_turns", "Players' turns that raised an error.")
         self.batch_size = self._histogram(
             "batch_size", "Players who got a frame in one round.", PLAYERS
         )
@@ -77,14 +77,15 @@ class MeasuredGames(Games):
         self._failures = metrics.failures.labels(world)
         return self
 
-    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, Drawn]:
+    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, Drawn | Exception]:
         """Takes one turn for each player and counts it."""
         if not turns:
             return {}
         began = time.perf_counter()
-        with self._failures.count_exceptions():
-            drawn = super().advance(turns)
+        drawn = super().advance(turns)
+        failed = sum(isinstance(seen, Exception) for seen in drawn.values())
         self._seconds.observe(time.perf_counter() - began)
         self._batch_size.observe(len(turns))
-        self._frames.inc(len(drawn))
+        self._frames.inc(len(drawn) - failed)
+        self._failures.inc(failed)
         return drawn

@@ -52,6 +52,24 @@ class Codec(IntEnum):
     GIF = 4
 
 
+class World(BaseModel):
+    """A world that can be played.
+
+    Its frames in pixels, its ticks per second, the addresses of the pictures that games start from,
+    and what its buttons are called ("" where nobody has named one).
+    """
+
+    name: str
+    protocol: int
+    height: int
+    width: int
+    fps: float
+    num_actions: int
+    prompts: list[str]
+    names: list[str]
+    can_name: bool
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -195,22 +213,41 @@ _PARSER: TypeAdapter[ClientMessage] = TypeAdapter(
 )
 
 
-def parse(text: str) -> ClientMessage:
+def cost_of(message: ClientMessage) -> float:
+    """Returns the work that a message makes: pictures to read or draw, beside ordinary steps."""
+    match message:
+        case Start(prompt=prompt, actions=actions, sampling=sampling):
+            pictures = 1 if isinstance(prompt, int) else len(prompt)
+            return pictures + len(sampling) / 100 + len(actions) / 10_000
+        case Peek(steps=steps):
+            return steps
+        case Save():
+            return 1
+        case _:
+            return 0
+
+
+def parse(text: str, most_bytes: int = MAX_MESSAGE_BYTES) -> ClientMessage:
     """Reads one message of a client.
+
+    Args:
+        text: of the message.
+        most_bytes: that it may have in UTF-8.
 
     Raises:
         ProtocolError: it is too long, not JSON, or not a message of this protocol.
     """
-    if len(text) > MAX_MESSAGE_BYTES:
-        raise ProtocolError(f"a message may be {MAX_MESSAGE_BYTES} characters long")
+    size = len(text.encode(errors="surrogatepass"))
+    if size > most_bytes:
+        raise ProtocolError(f"a message may be {most_bytes} bytes long")
     try:
         message = _PARSER.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "message"
         raise ProtocolError(f"{where}: {first['msg']}") from None
-    if len(text) > MAX_SMALL_MESSAGE and not isinstance(message, Start):
-        raise ProtocolError(f"a message may be {MAX_SMALL_MESSAGE} characters long")
+    if size > MAX_SMALL_MESSAGE and not isinstance(message, Start):
+        raise ProtocolError(f"a message may be {MAX_SMALL_MESSAGE} bytes long")
     return message
 
 

@@ -20,10 +20,12 @@ from fastapi import FastAPI
 
 from genie.config import UserError, require
 from genie.prompts import load_prompts
-from genie.serving.access import Access, is_loopback
+from genie.serving.access import Access, is_loopback, is_wildcard
 from genie.serving.app import create_server
 from genie.serving.limits import Limits
+from genie.serving.names import own_folder
 from genie.serving.service import Playable, Service
+from genie.serving.silence import HTTPProtocol
 
 if TYPE_CHECKING:
     from genie.world import Genie
@@ -67,8 +69,9 @@ def serve(
         "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        playable = _load(world, prompts, fps=fps, device=device, compile=compile)
-        app = create_server([playable])
+        playable = _load(world, prompts, fps=fps, device=device, compile=compile, names=True)
+        # Each size of batch is compiled before play begins: few players, few sizes.
+        app = create_server([playable], None, Limits(players=4) if compile else None)
         url = _address(host, listener)
         print(f"Play {playable.name} at {url} (Ctrl+C stops)", flush=True)
         if open_browser:
@@ -86,6 +89,7 @@ def serve_worlds(
     limits: Limits | None = None,
     device: str | None = None,
     compile: bool = False,
+    names: bool = False,
 ) -> None:
     """Serves worlds to others until Ctrl+C or SIGTERM.
 
@@ -95,26 +99,30 @@ def serve_worlds(
         host: address to listen on; one that is not loopback wants a token.
         port: TCP port; 0 takes any free one.
         token: the secret that clients have to know.
-        hosts: names that clients call this server by, beside localhost.
+        hosts: names and addresses that clients call this server by, beside localhost and, unless it
+            stands for all addresses of the machine (0.0.0.0, ::), `host`.
         limits: what it gives to everybody and to each; None takes the defaults.
         device: where the worlds are put; None chooses.
         compile: passes the worlds through `torch.compile` (`Genie.compile`).
+        names: whether players may write what they call the buttons into the worlds' folders.
 
     Raises:
         UserError: there is no token where one is needed, the port is taken, two worlds have the
             same name, or one has no pictures to start from.
     """
-    access = Access(token, tuple(name.lower() for name in (host, *hosts)))
+    # An address that stands for all of this machine's is not a name to call it by.
+    known = hosts if is_wildcard(host) else (host, *hosts)
+    access = Access(token, tuple(name.lower() for name in known))
     require(
         token is not None or is_loopback(host),
         f"host: {host} can be reached from elsewhere, so a token is needed; set one in the "
         "environment with: export GENIE_TOKEN=$(openssl rand -hex 32)",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        playables = [_load(world, device=device, compile=compile) for world in worlds]
+        playables = [_load(world, device=device, compile=compile, names=names) for world in worlds]
         app = create_server(playables, access, limits)
-        names = ", ".join(playable.name for playable in playables)
-        print(f"Serving {names} at {_address(host, listener)}", flush=True)
+        listed = ", ".join(playable.name for playable in playables)
+        print(f"Serving {listed} at {_address(host, listener)}", flush=True)
         run(app, listener)
 
 
@@ -144,9 +152,10 @@ def server_config(app: FastAPI) -> uvicorn.Config:
     service: Service = app.state.service
     return uvicorn.Config(
         app,
+        http=HTTPProtocol,
         log_level="warning",
         server_header=False,
-        ws_max_size=4 * service.limits.message_bytes,
+        ws_max_size=2 * service.limits.message_bytes,
         ws_per_message_deflate=False,
         limit_concurrency=service.limits.players + MOST_CONNECTIONS,
         timeout_graceful_shutdown=2,
@@ -197,19 +206,28 @@ def _load(
     fps: float | None = None,
     device: str | None = None,
     compile: bool = False,
+    names: bool = False,
 ) -> Playable:
-    folder, name = world, "world"
+    folder, name, own = None, "world", None
     if isinstance(world, str | Path):
         from genie.world import Genie, locate
 
-        folder = locate(world)
+        folder, own = locate(world), own_folder(world)
         name = Path(world).resolve().name
         world = Genie.from_pretrained(folder, device=device)
     if compile:
         world.compile()
-        print("Compiling: this takes half a minute, less the next time.", flush=True)
-    pictures = load_prompts(prompts, world.config.height, world.config.width, folder)
-    return Playable(name, world, pictures, fps)
+        print("Compiling, for each size of batch: /ready tells when it is done.", flush=True)
+    size = (world.config.height, world.config.width)
+    return Playable(
+        name,
+        world,
+        load_prompts(prompts, *size, folder or world),
+        fps,
+        folder=folder,
+        can_name=names and own is not None,
+        compiled=compile,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

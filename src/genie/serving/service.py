@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from genie.config import require
 from genie.serving.clips import Turns
+from genie.serving.clock import TickLoop
 from genie.serving.connection import SERVICE_RESTART, Connection
 from genie.serving.limits import Limits, Places, Refused
 from genie.serving.metrics import MeasuredGames, Metrics
-from genie.serving.protocol import VERSION, png
-from genie.serving.session import TickLoop
+from genie.serving.names import checked_names, not_kept, read_names, write_names
+from genie.serving.protocol import VERSION, World, png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,12 +39,18 @@ class Playable:
         prompts: the pictures that games start from, each `uint8 (H, W, 3)` or a clip
             `(T, H, W, 3)`, of the world's size.
         fps: ticks per second; None takes the world's own.
+        folder: of the world, where its buttons' names are read.
+        can_name: whether players may write names into it.
+        compiled: whether the world was compiled, which is done anew for each size of batch.
     """
 
     name: str
     world: Genie
     prompts: Sequence[np.ndarray]
     fps: float | None = None
+    folder: Path | None = None
+    can_name: bool = False
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what can't be played."""
@@ -54,18 +63,29 @@ class Playable:
         return self.world.config.fps if self.fps is None else self.fps
 
 
+def batch_sizes(players: int) -> tuple[int, ...]:
+    """Returns powers of two up to the first that holds so many players; at least (1, 2)."""
+    return tuple(2**i for i in range(max(2, (players - 1).bit_length() + 1)))
+
+
 class Room:
     """One world with its clock, which steps all its players."""
 
-    def __init__(self, playable: Playable, metrics: Metrics) -> None:
+    def __init__(self, playable: Playable, service: Service) -> None:
         self.name, self.world, self.prompts = playable.name, playable.world, playable.prompts
         self.fps = playable.pace
-        games = MeasuredGames(self.world, self.prompts).measure(metrics, self.name)
-        self.clock = TickLoop(games, self.fps, self.name)
+        metrics = service.metrics
+        sizes = batch_sizes(service.limits.players) if playable.compiled else ()
+        games = MeasuredGames(self.world, self.prompts, sizes).measure(metrics, self.name)
+        self.clock = TickLoop(
+            games, self.fps, self.name, reading=service.reading, encoding=service.encoding
+        )
         self.turns = Turns(self.clock)
         # The last frame of a clip is where its game goes on.
         last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]
         self.pictures = [png(picture) for picture in last]
+        self._playable = playable
+        self.names = read_names(playable.folder, self.world.config.num_actions)
         self.warm = False
         metrics.sessions.labels(self.name).set_function(lambda: len(self.clock.sessions))
 
@@ -75,18 +95,45 @@ class Room:
         self.warm = True
         await self.clock.run()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> World:
         """Returns what clients need to know of the world."""
         config, path = self.world.config, f"worlds/{quote(self.name, safe='')}"
-        return {
-            "name": self.name,
-            "protocol": VERSION,
-            "height": config.height,
-            "width": config.width,
-            "fps": self.fps,
-            "num_actions": config.num_actions,
-            "prompts": [f"{path}/prompts/{i}.png" for i in range(len(self.prompts))],
-        }
+        return World(
+            name=self.name,
+            protocol=VERSION,
+            height=config.height,
+            width=config.width,
+            fps=self.fps,
+            num_actions=config.num_actions,
+            prompts=[f"{path}/prompts/{i}.png" for i in range(len(self.prompts))],
+            names=self.names,
+            can_name=self._playable.can_name,
+        )
+
+    def require_names(self) -> None:
+        """Refuses names where they are not kept.
+
+        Raises:
+            Refused: this world is not the operator's own, or the operator did not allow it.
+        """
+        if not self._playable.can_name:
+            raise not_kept()
+
+    def keep_names(self, text: bytes) -> list[str]:
+        """Keeps what a player calls the buttons in the world's folder; for later pages of everyone.
+
+        Args:
+            text: JSON, as `genie.serving.names.Names`.
+
+        Raises:
+            Refused: it does not fit the world, or the folder can't be written.
+        """
+        self.require_names()
+        assert self._playable.folder is not None
+        names = checked_names(text, self.world.config.num_actions)
+        write_names(self._playable.folder, names)
+        self.names = names
+        return names
 
 
 class Service:
@@ -107,11 +154,14 @@ class Service:
             alone = names.count(name) == 1
             require(alone, f"worlds: two are called {name!r}; rename the folder of one of them")
         self.limits, self.metrics = limits or Limits(), Metrics()
-        self.rooms = {playable.name: Room(playable, self.metrics) for playable in worlds}
+        # One thread each: what they do needs memory.
+        self.reading = ThreadPoolExecutor(1, "genie-reading")
+        self.encoding = ThreadPoolExecutor(1, "genie-encoding")
+        self.rooms = {playable.name: Room(playable, self) for playable in worlds}
         retry = self.limits.retry_seconds
         self.players = Places(self.limits.players, retry)
         self.generations = Places(self.limits.generations, retry)
-        self.decoding, self.encoding = asyncio.Lock(), asyncio.Lock()  # for they need memory
+        self.uploads = Places(self.limits.uploads, retry)
         self.connections: set[Connection] = set()
         self.stopping = False
         self.failure: BaseException | None = None
@@ -160,6 +210,8 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for threads in (self.reading, self.encoding):
+                threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, room: Room) -> None:
         try:
