@@ -10,7 +10,7 @@ setup: $(VENV)/.installed-dev
 demo: $(VENV)/.installed-demo ; $(BIN)/genie demo $(ARGS)
 play: $(VENV)/.installed-demo ; $(BIN)/genie play $(or $(WORLD),$(wildcard runs/demo)) $(ARGS)
 test: setup ; $(BIN)/pytest $(ARGS)
-soak: setup ; GENIE_SOAK=1 $(BIN)/pytest tests/serving/test_soak.py -s $(ARGS)
+soak: setup ; GENIE_SOAK=1 $(BIN)/pytest tests/serving/test_soak.py tests/serving/test_static_latency.py -s $(ARGS)
 check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 bench: setup ; for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
 clean: ; rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache

@@ -109,6 +109,15 @@ def test_the_prompt_is_preserved_and_one_frame_follows_each_action(world: Genie)
     assert torch.equal(world.generate(prompt[0, 0], [0])[0], prompt[0, 0])
 
 
+def test_a_prompt_is_seen_through_the_tokens(world: Genie):
+    clip = frames(3)
+    tokens = world.tokenizer.encode(clip[None])
+    assert torch.equal(world.reconstruct(clip), world.tokenizer.decode(tokens)[0, -1])
+    assert not torch.equal(world.reconstruct(clip), clip[-1])
+    assert world.reconstruct(clip.expand(2, -1, -1, -1, -1)).shape == (2, 16, 16, 3)
+    assert torch.equal(world.reconstruct(clip[0]), world.reconstruct(clip[:1]))
+
+
 def test_the_action_changes_the_frame_and_only_from_then_on(world: Genie):
     prompt = frames(1)[0]
     one, other = world.generate(prompt, [0, 1, 2, 3]), world.generate(prompt, [0, 1, 3, 3])

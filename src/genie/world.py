@@ -273,6 +273,20 @@ class Genie(nn.Module):
         return State(frames[:, -1], dynamics, decoder, seeds, batched)
 
     @torch.no_grad()
+    def reconstruct(self, prompt: Any) -> Tensor:
+        """Shows a prompt as the world sees it: taken apart into tokens and put together again.
+
+        Args:
+            prompt: as `start` takes it.
+
+        Returns:
+            Its last frame, (H, W, 3) or (B, H, W, 3) uint8.
+        """
+        frames, batched = self._prompt(prompt)
+        seen = self.tokenizer.decode(self.tokenizer.encode(frames))[:, -1]
+        return seen if batched else seen[0]
+
+    @torch.no_grad()
     def step(
         self,
         state: State,

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import uvicorn
+from browsing import ARGUMENTS, CHROMIUM
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
@@ -85,6 +86,9 @@ class DotWorld:
         place = int(np.asarray(prompt)[..., 0].reshape(-1).argmax())
         return DotState(torch.tensor([place // SIZE, place % SIZE]))
 
+    def reconstruct(self, prompt: np.ndarray) -> torch.Tensor:
+        return self.start(prompt).frame
+
     def step(self, state: DotState, action: object, sampling: object = None) -> tuple:
         if self.broken:
             raise RuntimeError("the world is broken")
@@ -139,6 +143,34 @@ def dots(dot_world, dot_prompts):
     """A running server of the dot world: yields its host:port."""
     with run_server(create_app(dot_world, dot_prompts, name="dots")) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium, driven by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, dots):
+    """The page with a game begun; fails on script errors and on requests to anyone else."""
+    context = browser.new_context(has_touch=True)
+    context.set_default_timeout(10_000)
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+    page.on(
+        "request", lambda r: f"//{dots}/" in r.url or r.url[:5] == "blob:" or errors.append(r.url)
+    )
+    page.goto(f"http://{dots}/")
+    page.wait_for_selector("#canvas[data-frame]")
+    yield page
+    context.close()
+    assert errors == []
 
 
 @dataclass(frozen=True)

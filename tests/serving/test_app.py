@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from served import figures
+from served import encoded, figures
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from genie.data.video import read_video
@@ -425,6 +425,18 @@ def test_the_figures_are_there_for_prometheus(client):
     counted = figures(client.get("/metrics").text)
     assert counted["genie_generate_seconds_count", "dots & more"] == 1
     assert counted["genie_rejections_total", "host"] == 1
+
+
+def test_a_picture_is_shown_as_the_world_sees_it(dots):
+    with httpx.Client(base_url=f"http://{dots}") as client:
+        upload = encoded("PNG", (96, 48))
+        answer = client.post("/worlds/dots/reconstruction", content=upload)
+        assert answer.headers["content-type"] == "image/png"
+        seen = np.asarray(Image.open(io.BytesIO(answer.content)))
+        assert seen.shape == (24, 24, 3)
+        assert sorted(set(seen.ravel())) == [0, 255]  # the dot world sees the brightest pixel
+        assert client.post("/worlds/none/reconstruction", content=upload).status_code == 404
+        assert client.post("/worlds/dots/reconstruction", content=b"no picture").status_code == 415
 
 
 # Names of buttons

@@ -1,40 +1,17 @@
 """The page that describes the HTTP interface, and the way in with a token, in a real browser."""
 
+import json
 import os
-import shutil
-import time
 
 import pytest
+from browsing import needs_chromium, wait_until
 from PIL import Image
 
-from genie.serving import create_app, create_server
+from genie.serving import create_server
 from genie.serving.access import Access
 from genie.serving.service import Playable
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium was found"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=BROWSER, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-def wait_until(page, condition):
-    deadline = time.monotonic() + 10
-    while not page.evaluate(condition):
-        assert time.monotonic() < deadline, condition
-        page.wait_for_timeout(20)
+pytestmark = needs_chromium
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])
@@ -45,15 +22,17 @@ def test_the_interface_is_described_and_can_be_tried(
     asked, problems = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: problems.append(message.text))
-    with running(create_app(dot_world, dot_prompts, name="dots")) as address:
+    world = Playable("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
+    with running(create_server([world])) as address:
         page.goto(f"http://{address}/docs")
         page.wait_for_selector("section")
         tried = page.locator("section")
-        assert tried.count() == 6
+        assert tried.count() == 8
         for i in range(tried.count()):
             tried.nth(i).get_by_role("button", name="Try it").click()
             status = tried.nth(i).locator("p", has_text="200")
             status.wait_for()
+        assert json.loads((tmp_path / "names.json").read_text())["names"][0] == "left"
         clip = page.locator("section", has_text="/generate")
         assert "actions=1%2C1%2C2%2C0" in clip.locator("pre").first.inner_text()
         wait_until(page, "document.querySelector('video').readyState > 1")

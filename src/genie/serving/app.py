@@ -26,7 +26,7 @@ from genie.serving.limits import Limits, Refused, read_upload
 from genie.serving.metrics import CONTENT_TYPE
 from genie.serving.names import Names
 from genie.serving.pictures import read_picture
-from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World
+from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World, png
 from genie.serving.service import Playable, Room, Service
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def create_server(
     _add_problems(app, service)
     _add_world_routes(app, service)
     _add_operator_routes(app, service)
+    _add_reconstruction_route(app, service)
     _add_generate_route(app, service)
     _add_player_route(app, service)
 
@@ -283,6 +284,14 @@ _UPLOAD = {
         "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_UPLOAD_PROBLEMS = _problems(
+    _404="There is no such world.",
+    _408="The upload took too long.",
+    _413="The picture has too many bytes or pixels.",
+    _415="It is in no format that is read.",
+    _422="It is damaged, or a parameter is wrong.",
+    _503="There is no room now; the header Retry-After says when to try again.",
+)
 _CLIP: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The clip: the picture, then one frame for each action.",
@@ -291,15 +300,33 @@ _CLIP: dict[int | str, dict[str, Any]] = {
             for kind in film.MEDIA_TYPES.values()
         },
     },
-    **_problems(
-        _404="There is no such world.",
-        _408="The upload took too long.",
-        _413="The picture has too many bytes or pixels.",
-        _415="It is in no format that is read.",
-        _422="It is damaged, or a parameter is wrong.",
-        _503="There is no room now; the header Retry-After says when to try again.",
-    ),
+    **_UPLOAD_PROBLEMS,
 }
+
+
+def _add_reconstruction_route(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/worlds/{name}/reconstruction",
+        tags=["worlds"],
+        response_class=Response,
+        responses={
+            200: {"content": {"image/png": {}}, "description": "The picture, of the world's size."},
+            **_UPLOAD_PROBLEMS,
+        },
+        openapi_extra=_UPLOAD,
+    )
+    async def reconstruct(
+        request: Request,
+        name: str = PathParameter(description="Of a world.", examples=[next(iter(service.rooms))]),
+    ) -> Response:
+        """Returns a picture as the world sees it: fitted, and made of the world's tokens."""
+        service.require_ready()
+        room = service.room(name)
+        service.generations.require_room()  # before an upload is read for nothing
+        picture = await _start_picture(request, service, room, 0)
+        with service.generations:
+            seen = await room.turns(lambda: room.world.reconstruct(picture).cpu().numpy())
+            return Response(png(seen), media_type="image/png")
 
 
 def _add_generate_route(app: FastAPI, service: Service) -> None:
@@ -406,6 +433,17 @@ def _add_player_route(app: FastAPI, service: Service) -> None:
             service.metrics.rejected(error.reason)
             refusal = answer(error.status, str(error), error.retry_after)
             await deny(refusal, websocket.scope, websocket.receive, websocket._send)
+
+    @app.get("/play", include_in_schema=False)
+    async def why_not() -> Response:
+        """Answers as a WebSocket would be: a browser hides from a page why it was not let in."""
+        try:
+            if service.stopping:
+                service.require_ready()
+            with service.players:
+                return Response(status_code=204)
+        except Refused as error:  # not counted: the WebSocket was
+            return answer(error.status, str(error), error.retry_after)
 
 
 async def _play(websocket: WebSocket, service: Service, room: Room) -> None:

@@ -13,6 +13,8 @@ export function buildButtons(ofWorld, itsBindings, held) {
   $("pad").replaceChildren(...actions.map((action) => padButton(action, held)));
   $("buttons").replaceChildren(...actions.map(row));
   bindings.addEventListener("change", showBindings);
+  $("naming").hidden = !world.can_name;
+  $("keep-names").addEventListener("click", keepNames);
   showBindings();
 }
 
@@ -41,8 +43,6 @@ export async function showPeek(frame) {
   canvas.dataset.frame = frame.id;
   canvas.classList.remove("stale");
   bitmap.close();
-  $("pad").classList.add("peeking");
-  $("peek-hint").hidden = false;
 }
 
 /** The game went on, so the keys show what is past. */
@@ -50,9 +50,10 @@ export function agePeeks() {
   for (const canvas of $("pad").querySelectorAll("canvas")) canvas.classList.add("stale");
 }
 
-export function hidePeeks() {
-  $("pad").classList.remove("peeking");
-  $("peek-hint").hidden = true;
+/** Makes room for the pictures, or takes it away: not when they come, for then keys would move. */
+export function makeRoomForPeeks(wanted) {
+  $("pad").classList.toggle("peeking", wanted);
+  $("peek-hint").hidden = !wanted;
 }
 
 export function showHeld(actions) {
@@ -81,6 +82,24 @@ function row(action) {
   return element("li", {}, element("b", {}, String(action + 1)), name, key);
 }
 
+/** Keeps the names in the world's folder, for everyone who plays it. */
+async function keepNames() {
+  const say = (text) => { $("named").textContent = text; };
+  try {
+    const answer = await fetch(`worlds/${encodeURIComponent(world.name)}/names`, {
+      method: "PUT",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ names: bindings.names }),
+    });
+    const { names, detail } = await answer.json();
+    if (!answer.ok) return say(detail);
+    bindings.give(names);
+    return say("The names are in the world’s folder: they come with it from now on.");
+  } catch {
+    return say("The server does not answer: the names stay in this browser.");
+  }
+}
+
 function waitFor(action) {
   waitingFor = action;
   if (action !== null) announce("Press a key. Backspace takes the keys away, Escape leaves it.");
@@ -91,6 +110,8 @@ function showBindings() {
   for (const [action, item] of [...$("buttons").children].entries()) {
     const keys = bindings.keysOf(action);
     const waiting = waitingFor === action;
+    const field = item.querySelector("input");
+    if (field !== document.activeElement) field.value = bindings.names[action];
     const button = item.querySelector("button");
     button.textContent = waiting ? "press it…" : keys.map(sign).join(" ") || "no key";
     button.setAttribute("aria-pressed", String(waiting));
@@ -98,6 +119,7 @@ function showBindings() {
     const [, label, small] = $("pad").children[action].children;
     const byKeyboard = keys.filter((code) => !code.startsWith("Pad"));
     label.textContent = bindings.names[action] || String(action + 1);
+    label.className = bindings.names[action] ? "named" : "";
     small.textContent = byKeyboard.map(sign).join(" ");
     const parts = [`Action ${action + 1}`, bindings.names[action], ...byKeyboard.map(spoken)];
     $("pad").children[action].setAttribute("aria-label", parts.filter(Boolean).join(", "));

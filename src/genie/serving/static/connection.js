@@ -1,16 +1,18 @@
 // The WebSocket to the server, and the format of its binary messages (genie/serving/protocol.py).
 
+import { Retry } from "./retry.js";
+
 const VERSION = 2;
 const HEADER_BYTES = 20;
 const MIME_TYPES = { 1: "image/webp", 2: "image/jpeg", 3: "video/mp4", 4: "image/gif" };
 const FILMS = [3, 4];
-const RETRY_MS = 1500;
 const TIME_OVER = 4000; // close code: who comes back without being asked takes a place from others
+const OTHER_VERSION = "The server speaks another version now: reload the page.";
 
-/** Reads a binary message; throws when the server speaks another version. */
+/** Reads a binary message; null when the server speaks another version. */
 export function unpack(buffer) {
   const view = new DataView(buffer);
-  if (view.getUint8(0) !== VERSION) throw new Error("The server speaks another version: reload the page.");
+  if (view.getUint8(0) !== VERSION) return null;
   const codec = view.getUint8(1);
   return {
     isFilm: FILMS.includes(codec),
@@ -23,27 +25,45 @@ export function unpack(buffer) {
   };
 }
 
+/** Says why an address is not served: {reason, seconds (until it may be), final}; null if it is. */
+export async function refusal(address) {
+  let answer;
+  try {
+    answer = await fetch(address, { cache: "no-store" });
+  } catch {
+    return { reason: "The server does not answer.", seconds: 0, final: false };
+  }
+  if (answer.ok || answer.status === 404) return null;
+  const { detail } = await answer.json().catch(() => ({}));
+  return {
+    reason: `${(detail ?? `The server answered ${answer.status}`).split(";")[0].replace(/\.$/, "")}.`,
+    seconds: Number(answer.headers.get("Retry-After")) || 0,
+    final: answer.status === 401 || answer.status === 403,
+  };
+}
+
 /**
  * One player's connection, which opens itself anew when it is lost.
  * Events: "open", "frame", "peek" and "film" (detail: see unpack), "note" (detail: a JSON note),
- * "lost" (detail: why).
+ * "lost" (detail: {reason, final}; final when it does not try again by itself), "waiting" (detail:
+ * seconds until the next try).
  */
 export class Connection extends EventTarget {
   #socket = null;
-  #world = "";
+  #address = "";
   #seq = 0;
   #reason = "";
+  #opened = false;
+  #retry = new Retry(() => this.#connect(), (seconds) => this.#emit("waiting", seconds));
 
-  open(world = this.#world) {
-    this.#world = world;
-    const url = new URL("play", document.baseURI);
-    url.protocol = url.protocol.replace("http", "ws");
-    url.search = new URLSearchParams({ world });
-    this.#socket = new WebSocket(url);
-    this.#socket.binaryType = "arraybuffer";
-    this.#socket.addEventListener("open", () => this.#emit("open"));
-    this.#socket.addEventListener("message", (event) => this.#receive(event.data));
-    this.#socket.addEventListener("close", (event) => this.#lose(event.code));
+  open(world) {
+    this.#address = `play?${new URLSearchParams({ world })}`;
+    this.#connect();
+  }
+
+  /** Does not wait for the next try. */
+  openNow() {
+    this.#retry.now();
   }
 
   /** Sends an input with the next sequence number, which it returns. */
@@ -57,20 +77,47 @@ export class Connection extends EventTarget {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 
+  #connect() {
+    const url = new URL(this.#address, document.baseURI);
+    url.protocol = url.protocol.replace("http", "ws");
+    this.#opened = false;
+    this.#socket = new WebSocket(url);
+    this.#socket.binaryType = "arraybuffer";
+    this.#socket.addEventListener("open", () => {
+      this.#opened = true;
+      this.#emit("open");
+    });
+    this.#socket.addEventListener("message", (event) => this.#receive(event.data));
+    this.#socket.addEventListener("close", (event) => this.#lose(event.code));
+  }
+
   #receive(data) {
     if (typeof data !== "string") {
       const frame = unpack(data);
-      return this.#emit(frame.isFilm ? "film" : frame.leadsTo ? "peek" : "frame", frame);
+      if (frame === null) {
+        this.#reason = OTHER_VERSION;
+        this.#socket.close();
+        return;
+      }
+      this.#retry.worked();
+      this.#emit(frame.isFilm ? "film" : frame.leadsTo ? "peek" : "frame", frame);
+      return;
     }
     const note = JSON.parse(data);
     if (note.type === "error") this.#reason = note.message;
-    return this.#emit("note", note);
+    this.#emit("note", note);
   }
 
-  #lose(code) {
-    this.#emit("lost", this.#reason || "The server is gone.");
+  // A browser does not say why a WebSocket was not let in, so a plain request asks.
+  async #lose(code) {
+    const why = (!this.#opened && (await refusal(this.#address))) || {
+      reason: this.#reason || "The server is gone.",
+      seconds: 0,
+      final: code === TIME_OVER || this.#reason === OTHER_VERSION,
+    };
     this.#reason = "";
-    if (code !== TIME_OVER) setTimeout(() => this.open(), RETRY_MS);
+    this.#emit("lost", why);
+    if (!why.final) this.#retry.later(why.seconds);
   }
 
   #emit(name, detail) {

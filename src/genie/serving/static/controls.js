@@ -8,16 +8,21 @@ const PAD_ARROWS = { 12: "ArrowUp", 13: "ArrowDown", 14: "ArrowLeft", 15: "Arrow
 const STICK_THRESHOLD = 0.5;
 const MAX_NAME = 20;
 
-/** Actions held by any source, in the order they were pressed. Event "change". */
+/**
+ * Actions held by any source, in the order they were pressed, and when (in the page's time) the last one was.
+ * Event "change".
+ */
 export class Held extends EventTarget {
   #sources = new Map(); // what holds it ("Digit1", "button 3") -> action
+  pressedAt = 0;
 
   get actions() {
     return [...new Set(this.#sources.values())];
   }
 
-  press(source, action) {
+  press(source, action, at = performance.now()) {
     if (this.#sources.has(source)) return;
+    this.pressedAt = at;
     this.#sources.set(source, action);
     this.dispatchEvent(new Event("change"));
   }
@@ -33,18 +38,27 @@ export class Held extends EventTarget {
   }
 }
 
-/** The keys and names of a world's actions, given by the player and kept in the browser. */
+/**
+ * The keys and names of a world's actions: the player's own, which are kept in the browser, and
+ * where the player gave none the names that come with the world.
+ */
 export class Bindings extends EventTarget {
   #storageKey;
+  #own; // null where the player said nothing, "" where an action is to have no name
 
-  constructor(world, numActions) {
+  constructor(world, numActions, names = []) {
     super();
     this.numActions = numActions;
     this.#storageKey = `genie.buttons.${world}`;
+    this.given = names;
     const kept = remembered(this.#storageKey);
     const valid = ([, action]) => Number.isInteger(action) && action >= 0 && action < numActions;
     this.keys = Object.fromEntries(Object.entries(kept?.keys ?? this.#defaults()).filter(valid));
-    this.names = Array.from({ length: numActions }, (_, a) => String(kept?.names?.[a] ?? "").slice(0, MAX_NAME));
+    this.#own = Array.from({ length: numActions }, (_, a) => kept?.names?.[a]?.toString().slice(0, MAX_NAME) ?? null);
+  }
+
+  get names() {
+    return this.#own.map((name, action) => name ?? this.given[action] ?? "");
   }
 
   /** The action of a key (a KeyboardEvent.code, or "Pad0" for a gamepad), or undefined. */
@@ -69,7 +83,15 @@ export class Bindings extends EventTarget {
   }
 
   name(action, name) {
-    this.names[action] = name.trim().slice(0, MAX_NAME);
+    const chosen = name.trim().slice(0, MAX_NAME);
+    this.#own[action] = chosen === (this.given[action] ?? "") ? null : chosen;
+    this.#save();
+  }
+
+  /** These names come with the world from now on, so the browser need not keep them. */
+  give(names) {
+    this.given = names;
+    this.#own.fill(null);
     this.#save();
   }
 
@@ -80,7 +102,7 @@ export class Bindings extends EventTarget {
   }
 
   #save() {
-    remember(this.#storageKey, { keys: this.keys, names: this.names });
+    remember(this.#storageKey, { keys: this.keys, names: this.#own });
     this.dispatchEvent(new Event("change"));
   }
 }
@@ -102,19 +124,21 @@ export function spoken(code) {
  */
 export function listenToKeys(held, bindings, commands, capture) {
   const editing = (target) => target.closest?.("select, textarea, dialog, input:not([type=checkbox])");
-  const press = (code) => {
+  const works = (event) => ["Space", "Enter", "NumpadEnter"].includes(event.code)
+    && event.target.closest?.("button, summary, input") && !capture.waiting();
+  const press = (code, at) => {
     if (capture(code)) return;
     const action = bindings.action(code);
     if (action === undefined) commands[code]?.run();
-    else held.press(code, action);
+    else held.press(code, action, at);
   };
   addEventListener("keydown", (event) => {
     const known = bindings.action(event.code) !== undefined || commands[event.code];
-    if (event.ctrlKey || event.altKey || event.metaKey || editing(event.target)) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || editing(event.target) || works(event)) return;
     if (event.code === "Tab" || event.code === "ShiftLeft" || event.code === "ShiftRight") return;
     if (!known && !capture.waiting()) return;
     event.preventDefault();
-    if (!event.repeat || commands[event.code]?.repeats) press(event.code);
+    if (!event.repeat || commands[event.code]?.repeats) press(event.code, event.timeStamp);
   });
   addEventListener("keyup", (event) => held.release(event.code));
   addEventListener("blur", () => held.releaseAll());
@@ -153,7 +177,7 @@ export function holdWithButton(button, held, action) {
   button.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     button.setPointerCapture(event.pointerId);
-    held.press(source, action);
+    held.press(source, action, event.timeStamp);
   });
   for (const end of ["pointerup", "pointercancel", "lostpointercapture", "blur"]) {
     button.addEventListener(end, () => held.release(source));
@@ -163,7 +187,7 @@ export function holdWithButton(button, held, action) {
     if (!isPressKey(event)) return;
     event.preventDefault();
     event.stopPropagation();
-    if (!event.repeat) held.press(source, action);
+    if (!event.repeat) held.press(source, action, event.timeStamp);
   });
   button.addEventListener("keyup", (event) => isPressKey(event) && held.release(source));
 }

@@ -25,9 +25,14 @@ function field(parameter) {
   return element("label", {}, element("code", { textContent: parameter.name }), input, element("small", { textContent: about }));
 }
 
-function upload(body) {
-  const input = element("input", { type: "file", accept: Object.keys(body.content).join(), name: "" });
-  return element("label", {}, element("code", { textContent: "body" }), input, element("small", { textContent: body.description }));
+/** A field for the body of a request: a text for JSON, else a file. */
+function bodyField(body) {
+  const json = body.content["application/json"];
+  const input = json
+    ? element("textarea", { value: JSON.stringify(json.example), name: "" })
+    : element("input", { type: "file", accept: Object.keys(body.content).join(), name: "" });
+  const about = element("small", { textContent: body.description ?? "" });
+  return element("label", {}, element("code", { textContent: "body" }), input, about);
 }
 
 /** The address of an operation with the values of its form. */
@@ -44,10 +49,13 @@ function address(path, parameters, form) {
   return url;
 }
 
-function curl(method, url, file) {
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+function curl(method, url, file, text) {
   const words = ["curl"];
   if (method !== "GET" && !file) words.push("-X", method);
-  if (file) words.push("--data-binary", `'@${file.name.replaceAll("'", "'\\''")}'`);
+  if (file) words.push("--data-binary", quoted(`@${file.name}`));
+  if (text) words.push("-H", "'Content-Type: application/json'", "-d", quoted(text));
   return [...words, `'${url.href.replaceAll("'", "%27")}'`].join(" ");
 }
 
@@ -66,15 +74,17 @@ function section(path, method, operation) {
   const body = operation.requestBody;
   const answer = element("div", { ariaLive: "polite" });
   const example = element("pre");
-  const form = element("form", {}, ...parameters.map(field), ...(body ? [upload(body)] : []), example, element("button", { textContent: "Try it" }), answer);
+  const form = element("form", {}, ...parameters.map(field), ...(body ? [bodyField(body)] : []), example, element("button", { textContent: "Try it" }), answer);
   const file = () => form.querySelector("input[type=file]")?.files[0];
-  const refresh = () => { example.textContent = curl(method, address(path, parameters, form), file()); };
+  const text = () => form.querySelector("textarea")?.value;
+  const refresh = () => { example.textContent = curl(method, address(path, parameters, form), file(), text()); };
   form.addEventListener("input", refresh);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     answer.replaceChildren("…");
     try {
-      const response = await fetch(address(path, parameters, form), { method, body: file() });
+      const headers = text() ? { "Content-Type": "application/json" } : {};
+      const response = await fetch(address(path, parameters, form), { method, headers, body: file() ?? text() });
       answer.replaceChildren(...(await shown(response)));
     } catch (error) {
       answer.replaceChildren(`No answer: ${error.message}`);

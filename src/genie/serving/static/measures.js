@@ -4,6 +4,8 @@ import { $ } from "./page.js";
 
 const SETTLED_MS = 2000;
 const KEPT_UP = 0.85; // of the asked rate
+const KEY_TO_PICTURE = "key to picture";
+const afterPaint = new MessageChannel();
 
 export class Measures {
   #fps;
@@ -17,25 +19,33 @@ export class Measures {
     setInterval(() => this.#showRate(asked()), 250);
   }
 
-  pressed(seq) {
-    this.#pressedAt.set(seq, performance.now());
+  /** An input was sent for a key that went down at `at`, in the page's time. */
+  pressed(seq, at) {
+    this.#pressedAt.set(seq, at);
   }
 
   forget() {
     this.#pressedAt.clear();
   }
 
-  shown(frame) {
-    const now = performance.now();
-    this.#shownAt.push(now);
+  /** A frame was put on the canvas. Resolves once it is painted. */
+  async shown(frame) {
+    this.#shownAt.push(performance.now());
     $("drawing").textContent = `${frame.drawingMs.toFixed(0)} ms`;
     $("step").textContent = frame.step;
     $("length").textContent = `${(frame.step / this.#fps).toFixed(1)} s`;
-    for (const [seq, at] of this.#pressedAt) {
-      if (seq > frame.lastInput) continue;
-      this.#pressedAt.delete(seq);
-      if (frame.step > 0) $("latency").textContent = `${(now - at).toFixed(0)} ms`;
-    }
+    const seen = [...this.#pressedAt].filter(([seq]) => seq <= frame.lastInput);
+    for (const [seq] of seen) this.#pressedAt.delete(seq);
+    if (seen.length === 0 || frame.step === 0) return;
+    await painted();
+    for (const [, start] of seen) this.#show(start, performance.now());
+  }
+
+  // Also in the browser's own record of performance, for whoever looks on.
+  #show(start, end) {
+    performance.measure(KEY_TO_PICTURE, { start, end });
+    performance.clearMeasures(KEY_TO_PICTURE);
+    $("latency").textContent = `${(end - start).toFixed(0)} ms`;
   }
 
   #showRate(asked) {
@@ -46,10 +56,22 @@ export class Measures {
     $("fps").textContent = rate ? rate.toFixed(1) : "0";
     this.#runningSince = asked ? this.#runningSince ?? now : null;
     const slow = asked > 0 && now - this.#runningSince > SETTLED_MS && rate < KEPT_UP * asked;
-    if (slow && $("warning").hidden) {
+    if (slow !== $("warning").hidden) return; // it is read out once, not at each new figure
+    if (slow) {
       $("warning").textContent = `This machine draws ${rate.toFixed(1)} frames/s where the world asks `
         + `for ${asked}: it runs slower, and no key waits in a queue.`;
     }
     $("warning").hidden = !slow;
   }
+}
+
+/** Resolves after the browser has painted what is on the page now. */
+function painted() {
+  return new Promise((resolve) => {
+    requestAnimationFrame(() => {
+      afterPaint.port1.addEventListener("message", resolve, { once: true });
+      afterPaint.port1.start();
+      afterPaint.port2.postMessage(null);
+    });
+  });
 }

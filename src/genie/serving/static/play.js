@@ -1,12 +1,13 @@
 // The page: ties the connection, the controls and what is shown together.
 
-import { agePeeks, buildButtons, capture, hidePeeks, nameOf, showHeld, showPeek } from "./buttons.js";
-import { Connection } from "./connection.js";
+import { agePeeks, buildButtons, capture, makeRoomForPeeks, nameOf, showHeld, showPeek } from "./buttons.js";
+import { Connection, refusal } from "./connection.js";
 import { Bindings, Held, listenToKeys } from "./controls.js";
 import { Measures } from "./measures.js";
 import { $, announce, element, remember, remembered } from "./page.js";
 import { buildPrompts, isPicture, openOwn, showChosen } from "./prompts.js";
 import { buildRecording, gameOfAddress, openReplay, say } from "./recording.js";
+import { Retry } from "./retry.js";
 
 const WAIT = "wait";
 const PEEK_STEPS = 4;
@@ -27,10 +28,23 @@ let peekTimer;
 let playedAgain = 0; // steps of a game that was opened
 let wasHeld = [];
 let linkOpened = false;
+let trouble = ""; // why there is no connection
 
-function overlay(text) {
-  $("overlay").textContent = text;
+function overlay(text, again = "") {
+  $("overlay-text").textContent = text;
   $("overlay").hidden = !text;
+  $("again").textContent = again;
+  $("again").hidden = !again;
+}
+
+function lost({ reason, final }) {
+  if (reason !== trouble) announce(reason);
+  trouble = reason;
+  overlay(reason, final ? "Connect again" : "Try now");
+}
+
+function waiting(seconds) {
+  overlay(`${trouble} Trying again in ${seconds} s`, "Try now");
 }
 
 // Starting
@@ -94,9 +108,9 @@ function setStepping(value) {
   announce(value ? "Step by step: a key is one step" : "Real time: the world runs while a key is held");
 }
 
-function playStep(action) {
+function playStep(action, at = performance.now()) {
   lastPlayed = action;
-  measures.pressed(connection.input({ type: "step", action }));
+  measures.pressed(connection.input({ type: "step", action }), at);
 }
 
 function singleStep() {
@@ -209,15 +223,19 @@ function fillIdle() {
   $("idle").value = chosen;
 }
 
-// After a choice by mouse the keyboard plays again; a choice by keyboard keeps its focus.
+// After a click or a choice by mouse the keyboard plays again; by keyboard the focus stays.
 function giveFocusBack() {
+  addEventListener("click", (event) => {
+    const button = event.detail > 0 && event.target.closest("button");
+    if (button && !button.closest("#buttons, dialog")) $("screen").focus({ preventScroll: true });
+  });
   for (const select of document.querySelectorAll("select")) {
     let byPointer = false;
     select.addEventListener("pointerdown", () => { byPointer = true; });
     select.addEventListener("keydown", () => { byPointer = false; });
     select.addEventListener("change", () => byPointer && $("screen").focus());
   }
-  for (const field of document.querySelectorAll("select, aside input")) {
+  for (const field of document.querySelectorAll("select, main input")) {
     field.addEventListener("keydown", (event) => event.code === "Escape" && $("screen").focus());
   }
 }
@@ -236,11 +254,13 @@ function build() {
   $("world").replaceChildren(element("strong", {}, world.name), ` · ${facts.join(" · ")}`);
   document.documentElement.style.setProperty("--aspect", world.width / world.height);
   Object.assign($("canvas"), { width: world.width, height: world.height });
-  bindings = new Bindings(world.name, world.num_actions);
+  bindings = new Bindings(world.name, world.num_actions, world.names);
   measures = new Measures(world.fps, askedRate);
   buildPrompts(world, (prompt) => start(prompt));
   buildButtons(world, bindings, held);
   buildRecording(connection, world, openGame);
+  $("peeking").checked = remembered("genie.peeking") ?? true;
+  makeRoomForPeeks($("peeking").checked);
   fillIdle();
   giveFocusBack();
 }
@@ -271,8 +291,9 @@ function wire() {
   for (const id of ["passes", "temperature"]) $(id).addEventListener("change", sendSampling);
   $("peeking").addEventListener("change", () => {
     peekedAt = 0;
-    if ($("peeking").checked) peekSoon();
-    else hidePeeks();
+    remember("genie.peeking", $("peeking").checked);
+    makeRoomForPeeks($("peeking").checked);
+    peekSoon();
   });
 }
 
@@ -284,15 +305,16 @@ held.addEventListener("change", () => {
   showHeld(actions);
   peekSoon();
   if (stepping) {
-    pressed.forEach(playStep);
+    pressed.forEach((action) => playStep(action, held.pressedAt));
     return;
   }
   const seq = connection.input({ type: "keys", held: actions });
-  if (actions.length && !paused) measures.pressed(seq);
+  if (pressed.length && !paused) measures.pressed(seq, held.pressedAt);
 });
 
 connection.addEventListener("open", async () => {
   overlay("");
+  trouble = "";
   lastShown = peekedAt = 0;
   measures.forget();
   const linked = linkOpened ? null : await gameOfAddress();
@@ -319,9 +341,9 @@ connection.addEventListener("note", ({ detail }) => {
 });
 connection.addEventListener("lost", ({ detail }) => {
   if (lastShown === 0) origins.clear(); // what it was asked for is not asked for again
-  overlay(`${detail} Trying again…`);
-  announce(detail);
+  lost(detail);
 });
+connection.addEventListener("waiting", ({ detail }) => waiting(detail));
 
 document.addEventListener("visibilitychange", () => {
   if (stepping) return;
@@ -349,9 +371,12 @@ async function open() {
   try {
     worlds = await (await fetch("worlds")).json();
   } catch {
-    overlay("The server does not answer. Reload the page once it runs.");
+    const why = await refusal("worlds");
+    lost(why ?? { reason: "The server does not answer.", final: false });
+    if (!why?.final) opening.later(why?.seconds);
     return;
   }
+  trouble = "";
   const wanted = new URLSearchParams(location.search).get("world");
   world = worlds.find(({ name }) => name === wanted) ?? worlds[0];
   buildWorlds(worlds);
@@ -361,4 +386,10 @@ async function open() {
   connection.open(world.name);
 }
 
+const opening = new Retry(open, waiting);
+$("again").addEventListener("click", () => {
+  overlay("Connecting");
+  if (world) connection.openNow();
+  else opening.now();
+});
 open();

@@ -4,14 +4,18 @@ import { $, announce, base64, element } from "./page.js";
 
 const MAX_PICTURE = 2 ** 18 - 2 ** 10; // letters of base64, below what a message may have
 
+const LOOK_AFTER_MS = 250; // after the last stroke
+
 let world, begin, context;
+let looking; // timer
+let looks = 0;
 let video = null;
 let brushAt = null; // where the brush is, in the world's pixels
 
 /** Builds the gallery; `start(prompt)` begins a game from an index or from PNGs in base64. */
 export function buildPrompts(ofWorld, start) {
   [world, begin] = [ofWorld, start];
-  Object.assign($("fitted"), { width: world.width, height: world.height });
+  for (const id of ["fitted", "seen"]) Object.assign($(id), { width: world.width, height: world.height });
   context = $("fitted").getContext("2d", { alpha: false, willReadFrequently: true });
   $("gallery").replaceChildren(...world.prompts.map((url, i) => choice(url, `Picture ${i + 1}`, i)));
   $("upload").addEventListener("click", () => $("file").click());
@@ -47,7 +51,6 @@ export async function openOwn(file) {
     if (file.type.startsWith("video/")) await openVideo(file);
     else await openPicture(file);
   } catch {
-    announce(`${file.name} cannot be read here.`);
     $("kept").textContent = `${file.name} cannot be read here: take a PNG, JPEG, WebP, GIF, MP4 or WebM file.`;
   }
 }
@@ -87,6 +90,7 @@ function once(target, name) {
 }
 
 function seek(seconds) {
+  $("frame").setAttribute("aria-valuetext", `at ${seconds.toFixed(1)} seconds`);
   if (video) video.currentTime = seconds;
 }
 
@@ -110,6 +114,7 @@ function fit(source, width, height) {
   }
   fill("#000000");
   context.drawImage(from, 0, 0);
+  lookSoon();
 }
 
 function canvasOf(width, height) {
@@ -131,6 +136,7 @@ function edit(blank = true) {
   $("frame-field").hidden = video === null;
   brushAt = [Math.floor(world.width / 2), Math.floor(world.height / 2)];
   $("own").returnValue = "";
+  $("seen").getContext("2d").clearRect(0, 0, world.width, world.height);
   if (!$("own").open) $("own").showModal();
   $("use").focus();
 }
@@ -138,6 +144,7 @@ function edit(blank = true) {
 function fill(colour) {
   context.fillStyle = colour;
   context.fillRect(0, 0, world.width, world.height);
+  lookSoon();
 }
 
 function listenToBrush() {
@@ -178,12 +185,39 @@ function paintTo([x, y]) {
     context.fillRect(...at.map((value) => Math.round(value - (width - 1) / 2)), width, width);
   }
   brushAt = [x, y];
+  lookSoon();
+}
+
+// What the world makes of it
+
+function lookSoon() {
+  clearTimeout(looking);
+  looking = setTimeout(look, LOOK_AFTER_MS);
+}
+
+async function look() {
+  looks += 1;
+  const number = looks;
+  let seen;
+  try {
+    const address = `worlds/${encodeURIComponent(world.name)}/reconstruction`;
+    const answer = await fetch(address, { method: "POST", body: await fitted() });
+    seen = answer.ok ? await createImageBitmap(await answer.blob()) : null;
+  } catch { /* the game's own connection says what is wrong */ }
+  if (number !== looks) return;
+  $("seen-part").hidden = !seen;
+  if (seen) $("seen").getContext("2d").drawImage(seen, 0, 0);
+}
+
+function fitted() {
+  return new Promise((resolve) => $("fitted").toBlob(resolve, "image/png"));
 }
 
 async function finish(used) {
   closeVideo();
+  clearTimeout(looking);
   if (!used) return;
-  const blob = await new Promise((resolve) => $("fitted").toBlob(resolve, "image/png"));
+  const blob = await fitted();
   const prompt = [await base64(blob)];
   if (prompt[0].length > MAX_PICTURE) {
     $("kept").textContent = "This picture has too much detail to be sent: take a simpler one.";

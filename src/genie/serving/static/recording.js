@@ -1,6 +1,6 @@
 // Keeping a game: films, replay files and links.
 
-import { $, announce, element } from "./page.js";
+import { $, element } from "./page.js";
 
 const HASH = "#game=";
 const MAX_MESSAGE = 2 ** 18;
@@ -77,7 +77,7 @@ async function keep({ replay, gallery }) {
   const { seed, actions, sampling, hash } = replay;
   const packed = await deflate(JSON.stringify({ prompt: gallery ?? replay.prompt, seed, actions, sampling, hash }));
   if (packed.length > MAX_LINK) return void say("The game is too long for a link: keep a replay file.");
-  const link = new URL(`${HASH}${packed}`, location.href).href;
+  const link = new URL(`?${new URLSearchParams({ world: world.name })}${HASH}${packed}`, location.href).href;
   $("link").value = link;
   $("link-field").hidden = false;
   $("link").select();
@@ -93,7 +93,6 @@ function download(blob, name) {
   const link = element("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  announce(`${name} is ready`);
 }
 
 async function deflate(text) {

@@ -1,0 +1,53 @@
+// When to try again: later each time, not all pages at once, and never while nobody looks.
+
+const FIRST_MS = 1000;
+const LONGEST_MS = 60_000;
+const JITTER = 0.5; // of the wait, by chance
+
+/** Tries something again until it worked. `tell(seconds)` is called each second of the wait. */
+export class Retry {
+  #run;
+  #tell;
+  #tries = 0;
+  #due = null; // when to try; null while nothing waits
+  #timer;
+
+  constructor(run, tell) {
+    [this.#run, this.#tell] = [run, tell];
+    document.addEventListener("visibilitychange", () => this.#wait());
+    addEventListener("online", () => this.#due !== null && this.now());
+  }
+
+  /** Tries again after a while, which is never shorter than `seconds`. */
+  later(seconds = 0) {
+    const wait = Math.min(LONGEST_MS, FIRST_MS * 2 ** this.#tries);
+    this.#tries += 1;
+    const least = Math.max(seconds * 1000, wait * (1 - JITTER));
+    this.#due = performance.now() + least + Math.random() * JITTER * Math.max(seconds * 1000, wait);
+    this.#wait();
+  }
+
+  /** Tries at once. */
+  now() {
+    clearTimeout(this.#timer);
+    this.#due = null;
+    this.#run();
+  }
+
+  /** It worked: the next wait is a short one. */
+  worked() {
+    this.#tries = 0;
+  }
+
+  #wait() {
+    clearTimeout(this.#timer);
+    if (this.#due === null || document.hidden) return;
+    const left = this.#due - performance.now();
+    if (left <= 0) {
+      this.now();
+      return;
+    }
+    this.#tell(Math.ceil(left / 1000));
+    this.#timer = setTimeout(() => this.#wait(), left % 1000 || 1000);
+  }
+}

@@ -1,0 +1,89 @@
+"""Names of buttons on the page: the browser's own, and those in the world's folder."""
+
+import json
+
+import pytest
+from browsing import needs_chromium, press
+
+from genie.serving import create_server
+from genie.serving.service import Playable
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture
+def kept(browser, running, dot_world, dot_prompts, tmp_path):
+    """A page of a world in whose folder one button has a name, and the file with the names."""
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps({"names": ["", "fast", "", ""]}))
+    world = Playable("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
+    page = browser.new_page()
+    with running(create_server([world])) as address:
+        page.goto(f"http://{address}/")
+        page.wait_for_selector("#canvas[data-frame]")
+        yield page, file
+        page.close()
+
+
+def names_in(file):
+    return json.loads(file.read_text())["names"]
+
+
+def label(page, action):
+    return page.inner_text(f"#pad [data-action='{action}'] span")
+
+
+def name(page, action, words):
+    page.get_by_role("textbox", name=f"Name of action {action + 1}").fill(words)
+    page.keyboard.press("Escape")
+
+
+def test_names_that_come_with_the_world_are_the_defaults_under_the_players_own(kept):
+    page, _ = kept
+    assert label(page, 1) == "fast"
+    assert page.get_by_role("textbox", name="Name of action 2").input_value() == "fast"
+    name(page, 1, "run")
+    assert label(page, 1) == "run"
+    page.reload()
+    page.wait_for_selector("#canvas[data-frame]")
+    assert label(page, 1) == "run"
+    name(page, 1, "")
+    assert label(page, 1) == "2"
+    page.reload()
+    page.wait_for_selector("#canvas[data-frame]")
+    assert label(page, 1) == "2"
+    name(page, 1, "fast")
+    assert label(page, 1) == "fast"
+
+
+def test_names_are_kept_in_the_worlds_folder_on_request(kept):
+    page, file = kept
+    name(page, 3, "duck ")
+    assert names_in(file) == ["", "fast", "", ""]
+    press(page, "Keep the names in the world’s folder")
+    page.wait_for_selector("#named:has-text('come with it from now on')")
+    assert names_in(file) == ["", "fast", "", "duck"]
+    own = page.evaluate("JSON.parse(localStorage['genie.buttons.dots']).names")
+    assert own == [None] * 4, "later names of the world would be hidden by an old copy"
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    page.wait_for_selector("#canvas[data-frame]")
+    assert (label(page, 1), label(page, 3)) == ("fast", "duck")
+
+
+def test_a_refusal_to_keep_names_is_said_and_they_stay_in_the_browser(kept):
+    page, _ = kept
+    page.route(
+        "**/worlds/dots/names",
+        lambda route: route.fulfill(status=403, json={"detail": "Not here."}),
+    )
+    name(page, 0, "left")
+    press(page, "Keep the names in the world’s folder")
+    page.wait_for_selector("#named:has-text('Not here.')")
+    page.reload()
+    page.wait_for_selector("#canvas[data-frame]")
+    assert label(page, 0) == "left"
+
+
+def test_without_leave_to_keep_names_nothing_is_offered(page):
+    assert not page.is_visible("#keep-names")
