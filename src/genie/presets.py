@@ -141,7 +141,7 @@ def _coinrun_tiny() -> Preset:
     dynamics = replace(
         base.world.dynamics, layers=3, width=128, heads=4, window=4, action_noise=0.25
     )
-    sampling = replace(base.world.sampling, temperature=1.0)
+    sampling = replace(base.world.sampling, steps=2, temperature=1.0)
     world = replace(base.world, actions=actions, dynamics=dynamics, sampling=sampling)
     train = replace(
         base.train,
