@@ -145,7 +145,7 @@ def test_a_fault_of_one_player_does_not_keep_the_others_from_their_turns(games):
 
 def test_a_compiled_world_meets_few_sizes_of_batch(dot_world, dot_prompts):
     games = Games(dot_world, dot_prompts, batch_sizes=(1, 2, 4))
-    games.warm_up()
+    games.warm_up(seconds=1, threads=1)
     assert dot_world.batches == [1, 1, 2, 4]
     games.advance({i: Begin(i % 2, seed=i) for i in range(5)})
     for players in (3, 1, 4, 5, 2):

@@ -12,7 +12,7 @@ import torch
 TRIES = 5
 
 
-def spare_threads(work: Callable[[], object], seconds: float) -> int:
+def spare_threads(work: Callable[[], object], seconds: float, threads: int) -> int:
     """Leaves this thread with a single CPU thread of PyTorch's where that is fast enough.
 
     Threads that share an operation wait for each other in a loop. As soon as another program keeps
@@ -21,23 +21,24 @@ def spare_threads(work: Callable[[], object], seconds: float) -> int:
     worth their risk only to a world that is too slow without.
 
     Args:
-        work: what is to be fast, in this thread.
+        work: what is to be fast, in this thread; it is done a few times.
         seconds: how long it may take.
+        threads: that there may be; PyTorch's own number, asked in the main thread.
 
     Returns:
-        The threads that were chosen: 1, or as many as before. `OMP_NUM_THREADS` is obeyed.
+        The threads that were chosen: 1 or all. `OMP_NUM_THREADS` is obeyed.
     """
-    before = torch.get_num_threads()
-    if before == 1 or "OMP_NUM_THREADS" in os.environ:
-        return before
-    torch.set_num_threads(1)
-    if _usual_seconds(work) <= seconds:
-        return 1
-    torch.set_num_threads(before)
-    return before
+    if threads > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+        if _usual_seconds(work) <= seconds:
+            return 1
+        torch.set_num_threads(threads)
+    work()  # so that it is warm in any case
+    return threads
 
 
 def _usual_seconds(work: Callable[[], object]) -> float:
+    work()
     spent = []
     for _ in range(TRIES):
         began = time.perf_counter()

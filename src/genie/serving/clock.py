@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Literal
 
+import torch
+
 from genie.config import UserError, to_dict
 from genie.replay import Replay, changes_in, text_of, world_hash
 from genie.serving.film import CODECS, decoded, encode, scale_of
@@ -27,6 +29,7 @@ from genie.serving.protocol import ClientMessage, Film, Save, Start
 from genie.serving.session import Session
 from genie.serving.starts import Terms
 
+EASY_SHARE = 0.25  # of a tick in which one CPU thread draws a frame, so that more are not needed
 DEAR_REST = 3.0  # after turns that nobody shares, times their length
 FAILED = "The world failed to draw the next frame; start again."
 FilmFormat = Literal["mp4", "gif"]
@@ -69,6 +72,7 @@ class TickLoop:
         self._drawing = False
         self._ticks = 0
         self._dear_from = 0.0  # when turns that cost more may be taken again
+        self._threads = torch.get_num_threads()  # of this thread, for the worker to choose from
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-games")
         self._reading, self._encoding = reading, encoding
         self._films: dict[int, asyncio.Task[None]] = {}
@@ -123,7 +127,8 @@ class TickLoop:
 
     async def warm_up(self) -> None:
         """Draws a frame that nobody sees, so that the first player doesn't wait for compilation."""
-        await self.work(self._games.warm_up)
+        seconds = EASY_SHARE / self.fps
+        await self.work(lambda: self._games.warm_up(seconds, self._threads))
         self._hash = await self.work(lambda: world_hash(self._games.world))
 
     async def work(self, piece: Callable[[], Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from genie.nn.threads import spare_threads
 from genie.serving.protocol import Codec, encode_picture
 
 if TYPE_CHECKING:
@@ -192,10 +193,15 @@ class Games:
                 case Forget(game):
                     self._forget(game)
 
-    def warm_up(self) -> None:
-        """Draws frames that nobody sees, for each size of batch."""
+    def warm_up(self, seconds: float, threads: int) -> None:
+        """Draws frames that nobody sees, for each size of batch.
+
+        Args:
+            seconds: in which one thread is to draw a frame, or there are as many as can be.
+            threads: so many.
+        """
         state = self.world.start(self.prompts[0], seed=0)
-        self.world.step(state, 0)
+        spare_threads(lambda: self.world.step(state, 0), seconds, threads)
         for size in self.batch_sizes:
             self.world.step(type(state).stack([state] * size), [0] * size)
 
