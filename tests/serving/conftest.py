@@ -19,6 +19,7 @@ import torch
 import uvicorn
 from browsing import ARGUMENTS, CHROMIUM
 from PIL import Image
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from genie.dynamics import DynamicsConfig
@@ -207,7 +208,7 @@ class Player:
         assert leads_to == 0
         picture = np.asarray(Image.open(io.BytesIO(message[HEADER.size :])).convert("RGB"))
         if ack:
-            self.send("ack", frame=fields[0])
+            self._acknowledge(fields[0])
         return Frame(*fields, picture)
 
     def note(self, type: str, timeout: float = 10) -> dict:
@@ -217,9 +218,13 @@ class Player:
             if isinstance(message, str):
                 self.notes.append(json.loads(message))
             else:
-                self.send("ack", frame=HEADER.unpack_from(message)[3])
+                self._acknowledge(HEADER.unpack_from(message)[3])
         self.notes.remove(found[0])
         return found[0]
+
+    def _acknowledge(self, frame: int) -> None:
+        with contextlib.suppress(ConnectionClosed):  # what was sent before it can still be read
+            self.send("ack", frame=frame)
 
     def frames(self, count: int) -> list[Frame]:
         return [self.frame() for _ in range(count)]
