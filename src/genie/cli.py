@@ -426,7 +426,9 @@ def _play_options(parser: ArgumentParser) -> None:
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
     parser.add_argument(
-        "--compile", action="store_true", help="faster frames after half a minute of compiling"
+        "--compile",
+        action="store_true",
+        help="faster frames after some minutes of compiling, half a minute for each size of batch",
     )
 
 
@@ -472,7 +474,9 @@ def _serve_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
     parser.add_argument(
-        "--compile", action="store_true", help="faster frames after half a minute of compiling"
+        "--compile",
+        action="store_true",
+        help="faster frames after some minutes of compiling, half a minute for each size of batch",
     )
     parser.add_argument(
         "--names",

@@ -62,12 +62,12 @@ def doctor(*, measure: bool = True) -> list[Finding]:
         measure: also time matrix products and a small world, about five seconds.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console()
     with console.status("looking"):
         findings = list(examine(measure))
-    table = Table("", "found", "", "")
+    table = Table("", "found", "", Column(overflow="fold"))
     for finding in findings:
         colour = _COLOURS[finding.verdict]
         verdict = f"[{colour}]{finding.verdict}[/{colour}]"
@@ -234,9 +234,7 @@ def _judged_speed(speeds: dict[int, float], threads: int, fps: float) -> Finding
     topic, best = "Playing a tiny world", max(speeds.values())
     found = f"{best:.1f} frames/s ({fps:.0f} wanted)"
     if best < fps:
-        words = (
-            "play will stutter: fewer passes are faster, sampling.steps in the world's config.json"
-        )
+        words = "play will stutter: let other programs rest, or take fewer passes (Advanced on the page)"
         return Finding(topic, found, "slow", words)
     if speeds[threads] < fps:
         words = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 from genie import checkpoint, worlds
 from genie.config import UserError, require
 from genie.maskgit import Order, SamplingConfig, Schedule
+from genie.nn.threads import spared_threads
 from genie.prompts import load_prompts
 from genie.replay import Replay
 from genie.world import Genie, locate
@@ -81,7 +83,9 @@ def generate(
     sampling = replace(config.sampling, **{k: v for k, v in chosen.items() if v is not None})
     if buttons is None:
         buttons = np.random.default_rng(seed).integers(config.num_actions, size=frames).tolist()
-    return _write(out, _frames(genie, start, buttons, seed, sampling, progress), config.fps, scale)
+    with _in_real_time(genie):
+        pictures = _frames(genie, start, buttons, seed, sampling, progress)
+        return _write(out, pictures, config.fps, scale)
 
 
 def replay(
@@ -117,7 +121,15 @@ def replay(
     genie = Genie.from_pretrained(_world_of(game) if world is None else world, device=device)
     frames = game.frames(genie)
     every = _tracked(frames, progress, len(game.prompt) + len(game.actions))
-    return _write(out, iter(every), game.fps, scale)
+    with _in_real_time(genie):
+        return _write(out, iter(every), game.fps, scale)
+
+
+def _in_real_time(genie: Genie) -> AbstractContextManager[int]:
+    """A single CPU thread where that draws frames as fast as they are to be seen."""
+    config = genie.config
+    state = genie.start(np.zeros((config.height, config.width, 3), np.uint8))
+    return spared_threads(lambda: genie.step(state, 0), 1 / config.fps)
 
 
 def _world_of(game: Replay) -> str | Path:

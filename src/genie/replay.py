@@ -83,8 +83,9 @@ class Replay:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{path}: there is no such replay file") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UserError(f"{path}: not a replay file ({error})") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+            words = "save one with `Replay` on the page of `genie play`"
+            raise UserError(f"{path}: not a replay file; {words}") from None
         return from_dict(cls, values, str(path))
 
     def frames(self, world: Genie) -> Iterator[np.ndarray]:

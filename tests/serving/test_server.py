@@ -197,4 +197,4 @@ def test_an_address_for_all_is_no_name_of_the_server(monkeypatch, host, hosts, k
     monkeypatch.setattr(server_module, "_listen", lambda *_: socket.socket())
     monkeypatch.setattr(server_module, "create_server", made)
     with pytest.raises(Stop):
-        serve_worlds([], host=host, hosts=hosts, token="a-secret-of-some-length")
+        serve_worlds([worlds.DEFAULT], host=host, hosts=hosts, token="a-secret-of-some-length")

@@ -37,7 +37,7 @@ def act(action):
 
 @pytest.fixture
 def session():
-    return Session(0, Terms(num_prompts=2, num_actions=4, size=(24, 24), fps=60))
+    return Session(0, Terms(prompt_frames=(1, 1), num_actions=4, size=(24, 24), fps=60))
 
 
 @pytest.fixture
@@ -380,7 +380,7 @@ MOVES = np.array([[0, -1], [0, 1], [-1, 0], [1, 0]])
 def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_prompts, seed):
     """Messages at random, also while a turn is being drawn: every game ends where its list says."""
     rng = np.random.default_rng(seed)
-    games, session = Games(dot_world, dot_prompts), Session(0, Terms(2, 4, (24, 24)))
+    games, session = Games(dot_world, dot_prompts), Session(0, Terms((1, 1), 4, (24, 24)))
 
     def say_something():
         action, number = int(rng.integers(4)), int(rng.integers(5))

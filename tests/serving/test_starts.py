@@ -9,7 +9,7 @@ from genie.replay import text_of
 from genie.serving.protocol import ProtocolError, Start
 from genie.serving.starts import Terms, read_start
 
-TERMS = Terms(num_prompts=2, num_actions=4, size=(24, 24), window=3)
+TERMS = Terms(prompt_frames=(1, 1), num_actions=4, size=(24, 24), window=3)
 OWN = SamplingConfig(steps=5)
 
 

@@ -4,43 +4,54 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 
 import torch
 
 TRIES = 5
+PATIENCE = 0.5
+"""Seconds after which no further call is timed."""
 
 
-def spare_threads(work: Callable[[], object], seconds: float, threads: int) -> int:
-    """Leaves this thread with a single CPU thread of PyTorch's where that is fast enough.
+@contextmanager
+def spared_threads(work: Callable[[], object], seconds: float) -> Iterator[int]:
+    """Has PyTorch take a single CPU thread, in this process, where that is fast enough.
 
     Threads that share an operation wait for each other in a loop. As soon as another program keeps
     a core of theirs busy they wait for a core instead, hundreds of times a frame: play on two of
     two cores fell from 57 to 0.3 frames/s, on one thread from 40 to 24 (docs/log.md). So they are
-    worth their risk only to a world that is too slow without.
+    worth their risk only to a world that is too slow without, and faster with them. To be entered before other threads
+    use PyTorch and before anything is compiled: both keep the number that they find.
 
     Args:
-        work: what is to be fast, in this thread; it is done a few times.
+        work: what is to be fast; it is done a few times.
         seconds: how long it may take.
-        threads: that there may be; PyTorch's own number, asked in the main thread.
 
-    Returns:
-        The threads that were chosen: 1 or all. `OMP_NUM_THREADS` is obeyed.
+    Yields:
+        The number of threads, until the context ends: 1 or as many as before. `OMP_NUM_THREADS` is
+        obeyed.
     """
-    if threads > 1 and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-        if _usual_seconds(work) <= seconds:
-            return 1
-        torch.set_num_threads(threads)
-    work()  # so that it is warm in any case
-    return threads
+    before = torch.get_num_threads()
+    try:
+        if before > 1 and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(1)
+            alone = _usual_seconds(work)
+            if alone > seconds:
+                torch.set_num_threads(before)
+                if _usual_seconds(work) > alone:
+                    torch.set_num_threads(1)
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
 def _usual_seconds(work: Callable[[], object]) -> float:
+    """Median of some calls after one that warms up; of fewer where they take long."""
     work()
-    spent = []
-    for _ in range(TRIES):
+    spent: list[float] = []
+    while len(spent) < TRIES and sum(spent) < PATIENCE:
         began = time.perf_counter()
         work()
         spent.append(time.perf_counter() - began)

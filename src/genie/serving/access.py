@@ -98,7 +98,8 @@ class Gate:
         if any(self._is_token(token) for token in _offered(headers)):
             return None
         self.rejected("token")
-        refusal = answer(401, "A token is needed: send the header 'Authorization: Bearer TOKEN'.")
+        wrong = "The token is wrong" if any(_offered(headers)) else "A token is needed"
+        refusal = answer(401, f"{wrong}: send the header 'Authorization: Bearer TOKEN'.")
         refusal.headers["WWW-Authenticate"] = "Bearer"
         return refusal
 

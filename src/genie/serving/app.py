@@ -408,12 +408,12 @@ def _fitted(upload: bytes, limits: Limits, config: GenieConfig) -> np.ndarray:
 async def _start_picture(request: Request, service: Service, room: Room, prompt: int) -> np.ndarray:
     upload = b""
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        with service.uploads:
+        with service.uploads:  # until it is decoded: who waits for that holds its bytes
             upload = await read_upload(request.stream(), service.limits)
-    if upload:
-        return await asyncio.get_running_loop().run_in_executor(
-            service.reading, _fitted, upload, service.limits, room.world.config
-        )
+            if upload:
+                return await asyncio.get_running_loop().run_in_executor(
+                    service.reading, _fitted, upload, service.limits, room.world.config
+                )
     if prompt >= len(room.prompts):
         last = len(room.prompts) - 1
         raise Refused(422, "prompt", f"prompt: {prompt} is none, this world has 0 to {last}.")

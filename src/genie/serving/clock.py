@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -19,17 +20,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Literal
 
-import torch
-
 from genie.config import UserError, to_dict
 from genie.replay import Replay, changes_in, text_of, world_hash
 from genie.serving.film import CODECS, decoded, encode, scale_of
 from genie.serving.games import Chore, Drawn, Forget, Games, Picture, Turn
 from genie.serving.protocol import ClientMessage, Film, Save, Start
 from genie.serving.session import Session
-from genie.serving.starts import Terms
+from genie.serving.starts import Terms, frames_of
 
-EASY_SHARE = 0.25  # of a tick in which one CPU thread draws a frame, so that more are not needed
 DEAR_REST = 3.0  # after turns that nobody shares, times their length
 FAILED = "The world failed to draw the next frame; start again."
 FilmFormat = Literal["mp4", "gif"]
@@ -72,7 +70,6 @@ class TickLoop:
         self._drawing = False
         self._ticks = 0
         self._dear_from = 0.0  # when turns that cost more may be taken again
-        self._threads = torch.get_num_threads()  # of this thread, for the worker to choose from
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-games")
         self._reading, self._encoding = reading, encoding
         self._films: dict[int, asyncio.Task[None]] = {}
@@ -83,7 +80,7 @@ class TickLoop:
         config, prompts = self._games.world.config, self._games.prompts
         own = max(1 if prompt.ndim == 3 else len(prompt) for prompt in prompts)
         terms = Terms(
-            num_prompts=len(prompts),
+            prompt_frames=[frames_of(prompt) for prompt in prompts],
             num_actions=config.num_actions,
             size=(config.height, config.width),
             sampling=config.sampling,
@@ -126,10 +123,10 @@ class TickLoop:
         return await asyncio.get_running_loop().run_in_executor(self._reading, piece)
 
     async def warm_up(self) -> None:
-        """Draws a frame that nobody sees, so that the first player doesn't wait for compilation."""
-        seconds = EASY_SHARE / self.fps
-        await self.work(lambda: self._games.warm_up(seconds, self._threads))
+        """Draws frames that nobody sees, so that the first players don't wait for compilation."""
         self._hash = await self.work(lambda: world_hash(self._games.world))
+        for players in self._games.batch_sizes or (1,):
+            await self.work(functools.partial(self._games.warm_up, players))
 
     async def work(self, piece: Callable[[], Any]) -> Any:
         """Runs a function in the thread that steps the world, between two rounds."""
@@ -161,7 +158,8 @@ class TickLoop:
                 if usual or self._chores:
                     await self._tick(loop, usual)
                 if not usual or loop.time() >= self._dear_from:
-                    await self._tick_dear(loop, bool(usual))
+                    others = any(not session.passes_beside() for session in self._wanting())
+                    await self._tick_dear(loop, bool(usual) or others)
         finally:
             self._worker.shutdown(wait=False, cancel_futures=True)
 

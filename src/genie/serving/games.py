@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genie.nn.threads import spare_threads
 from genie.serving.protocol import Codec, encode_picture
 
 if TYPE_CHECKING:
@@ -24,10 +23,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Begin:
-    """A turn: start a game from the prompt with this index, or from the player's own pictures."""
+    """A turn: start a game from the prompt with this index, or from the player's own pictures.
+
+    Attributes:
+        prompt: the index or the pictures.
+        seed: decides all that is random.
+        frames: how many pictures the prompt has.
+    """
 
     prompt: int | np.ndarray
     seed: int
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,8 @@ def passes_beside(turn: Turn, usual: SamplingConfig) -> int:
         usual: how the world draws frames; who has other ideas steps alone.
     """
     match turn:
-        case Begin(prompt=np.ndarray() as clip) if clip.ndim == 4:
-            return len(clip)
+        case Begin(frames=frames) if frames > 1:
+            return frames
         case Act(sampling=own) if own is not None and own != usual:
             return own.steps
         case Peek(actions=actions, sampling=own):
@@ -187,23 +193,22 @@ class Games:
     def do(self, chores: Iterable[Chore]) -> None:
         """Does what the players' sessions want done between two rounds, in order."""
         for chore in chores:
-            match chore:
-                case Fork(source, copy) if source in self._games:
-                    self._put(copy, self._games[source], self._state(source))
-                case Forget(game):
-                    self._forget(game)
+            try:
+                self._do(chore)
+            except Exception:  # a fork that failed is missed by its own player's next turn
+                log.exception("a chore failed")
 
-    def warm_up(self, seconds: float, threads: int) -> None:
-        """Draws frames that nobody sees, for each size of batch.
-
-        Args:
-            seconds: in which one thread is to draw a frame, or there are as many as can be.
-            threads: so many.
-        """
+    def warm_up(self, players: int) -> None:
+        """Draws a frame that nobody sees, for so many players."""
         state = self.world.start(self.prompts[0], seed=0)
-        spare_threads(lambda: self.world.step(state, 0), seconds, threads)
-        for size in self.batch_sizes:
-            self.world.step(type(state).stack([state] * size), [0] * size)
+        self.world.step(type(state).stack([state] * players), [0] * players)
+
+    def _do(self, chore: Chore) -> None:
+        match chore:
+            case Fork(source, copy) if source in self._games:
+                self._put(copy, self._games[source], self._state(source))
+            case Forget(game):
+                self._forget(game)
 
     def _forget(self, game: Hashable) -> None:
         self._take_out([game])

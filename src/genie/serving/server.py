@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from genie.config import UserError, require
+from genie.nn.threads import spared_threads
 from genie.prompts import load_prompts
 from genie.serving.access import Access, is_loopback, is_wildcard
 from genie.serving.app import create_server
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 MOST_CONNECTIONS = 800  # beyond the limits on players: a process may often open 1024 files
 FAREWELL_SECONDS = 1.0  # between telling the players and closing, so that probes see it, too
+EASY_SHARE = 0.25  # of a tick in which one CPU thread draws a frame of each world: no more needed
 LAST_SECONDS = 9.0  # after which the process ends even in the middle of a frame
 
 
@@ -70,13 +72,14 @@ def serve(
     )
     with contextlib.closing(_listen(host, port)) as listener:
         playable = _load(world, prompts, fps=fps, device=device, compile=compile, names=True)
-        # Each size of batch is compiled before play begins: few players, few sizes.
-        app = create_server([playable], None, Limits(players=4) if compile else None)
-        url = _address(host, listener)
-        print(f"Play {playable.name} at {url} (Ctrl+C stops)", flush=True)
-        if open_browser:
-            webbrowser.open(url)  # the listener queues the page's request until the server is up
-        run(app, listener)
+        with _prepared([playable]):
+            # Each size of batch is compiled before play begins: few players, few sizes.
+            app = create_server([playable], None, Limits(players=4) if compile else None)
+            url = _address(host, listener)
+            print(f"Play {playable.name} at {url} (Ctrl+C stops)", flush=True)
+            if open_browser:
+                webbrowser.open(url)  # the listener queues the page's request until it is up
+            run(app, listener)
 
 
 def serve_worlds(
@@ -120,10 +123,11 @@ def serve_worlds(
     )
     with contextlib.closing(_listen(host, port)) as listener:
         playables = [_load(world, device=device, compile=compile, names=names) for world in worlds]
-        app = create_server(playables, access, limits)
-        listed = ", ".join(playable.name for playable in playables)
-        print(f"Serving {listed} at {_address(host, listener)}", flush=True)
-        run(app, listener)
+        with _prepared(playables):
+            app = create_server(playables, access, limits)
+            listed = ", ".join(playable.name for playable in playables)
+            print(f"Serving {listed} at {_address(host, listener)}", flush=True)
+            run(app, listener)
 
 
 def run(app: FastAPI, listener: socket.socket) -> None:
@@ -215,9 +219,6 @@ def _load(
         folder, own = locate(world), own_folder(world)
         name = Path(world).resolve().name
         world = Genie.from_pretrained(folder, device=device)
-    if compile:
-        world.compile()
-        print("Compiling, for each size of batch: /ready tells when it is done.", flush=True)
     size = (world.config.height, world.config.width)
     return Playable(
         name,
@@ -228,6 +229,25 @@ def _load(
         can_name=names and own is not None,
         compiled=compile,
     )
+
+
+@contextlib.contextmanager
+def _prepared(playables: Sequence[Playable]) -> Iterator[None]:
+    """Takes one CPU thread where that is enough; then worlds that want it are compiled for it."""
+
+    def draw() -> None:
+        for playable, state in zip(playables, states, strict=True):
+            playable.world.step(state, 0)
+
+    states = [playable.world.start(playable.prompts[0]) for playable in playables]
+    with spared_threads(draw, EASY_SHARE / max(playable.pace for playable in playables)):
+        for playable in playables:
+            if playable.compiled:
+                playable.world.compile()
+                print(
+                    "Compiling, for each size of batch: /ready tells when it is done.", flush=True
+                )
+        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:

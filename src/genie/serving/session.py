@@ -174,7 +174,7 @@ class Session:
         """Takes in one message of the player.
 
         Raises:
-            ProtocolError: it names a prompt, an action, a game or a frame that there isn't.
+            ProtocolError: it names an action or a game that there isn't.
         """
         match message:
             case Keys():

@@ -17,12 +17,17 @@ from genie.serving.protocol import MAX_PASSES, ProtocolError, Start
 PICTURE_EXTRA = 4096  # bytes of a PNG beside its pixels
 
 
+def frames_of(prompt: np.ndarray) -> int:
+    """How many pictures a prompt u8 (H, W, 3) or (T, H, W, 3) has."""
+    return len(prompt) if prompt.ndim == 4 else 1
+
+
 @dataclass(frozen=True)
 class Terms:
     """What a session has to know of the world.
 
     Attributes:
-        num_prompts: pictures in the gallery.
+        prompt_frames: how many pictures each prompt of the gallery has.
         num_actions: latent actions.
         size: height and width in pixels.
         sampling: how frames are drawn unless the player says otherwise.
@@ -30,7 +35,7 @@ class Terms:
         window: frames that the world remembers, the most that a game starts from.
     """
 
-    num_prompts: int
+    prompt_frames: Sequence[int]
     num_actions: int
     size: tuple[int, int] = (64, 64)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -85,14 +90,17 @@ def read_start(message: Start, terms: Terms, sampling: SamplingConfig) -> Openin
     most = max(MAX_PASSES, terms.sampling.steps)
     passes = max(change.sampling.steps for change in changes)
     require(passes <= most, f"sampling: {passes} passes, {most} are the most")
-    begin = Begin(_prompt(message.prompt, terms), seed)
+    prompt = _prompt(message.prompt, terms)
+    frames = terms.prompt_frames[prompt] if isinstance(prompt, int) else frames_of(prompt)
+    begin = Begin(prompt, seed, frames)
     return Opening(message.seq, begin, message.actions, spread(changes, len(message.actions)))
 
 
 def _prompt(prompt: int | list[str], terms: Terms) -> int | np.ndarray:
     if isinstance(prompt, int):
-        if prompt not in range(terms.num_prompts):
-            raise ProtocolError(f"prompt: there are {terms.num_prompts}, {prompt} is none")
+        count = len(terms.prompt_frames)
+        if prompt not in range(count):
+            raise ProtocolError(f"prompt: there are {count}, {prompt} is none")
         return prompt
     height, width = terms.size
     most = terms.window
