@@ -23,7 +23,7 @@ def spared_threads(work: Callable[[], object], seconds: float) -> Iterator[int]:
     a core of theirs busy they wait for a core instead, hundreds of times a frame: play on two of
     two cores fell from 57 to 0.3 frames/s, on one thread from 40 to 24 (docs/log.md). So they are
     worth their risk only to a world that is too slow without, and faster with them. To be entered
-    before other threads use PyTorch and before anything is compiled: both keep the number they find.
+    before other threads use PyTorch and before anything is compiled: both keep what they find.
 
     Args:
         work: what is to be fast; it is done a few times.
