@@ -32,7 +32,7 @@ PREFERENCES = {
     "services.settings.server": "data:,#remote-settings-dummy/v1",
 }
 COLOUR_SCHEME = "layout.css.prefers-color-scheme.content-override"
-LISTENING = re.compile(r"BiDi listening on (ws://\S+)")
+LISTENING = re.compile(r"BiDi listening on (ws://\S+)\s")
 
 
 class Firefox:
@@ -128,25 +128,25 @@ def firefox(executable: str, profile: Path, dark: bool = False) -> Iterator[Fire
     preferences = {**PREFERENCES, COLOUR_SCHEME: 0 if dark else 1}
     lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in preferences.items()]
     (profile / "user.js").write_text("\n".join(lines))
-    process = subprocess.Popen(
-        [
-            executable,
-            "--headless",
-            "--no-remote",
-            "--profile",
-            profile,
-            "--remote-debugging-port=0",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = profile / "stderr.txt"  # a pipe would fill up
+    command = [executable, "--headless", "--no-remote", "--profile", profile]
+    with words.open("w") as stderr:
+        process = subprocess.Popen(
+            [*command, "--remote-debugging-port=0"], stdout=subprocess.DEVNULL, stderr=stderr
+        )
     try:
-        assert process.stderr is not None
-        address = next(found[1] for line in process.stderr if (found := LISTENING.search(line)))
+        address = _wait_for_address(process, words)
         with connect(f"{address}/session", max_size=None) as socket:
             yield Firefox(socket)
     finally:
         process.terminate()
         process.wait(20)
-        process.stderr.close()
+
+
+def _wait_for_address(process: subprocess.Popen[bytes], words: Path) -> str:
+    deadline = time.monotonic() + 60
+    while not (found := LISTENING.search(words.read_text(errors="replace"))):
+        assert process.poll() is None, f"Firefox has ended: {words.read_text(errors='replace')}"
+        assert time.monotonic() < deadline, "Firefox did not say where it listens"
+        time.sleep(0.05)
+    return found[1]

@@ -97,7 +97,7 @@ def test_pieces_of_several_clips_take_turns():
     clock = Clock(math.inf)
     take_turns(clock, "ab", 3)
     assert clock.order == ["a", "b"] * 3
-    assert clock.starts[-1] - clock.starts[0] < 0.2
+    assert clock.starts[-1] - clock.starts[0] < 1 / clips.LEAST_PIECES * 5
 
 
 def test_where_players_leave_no_room_a_few_pieces_are_run_all_the_same():

@@ -34,19 +34,19 @@ def closed(player):
 
 def nobody_left(address):
     """Waits until the server has noticed that all players are gone."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while figures(httpx.get(f"http://{address}/metrics").text)["genie_sessions", "dots"]:
         assert time.monotonic() < deadline
 
 
 def test_who_presses_nothing_makes_room(serving, playing):
-    with serving(idle_minutes=0.3 / 60, players=1) as address:
+    with serving(idle_minutes=1.2 / 60, players=1) as address:
         with playing(address) as player:
             player.send("start", prompt=0)
             player.send("idle", action=1)
             code, told = closed(player)  # acknowledging frames is not pressing anything
             assert code == TIME_OVER
-            assert told.startswith("Nothing was pressed for 0.005 minutes")
+            assert told.startswith("Nothing was pressed for 0.02 minutes")
         nobody_left(address)
         with playing(address) as player:
             player.send("start", prompt=0)
@@ -54,17 +54,17 @@ def test_who_presses_nothing_makes_room(serving, playing):
 
 
 def test_who_plays_stays_until_the_session_ends(serving, playing):
-    with serving(idle_minutes=0.5 / 60, session_minutes=0.8 / 60) as address:
+    with serving(idle_minutes=2 / 60, session_minutes=3 / 60) as address:
         began = time.monotonic()
         with playing(address) as player:
             player.send("start", prompt=0)
-            while time.monotonic() - began < 0.6:
+            while time.monotonic() - began < 2.2:
                 player.send("keys", held=[1])
                 player.frame()
             code, told = closed(player)
     assert code == TIME_OVER
     assert told.startswith("A game lasts")
-    assert 0.6 < time.monotonic() - began < 3
+    assert 2.9 < time.monotonic() - began < 20
 
 
 def test_who_sends_too_much_is_sent_away(serving, playing):
@@ -92,7 +92,6 @@ def test_a_long_message_ends_the_connection(serving, playing):
 def test_a_full_server_says_when_to_try_again_at_once(serving, playing):
     with serving(players=2, retry_seconds=7) as address:
         with playing(address), playing(address):
-            time.sleep(0.1)
             spent = []
             for _ in range(5):
                 began = time.monotonic()
@@ -102,7 +101,7 @@ def test_a_full_server_says_when_to_try_again_at_once(serving, playing):
                 answer = refused.value.response
                 assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
                 assert b"All 2 places are taken" in answer.body
-            assert statistics.median(spent) < 0.1
+            assert statistics.median(spent) < 1
         nobody_left(address)
         with playing(address) as player:
             player.send("start", prompt=0)
@@ -115,12 +114,15 @@ def test_the_way_to_the_player_is_timed(serving, playing):
         player.send("keys", held=[1])
         player.frames(5)
         player.send("keys", held=[])
-        while not player.nothing_comes(0.1):
-            pass
+        deadline = time.monotonic() + 20
         counted = figures(httpx.get(f"http://{address}/metrics").text)
-        assert (
-            counted["genie_delivery_seconds_count", "dots"] == counted["genie_frames_total", "dots"]
-        )
+        while (
+            counted["genie_delivery_seconds_count", "dots"] != counted["genie_frames_total", "dots"]
+        ):
+            assert time.monotonic() < deadline, "a frame's way is not counted"
+            player.nothing_comes(0.1)
+            counted = figures(httpx.get(f"http://{address}/metrics").text)
+        assert counted["genie_delivery_seconds_count", "dots"] >= 5
         assert counted["genie_sessions", "dots"] == 1
 
 
@@ -146,4 +148,4 @@ def test_starts_cost_what_they_bring_and_who_floods_waits_alone(serving, playing
             with suppress(TimeoutError):
                 flood.frame(timeout=0)
         assert time.monotonic() - began > 0.8  # 61 of them, less the first 40, at 20 a second
-        assert statistics.median(gaps) < 0.1
+        assert statistics.median(gaps) < 0.5

@@ -1,11 +1,23 @@
 """The page in a real Firefox: it loads, starts, is played and drawn on, and keeps a game."""
 
+import pytest
 from browsing import DOT, FIREFOX, needs_firefox
 from firefox import firefox
 from PIL import Image
 
 pytestmark = needs_firefox
 AT = f"({DOT})().join()"
+
+
+def test_a_firefox_that_ends_at_once_says_why(tmp_path):
+    executable = tmp_path / "firefox"
+    executable.write_text("#!/bin/sh\necho no display >&2\n")
+    executable.chmod(0o755)
+    with (
+        pytest.raises(AssertionError, match="ended: no display"),
+        firefox(str(executable), tmp_path / "profile"),
+    ):
+        pass
 
 
 def test_a_game_in_firefox(dots, tmp_path):

@@ -32,13 +32,14 @@ def test_who_sends_no_request_is_cut(dot_world, dot_prompts, running, playing, m
         with socket.create_connection((host, int(port))) as silent:
             silent.sendall(sent)
             began = time.monotonic()
-            assert closed_within(silent, 5)
+            assert closed_within(silent, 10)
             assert time.monotonic() - began >= 0.4
         with socket.create_connection((host, int(port))) as later:
             later.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            time.sleep(0.1)
+            later.settimeout(10)
+            assert later.recv(4096).startswith(b"HTTP/1.1 200")
             later.sendall(b"GET /he")  # a second request that never ends
-            assert closed_within(later, 4)
+            assert closed_within(later, 10)
         player.send("step", action=1)  # who plays is not cut
         assert player.frame().step == 1
         assert client.get(f"http://{address}/health").status_code == 200

@@ -4,6 +4,7 @@ import socket
 import time
 from itertools import pairwise
 
+import pytest
 from browsing import dot, needs_chromium, tap, wait_for_dot, wait_until
 
 from genie.serving import create_app, create_server
@@ -148,3 +149,70 @@ def test_a_page_is_told_why_there_is_no_room(dots):
     with socket.create_connection((host, int(port))) as plain:
         plain.sendall(f"GET /play HTTP/1.1\r\nHost: {dots}\r\nConnection: close\r\n\r\n".encode())
         assert plain.recv(100).startswith(b"HTTP/1.1 204")
+
+
+def test_a_world_that_is_gone_is_said_and_not_asked_for_again(browser, dots):
+    """The list of worlds is an old one."""
+    page, tries = browser.new_page(), []
+    page.on("websocket", lambda _: tries.append(time.monotonic()))
+
+    def rename(route):
+        (world,) = route.fetch().json()
+        route.fulfill(json=[world | {"name": "gone"}])
+
+    page.route("**/worlds", rename)
+    page.goto(f"http://{dots}/")
+    page.wait_for_selector("#overlay:has-text('There is no world of this name: reload the page.')")
+    assert page.inner_text("#again") == "Connect again"
+    page.wait_for_timeout(1500)
+    assert len(tries) == 1
+    page.close()
+
+
+def next_request(listener, upgrade):
+    """Waits for one that asks for a WebSocket, or for one that does not; others are sent away."""
+    while True:
+        caller, _ = listener.accept()
+        caller.settimeout(20)
+        head = caller.recv(4096).lower()
+        if head and (b"upgrade: websocket" in head) == upgrade:
+            return caller
+        caller.close()
+
+
+def refuse(caller):
+    with caller:
+        caller.sendall(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize("under_way", ["handshake", "question"])
+def test_try_now_takes_the_place_of_a_try_that_is_under_way(
+    browser, running, dot_world, dot_prompts, under_way
+):
+    """It waits to be let in, or asks why it was not: what comes of it changes nothing."""
+    page, tries = browser.new_page(), []
+    page.on("websocket", lambda _: tries.append(time.monotonic()))
+    with running(create_app(dot_world, dot_prompts)) as address:
+        page.goto(f"http://{address}/")
+        page.wait_for_selector("#canvas[data-frame]")
+    page.wait_for_selector("#overlay:has-text('Trying again in')")
+    host, port = address.split(":")
+    with socket.create_server((host, int(port))) as listener:
+        listener.settimeout(20)
+        former = next_request(listener, upgrade=True)
+        if under_way == "question":
+            refuse(former)
+            former = next_request(listener, upgrade=False)
+        page.inner_text("#again")  # events of before have come, too
+        before = len(tries)
+        page.click("#again")
+        with next_request(listener, upgrade=True):
+            if under_way == "question":
+                refuse(former)
+            else:
+                assert former.recv(1) == b"", "two tries are under way"
+                former.close()
+            page.wait_for_timeout(1500)
+            assert page.inner_text("#overlay-text") == "Connecting"
+            assert len(tries) == before + 1
+    page.close()

@@ -435,9 +435,10 @@ def _add_player_route(app: FastAPI, service: Service) -> None:
             await deny(refusal, websocket.scope, websocket.receive, websocket._send)
 
     @app.get("/play", include_in_schema=False)
-    async def why_not() -> Response:
+    async def why_not(world: str | None = None) -> Response:
         """Answers as a WebSocket would be: a browser hides from a page why it was not let in."""
         try:
+            service.room(world)
             if service.stopping:
                 service.require_ready()
             with service.players:

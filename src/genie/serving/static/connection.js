@@ -33,12 +33,13 @@ export async function refusal(address) {
   } catch {
     return { reason: "The server does not answer.", seconds: 0, final: false };
   }
-  if (answer.ok || answer.status === 404) return null;
+  if (answer.ok) return null;
   const { detail } = await answer.json().catch(() => ({}));
+  const why = (detail ?? `The server answered ${answer.status}`).split(";")[0].replace(/\.$/, "");
   return {
-    reason: `${(detail ?? `The server answered ${answer.status}`).split(";")[0].replace(/\.$/, "")}.`,
+    reason: answer.status === 404 ? `${why}: reload the page.` : `${why}.`,
     seconds: Number(answer.headers.get("Retry-After")) || 0,
-    final: answer.status === 401 || answer.status === 403,
+    final: [401, 403, 404].includes(answer.status),
   };
 }
 
@@ -77,18 +78,23 @@ export class Connection extends EventTarget {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 
+  // Takes the place of a try that is under way, whose events are nobody's from then on.
   #connect() {
+    this.#socket?.close();
     const url = new URL(this.#address, document.baseURI);
     url.protocol = url.protocol.replace("http", "ws");
-    this.#opened = false;
-    this.#socket = new WebSocket(url);
-    this.#socket.binaryType = "arraybuffer";
-    this.#socket.addEventListener("open", () => {
+    [this.#opened, this.#reason] = [false, ""];
+    const socket = new WebSocket(url);
+    this.#socket = socket;
+    socket.binaryType = "arraybuffer";
+    const on = (name, act) =>
+      socket.addEventListener(name, (event) => socket === this.#socket && act(event));
+    on("open", () => {
       this.#opened = true;
       this.#emit("open");
     });
-    this.#socket.addEventListener("message", (event) => this.#receive(event.data));
-    this.#socket.addEventListener("close", (event) => this.#lose(event.code));
+    on("message", (event) => this.#receive(event.data));
+    on("close", (event) => this.#lose(socket, event.code));
   }
 
   #receive(data) {
@@ -109,13 +115,13 @@ export class Connection extends EventTarget {
   }
 
   // A browser does not say why a WebSocket was not let in, so a plain request asks.
-  async #lose(code) {
+  async #lose(socket, code) {
     const why = (!this.#opened && (await refusal(this.#address))) || {
       reason: this.#reason || "The server is gone.",
       seconds: 0,
       final: code === TIME_OVER || this.#reason === OTHER_VERSION,
     };
-    this.#reason = "";
+    if (socket !== this.#socket) return; // another try began meanwhile
     this.#emit("lost", why);
     if (!why.final) this.#retry.later(why.seconds);
   }

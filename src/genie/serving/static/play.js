@@ -372,10 +372,12 @@ async function open() {
     worlds = await (await fetch("worlds")).json();
   } catch {
     const why = await refusal("worlds");
+    if (world) return; // another try got them meanwhile
     lost(why ?? { reason: "The server does not answer.", final: false });
     if (!why?.final) opening.later(why?.seconds);
     return;
   }
+  if (world) return;
   trouble = "";
   const wanted = new URLSearchParams(location.search).get("world");
   world = worlds.find(({ name }) => name === wanted) ?? worlds[0];
