@@ -105,9 +105,9 @@ def test_refusals_say_why(client, app):
 
 def test_a_wrong_token_is_said(app, running):
     with running(app) as address, Client(f"http://{address}", "another-secret-text") as client:
-        with pytest.raises(ServerError, match="token is needed"):
+        with pytest.raises(ServerError, match="token is wrong"):
             client.worlds()
-        with pytest.raises(ServerError, match="token is needed"):
+        with pytest.raises(ServerError, match="token is wrong"):
             client.play()
 
 
