@@ -56,6 +56,21 @@ def test_names_that_come_with_the_world_are_the_defaults_under_the_players_own(k
     assert label(page, 1) == "fast"
 
 
+def test_arrows_play_what_the_worlds_names_say(kept):
+    page, _ = kept
+    keys = "#buttons li:nth-child({}) button"
+    assert "←" in page.inner_text(keys.format(1)), "no name says where an action leads"
+    for action, words in enumerate(("", "Right", "jump", "left")):
+        name(page, action, words)
+    press(page, "Keep the names in the world’s folder")
+    page.wait_for_selector("#named:has-text('come with it from now on')")
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    page.wait_for_selector("#canvas[data-frame]")
+    shown = [page.inner_text(keys.format(action + 1)) for action in range(4)]
+    assert shown == ["pad 0", "→ pad 1", "↑ pad 2", "← pad 3"]
+
+
 def test_names_are_kept_in_the_worlds_folder_on_request(kept):
     page, file = kept
     name(page, 3, "duck ")

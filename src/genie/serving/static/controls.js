@@ -3,6 +3,9 @@
 import { remember, remembered } from "./page.js";
 
 const ARROWS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
+const NAMED = { // what an arrow plays, where the world's own names say it
+  ArrowLeft: ["left"], ArrowRight: ["right"], ArrowUp: ["up", "jump"], ArrowDown: ["down", "duck"],
+};
 const SIGNS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Space: "␣" };
 const PAD_ARROWS = { 12: "ArrowUp", 13: "ArrowDown", 14: "ArrowLeft", 15: "ArrowRight" };
 const STICK_THRESHOLD = 0.5;
@@ -96,7 +99,9 @@ export class Bindings extends EventTarget {
   }
 
   #defaults() {
-    const arrows = ARROWS.map((code, i) => [code, i % this.numActions]);
+    const named = (code) => this.given.findIndex((name) => NAMED[code].includes(name.toLowerCase()));
+    const told = ARROWS.map((code) => [code, named(code)]).filter(([, action]) => action >= 0);
+    const arrows = told.length ? told : ARROWS.map((code, i) => [code, i % this.numActions]);
     const pad = Array.from({ length: Math.min(8, this.numActions) }, (_, a) => [`Pad${a}`, a]);
     return Object.fromEntries([...arrows, ...pad]);
   }
