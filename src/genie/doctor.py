@@ -59,7 +59,7 @@ def doctor(*, measure: bool = True) -> list[Finding]:
     """Prints what this machine has, and what would be slow or missing.
 
     Args:
-        measure: also time matrix products and a small world, about five seconds.
+        measure: also time matrix products and a small world, some seconds.
     """
     from rich.console import Console
     from rich.table import Column, Table
