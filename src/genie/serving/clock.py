@@ -78,14 +78,14 @@ class TickLoop:
         """Adds a player."""
         number = next(self._numbers)
         config, prompts = self._games.world.config, self._games.prompts
-        own = max(1 if prompt.ndim == 3 else len(prompt) for prompt in prompts)
+        prompt_frames = [frames_of(prompt) for prompt in prompts]
         terms = Terms(
-            prompt_frames=[frames_of(prompt) for prompt in prompts],
+            prompt_frames=prompt_frames,
             num_actions=config.num_actions,
             size=(config.height, config.width),
             sampling=config.sampling,
             fps=self.fps,
-            window=max(config.dynamics.window, own),
+            window=max(config.dynamics.window, *prompt_frames),
         )
         self.sessions[number] = Session(number, terms)
         return self.sessions[number]
