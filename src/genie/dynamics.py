@@ -201,15 +201,21 @@ class Dynamics(nn.Module):
 
         For all S places, or for those that are asked for.
         """
-        x, previous = self._features(tokens, condition), condition.past.tokens
         if places is not None:
-            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+            torch._dynamo.maybe_mark_dynamic(places, 1)
+        x, previous = self._features(tokens, condition, places), condition.past.tokens
+        if places is not None:
             previous = previous.gather(1, places)
         return self._predict(x, previous)
 
-    def _features(self, tokens: Tensor, condition: Condition) -> Float[Tensor, "b s d"]:
+    def _features(
+        self, tokens: Tensor, condition: Condition, places: Tensor | None
+    ) -> Float[Tensor, "b n d"]:
         x = self._own(tokens[:, None], condition.fixed)
-        return self._trim(self.transformer.read(x, condition.past.cache, condition.view))[:, 0]
+        if places is None:
+            return self._trim(self.transformer.read(x, condition.past.cache, condition.view))[:, 0]
+        places = places + self.prepends
+        return self.transformer.read(x, condition.past.cache, condition.view, places)[:, 0]
 
     def commit(self, tokens: Int[Tensor, "b s"], condition: Condition) -> Past:
         """Takes a finished frame, and the action that led to it, into a new past."""
@@ -222,7 +228,7 @@ class Dynamics(nn.Module):
 
     def _remember(self, tokens: Tensor, condition: Condition) -> TemporalCache:
         x = self._own(tokens[:, None], condition.fixed)
-        return self.transformer.step(x, condition.past.cache, condition.view)[1]
+        return self.transformer.remember(x, condition.past.cache, condition.view)
 
     def loss(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -16,10 +15,10 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
-from genie import checkpoint, maskgit, worlds
+from genie import checkpoint, maskgit, noise, worlds
 from genie.actions import LatentActionConfig, LatentActionModel
 from genie.config import UserError, from_dict, require, to_dict
-from genie.dynamics import Dynamics, DynamicsConfig, Past
+from genie.dynamics import Condition, Dynamics, DynamicsConfig, Past
 from genie.maskgit import SamplingConfig
 from genie.nn.attention import TemporalCache
 from genie.prompts import load_prompts, save_prompts
@@ -128,6 +127,30 @@ class State:
             torch.cat([state.seed for state in states]),
             batched=True,
         )
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The next frame of a game, drawn and not yet taken into its memory. A value, like a state.
+
+    Attributes:
+        before: where the game stood.
+        frames: (B, H, W, 3) uint8.
+        tokens: (B, S) of the frame.
+        condition: what the dynamics knew of it before it was drawn.
+        decoder: the decoder's memory, with this frame.
+    """
+
+    before: State
+    frames: UInt8[Tensor, "b h w 3"]
+    tokens: Int[Tensor, "b s"]
+    condition: Condition
+    decoder: TemporalCache
+
+    @property
+    def frame(self) -> Tensor:
+        """The frame: (H, W, 3), or (B, H, W, 3) for a batch of players."""
+        return self.frames if self.before.batched else self.frames[0]
 
 
 class Genie(nn.Module):
@@ -286,7 +309,6 @@ class Genie(nn.Module):
         seen = self.tokenizer.decode(self.tokenizer.encode(frames))[:, -1]
         return seen if batched else seen[0]
 
-    @torch.no_grad()
     def step(
         self,
         state: State,
@@ -306,6 +328,21 @@ class Genie(nn.Module):
         Raises:
             UserError: there is no such button.
         """
+        state = self.commit(self.draw(state, action, sampling))
+        return state.frame, state
+
+    @torch.no_grad()
+    def draw(
+        self,
+        state: State,
+        action: int | Sequence[int] | np.ndarray | Tensor,
+        sampling: SamplingConfig | None = None,
+    ) -> Drawing:
+        """The first half of `step`: the next frame, to be shown at once.
+
+        What is left, a pass that takes the frame into the game's memory, needs no new button, so
+        it can be done while somebody looks at the frame. Arguments and errors are those of `step`.
+        """
         actions = self._buttons(action, state.batch_size)
         condition = self.dynamics.condition(actions, state.dynamics)
         tokens = maskgit.sample(
@@ -313,13 +350,20 @@ class Genie(nn.Module):
             self.dynamics.grid,
             self.dynamics.mask_token,
             sampling or self.config.sampling,
-            _generators(state.seed, state.time),
-            self.device,
+            noise.keys_of(state.seed, state.time),
         )
         frames, decoder = self.tokenizer.decode_step(tokens, state.decoder)
-        dynamics = self.dynamics.commit(tokens, condition)
-        state = replace(state, frames=frames, dynamics=dynamics, decoder=decoder)
-        return state.frame, state
+        return Drawing(state, frames, tokens, condition, decoder)
+
+    @torch.no_grad()
+    def commit(self, drawing: Drawing) -> State:
+        """The second half of `step`: where the game stands once a frame is drawn."""
+        return replace(
+            drawing.before,
+            frames=drawing.frames,
+            dynamics=self.dynamics.commit(drawing.tokens, drawing.condition),
+            decoder=drawing.decoder,
+        )
 
     def generate(
         self,
@@ -346,7 +390,7 @@ class Genie(nn.Module):
             a leading batch dimension for a batched prompt.
         """
         frames, batched = self._prompt(prompt)
-        seeds = _seeds(seed, len(frames))
+        seeds = _seeds(seed, len(frames)).to(self.device)
         buttons = self._script(actions, num_frames, seeds)
         if use_cache:
             drawn = self._generate_cached(frames, buttons, seeds, sampling)
@@ -405,8 +449,7 @@ class Genie(nn.Module):
                 self.dynamics.grid,
                 self.dynamics.mask_token,
                 sampling or self.config.sampling,
-                _generators(seeds, torch.full_like(seeds, tokens.shape[1])),
-                self.device,
+                noise.keys_of(seeds, tokens.shape[1]),
             )
             tokens = torch.cat([tokens, drawn[:, None]], dim=1)
         return self.tokenizer.decode(tokens)[:, start:]
@@ -433,11 +476,11 @@ class Genie(nn.Module):
         if bool(((buttons < 0) | (buttons >= count)).any()):
             given = buttons.tolist()
             raise UserError(f"action: {given} is out of range, this world has 0 to {count - 1}")
-        return buttons.long().expand(players)
+        return buttons.to(self.device, torch.int64).expand(players)
 
     def _tensor(self, values: Any, expected: str) -> Tensor:
         try:
-            return torch.as_tensor(values, device=self.device)
+            return torch.as_tensor(values)
         except (TypeError, ValueError, RuntimeError):
             raise UserError(expected) from None
 
@@ -446,11 +489,7 @@ class Genie(nn.Module):
         if actions is None:
             if num_frames is None:
                 raise UserError("num_frames: say how many frames, or give actions")
-            rows = [
-                torch.from_numpy(generator.integers(self.config.num_actions, size=num_frames))
-                for generator in _generators(seeds, torch.zeros_like(seeds))
-            ]
-            return torch.stack(rows).to(self.device)
+            return noise.integers(noise.keys_of(seeds, 0), num_frames, self.config.num_actions)
         expected = "actions: expected a list of buttons, one list for all or one per clip"
         script = self._tensor(actions, expected)
         script = script.expand(len(seeds), -1) if script.ndim == 1 else script
@@ -458,7 +497,7 @@ class Genie(nn.Module):
             raise UserError(expected)
         if num_frames is not None and num_frames > script.shape[1]:
             raise UserError(f"num_frames: {num_frames} frames need as many actions")
-        return self._checked(script[:, :num_frames])
+        return self._checked(script[:, :num_frames]).to(self.device)
 
     def _checked(self, script: Tensor) -> Tensor:
         for column in script.unbind(1):
@@ -480,17 +519,6 @@ def _seeds(seed: int | Sequence[int], players: int) -> Tensor:
         return torch.arange(int(seed), int(seed) + players)
     require(len(seed) == players, f"seed: got {len(seed)} seeds for {players} players")
     return torch.tensor(list(seed), dtype=torch.int64)
-
-
-def _generators(seeds: Tensor, time: Tensor) -> list[np.random.Generator]:
-    """One generator per player, a pure function of its seed and frame number."""
-    pairs = zip(seeds.tolist(), time.tolist(), strict=True)
-    return [np.random.Generator(np.random.PCG64(_mix(seed, frame))) for seed, frame in pairs]
-
-
-def _mix(seed: int, frame: int) -> int:
-    digest = hashlib.blake2b(f"{seed}/{frame}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def locate(name: str | Path, **hub: Any) -> Path:

@@ -91,13 +91,19 @@ class DotWorld:
         return self.start(prompt).frame
 
     def step(self, state: DotState, action: object, sampling: object = None) -> tuple:
+        after = self.commit(self.draw(state, action, sampling))
+        return after.frame, after
+
+    def draw(self, state: DotState, action: object, sampling: object = None) -> DotState:
         if self.broken:
             raise RuntimeError("the world is broken")
         self.batches.append(state.dot.shape[0] if state.dot.ndim == 2 else 1)
         self.samplings.append(sampling)
         time.sleep(self.seconds)
-        after = DotState((state.dot + MOVES[torch.as_tensor(action)]) % SIZE)
-        return after.frame, after
+        return DotState((state.dot + MOVES[torch.as_tensor(action)]) % SIZE)
+
+    def commit(self, drawing: DotState) -> DotState:
+        return drawing
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_a_fault_of_one_player_is_nobody_elses(dot_world, dot_prompts, monkeypat
             shown = games._count
             own = one.key
             monkeypatch.setattr(
-                games, "_count", lambda game, batch: (fails if game == own else shown)(game, batch)
+                games, "_count", lambda game: (fails if game == own else shown)(game)
             )
         else:
             monkeypatch.setattr(one, fault, fails)
@@ -96,7 +96,7 @@ def test_a_fault_of_one_player_is_nobody_elses(dot_world, dot_prompts, monkeypat
 
 def test_a_failed_step_ends_those_who_were_in_it_only(dot_world, dot_prompts):
     """Who draws with other passes is in another step."""
-    step = dot_world.step
+    step = dot_world.draw
 
     def fails_for_the_many(state, action, sampling=None):
         if sampling == dot_world.config.sampling:
@@ -108,7 +108,7 @@ def test_a_failed_step_ends_those_who_were_in_it_only(dot_world, dot_prompts):
         many = [await joined(clock, *RUNS) for _ in range(2)]
         await until(lambda: min(steps_of(alone, *many)) > 2)
         before = steps_of(alone)[0]
-        dot_world.step = fails_for_the_many
+        dot_world.draw = fails_for_the_many
         await until(lambda: steps_of(alone)[0] > before + 5)
         ends = [said(session) for session in (alone, *many)]
         for session in many:
@@ -118,6 +118,48 @@ def test_a_failed_step_ends_those_who_were_in_it_only(dot_world, dot_prompts):
         return ends
 
     assert run_clock(Games(dot_world, dot_prompts), play) == [None, FAILED, FAILED]
+
+
+def test_pictures_do_not_wait_for_their_commit(dot_world, dot_prompts):
+    goes_on, waiting, steps = threading.Event(), threading.Event(), []
+
+    def held_up(drawing):
+        waiting.set()
+        assert goes_on.wait(20), "no picture was shown meanwhile"
+        return drawing
+
+    async def play(clock):
+        session = await joined(clock, *RUNS)
+        await until(lambda: steps_of(session)[0] > 2)
+        dot_world.commit = held_up
+        await until(waiting.is_set)
+        shown = len(dot_world.batches)
+        await until(lambda: session.game.step == shown)
+        steps.append(shown)
+        goes_on.set()
+        await until(lambda: steps_of(session)[0] > shown + 2)
+
+    run_clock(Games(dot_world, dot_prompts), play)
+    assert steps
+
+
+def test_a_failed_commit_ends_those_who_were_in_it_only(dot_world, dot_prompts):
+    async def play(clock):
+        one, other = [await joined(clock, *RUNS) for _ in range(2)]
+        await until(lambda: min(steps_of(one, other)) > 2)
+        commit = dot_world.commit
+
+        def fails_once(drawing):
+            dot_world.commit = commit
+            raise RuntimeError("out of memory")
+
+        dot_world.commit = fails_once
+        late = await joined(clock, RUNS[0])
+        await until(lambda: said(one) and said(other))
+        await until(lambda: late.game.step == 0)
+        return said(late)
+
+    assert run_clock(Games(dot_world, dot_prompts), play) is None
 
 
 def test_reading_a_start_and_writing_a_replay_stop_nobodys_clock(
@@ -224,7 +266,7 @@ def test_the_clock_keeps_its_pace_and_sleeps_without_players(dot_world, dot_prom
 
 def test_a_player_with_more_passes_does_not_hold_the_others_up(dot_world, dot_prompts):
     """Steps with more passes take 100 ms here, five ticks: then others have their time first."""
-    draw, spans = dot_world.step, []  # when each of these steps began and ended
+    draw, spans = dot_world.draw, []  # when each of these steps began and ended
 
     def slow_with_more_passes(state, action, sampling=None):
         began = time.monotonic()
@@ -233,7 +275,7 @@ def test_a_player_with_more_passes_does_not_hold_the_others_up(dot_world, dot_pr
             spans.append((began, time.monotonic()))
         return draw(state, action, sampling)
 
-    dot_world.step = slow_with_more_passes
+    dot_world.draw = slow_with_more_passes
 
     async def play():
         clock = TickLoop(Games(dot_world, dot_prompts), fps=50)

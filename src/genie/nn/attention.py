@@ -123,9 +123,14 @@ class Attention(nn.Module):
 class SpaceAttention(Attention):
     """Every token attends to the tokens of its own frame."""
 
-    def forward(self, x: Float[Tensor, "b t s d"]) -> Float[Tensor, "b t s d"]:
-        """Mixes the tokens within each frame."""
-        q, k, v = (y.flatten(0, 1).transpose(1, 2) for y in self.project(x))
+    def forward(
+        self, x: Float[Tensor, "b t s d"], places: Int[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b t n d"]:
+        """Mixes the tokens within each frame; of a single frame also for some places only."""
+        q, k, v = self.project(x)
+        if places is not None:
+            q = taken(q, places)
+        q, k, v = (y.flatten(0, 1).transpose(1, 2) for y in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v)
         return self.out(y.transpose(1, 2).flatten(2).unflatten(0, x.shape[:2]))
 
@@ -168,6 +173,21 @@ class TimeAttention(Attention):
         shares = scores.softmax(dim=0)[..., None]
         y = (shares[:-1] * cached_values).sum(0) + shares[-1] * v
         return self.out(y.flatten(2)[:, None]), k, v
+
+    def remember(self, x: Float[Tensor, "b 1 s d"], view: View) -> tuple[Tensor, Tensor]:
+        """The key and value of `step` without the rest."""
+        _, k, v = (y[:, 0] for y in self.project(x))
+        return rotate(k, view[0]), v
+
+
+def taken(x: Float[Tensor, "b 1 s *f"], places: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 n *f"]:
+    """The features of some places of a frame, others for each player."""
+    return x[rows_of(places), 0, places][:, None]
+
+
+def rows_of(places: Int[Tensor, "b n"]) -> Int[Tensor, "b 1"]:
+    """The player that each place belongs to, as an index beside that of the places."""
+    return torch.arange(len(places), device=places.device)[:, None]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "t t"]) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,6 +21,8 @@ from genie.nn.attention import (
     View,
     causal_window_mask,
     rotary,
+    rows_of,
+    taken,
 )
 
 
@@ -84,7 +88,7 @@ class SpaceTimeBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(config.width, bias=False)
         self.ffn = nn.Sequential(
             nn.Linear(config.width, config.hidden_width, bias=False),
-            nn.GELU(approximate="tanh"),
+            nn.GELU(),
             nn.Linear(config.hidden_width, config.width, bias=False),
         )
 
@@ -96,19 +100,28 @@ class SpaceTimeBlock(nn.Module):
         return x + self.ffn(self.ffn_norm(x))
 
     def step(
-        self, x: Tensor, keys: Tensor, values: Tensor, view: View
+        self, x: Tensor, keys: Tensor, values: Tensor, view: View, places: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One frame, x is (B, 1, S, D), with this layer's part of the cache and its view."""
-        x = self._over_space(x)
+        x = self._over_space(x, places)
         if self.time is not None and self.time_norm is not None:
+            if places is not None:
+                keys, values = (old[:, rows_of(places), places] for old in (keys, values))
             y, keys, values = self.time.step(self.time_norm(x), keys, values, view)
             x = x + y
         return x + self.ffn(self.ffn_norm(x)), keys, values
 
-    def _over_space(self, x: Tensor) -> Tensor:
+    def remember(self, x: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        """The key and value of `step` without the rest; only with attention over time."""
+        assert self.time is not None
+        assert self.time_norm is not None
+        return self.time.remember(self.time_norm(self._over_space(x)), view)
+
+    def _over_space(self, x: Tensor, places: Tensor | None = None) -> Tensor:
         if self.space is None or self.space_norm is None:
-            return x
-        return x + self.space(self.space_norm(x))
+            return x if places is None else taken(x, places)
+        mixed = self.space(self.space_norm(x), places)
+        return mixed + (x if places is None else taken(x, places))
 
 
 class STTransformer(nn.Module):
@@ -174,27 +187,54 @@ class STTransformer(nn.Module):
         Returns:
             The features, and a cache with this frame in it; building that copies the cache once.
         """
-        x, keys, values = self._step(x, cache, view)
-        if self.config.window == 1:  # there is nothing to remember
-            return x, replace(cache, time=cache.time + 1)
-        return x, cache.append(torch.stack(keys), torch.stack(values))
+        view = view or cache.view()
+        made = []
+        for block, keys, values in self._layers(cache):
+            x, key, value = block.step(x, keys, values, view)
+            made.append((key, value))
+        return self.norm(x), self._append(cache, made)
+
+    def remember(
+        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: View | None = None
+    ) -> TemporalCache:
+        """The cache that `step` returns; of the last block only what goes into it is computed."""
+        if self.config.window == 1:
+            return self._append(cache, [])
+        view = view or cache.view()
+        *earlier, (last, _, _) = self._layers(cache)
+        made = []
+        for block, keys, values in earlier:
+            x, key, value = block.step(x, keys, values, view)
+            made.append((key, value))
+        return self._append(cache, [*made, last.remember(x, view)])
 
     def read(
-        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: View | None = None
-    ) -> Float[Tensor, "b 1 s d"]:
-        """Like `step`, for a draft of the frame: the cache is only read."""
-        return self._step(x, cache, view)[0]
+        self,
+        x: Float[Tensor, "b 1 s d"],
+        cache: TemporalCache,
+        view: View | None = None,
+        places: Int[Tensor, "b n"] | None = None,
+    ) -> Float[Tensor, "b 1 n d"]:
+        """Like `step`, for a draft of the frame: the cache is only read.
 
-    def _step(
-        self, x: Tensor, cache: TemporalCache, view: View | None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        With `places` the features of these only: of the last block no others are computed, but for
+        the keys and values of attention over space.
+        """
         view = view or cache.view()
-        new_keys, new_values = [], []
-        for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
-            x, key, value = block.step(x, keys, values, view)  # type: ignore[operator]
-            new_keys.append(key)
-            new_values.append(value)
-        return self.norm(x), new_keys, new_values
+        *earlier, (last, last_keys, last_values) = self._layers(cache)
+        for block, keys, values in earlier:
+            x = block.step(x, keys, values, view)[0]
+        return self.norm(last.step(x, last_keys, last_values, view, places)[0])
+
+    def _layers(self, cache: TemporalCache) -> Iterator[tuple[SpaceTimeBlock, Tensor, Tensor]]:
+        blocks = cast("Iterable[SpaceTimeBlock]", self.blocks)
+        return zip(blocks, cache.keys, cache.values, strict=True)
+
+    def _append(self, cache: TemporalCache, made: list[tuple[Tensor, Tensor]]) -> TemporalCache:
+        if self.config.window == 1:  # there is nothing to remember
+            return replace(cache, time=cache.time + 1)
+        keys, values = zip(*made, strict=True)
+        return cache.append(torch.stack(keys), torch.stack(values))
 
 
 class PatchEmbedding(nn.Module):

@@ -210,6 +210,8 @@ class TickLoop:
                 continue
             with self._alone(session):
                 session.show(seen, time.monotonic())
+        if turns:  # the pictures are on their way
+            await loop.run_in_executor(self._worker, self._games.settle)
 
     def _round(self, chores: list[Chore], turns: dict[Any, Turn]) -> dict[Any, Drawn | Exception]:
         self._games.do(chores)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from genie.serving.protocol import Codec, encode_picture
 
 if TYPE_CHECKING:
     from genie.maskgit import SamplingConfig
-    from genie.world import Genie, State
+    from genie.world import Drawing, Genie, State
 
 MARK_EVERY = 8  # steps between the states that a game keeps of itself, before they are thinned
 Picture = tuple[Codec, bytes]
@@ -135,10 +135,15 @@ class _Game:
 
 @dataclass
 class _Batch:
-    """Games that stepped together and stay one batched state."""
+    """Games that stepped together and stay one batched state.
+
+    Attributes:
+        drawing: the last step while it is to be committed; the state is then that before it.
+    """
 
     members: tuple[Hashable, ...]
     state: State
+    drawing: Drawing | None = None
 
     def player(self, game: Hashable) -> State:
         return self.state.player(self.members.index(game))
@@ -170,11 +175,12 @@ class Games:
     _dreams: dict[Hashable, State] = field(default_factory=dict)
 
     def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, Drawn | Exception]:
-        """Takes one turn in each game.
+        """Takes one turn in each game; `settle` when what it returns is on its way.
 
         Returns:
             What each got to see, or the error that its turn, or the step of its batch, raised.
         """
+        self.settle()
         drawn: dict[Hashable, Drawn | Exception] = {}
         acts: dict[SamplingConfig | None, dict[Hashable, int]] = {}
         for game, turn in turns.items():
@@ -192,11 +198,27 @@ class Games:
 
     def do(self, chores: Iterable[Chore]) -> None:
         """Does what the players' sessions want done between two rounds, in order."""
+        self.settle()
         for chore in chores:
             try:
                 self._do(chore)
             except Exception:  # a fork that failed is missed by its own player's next turn
                 log.exception("a chore failed")
+
+    def settle(self) -> None:
+        """Commits the frames of the last round, which nobody has to wait for.
+
+        The next round does it first where it was not called. What fails here is missed, and told,
+        by the players' next turns.
+        """
+        for batch in [batch for batch in self._batches if batch.drawing is not None]:
+            try:
+                self._settle(batch)
+            except Exception:
+                log.exception("committing a frame of %d players failed", len(batch.members))
+                self._batches.remove(batch)
+                for game in batch.members:
+                    self._games.pop(game, None)
 
     def warm_up(self, players: int) -> None:
         """Draws a frame that nobody sees, for so many players."""
@@ -242,10 +264,10 @@ class Games:
         if turn.first or dream is None:
             state = self._state(game)
             dream = type(state).stack([state] * len(turn.actions))
-        _, dream = self.world.step(dream, list(turn.actions), turn.sampling)
+        drawing = self.world.draw(dream, list(turn.actions), turn.sampling)
         if turn.last:
-            return tuple(encode_picture(frame) for frame in _pixels(dream))
-        self._dreams[game] = dream
+            return tuple(encode_picture(frame) for frame in _pixels(drawing))
+        self._dreams[game] = self.world.commit(drawing)
         return ()
 
     def _put(self, game: Hashable, known: _Game, state: State) -> None:
@@ -262,25 +284,32 @@ class Games:
         started = time.perf_counter()
         batch = self._gather(tuple(actions))
         padding = [0] * (self._padded(len(actions)) - len(actions))
-        _, batch.state = self.world.step(batch.state, [*actions.values(), *padding], sampling)
-        frames = _pixels(batch.state)[: len(actions)]
+        drawing = self.world.draw(batch.state, [*actions.values(), *padding], sampling)
+        frames = _pixels(drawing)[: len(actions)]
+        batch.drawing = drawing
         spent = _ms_since(started)
 
         def shown(game: Hashable, frame: np.ndarray) -> Drawn:
-            return Drawn(encode_picture(frame), spent, self._count(game, batch))
+            return Drawn(encode_picture(frame), spent, self._count(game))
 
         return {
             game: _attempt(lambda game=game, frame=frame: shown(game, frame))
             for game, frame in zip(actions, frames, strict=True)
         }
 
-    def _count(self, game: Hashable, batch: _Batch) -> int:
+    def _count(self, game: Hashable) -> int:
         known = self._games[game]
-        step, marks = known.step + 1, known.marks
-        if step % MARK_EVERY == 0:
-            marks = thinned((*marks, (step, batch.player(game))))
-        self._games[game] = _Game(marks, step)
-        return step
+        self._games[game] = replace(known, step=known.step + 1)
+        return known.step + 1
+
+    def _settle(self, batch: _Batch) -> None:
+        assert batch.drawing is not None
+        batch.state, batch.drawing = self.world.commit(batch.drawing), None
+        for game in batch.members:
+            known = self._games[game]
+            if known.step % MARK_EVERY == 0:
+                marks = thinned((*known.marks, (known.step, batch.player(game))))
+                self._games[game] = replace(known, marks=marks)
 
     def _state(self, game: Hashable) -> State:
         for batch in self._batches:
@@ -337,8 +366,8 @@ def _attempt(turn: Callable[[], Drawn]) -> Drawn | Exception:
         return error
 
 
-def _pixels(state: State) -> np.ndarray:
-    return state.frame.cpu().numpy()
+def _pixels(seen: State | Drawing) -> np.ndarray:
+    return seen.frame.cpu().numpy()
 
 
 def _ms_since(started: float) -> float:

@@ -36,7 +36,7 @@ class Metrics:
             "batch_size", "Players who got a frame in one round.", PLAYERS
         )
         self.round_seconds = self._histogram(
-            "round_seconds", "Time to draw one frame for all players.", SECONDS
+            "round_seconds", "Time until one frame is drawn for all players.", SECONDS
         )
         self.delivery_seconds = self._histogram(
             "delivery_seconds", "Time from sending a frame until its player has seen it.", SECONDS

@@ -1,0 +1,53 @@
+"""Random numbers as a function of a key and a counter: the same on every device and in any batch.
+
+SplitMix64 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195) in whole tensors: a counter is
+multiplied and mixed until each bit depends on all of them. There is nothing to remember between
+calls, and nothing to send to a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+STRIDE = 0x9E37_79B9_7F4A_7C15 - 2**64
+"""Between the counters of a sequence. Factors are written as signed numbers, which wrap alike."""
+
+
+def keys_of(seeds: Int[Tensor, " b"], numbers: Int[Tensor, " b"] | int) -> Int[Tensor, " b"]:
+    """A key for each pair of seed and number; keys can be seeds again."""
+    return _mixed(_mixed(seeds) + numbers)
+
+
+def random_bits(keys: Int[Tensor, " b"], count: int) -> Int[Tensor, "b n"]:
+    """The first `count` numbers of 64 random bits that belong to each key."""
+    counters = torch.arange(1, count + 1, device=keys.device) * STRIDE
+    return _mixed(keys[:, None] + counters)
+
+
+def integers(keys: Int[Tensor, " b"], count: int, below: int) -> Int[Tensor, "b n"]:
+    """Numbers 0 ... `below` - 1, all as likely as far as 63 bits can tell."""
+    return (random_bits(keys, count) & (2**63 - 1)) % below
+
+
+def gumbel(keys: Int[Tensor, " b"], shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
+    """Standard Gumbel noise in float32; it lies between -2.9 and 16.7, so logits always count."""
+    count = math.prod(shape)
+    halves = random_bits(keys, (count + 1) // 2).view(torch.int32)[:, :count]
+    # 23 bits and a half are exact in float32, and neither 0 nor 1.
+    uniform = ((halves >> 9) & 0x7F_FFFF).to(torch.float32).add_(0.5).mul_(2**-23)
+    return uniform.log_().neg_().log_().neg_().view(-1, *shape)
+
+
+def _mixed(x: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+    x = (x ^ _shifted(x, 30)).mul_(0xBF58_476D_1CE4_E5B9 - 2**64)
+    x = x.bitwise_xor_(_shifted(x, 27)).mul_(0x94D0_49BB_1331_11EB - 2**64)
+    return x.bitwise_xor_(_shifted(x, 31))
+
+
+def _shifted(x: Tensor, places: int) -> Tensor:
+    """To the right, as if there were no sign."""
+    return (x >> places).bitwise_and_((1 << (64 - places)) - 1)
