@@ -1,4 +1,4 @@
-"""How many frames a second does a world play, from button to picture?
+r"""How many frames a second does a world play, from button to picture?
 
 Alone, with eight players in a batch, and against the slow twin that reruns the whole game for each
 pass, whose pictures must be the same but for rounding. Beside it what the machine could do: the
@@ -7,7 +7,8 @@ longer. How cost grows is asked by `growth.py`.
 
 python benchmarks/play.py                              # the world that comes with the package
 python benchmarks/play.py peers4 --passes 25 --compile --json play.json
-python benchmarks/play.py 300M --passes 8 --dtype bf16 --compile --device cuda --players 1 64
+python benchmarks/play.py 300M --passes 8 --dtype bf16 --device cuda --players 1 64 \
+    --compile reduce-overhead                          # with CUDA graphs
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from _sizes import world_of
 
 import genie
 
+MODES = ("default", "reduce-overhead", "max-autotune")
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("world", nargs="?", default="coinrun-tiny", help="or peers4, peers16, 50M")
     parser.add_argument("--passes", type=int)
     parser.add_argument("--dtype", choices=DTYPES, default="32")
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", nargs="?", const="default", choices=MODES, help="the mode")
     parser.add_argument("--players", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--steps", type=int, default=30)
     add_device(parser)
@@ -107,7 +109,8 @@ def main() -> None:
         "dtype": options.dtype,
     }
     if options.compile:
-        world.compile()
+        world.compile(mode=options.compile)
+        results["compiled"] = options.compile
         results["compiling_s"] = round(seconds_of(lambda: Game(world)(), 1, warm_up=0)[0], 1)
     rate, reads = matrix_rate(dtype, options.device), memory_rate(options.device)
     results |= {

@@ -168,6 +168,54 @@ def test_compiled_it_plays_the_same_game(world: Genie, tmp_path: Path):
     output_of(COMPILED, tmp_path)
 
 
+OVERWRITTEN = """
+import sys, torch
+from genie import Genie
+
+def overwriting(graph, inputs, **options):  # as CUDA graphs do
+    kept = []
+
+    def run(*values):
+        results = graph(*values)
+        if not kept:
+            kept.extend(torch.empty_like(result) for result in results)
+        for place, result in zip(kept, results, strict=True):
+            place.copy_(result)
+        return kept
+
+    return run
+
+plain, compiled = (Genie.from_pretrained(sys.argv[1], device="cpu") for _ in range(2))
+for part in (compiled.dynamics, compiled.tokenizer):
+    part.compile(backend=overwriting, mode="reduce-overhead")
+prompt, buttons = torch.zeros(16, 16, 3, dtype=torch.uint8), [0, 1, 2, 3, 0]
+states = [compiled.start(prompt, seed=3)]
+for button in buttons:
+    states.append(compiled.step(states[-1], button)[1])
+shown = torch.stack([state.frame for state in states])
+assert torch.equal(shown, plain.generate(prompt, buttons, seed=3))
+again = [compiled.step(state, button)[0] for state, button in zip(states, buttons)]
+assert torch.equal(torch.stack(again), shown[1:])
+"""
+
+
+def test_states_stay_what_they_are_where_results_are_written_over(world: Genie, tmp_path: Path):
+    world.save_pretrained(tmp_path)
+    output_of(OVERWRITTEN, tmp_path)
+
+
+def test_a_frame_can_be_shown_before_it_is_committed(world: Genie):
+    state = world.start(frames(2, 1), seed=3)
+    drawing = world.draw(state, [1, 2])
+    assert state.time.tolist() == [1, 1]
+    shown, after = world.step(state, [1, 2])
+    assert torch.equal(drawing.frame, shown)
+    assert drawing.frame.shape == (2, 16, 16, 3)
+    for _ in range(2):  # a value, too
+        late = world.commit(drawing)
+        assert torch.equal(world.step(late, [3, 0])[0], world.step(after, [3, 0])[0])
+
+
 def test_without_a_compiler_compiling_is_refused_with_advice(
     world: Genie, monkeypatch: pytest.MonkeyPatch
 ):

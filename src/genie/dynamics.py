@@ -201,8 +201,6 @@ class Dynamics(nn.Module):
 
         For all S places, or for those that are asked for.
         """
-        if places is not None:
-            torch._dynamo.maybe_mark_dynamic(places, 1)
         x, previous = self._features(tokens, condition, places), condition.past.tokens
         if places is not None:
             previous = previous.gather(1, places)
@@ -223,8 +221,8 @@ class Dynamics(nn.Module):
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Passes `draft` and `commit` through `torch.compile`, a graph per number of players."""
-        for name in ("_features", "_remember"):
-            compile_method(self, name, *args, **options)
+        compile_method(self, "_features", *args, varying=2, **options)
+        compile_method(self, "_remember", *args, **options)
 
     def _remember(self, tokens: Tensor, condition: Condition) -> TemporalCache:
         x = self._own(tokens[:, None], condition.fixed)

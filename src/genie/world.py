@@ -249,8 +249,8 @@ class Genie(nn.Module):
         A deep copy of a compiled world would play with the weights of the original.
 
         Args:
-            args, options: of `torch.compile`. Not `mode="reduce-overhead"`: CUDA graphs write each
-                result where the last one stood, and a state has to stay what it is.
+            args, options: of `torch.compile`. With `mode="reduce-overhead"`, on a GPU, CUDA graphs
+                save the time of launching, and what they return is copied, so that states stay.
 
         Raises:
             UserError: this machine has no C++ compiler, which a CPU needs for it.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 MOST_GRAPHS = 64
 """Numbers of players, over all worlds of a process, for which there can be a graph."""
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+"""Modes in which a GPU writes each result where the last one stood."""
 
 
-def compile_method(model: nn.Module, name: str, *args: Any, **options: Any) -> None:
+def compile_method(
+    model: nn.Module, name: str, *args: Any, varying: int | None = None, **options: Any
+) -> None:
     """Puts a compiled method in place of one, with a graph for each shape of its arguments.
 
     It belongs to this object: a deep copy of the model would call it with the weights of this one.
@@ -19,9 +24,29 @@ def compile_method(model: nn.Module, name: str, *args: Any, **options: Any) -> N
     Args:
         model: whose method.
         name: of the method; nothing happens where it is compiled already.
+        varying: index of an argument, a tensor (B, n) or None, of which one graph takes any n > 1.
         args, options: of `torch.compile`.
     """
     if name in vars(model):
         return
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
-    setattr(model, name, torch.compile(getattr(model, name), *args, dynamic=False, **options))
+    compiled = torch.compile(getattr(model, name), *args, dynamic=False, **options)
+    overwrites = options.get("mode") in CUDA_GRAPHS
+
+    def call(*values: Any) -> Any:
+        if varying is not None and values[varying] is not None:
+            torch._dynamo.maybe_mark_dynamic(values[varying], 1)
+        results = compiled(*values)
+        return _copied(results) if overwrites else results
+
+    setattr(model, name, call)
+
+
+def _copied(results: Any) -> Any:
+    """The same in memory of its own: a tensor, a tuple of results, or a dataclass of them."""
+    if isinstance(results, Tensor):
+        return results.clone()
+    if isinstance(results, tuple):
+        return tuple(_copied(result) for result in results)
+    parts = {part.name: _copied(getattr(results, part.name)) for part in fields(results)}
+    return replace(results, **parts)
