@@ -73,13 +73,11 @@ def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: Dynami
     model = stirred(config)
     tokens = torch.randint(0, VOCABULARY, (4, 12, 6))
     actions = torch.randint(0, ACTIONS, (4, 11))
-    past, action = model.empty_past(4), torch.full((4,), ACTIONS)
-    for t in range(12):
+    past = model.prefill(tokens[:, :2], actions[:, :1])
+    for t in range(2, 12):
         draft = tokens[:, t].clone()
         draft[:, ::2] = model.mask_token
-        if t > 0:
-            action = actions[:, t - 1]
-        condition = model.condition(action, past)
+        condition = model.condition(actions[:, t - 1], past)
         cached = model.draft(draft, condition)
         plain = model.logits(torch.cat([tokens[:, :t], draft[:, None]], 1), actions[:, :t])[:, -1]
         torch.testing.assert_close(cached, plain, atol=1e-4, rtol=0)
@@ -98,13 +96,12 @@ def test_training_sees_what_play_sees():
     masked = torch.rand(2, 6, 6) < 0.6
     leading, level = model._leading(actions), torch.zeros(2, dtype=torch.int64)
     trained = model._predict(*model._two_streams(tokens, tokens, masked, leading, level))
-    past = model.empty_past(2)
-    for t in range(7):
-        condition = model.condition(leading[:, t], past)
-        if t > 0:
-            draft = tokens[:, t].masked_fill(masked[:, t - 1], model.mask_token)
-            played = model.draft(draft, condition)
-            torch.testing.assert_close(played, trained[:, t - 1], atol=1e-4, rtol=0)
+    past = model.prefill(tokens[:, :1], actions[:, :0])
+    for t in range(1, 7):
+        condition = model.condition(actions[:, t - 1], past)
+        draft = tokens[:, t].masked_fill(masked[:, t - 1], model.mask_token)
+        played = model.draft(draft, condition)
+        torch.testing.assert_close(played, trained[:, t - 1], atol=1e-4, rtol=0)
         past = model.commit(tokens[:, t], condition)
 
 
@@ -118,9 +115,8 @@ def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsCo
         loss.backward()
         optimizer.step()
     model.eval()
-    tokens, _ = counting(1, seed=999)
-    none = torch.tensor([ACTIONS])
-    past = model.commit(tokens[:, 0], model.condition(none, model.empty_past(1)))
+    tokens, actions = counting(1, seed=999)
+    past = model.prefill(tokens[:, :1], actions[:, :0])
     for action in range(ACTIONS):
         condition = model.condition(torch.tensor([action]), past)
         drawn = sample(
@@ -199,7 +195,7 @@ def walking(count: int, side: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
     place = torch.randint(0, side, (count, 2), generator=generator)
     tokens = torch.zeros(count, 4, side, side, dtype=torch.int64)
     for t in range(4):
-        tokens[torch.arange(count), t, place[:, 0], place[:, 1]] = 1
+        tokens[torch.arange(len(tokens)), t, place[:, 0], place[:, 1]] = 1
         if t < 3:
             place = (place + moves[actions[:, t]]).clamp(0, side - 1)
     return tokens.flatten(2), actions
@@ -223,16 +219,14 @@ def walker(config: DynamicsConfig, label: Callable[[Tensor, Tensor], Tensor]) ->
 
 def walked(model: Dynamics, tokens: Tensor, actions: Tensor) -> Tensor:
     """The next frame (N,25) as the model draws it, from (N,25) and an action each."""
-    count = len(tokens)
-    start = torch.full((count,), model.num_actions)
-    past = model.commit(tokens, model.condition(start, model.empty_past(count)))
+    past = model.prefill(tokens[:, None], actions[:, None][:, :0])
     condition = model.condition(actions, past)
     return sample(
         lambda draft, places: model.draft(draft, condition, places),
         (5, 5),
         model.mask_token,
         SamplingConfig(steps=4, temperature=1.0),
-        torch.arange(count),
+        torch.arange(len(tokens)),
     )
 
 

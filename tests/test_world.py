@@ -173,15 +173,13 @@ import sys, torch
 from genie import Genie
 
 def overwriting(graph, inputs, **options):  # as CUDA graphs do
-    kept = []
+    kept = {}
 
     def run(*values):
         results = graph(*values)
-        if not kept:
-            kept.extend(torch.empty_like(result) for result in results)
-        for place, result in zip(kept, results, strict=True):
-            place.copy_(result)
-        return kept
+        shapes = tuple(result.shape for result in results)
+        places = kept.setdefault(shapes, [torch.empty_like(result) for result in results])
+        return [place.copy_(result) for place, result in zip(places, results, strict=True)]
 
     return run
 

@@ -90,7 +90,7 @@ class Past:
     """What the dynamics know of a game for one or more players. A value: no call changes it.
 
     Attributes:
-        tokens: (B, S) of the last finished frame; the mask token before the first.
+        tokens: (B, S) of the last finished frame.
         cache: keys and values of the frames in the window.
     """
 
@@ -179,14 +179,13 @@ class Dynamics(nn.Module):
         x = self.transformer(self._embed(tokens, previous, self._leading(actions)))
         return self._predict(self._trim(x), previous)
 
-    def empty_past(self, batch: int) -> Past:
-        """The past of `batch` players before their first frame."""
-        cache = self.transformer.empty_cache(batch, self.tokens_per_frame + self.prepends)
-        shape = (batch, self.tokens_per_frame)
-        return Past(torch.full(shape, self.mask_token, device=cache.time.device), cache)
+    def prefill(self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"]) -> Past:
+        """The past of players whose games begin with clips."""
+        x = self._embed(tokens, self._shifted(tokens), self._leading(actions))
+        return Past(tokens[:, -1], self.transformer.prefill(x))
 
     def condition(self, action: Int[Tensor, " b"], past: Past) -> Condition:
-        """What all passes over the next frame share; `action` is `num_actions` for a first one."""
+        """What all passes over the next frame share."""
         before, leading = past.tokens[:, None], action[:, None]
         fixed = self._given(before, leading, self.level.weight[0])
         return Condition(past, fixed, past.cache.view())

@@ -104,9 +104,10 @@ class VideoTokenizer(nn.Module):
         features = self.decoder(self._embed(self.quantizer.lookup(tokens)))
         return to_uint8(self._pixels(features))
 
-    def empty_cache(self, batch: int) -> TemporalCache:
-        """The decoder's memory of `batch` players before their first frame."""
-        return self.decoder.empty_cache(batch, self.tokens_per_frame)
+    @torch.no_grad()
+    def prefill(self, tokens: Int[Tensor, "b t s"]) -> TemporalCache:
+        """The decoder's memory of clips."""
+        return self.decoder.prefill(self._embed(self.quantizer.lookup(tokens)))
 
     @torch.no_grad()
     def decode_step(

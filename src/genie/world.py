@@ -284,15 +284,10 @@ class Genie(nn.Module):
         frames, batched = self._prompt(prompt)
         seeds = _seeds(seed, len(frames)).to(self.device)
         tokens = self.tokenizer.encode(frames)
-        inferred = self.actions.infer(frames) if frames.shape[1] > 1 else None
-        dynamics = self.dynamics.empty_past(len(frames))
-        decoder = self.tokenizer.empty_cache(len(frames))
-        action = seeds.new_full((len(frames),), self.config.num_actions)
-        for t in range(frames.shape[1]):
-            if inferred is not None and t > 0:
-                action = inferred[:, t - 1]
-            dynamics = self.dynamics.commit(tokens[:, t], self.dynamics.condition(action, dynamics))
-            decoder = self.tokenizer.decode_step(tokens[:, t], decoder)[1]
+        one = frames.shape[1] == 1
+        actions = tokens.new_empty((len(frames), 0)) if one else self.actions.infer(frames)
+        dynamics = self.dynamics.prefill(tokens, actions)
+        decoder = self.tokenizer.prefill(tokens)
         return State(frames[:, -1], dynamics, decoder, seeds, batched)
 
     @torch.no_grad()

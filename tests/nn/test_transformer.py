@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from genie.config import UserError
+from genie.nn.attention import TemporalCache, taken
 from genie.nn.transformer import STTransformer, TransformerConfig, frames_of, grid_of, patches_of
 
 CONFIG = TransformerConfig(layers=3, width=32, heads=4, window=5)
@@ -10,6 +11,12 @@ CONFIG = TransformerConfig(layers=3, width=32, heads=4, window=5)
 def stack(config: TransformerConfig = CONFIG) -> STTransformer:
     torch.manual_seed(0)
     return STTransformer(config).eval()
+
+
+def same(one: TemporalCache, other: TemporalCache) -> None:
+    assert torch.equal(one.time, other.time)
+    torch.testing.assert_close(one.keys, other.keys, atol=1e-4, rtol=0)
+    torch.testing.assert_close(one.values, other.values, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -22,9 +29,23 @@ def test_stepping_equals_the_full_forward_past_many_evictions(window: int, space
     cache = model.empty_cache(4, 6)
     for t in range(frames):
         draft = model.read(x[:, t : t + 1], cache)
+        remembered = model.remember(x[:, t : t + 1], cache)
         step, cache = model.step(x[:, t : t + 1], cache)
         assert torch.equal(draft, step)
+        same(remembered, cache)
+        same(model.prefill(x[:, : t + 1]), cache)
         torch.testing.assert_close(step[:, 0], full[:, t], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("window", "space"), [(1, True), (5, True), (5, False)])
+def test_a_draft_of_some_places_is_a_part_of_the_whole_draft(window: int, space: bool):
+    model = stack(TransformerConfig(layers=2, width=32, heads=4, window=window, space=space))
+    x, cache = torch.randn(3, 1, 6, 32), model.prefill(torch.randn(3, 7, 6, 32))
+    places = torch.tensor([[0, 5], [3, 1], [2, 2]])
+    some, whole = model.read(x, cache, places=places), model.read(x, cache)
+    torch.testing.assert_close(some, taken(whole, places))
+    assert torch.equal(taken(whole, places)[2, 0, 1], whole[2, 0, 2])
 
 
 @torch.no_grad()

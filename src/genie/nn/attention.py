@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 View = tuple[Float[Tensor, "2 b 1 1 half"], Float[Tensor, "slots b 1 1"]]
 """Rotary angles of a frame, and what is added to its scores of the cached frames: 0 or -inf."""
+Memory = tuple[Tensor, Tensor]
+"""A layer's keys, which are rotated by their frame numbers, and values."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,18 @@ class TimeAttention(Attention):
         x: Float[Tensor, "b t s d"],
         angles: Float[Tensor, "2 t half"],
         mask: Bool[Tensor, "t t"],
-    ) -> Float[Tensor, "b t s d"]:
-        """Mixes the frames of whole clips; `angles` are those of `rotary` for their numbers."""
+    ) -> tuple[Float[Tensor, "b t s d"], Memory]:
+        """Mixes the frames of whole clips; also returns their keys and values, (B, S, H, T, E).
+
+        Args:
+            x: features of the frames.
+            angles: those of `rotary` for the numbers of the frames.
+            mask: True where frame i may look at frame j.
+        """
         q, k, v = (y.permute(0, 2, 3, 1, 4) for y in self.project(x))
-        y = _attend(rotate(q, angles), rotate(k, angles), v, mask)
-        return self.out(y.permute(0, 3, 1, 2, 4).flatten(3))
+        q, k = rotate(q, angles), rotate(k, angles)
+        y = _attend(q, k, v, mask)
+        return self.out(y.permute(0, 3, 1, 2, 4).flatten(3)), (k, v)
 
     def step(
         self,
@@ -155,7 +164,7 @@ class TimeAttention(Attention):
         cached_keys: Float[Tensor, "slots b s h e"],
         cached_values: Float[Tensor, "slots b s h e"],
         view: View,
-    ) -> tuple[Float[Tensor, "b 1 s d"], Tensor, Tensor]:
+    ) -> tuple[Float[Tensor, "b 1 s d"], Memory]:
         """One frame after the cached ones; also returns its own key and value, for `append`.
 
         The scores of a single frame are products of vectors. Sums over the cache as it lies need it
@@ -172,9 +181,9 @@ class TimeAttention(Attention):
         scores = torch.cat([(cached_keys * q).sum(-1) + hidden, (k * q).sum(-1)[None]])
         shares = scores.softmax(dim=0)[..., None]
         y = (shares[:-1] * cached_values).sum(0) + shares[-1] * v
-        return self.out(y.flatten(2)[:, None]), k, v
+        return self.out(y.flatten(2)[:, None]), (k, v)
 
-    def remember(self, x: Float[Tensor, "b 1 s d"], view: View) -> tuple[Tensor, Tensor]:
+    def remember(self, x: Float[Tensor, "b 1 s d"], view: View) -> Memory:
         """The key and value of `step` without the rest."""
         _, k, v = (y[:, 0] for y in self.project(x))
         return rotate(k, view[0]), v

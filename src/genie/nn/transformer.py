@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from genie.config import require
 from genie.nn.attention import (
+    Memory,
     SpaceAttention,
     TemporalCache,
     TimeAttention,
@@ -92,27 +93,29 @@ class SpaceTimeBlock(nn.Module):
             nn.Linear(config.hidden_width, config.width, bias=False),
         )
 
-    def forward(self, x: Tensor, angles: Tensor, mask: Tensor) -> Tensor:
-        """Whole clips at once: x is (B, T, S, D)."""
-        x = self._over_space(x)
+    def forward(self, x: Tensor, angles: Tensor, mask: Tensor) -> tuple[Tensor, Memory | None]:
+        """Whole clips at once: x is (B, T, S, D). Also what there is to remember of them."""
+        x, memory = self._over_space(x), None
         if self.time is not None and self.time_norm is not None:
-            x = x + self.time(self.time_norm(x), angles, mask)
-        return x + self.ffn(self.ffn_norm(x))
+            y, memory = self.time(self.time_norm(x), angles, mask)
+            x = x + y
+        return x + self.ffn(self.ffn_norm(x)), memory
 
     def step(
-        self, x: Tensor, keys: Tensor, values: Tensor, view: View, places: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, x: Tensor, past: Memory, view: View, places: Tensor | None = None
+    ) -> tuple[Tensor, Memory | None]:
         """One frame, x is (B, 1, S, D), with this layer's part of the cache and its view."""
-        x = self._over_space(x, places)
+        x, memory = self._over_space(x, places), None
         if self.time is not None and self.time_norm is not None:
+            keys, values = past
             if places is not None:
-                keys, values = (old[:, rows_of(places), places] for old in (keys, values))
-            y, keys, values = self.time.step(self.time_norm(x), keys, values, view)
+                keys, values = (old[:, rows_of(places), places] for old in past)
+            y, memory = self.time.step(self.time_norm(x), keys, values, view)
             x = x + y
-        return x + self.ffn(self.ffn_norm(x)), keys, values
+        return x + self.ffn(self.ffn_norm(x)), memory
 
-    def remember(self, x: Tensor, view: View) -> tuple[Tensor, Tensor]:
-        """The key and value of `step` without the rest; only with attention over time."""
+    def remember(self, x: Tensor, view: View) -> Memory:
+        """What `step` gives to remember, without the rest; only with attention over time."""
         assert self.time is not None
         assert self.time_norm is not None
         return self.time.remember(self.time_norm(self._over_space(x)), view)
@@ -159,9 +162,9 @@ class STTransformer(nn.Module):
         angles = rotary(positions, self.config.key_width)
         for block in self.blocks:
             if self.config.checkpointing and self.training:
-                x = checkpoint(block, x, angles, mask, use_reentrant=False)  # type: ignore[assignment]
+                x, _ = checkpoint(block, x, angles, mask, use_reentrant=False)  # type: ignore[misc]
             else:
-                x = block(x, angles, mask)
+                x, _ = block(x, angles, mask)
         return self.norm(x)
 
     def empty_cache(self, batch: int, tokens: int) -> TemporalCache:
@@ -173,6 +176,23 @@ class STTransformer(nn.Module):
             weight.new_zeros(shape),
             torch.zeros(batch, dtype=torch.int64, device=weight.device),
         )
+
+    def prefill(self, x: Float[Tensor, "b t s d"]) -> TemporalCache:
+        """The cache after all frames of clips, in one forward; what `step` gives frame by frame."""
+        frames, cache = x.shape[1], self.empty_cache(len(x), x.shape[2])
+        if self.config.window > 1:
+            numbers = torch.arange(frames, device=x.device)
+            angles = rotary(numbers, self.config.key_width)
+            mask = causal_window_mask(frames, self.config.window, x.device)
+            made = []
+            for block in self.blocks:
+                x, memory = block(x, angles, mask)
+                made.append(memory)
+            kept = numbers[1 - self.config.window :]
+            slots = kept % (self.config.window - 1)
+            for ring, new in zip((cache.keys, cache.values), zip(*made, strict=True), strict=True):
+                ring[:, slots] = torch.stack(new).permute(0, 4, 1, 2, 3, 5)[:, kept]
+        return replace(cache, time=cache.time + frames)
 
     def step(
         self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: View | None = None
@@ -189,9 +209,9 @@ class STTransformer(nn.Module):
         """
         view = view or cache.view()
         made = []
-        for block, keys, values in self._layers(cache):
-            x, key, value = block.step(x, keys, values, view)
-            made.append((key, value))
+        for block, past in self._layers(cache):
+            x, memory = block.step(x, past, view)
+            made.append(memory)
         return self.norm(x), self._append(cache, made)
 
     def remember(
@@ -201,11 +221,11 @@ class STTransformer(nn.Module):
         if self.config.window == 1:
             return self._append(cache, [])
         view = view or cache.view()
-        *earlier, (last, _, _) = self._layers(cache)
+        *earlier, (last, _) = self._layers(cache)
         made = []
-        for block, keys, values in earlier:
-            x, key, value = block.step(x, keys, values, view)
-            made.append((key, value))
+        for block, past in earlier:
+            x, memory = block.step(x, past, view)
+            made.append(memory)
         return self._append(cache, [*made, last.remember(x, view)])
 
     def read(
@@ -221,19 +241,20 @@ class STTransformer(nn.Module):
         the keys and values of attention over space.
         """
         view = view or cache.view()
-        *earlier, (last, last_keys, last_values) = self._layers(cache)
-        for block, keys, values in earlier:
-            x = block.step(x, keys, values, view)[0]
-        return self.norm(last.step(x, last_keys, last_values, view, places)[0])
+        *earlier, (last, last_past) = self._layers(cache)
+        for block, past in earlier:
+            x, _ = block.step(x, past, view)
+        return self.norm(last.step(x, last_past, view, places)[0])
 
-    def _layers(self, cache: TemporalCache) -> Iterator[tuple[SpaceTimeBlock, Tensor, Tensor]]:
+    def _layers(self, cache: TemporalCache) -> Iterator[tuple[SpaceTimeBlock, Memory]]:
         blocks = cast("Iterable[SpaceTimeBlock]", self.blocks)
-        return zip(blocks, cache.keys, cache.values, strict=True)
+        return zip(blocks, zip(cache.keys, cache.values, strict=True), strict=True)
 
-    def _append(self, cache: TemporalCache, made: list[tuple[Tensor, Tensor]]) -> TemporalCache:
-        if self.config.window == 1:  # there is nothing to remember
+    def _append(self, cache: TemporalCache, made: list[Memory | None]) -> TemporalCache:
+        memories = [memory for memory in made if memory is not None]
+        if not memories:
             return replace(cache, time=cache.time + 1)
-        keys, values = zip(*made, strict=True)
+        keys, values = zip(*memories, strict=True)
         return cache.append(torch.stack(keys), torch.stack(values))
 
 
