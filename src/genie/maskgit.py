@@ -158,7 +158,7 @@ def sample(
         else:
             places = ranked[:, settled : total - left]
         logits = logits_fn(tokens, places).float()
-        gumbel = noise.gumbel(noise.keys_of(keys, number), tuple(logits.shape[1:]))
+        gumbel = noise.gumbel(keys + number, tuple(logits.shape[1:]))
         drawn = draw(logits, gumbel, config.temperature, config.top_k)
         if ranked is None:
             surest = confidence(logits, drawn).argsort(dim=-1, descending=True, stable=True)

@@ -37,8 +37,8 @@ def gumbel(keys: Int[Tensor, " b"], shape: tuple[int, ...]) -> Float[Tensor, "b 
     """Standard Gumbel noise in float32; it lies between -2.9 and 16.7, so logits always count."""
     count = math.prod(shape)
     halves = random_bits(keys, (count + 1) // 2).view(torch.int32)[:, :count]
-    # 23 bits and a half are exact in float32, and neither 0 nor 1.
-    uniform = ((halves >> 9) & 0x7F_FFFF).to(torch.float32).add_(0.5).mul_(2**-23)
+    # 23 bits as the fraction of a number in [1, 2), and half of the last one: never 0, never 1.
+    uniform = (halves & 0x7F_FFFF).bitwise_or_(0x3F80_0000).view(torch.float32).sub_(1 - 2**-24)
     return uniform.log_().neg_().log_().neg_().view(-1, *shape)
 
 
