@@ -44,20 +44,24 @@ class Game:
     def __init__(self, world: genie.Genie, players: int = 1, history: int = 0) -> None:
         size = (world.config.height, world.config.width, 3)
         self.world, self.state = world, world.start(np.zeros((players, 1, *size), np.uint8))
-        self.action = torch.zeros(players, dtype=torch.int64, device=world.device)
+        self.actions = [0] * players
         for _ in range(history):
             self()
 
     def __call__(self) -> None:
-        _, self.state = self.world.step(self.state, self.action)
+        _, self.state = self.world.step(self.state, self.actions)
 
 
 def gigabytes(game: Game) -> float:
-    """Bytes that a frame has to read: in each pass and the commit all weights and the cache."""
-    cache = game.state.dynamics.cache
+    """Bytes that a frame has to read: weights and cache, in each pass and in the commit.
+
+    The last layer's cache is read once, at each place by the pass that settles it.
+    """
+    cache, config = game.state.dynamics.cache, game.world.config
     weights = sum(weight.nbytes for weight in game.world.dynamics.parameters())
-    passes = game.world.config.sampling.steps + 1
-    return passes * (weights + cache.keys.nbytes + cache.values.nbytes) / 1e9
+    cached = cache.keys.nbytes + cache.values.nbytes
+    last = cached / config.dynamics.layers
+    return ((config.sampling.steps + 1) * (weights + cached - last) + last) / 1e9
 
 
 def measure(world: genie.Genie, players: int, history: int, steps: int) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: Dynami
         draft = tokens[:, t].clone()
         draft[:, ::2] = model.mask_token
         condition = model.condition(actions[:, t - 1], past)
-        cached = model.draft(draft, condition)
+        cached = model.draft(draft, condition, torch.arange(6).expand(4, -1))
         plain = model.logits(torch.cat([tokens[:, :t], draft[:, None]], 1), actions[:, :t])[:, -1]
         torch.testing.assert_close(cached, plain, atol=1e-4, rtol=0)
         places = torch.rand(4, 6).argsort(dim=1)[:, :2]
@@ -100,7 +100,7 @@ def test_training_sees_what_play_sees():
     for t in range(1, 7):
         condition = model.condition(actions[:, t - 1], past)
         draft = tokens[:, t].masked_fill(masked[:, t - 1], model.mask_token)
-        played = model.draft(draft, condition)
+        played = model.draft(draft, condition, torch.arange(6).expand(2, -1))
         torch.testing.assert_close(played, trained[:, t - 1], atol=1e-4, rtol=0)
         past = model.commit(tokens[:, t], condition)
 

@@ -40,10 +40,10 @@ def test_neighbouring_keys_and_numbers_have_nothing_in_common():
     seeds, numbers = torch.arange(50).repeat_interleave(50), torch.arange(50).repeat(50)
     keys = keys_of(seeds, numbers)
     assert len(set(keys.tolist())) == 2500
-    noise = gumbel(keys, (64,)).double()
-    correlation = np.corrcoef(noise.numpy()) - np.eye(2500)
-    assert np.abs(correlation).max() < 6.5 / math.sqrt(64)
-    assert abs(correlation.mean()) < 1e-3
+    for alike in (keys[:100], keys[:1] + torch.arange(100)):  # frames, and passes over a frame
+        noise = gumbel(alike, (4096,)).double()
+        correlation = np.corrcoef(noise.numpy()) - np.eye(100)
+        assert np.abs(correlation).max() < 5 / math.sqrt(4096)
 
 
 def test_noise_has_a_limit_so_that_logits_always_count(monkeypatch):

@@ -191,35 +191,24 @@ class Dynamics(nn.Module):
         return Condition(past, fixed, past.cache.view())
 
     def draft(
-        self,
-        tokens: Int[Tensor, "b s"],
-        condition: Condition,
-        places: Int[Tensor, "b n"] | None = None,
+        self, tokens: Int[Tensor, "b s"], condition: Condition, places: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b n v"]:
-        """Logits for a frame whose tokens are partly masked; the past is only read.
-
-        For all S places, or for those that are asked for.
-        """
-        x, previous = self._features(tokens, condition, places), condition.past.tokens
-        if places is not None:
-            previous = previous.gather(1, places)
-        return self._predict(x, previous)
+        """Logits at some places of a frame whose tokens are partly masked; the past is read."""
+        x = self._features(tokens, condition, places + self.prepends)
+        return self._predict(x, condition.past.tokens.gather(1, places))
 
     def _features(
-        self, tokens: Tensor, condition: Condition, places: Tensor | None
+        self, tokens: Tensor, condition: Condition, rows: Tensor
     ) -> Float[Tensor, "b n d"]:
         x = self._own(tokens[:, None], condition.fixed)
-        if places is None:
-            return self._trim(self.transformer.read(x, condition.past.cache, condition.view))[:, 0]
-        places = places + self.prepends
-        return self.transformer.read(x, condition.past.cache, condition.view, places)[:, 0]
+        return self.transformer.read(x, condition.past.cache, condition.view, rows)[:, 0]
 
     def commit(self, tokens: Int[Tensor, "b s"], condition: Condition) -> Past:
         """Takes a finished frame, and the action that led to it, into a new past."""
         return Past(tokens, self._remember(tokens, condition))
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Passes `draft` and `commit` through `torch.compile`, a graph per number of players."""
+        """Passes `draft` and `commit` through `torch.compile`, for each number of players."""
         compile_method(self, "_features", *args, varying=2, **options)
         compile_method(self, "_remember", *args, **options)
 

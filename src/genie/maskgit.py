@@ -154,7 +154,8 @@ def sample(
     settled = 0
     for number, left in enumerate(masked_counts(total, config.steps, config.schedule), start=1):
         if ranked is None:
-            places = (tokens == mask_token).nonzero()[:, 1].unflatten(0, (players, -1))
+            masked_first = (tokens != mask_token).int().argsort(dim=-1, stable=True)
+            places = masked_first[:, : total - settled]
         else:
             places = ranked[:, settled : total - left]
         logits = logits_fn(tokens, places).float()
@@ -177,4 +178,9 @@ def _fixed_order(
         return None
     if order == "random":
         return noise.random_bits(keys, grid[0] * grid[1]).argsort(dim=-1, stable=True)
-    return torch.tensor(halton_order(grid), device=keys.device).expand(len(keys), -1)
+    return _halton_places(grid, keys.device).expand(len(keys), -1)
+
+
+@cache
+def _halton_places(grid: tuple[int, int], device: torch.device) -> Int[Tensor, " s"]:
+    return torch.tensor(halton_order(grid), device=device)

@@ -1,8 +1,8 @@
-"""Random numbers as a function of a key and a counter: the same on every device and in any batch.
+"""Random numbers as a function of a key and a counter: the same in any batch and on any device.
 
 SplitMix64 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195) in whole tensors: a counter is
 multiplied and mixed until each bit depends on all of them. There is nothing to remember between
-calls, and nothing to send to a GPU.
+calls, and nothing to send to a GPU. Bits are equal everywhere, noise but for how logarithms round.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ STRIDE = 0x9E37_79B9_7F4A_7C15 - 2**64
 
 
 def keys_of(seeds: Int[Tensor, " b"], numbers: Int[Tensor, " b"] | int) -> Int[Tensor, " b"]:
-    """A key for each pair of seed and number; keys can be seeds again."""
+    """A key for each pair of seed and number.
+
+    The numbers beside a key, key + 1 and so on, are keys as good: mixing leaves nothing in common.
+    """
     return _mixed(_mixed(seeds) + numbers)
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from genie.world import Genie
 
 FORMAT, VERSION = "genie-replay", 1
+DRAWING = 2
+"""Part of a world's hash: goes up when the same seed draws other frames than before."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Replay:
         if world_hash(world) != self.hash:
             raise UserError(
                 f"this replay was made in {self.world}, and this is another world or another "
-                "training of it: name the right one with --world"
+                "training or version of it: name the right one with --world"
             )
         prompt = prompt_of(self.prompt, (world.config.height, world.config.width))
         yield from prompt[None] if prompt.ndim == 3 else prompt
@@ -136,8 +138,9 @@ def changes_in(sampling: Iterable[SamplingConfig]) -> tuple[SamplingChange, ...]
 
 
 def world_hash(world: Genie) -> str:
-    """SHA-256 of a world's configuration and weights, in hexadecimal."""
-    digest = hashlib.sha256(json.dumps(to_dict(world.config), sort_keys=True).encode())
+    """SHA-256 of a world's configuration and weights and of how we draw, in hexadecimal."""
+    about = json.dumps([DRAWING, to_dict(world.config)], sort_keys=True)
+    digest = hashlib.sha256(about.encode())
     for name, weight in sorted(world.state_dict().items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -471,7 +471,7 @@ class Genie(nn.Module):
         if bool(((buttons < 0) | (buttons >= count)).any()):
             given = buttons.tolist()
             raise UserError(f"action: {given} is out of range, this world has 0 to {count - 1}")
-        return buttons.to(self.device, torch.int64).expand(players)
+        return buttons.to(self.device, torch.int64, non_blocking=True).expand(players)
 
     def _tensor(self, values: Any, expected: str) -> Tensor:
         try:

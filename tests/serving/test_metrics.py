@@ -12,11 +12,14 @@ def test_rounds_are_counted(dot_world, dot_prompts):
     games.advance({})
     drawn = games.advance({1: Act(1), 2: Act(0)})
     assert set(drawn) == {1, 2}
+    for _ in range(2):
+        games.settle()
     counted = figures(metrics.text().decode())
     assert counted["genie_frames_total", "dots"] == 4
     assert counted["genie_batch_size_count", "dots"] == 2
     assert counted["genie_batch_size_sum", "dots"] == 4
     assert counted["genie_round_seconds_count", "dots"] == 2
+    assert counted["genie_commit_seconds_count", "dots"] == 1
     assert counted["genie_failed_turns_total", "dots"] == 0
 
 

@@ -126,15 +126,15 @@ def test_tokens_are_the_same_whoever_else_plays(two_worlds_of_module):
     )
     prompt = np.asarray(Image.open(folder / "prompts" / "0.png").convert("RGB"))
     drawn = defaultdict(list)
-    step = world.step
+    draw = world.draw
 
     def watched(state, *arguments):
-        frame, after = step(state, *arguments)
-        for seed, tokens in zip(after.seed.tolist(), after.dynamics.tokens.tolist(), strict=True):
+        drawing = draw(state, *arguments)
+        for seed, tokens in zip(state.seed.tolist(), drawing.tokens.tolist(), strict=True):
             drawn[seed].append(tokens)
-        return frame, after
+        return drawing
 
-    world.step = watched
+    world.draw = watched
     games, guests = Games(world, [prompt]), set()
     games.advance({player: Begin(0, seed=player) for player in range(3)})
     for t in range(steps):

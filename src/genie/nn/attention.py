@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 View = tuple[Float[Tensor, "2 b 1 1 half"], Float[Tensor, "slots b 1 1"]]
 """Rotary angles of a frame, and what is added to its scores of the cached frames: 0 or -inf."""
-Memory = tuple[Tensor, Tensor]
-"""A layer's keys, which are rotated by their frame numbers, and values."""
+KeyValue = tuple[Tensor, Tensor]
+"""Keys of a layer, rotated by their frame numbers, and values."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class SpaceAttention(Attention):
         """Mixes the tokens within each frame; of a single frame also for some places only."""
         q, k, v = self.project(x)
         if places is not None:
-            q = taken(q, places)
+            q = gather_places(q, places)
         q, k, v = (y.flatten(0, 1).transpose(1, 2) for y in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v)
         return self.out(y.transpose(1, 2).flatten(2).unflatten(0, x.shape[:2]))
@@ -145,7 +145,7 @@ class TimeAttention(Attention):
         x: Float[Tensor, "b t s d"],
         angles: Float[Tensor, "2 t half"],
         mask: Bool[Tensor, "t t"],
-    ) -> tuple[Float[Tensor, "b t s d"], Memory]:
+    ) -> tuple[Float[Tensor, "b t s d"], KeyValue]:
         """Mixes the frames of whole clips; also returns their keys and values, (B, S, H, T, E).
 
         Args:
@@ -164,7 +164,7 @@ class TimeAttention(Attention):
         cached_keys: Float[Tensor, "slots b s h e"],
         cached_values: Float[Tensor, "slots b s h e"],
         view: View,
-    ) -> tuple[Float[Tensor, "b 1 s d"], Memory]:
+    ) -> tuple[Float[Tensor, "b 1 s d"], KeyValue]:
         """One frame after the cached ones; also returns its own key and value, for `append`.
 
         The scores of a single frame are products of vectors. Sums over the cache as it lies need it
@@ -183,13 +183,15 @@ class TimeAttention(Attention):
         y = (shares[:-1] * cached_values).sum(0) + shares[-1] * v
         return self.out(y.flatten(2)[:, None]), (k, v)
 
-    def remember(self, x: Float[Tensor, "b 1 s d"], view: View) -> Memory:
+    def remember(self, x: Float[Tensor, "b 1 s d"], view: View) -> KeyValue:
         """The key and value of `step` without the rest."""
         _, k, v = (y[:, 0] for y in self.project(x))
         return rotate(k, view[0]), v
 
 
-def taken(x: Float[Tensor, "b 1 s *f"], places: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 n *f"]:
+def gather_places(
+    x: Float[Tensor, "b 1 s *f"], places: Int[Tensor, "b n"]
+) -> Float[Tensor, "b 1 n *f"]:
     """The features of some places of a frame, others for each player."""
     return x[rows_of(places), 0, places][:, None]
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 MOST_GRAPHS = 64
-"""Numbers of players, over all worlds of a process, for which there can be a graph."""
+"""Graphs of one method, over all worlds of a process: one for each number of players, and another
+where a pass settles a single token."""
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 """Modes in which a GPU writes each result where the last one stood."""
 
@@ -24,17 +25,18 @@ def compile_method(
     Args:
         model: whose method.
         name: of the method; nothing happens where it is compiled already.
-        varying: index of an argument, a tensor (B, n) or None, of which one graph takes any n > 1.
+        varying: index of an argument, a tensor (B, n), of which one graph takes any n > 1.
         args, options: of `torch.compile`.
     """
     if name in vars(model):
         return
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
     compiled = torch.compile(getattr(model, name), *args, dynamic=False, **options)
-    overwrites = options.get("mode") in CUDA_GRAPHS
+    graphs = (options.get("options") or {}).get("triton.cudagraphs", False)
+    overwrites = graphs or options.get("mode") in CUDA_GRAPHS
 
     def call(*values: Any) -> Any:
-        if varying is not None and values[varying] is not None:
+        if varying is not None:
             torch._dynamo.maybe_mark_dynamic(values[varying], 1)
         results = compiled(*values)
         return _copied(results) if overwrites else results

@@ -15,15 +15,15 @@ from torch.utils.checkpoint import checkpoint
 
 from genie.config import require
 from genie.nn.attention import (
-    Memory,
+    KeyValue,
     SpaceAttention,
     TemporalCache,
     TimeAttention,
     View,
     causal_window_mask,
+    gather_places,
     rotary,
     rows_of,
-    taken,
 )
 
 
@@ -93,7 +93,7 @@ class SpaceTimeBlock(nn.Module):
             nn.Linear(config.hidden_width, config.width, bias=False),
         )
 
-    def forward(self, x: Tensor, angles: Tensor, mask: Tensor) -> tuple[Tensor, Memory | None]:
+    def forward(self, x: Tensor, angles: Tensor, mask: Tensor) -> tuple[Tensor, KeyValue | None]:
         """Whole clips at once: x is (B, T, S, D). Also what there is to remember of them."""
         x, memory = self._over_space(x), None
         if self.time is not None and self.time_norm is not None:
@@ -102,8 +102,8 @@ class SpaceTimeBlock(nn.Module):
         return x + self.ffn(self.ffn_norm(x)), memory
 
     def step(
-        self, x: Tensor, past: Memory, view: View, places: Tensor | None = None
-    ) -> tuple[Tensor, Memory | None]:
+        self, x: Tensor, past: KeyValue, view: View, places: Tensor | None = None
+    ) -> tuple[Tensor, KeyValue | None]:
         """One frame, x is (B, 1, S, D), with this layer's part of the cache and its view."""
         x, memory = self._over_space(x, places), None
         if self.time is not None and self.time_norm is not None:
@@ -114,7 +114,7 @@ class SpaceTimeBlock(nn.Module):
             x = x + y
         return x + self.ffn(self.ffn_norm(x)), memory
 
-    def remember(self, x: Tensor, view: View) -> Memory:
+    def remember(self, x: Tensor, view: View) -> KeyValue:
         """What `step` gives to remember, without the rest; only with attention over time."""
         assert self.time is not None
         assert self.time_norm is not None
@@ -122,9 +122,9 @@ class SpaceTimeBlock(nn.Module):
 
     def _over_space(self, x: Tensor, places: Tensor | None = None) -> Tensor:
         if self.space is None or self.space_norm is None:
-            return x if places is None else taken(x, places)
+            return x if places is None else gather_places(x, places)
         mixed = self.space(self.space_norm(x), places)
-        return mixed + (x if places is None else taken(x, places))
+        return mixed + (x if places is None else gather_places(x, places))
 
 
 class STTransformer(nn.Module):
@@ -184,14 +184,13 @@ class STTransformer(nn.Module):
             numbers = torch.arange(frames, device=x.device)
             angles = rotary(numbers, self.config.key_width)
             mask = causal_window_mask(frames, self.config.window, x.device)
-            made = []
-            for block in self.blocks:
-                x, memory = block(x, angles, mask)
-                made.append(memory)
             kept = numbers[1 - self.config.window :]
             slots = kept % (self.config.window - 1)
-            for ring, new in zip((cache.keys, cache.values), zip(*made, strict=True), strict=True):
-                ring[:, slots] = torch.stack(new).permute(0, 4, 1, 2, 3, 5)[:, kept]
+            for layer, block in enumerate(self.blocks):
+                x, memory = block(x, angles, mask)
+                for ring, new in zip((cache.keys, cache.values), memory, strict=True):
+                    frames_first = new[..., kept, :].permute(3, 0, 1, 2, 4)
+                    ring[layer, slots] = frames_first.to(ring.dtype)  # another one under autocast
         return replace(cache, time=cache.time + frames)
 
     def step(
@@ -246,11 +245,11 @@ class STTransformer(nn.Module):
             x, _ = block.step(x, past, view)
         return self.norm(last.step(x, last_past, view, places)[0])
 
-    def _layers(self, cache: TemporalCache) -> Iterator[tuple[SpaceTimeBlock, Memory]]:
+    def _layers(self, cache: TemporalCache) -> Iterator[tuple[SpaceTimeBlock, KeyValue]]:
         blocks = cast("Iterable[SpaceTimeBlock]", self.blocks)
         return zip(blocks, zip(cache.keys, cache.values, strict=True), strict=True)
 
-    def _append(self, cache: TemporalCache, made: list[Memory | None]) -> TemporalCache:
+    def _append(self, cache: TemporalCache, made: list[KeyValue | None]) -> TemporalCache:
         memories = [memory for memory in made if memory is not None]
         if not memories:
             return replace(cache, time=cache.time + 1)

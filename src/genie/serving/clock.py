@@ -195,12 +195,16 @@ class TickLoop:
         chores, self._chores = self._chores, []
         self._drawing = True
         try:
-            drawn = await loop.run_in_executor(self._worker, self._round, chores, turns)
+            self._show(await loop.run_in_executor(self._worker, self._round, chores, turns))
+            if turns:  # the pictures are on their way
+                await loop.run_in_executor(self._worker, self._games.settle)
         except Exception as error:
             log.exception("a round of %d players failed", len(turns))
-            drawn = dict.fromkeys(turns, error)
+            self._show(dict.fromkeys(turns, error))
         finally:
             self._drawing = False
+
+    def _show(self, drawn: dict[Any, Drawn | Exception]) -> None:
         for (number, _), seen in drawn.items():
             session = self.sessions.get(number)
             if session is None:
@@ -210,8 +214,6 @@ class TickLoop:
                 continue
             with self._alone(session):
                 session.show(seen, time.monotonic())
-        if turns:  # the pictures are on their way
-            await loop.run_in_executor(self._worker, self._games.settle)
 
     def _round(self, chores: list[Chore], turns: dict[Any, Turn]) -> dict[Any, Drawn | Exception]:
         self._games.do(chores)
@@ -240,7 +242,7 @@ class TickLoop:
 
     async def _start(self, session: Session, message: Start) -> None:
         if message.hash is not None and message.hash != self._hash:
-            words = "this game was played in another world, or another training of this one"
+            words = "this game was played in another world, training or version of this one"
             session.tell({"type": "refused", "message": words})
             return
         try:

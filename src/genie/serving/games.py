@@ -99,7 +99,7 @@ def passes_beside(turn: Turn, usual: SamplingConfig) -> int:
     """
     match turn:
         case Begin(frames=frames) if frames > 1:
-            return frames
+            return frames  # one forward over so many frames
         case Act(sampling=own) if own is not None and own != usual:
             return own.steps
         case Peek(actions=actions, sampling=own):
@@ -146,9 +146,11 @@ class _Batch:
     drawing: Drawing | None = None
 
     def player(self, game: Hashable) -> State:
+        assert self.drawing is None
         return self.state.player(self.members.index(game))
 
     def split(self) -> dict[Hashable, State]:
+        assert self.drawing is None
         return dict(zip(self.members, self.state.split(), strict=False))  # without the padding
 
 
@@ -205,13 +207,18 @@ class Games:
             except Exception:  # a fork that failed is missed by its own player's next turn
                 log.exception("a chore failed")
 
+    @property
+    def unsettled(self) -> list[_Batch]:
+        """The batches of which a frame is drawn and not committed."""
+        return [batch for batch in self._batches if batch.drawing is not None]
+
     def settle(self) -> None:
         """Commits the frames of the last round, which nobody has to wait for.
 
         The next round does it first where it was not called. What fails here is missed, and told,
         by the players' next turns.
         """
-        for batch in [batch for batch in self._batches if batch.drawing is not None]:
+        for batch in self.unsettled:
             try:
                 self._settle(batch)
             except Exception:

@@ -38,6 +38,9 @@ class Metrics:
         self.round_seconds = self._histogram(
             "round_seconds", "Time until one frame is drawn for all players.", SECONDS
         )
+        self.commit_seconds = self._histogram(
+            "commit_seconds", "Time to take drawn frames into the games' memory.", SECONDS
+        )
         self.delivery_seconds = self._histogram(
             "delivery_seconds", "Time from sending a frame until its player has seen it.", SECONDS
         )
@@ -74,6 +77,7 @@ class MeasuredGames(Games):
         self._frames = metrics.frames.labels(world)
         self._batch_size = metrics.batch_size.labels(world)
         self._seconds = metrics.round_seconds.labels(world)
+        self._commit_seconds = metrics.commit_seconds.labels(world)
         self._failures = metrics.failures.labels(world)
         return self
 
@@ -89,3 +93,10 @@ class MeasuredGames(Games):
         self._frames.inc(len(drawn) - failed)
         self._failures.inc(failed)
         return drawn
+
+    def settle(self) -> None:
+        """Commits the frames of the last round and counts how long that takes."""
+        if self.unsettled:
+            began = time.perf_counter()
+            super().settle()
+            self._commit_seconds.observe(time.perf_counter() - began)
