@@ -56,6 +56,14 @@ def test_the_pictures_are_those_of_the_world(world, tmp_path):
     assert np.array_equal(np.stack([read_image(p) for p in paths]), frames.numpy())
 
 
+def test_weights_can_be_bfloat16(world, tmp_path):
+    options = {"actions": "1,2", "scale": 1, "dtype": "bfloat16"}
+    paths = generate(world, out=tmp_path / "f.png", **options)
+    genie = Genie.from_pretrained(world, "cpu", torch.bfloat16)
+    frames = genie.generate(world / "prompts" / "0.png", [1, 2])
+    assert np.array_equal(np.stack([read_image(p) for p in paths]), frames.numpy())
+
+
 def test_random_actions_depend_on_the_seed_only(world, tmp_path):
     def clip(name: str, seed: int) -> np.ndarray:
         paths = generate(world, frames=3, out=tmp_path / f"{name}.png", scale=1, seed=seed)

@@ -263,6 +263,18 @@ def test_random_actions_when_none_are_given(world: Genie):
     assert torch.equal(clip, world.generate(frames(1)[0], num_frames=6))
 
 
+def test_in_bfloat16_it_is_nearly_the_same_world(world: Genie, tmp_path: Path):
+    world.save_pretrained(tmp_path)
+    half = Genie.from_pretrained(tmp_path, "cpu", "bfloat16")
+    assert {weight.dtype for weight in half.parameters()} == {torch.bfloat16}
+    tokens = torch.randint(0, 32, (2, 5, 16))
+    difference = half.tokenizer.decode(tokens).int() - world.tokenizer.decode(tokens).int()
+    assert 0 < difference.abs().max() <= 4
+    assert half.generate(frames(1)[0], [0, 1, 2], seed=1).shape == (4, 16, 16, 3)
+    with pytest.raises(UserError, match="dtype: float16, expected one of float32, bfloat16"):
+        Genie.from_pretrained(tmp_path, "cpu", torch.float16)
+
+
 def test_saved_and_loaded_it_is_the_same_world(world: Genie, tmp_path: Path):
     world.save_pretrained(tmp_path / "w")
     assert sorted(path.name for path in (tmp_path / "w").iterdir()) == [

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 Device = Literal["cpu", "cuda", "mps"]
+Dtype = Literal["float32", "bfloat16"]
 
 SHOWN_NOTES = 10
 """Of the notes on videos; all of them are in the store."""
@@ -411,6 +412,17 @@ def _replay(options: Namespace) -> None:
         print(path)
 
 
+def _speed_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
+    words = "of the weights; bfloat16 is faster where `genie doctor` says so"
+    parser.add_argument("--dtype", type=Dtype, default="float32", help=words)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="faster frames after some minutes of compiling, half a minute for each size of batch",
+    )
+
+
 def _play_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "world",
@@ -424,12 +436,7 @@ def _play_options(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8000, help="TCP port; 0 takes any free one")
     parser.add_argument("--fps", type=float | None, help="frames per second; the world's own")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="faster frames after some minutes of compiling, half a minute for each size of batch",
-    )
+    _speed_options(parser)
 
 
 def _play(options: Namespace) -> None:
@@ -444,6 +451,7 @@ def _play(options: Namespace) -> None:
         open_browser=options.open,
         fps=options.fps,
         device=options.device,
+        dtype=options.dtype,
         compile=options.compile,
     )
 
@@ -472,12 +480,7 @@ def _serve_options(parser: ArgumentParser) -> None:
         default=[],
         help="names that clients call this server by, such as [play.example.org]",
     )
-    parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="faster frames after some minutes of compiling, half a minute for each size of batch",
-    )
+    _speed_options(parser)
     parser.add_argument(
         "--names",
         action="store_true",

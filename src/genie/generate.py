@@ -39,6 +39,7 @@ def generate(
     schedule: Schedule | None = None,
     scale: int = 4,
     device: Literal["cpu", "cuda", "mps"] | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     progress: bool = True,
 ) -> list[Path]:
     """Plays a list of actions and writes the prompt and all frames after it.
@@ -57,6 +58,7 @@ def generate(
         schedule: how many tokens are settled in each pass.
         scale: how many times larger than the world's frames the pictures are.
         device: where to run; chosen when left out.
+        dtype: of the weights; bfloat16 is faster where `genie doctor` says so.
         progress: show a progress bar.
 
     Returns:
@@ -70,7 +72,7 @@ def generate(
     require(frames >= 1, f"frames: {frames}, must be at least 1")
     buttons = None if actions is None else parse_actions(actions)
     folder = locate(world)
-    genie = Genie.from_pretrained(folder, device=device)
+    genie = Genie.from_pretrained(folder, device, dtype)
     config = genie.config
     start = load_prompts(prompt, config.height, config.width, folder)[0]
     chosen = {
@@ -95,6 +97,7 @@ def replay(
     out: str | Path = "clip.mp4",
     scale: int = 4,
     device: Literal["cpu", "cuda", "mps"] | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     progress: bool = True,
 ) -> list[Path]:
     """Plays a replay file again and writes the prompt and all frames after it.
@@ -107,6 +110,7 @@ def replay(
         scale: how many times larger than the world's frames the pictures are.
         device: where to run; chosen when left out. Frames are the same on the device and machine
             that the game was played on; elsewhere rounding may lead it another way.
+        dtype: of the weights, as they were in the game.
         progress: show a progress bar.
 
     Returns:
@@ -118,7 +122,7 @@ def replay(
     out = Path(out)
     _check_output(out, scale)
     game = Replay.read(file)
-    genie = Genie.from_pretrained(_world_of(game) if world is None else world, device=device)
+    genie = Genie.from_pretrained(_world_of(game) if world is None else world, device, dtype)
     frames = game.frames(genie)
     every = _tracked(frames, progress, len(game.prompt) + len(game.actions))
     with _in_real_time(genie):

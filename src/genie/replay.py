@@ -105,7 +105,7 @@ class Replay:
         if world_hash(world) != self.hash:
             raise UserError(
                 f"this replay was made in {self.world}, and this is another world or another "
-                "training or version of it: name the right one with --world"
+                "training, version or dtype of it: name the right one with --world and --dtype"
             )
         prompt = prompt_of(self.prompt, (world.config.height, world.config.width))
         yield from prompt[None] if prompt.ndim == 3 else prompt

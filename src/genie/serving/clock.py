@@ -242,7 +242,9 @@ class TickLoop:
 
     async def _start(self, session: Session, message: Start) -> None:
         if message.hash is not None and message.hash != self._hash:
-            words = "this game was played in another world, training or version of this one"
+            words = (
+                "this game was played in another world, or another training or dtype of this one"
+            )
             session.tell({"type": "refused", "message": words})
             return
         try:

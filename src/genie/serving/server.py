@@ -46,6 +46,7 @@ def serve(
     open_browser: bool = False,
     fps: float | None = None,
     device: str | None = None,
+    dtype: str = "float32",
     compile: bool = False,
 ) -> None:
     """Serves a world on this machine until Ctrl+C.
@@ -59,6 +60,7 @@ def serve(
         open_browser: opens the page in the default browser.
         fps: ticks per second; None takes the world's own.
         device: where a world given as a path is put; None chooses.
+        dtype: of its weights, as `Genie.from_pretrained` takes it.
         compile: passes the world through `torch.compile` (`Genie.compile`).
 
     Raises:
@@ -71,7 +73,9 @@ def serve(
         "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        playable = _load(world, prompts, fps=fps, device=device, compile=compile, names=True)
+        playable = _load(
+            world, prompts, fps=fps, device=device, dtype=dtype, compile=compile, names=True
+        )
         with _prepared([playable]):
             # Each size of batch is compiled before play begins: few players, few sizes.
             app = create_server([playable], None, Limits(players=4) if compile else None)
@@ -91,6 +95,7 @@ def serve_worlds(
     hosts: Sequence[str] = (),
     limits: Limits | None = None,
     device: str | None = None,
+    dtype: str = "float32",
     compile: bool = False,
     names: bool = False,
 ) -> None:
@@ -106,6 +111,7 @@ def serve_worlds(
             stands for all addresses of the machine (0.0.0.0, ::), `host`.
         limits: what it gives to everybody and to each; None takes the defaults.
         device: where the worlds are put; None chooses.
+        dtype: of their weights, as `Genie.from_pretrained` takes it.
         compile: passes the worlds through `torch.compile` (`Genie.compile`).
         names: whether players may write what they call the buttons into the worlds' folders.
 
@@ -122,7 +128,10 @@ def serve_worlds(
         "environment with: export GENIE_TOKEN=$(openssl rand -hex 32)",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        playables = [_load(world, device=device, compile=compile, names=names) for world in worlds]
+        playables = [
+            _load(world, device=device, dtype=dtype, compile=compile, names=names)
+            for world in worlds
+        ]
         with _prepared(playables):
             app = create_server(playables, access, limits)
             listed = ", ".join(playable.name for playable in playables)
@@ -209,6 +218,7 @@ def _load(
     *,
     fps: float | None = None,
     device: str | None = None,
+    dtype: str = "float32",
     compile: bool = False,
     names: bool = False,
 ) -> Playable:
@@ -218,7 +228,7 @@ def _load(
 
         folder, own = locate(world), own_folder(world)
         name = Path(world).resolve().name
-        world = Genie.from_pretrained(folder, device=device)
+        world = Genie.from_pretrained(folder, device, dtype)
     size = (world.config.height, world.config.width)
     return Playable(
         name,
