@@ -30,7 +30,7 @@ from _machine import (
     spread,
     tell,
 )
-from _sizes import world_of
+from _sizes import BLOCKS, PEERS, world_of
 
 import genie
 
@@ -92,13 +92,16 @@ def measure_twin(world: genie.Genie, frames: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("world", nargs="?", default="coinrun-tiny", help="or peers4, peers16, 50M")
-    parser.add_argument("--passes", type=int)
-    parser.add_argument("--dtype", choices=DTYPES, default="32")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = f"{', '.join((*PEERS, *BLOCKS))}, a preset, or a folder; coinrun-tiny when left out"
+    parser.add_argument("world", nargs="?", default="coinrun-tiny", help=names)
+    parser.add_argument("--passes", type=int, help="the world's own when left out")
+    parser.add_argument("--dtype", choices=DTYPES, default="32", help="32 when left out")
     parser.add_argument("--compile", nargs="?", const="default", choices=MODES, help="the mode")
-    parser.add_argument("--players", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--players", type=int, nargs="+", default=[1, 8], help="1 8")
+    parser.add_argument("--steps", type=int, default=30, help="that are timed, 30")
     add_device(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

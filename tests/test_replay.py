@@ -9,11 +9,14 @@ from PIL import Image
 
 from genie import cli
 from genie.config import UserError, to_dict
+from genie.data.video import read_image
+from genie.generate import replay
 from genie.maskgit import SamplingConfig
 from genie.replay import (
     Replay,
     SamplingChange,
     changes_in,
+    dtype_name,
     prompt_of,
     spread,
     text_of,
@@ -54,6 +57,19 @@ def test_a_replay_plays_the_game_again(world, game, tmp_path):
     read = Replay.read(write(tmp_path / "a.json", game))
     assert read == game
     np.testing.assert_array_equal(np.stack(list(read.frames(world))), np.stack(expected))
+
+
+def test_a_replay_is_played_in_its_dtype(world, game, tmp_path):
+    world.save_pretrained(tmp_path / "small")
+    half = Genie.from_pretrained(tmp_path / "small", "cpu", "bfloat16")
+    assert world_hash(half) != world_hash(world)
+    changed = {"hash": world_hash(half), "dtype": dtype_name(half.dtype)}
+    file = write(tmp_path / "a.json", game, **changed)
+    paths = replay(file, world=tmp_path / "small", out=tmp_path / "f.png", scale=1)
+    frames = np.stack(list(Replay.read(file).frames(half)))
+    np.testing.assert_array_equal(np.stack([read_image(path) for path in paths]), frames)
+    with pytest.raises(UserError, match="another training or version"):
+        next(game.frames(half))
 
 
 def test_sampling_is_written_as_its_changes():

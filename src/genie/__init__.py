@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from genie.schedule import StageConfig, TrainConfig
     from genie.tokenizer import VideoTokenizer, VideoTokenizerConfig
     from genie.training.pipeline import train
-    from genie.world import Genie, GenieConfig, State
+    from genie.world import Drawing, Genie, GenieConfig, State
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ClipStore": "genie.data.store",
+    "Drawing": "genie.world",
     "Dynamics": "genie.dynamics",
     "DynamicsConfig": "genie.dynamics",
     "Genie": "genie.world",
@@ -55,6 +56,7 @@ _HOMES = {
 
 __all__ = [
     "ClipStore",
+    "Drawing",
     "Dynamics",
     "DynamicsConfig",
     "Genie",

@@ -414,7 +414,7 @@ def _replay(options: Namespace) -> None:
 
 def _speed_options(parser: ArgumentParser) -> None:
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
-    words = "of the weights; bfloat16 is faster where `genie doctor` says so"
+    words = "of the weights; bfloat16 is faster for wide worlds on most machines (docs/commands.md)"
     parser.add_argument("--dtype", type=Dtype, default="float32", help=words)
     parser.add_argument(
         "--compile",

@@ -58,7 +58,7 @@ def generate(
         schedule: how many tokens are settled in each pass.
         scale: how many times larger than the world's frames the pictures are.
         device: where to run; chosen when left out.
-        dtype: of the weights; bfloat16 is faster where `genie doctor` says so.
+        dtype: of the weights; bfloat16 is faster for wide worlds on most machines.
         progress: show a progress bar.
 
     Returns:
@@ -97,7 +97,6 @@ def replay(
     out: str | Path = "clip.mp4",
     scale: int = 4,
     device: Literal["cpu", "cuda", "mps"] | None = None,
-    dtype: Literal["float32", "bfloat16"] = "float32",
     progress: bool = True,
 ) -> list[Path]:
     """Plays a replay file again and writes the prompt and all frames after it.
@@ -109,8 +108,8 @@ def replay(
         out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered picture per frame.
         scale: how many times larger than the world's frames the pictures are.
         device: where to run; chosen when left out. Frames are the same on the device and machine
-            that the game was played on; elsewhere rounding may lead it another way.
-        dtype: of the weights, as they were in the game.
+            that the game was played on; elsewhere rounding may lead it another way, and in bfloat16
+            also where others played beside it or the world was compiled.
         progress: show a progress bar.
 
     Returns:
@@ -122,7 +121,8 @@ def replay(
     out = Path(out)
     _check_output(out, scale)
     game = Replay.read(file)
-    genie = Genie.from_pretrained(_world_of(game) if world is None else world, device, dtype)
+    folder = _world_of(game) if world is None else world
+    genie = Genie.from_pretrained(folder, device, game.dtype)
     frames = game.frames(genie)
     every = _tracked(frames, progress, len(game.prompt) + len(game.actions))
     with _in_real_time(genie):
@@ -203,8 +203,8 @@ def _tracked(items: Iterable[Any], progress: bool, total: int | None = None) -> 
 def _write(out: Path, frames: Iterator[np.ndarray], fps: float, scale: int) -> list[Path]:
     from genie.data.video import write_video
 
+    first = next(frames)  # bad input leaves no folder behind
     out.parent.mkdir(parents=True, exist_ok=True)
-    first = next(frames)
     size = (first.shape[0] * scale, first.shape[1] * scale)
     every = (frame for part in ([first], frames) for frame in part)
     if out.suffix.lower() != ".png":

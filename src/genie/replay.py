@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class Replay:
         seed: of the game.
         sampling: how frames were drawn, in the order of the steps, the first for step 0.
         actions: one per step.
+        dtype: of the world's weights.
         format, version: of the file.
     """
 
@@ -61,6 +62,7 @@ class Replay:
     seed: int
     sampling: tuple[SamplingChange, ...]
     actions: tuple[int, ...]
+    dtype: Literal["float32", "bfloat16"] = "float32"
     format: Literal["genie-replay"] = FORMAT
     version: Literal[1] = VERSION
 
@@ -105,7 +107,7 @@ class Replay:
         if world_hash(world) != self.hash:
             raise UserError(
                 f"this replay was made in {self.world}, and this is another world or another "
-                "training, version or dtype of it: name the right one with --world and --dtype"
+                "training or version of it: name the right one with --world"
             )
         prompt = prompt_of(self.prompt, (world.config.height, world.config.width))
         yield from prompt[None] if prompt.ndim == 3 else prompt
@@ -135,6 +137,11 @@ def changes_in(sampling: Iterable[SamplingConfig]) -> tuple[SamplingChange, ...]
         if not changes or changes[-1].sampling != drawn:
             changes.append(SamplingChange(step, drawn))
     return tuple(changes)
+
+
+def dtype_name(dtype: torch.dtype) -> Any:
+    """What a replay calls the type of a world's weights."""
+    return str(dtype).removeprefix("torch.")
 
 
 def world_hash(world: Genie) -> str:

@@ -189,8 +189,9 @@ class Genie(nn.Module):
             name: a folder, a world that comes with the package ("coinrun-tiny"), or the id of a
                 repository on the Hugging Face Hub.
             device: where to put it; the best there is when left out.
-            dtype: of the weights: float32, or bfloat16, which takes half the memory and time where
-                a machine multiplies it faster (`genie doctor`), and draws other frames.
+            dtype: of the weights: float32, or bfloat16, which takes half the memory, and half the
+                time where a machine multiplies it faster. Then rounding decides tokens: frames of a
+                seed differ with the size of a batch and once compiled.
             hub: passed to `huggingface_hub.snapshot_download`, `revision` for example.
 
         Raises:
@@ -249,7 +250,7 @@ class Genie(nn.Module):
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Makes steps faster by `torch.compile`, in place; frames stay the same up to rounding.
+        """Makes steps faster by `torch.compile`, in place; results are the same up to rounding.
 
         The first step with each number of players then takes about half a minute on a CPU; PyTorch
         keeps what it compiled in a temporary folder (`TORCHINDUCTOR_CACHE_DIR`) for the next time.
@@ -276,6 +277,11 @@ class Genie(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.dynamics.position.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.dynamics.position.dtype
 
     @torch.no_grad()
     def start(self, prompt: Any, seed: int | Sequence[int] = 0) -> State:
@@ -344,8 +350,13 @@ class Genie(nn.Module):
 
         What is left, a pass that takes the frame into the game's memory, needs no new button, so
         it can be done while somebody looks at the frame. Arguments and errors are those of `step`.
+
+        Returns:
+            The frame as `drawing.frame`, and what `commit` makes the new state of.
         """
         actions = self._buttons(action, state.batch_size)
+        played = state.decoder.keys.dtype
+        require(played == self.dtype, f"state: of a world in {played}, this one is in {self.dtype}")
         condition = self.dynamics.condition(actions, state.dynamics)
         tokens = maskgit.sample(
             lambda tokens, places: self.dynamics.draft(tokens, condition, places),

@@ -74,7 +74,7 @@ class DotWorld:
     """`start` puts the dot where the prompt is brightest; actions 0 to 3 move it by one pixel."""
 
     def __init__(self) -> None:
-        self.config = DotConfig()
+        self.config, self.dtype = DotConfig(), torch.float32
         self.batches: list[int] = []
         self.samplings: list[object] = []
         self.broken = False

@@ -563,14 +563,28 @@ def test_a_link_opens_the_same_game(page, browser):
     other.close()
 
 
+def linked(game: dict) -> str:
+    packed = zlib.compress(json.dumps(game).encode(), wbits=-15)
+    return "#game=" + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def test_a_link_of_another_world_is_refused_and_said(dots, browser):
+    page = browser.new_page()
+    page.goto(f"http://{dots}/{linked({'prompt': 0, 'seed': 1, 'actions': [1], 'hash': '0'})}")
+    page.wait_for_selector("#canvas[data-frame]")
+    page.wait_for_selector("#overlay:has-text('another world')")
+    tap(page, "Digit2")
+    wait_for_dot(page, lambda at: at == (12, 13))
+    page.wait_for_selector("#overlay", state="hidden")
+    page.close()
+
+
 @pytest.mark.parametrize(
     "game", [{"prompt": "x", "seed": 1}, {"prompt": 0, "seed": 1, "actions": [99]}, {}]
 )
 def test_a_link_that_makes_no_sense_is_asked_for_once_only(dots, browser, game):
-    packed = zlib.compress(json.dumps(game).encode(), wbits=-15)
-    link = base64.urlsafe_b64encode(packed).decode().rstrip("=")
     page = browser.new_page()
-    page.goto(f"http://{dots}/#game={link}")
+    page.goto(f"http://{dots}/{linked(game)}")
     page.wait_for_selector("#canvas[data-frame]")
     wait_for_dot(page, lambda at: at == (12, 12))
     tap(page, "Digit2")

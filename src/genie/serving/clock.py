@@ -21,7 +21,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Literal
 
 from genie.config import UserError, to_dict
-from genie.replay import Replay, changes_in, text_of, world_hash
+from genie.replay import Replay, changes_in, dtype_name, text_of, world_hash
 from genie.serving.film import CODECS, decoded, encode, scale_of
 from genie.serving.games import Chore, Drawn, Forget, Games, Picture, Turn
 from genie.serving.protocol import ClientMessage, Film, Save, Start
@@ -261,6 +261,7 @@ class TickLoop:
         prompt = self._games.prompts[at] if isinstance(at, int) else at
         frames = prompt if prompt.ndim == 4 else prompt[None]
         seed, actions = game.begin.seed, tuple(game.actions)
+        dtype = dtype_name(self._games.world.dtype)
         first = game.sampling.copy() or [self._games.world.config.sampling]
 
         def write() -> str:
@@ -272,6 +273,7 @@ class TickLoop:
                 seed=seed,
                 sampling=changes_in(first),
                 actions=actions,
+                dtype=dtype,
             )
             return json.dumps(note | {"replay": to_dict(replay)})
 

@@ -29,6 +29,7 @@ let playedAgain = 0; // steps of a game that was opened
 let wasHeld = [];
 let linkOpened = false;
 let trouble = ""; // why there is no connection
+let unplayed = ""; // why the game of the page's address is not played
 
 function overlay(text, again = "") {
   $("overlay-text").textContent = text;
@@ -67,7 +68,7 @@ function start(prompt, seed = null, more = {}) {
 
 function hint() {
   const verb = stepping ? "Press" : "Hold";
-  return `${verb} a key from 1 to ${Math.min(9, world.num_actions)}, an arrow or a button`;
+  return `${unplayed}${verb} a key from 1 to ${Math.min(9, world.num_actions)}, an arrow or a button`;
 }
 
 function reset() {
@@ -336,7 +337,11 @@ connection.addEventListener("note", ({ detail }) => {
     playedAgain = 0;
     say(detail.message);
     overlay(detail.message);
-    if (lastShown === 0) start(0);
+    if (lastShown === 0) {
+      unplayed = `${detail.message}. `;
+      start(0);
+      unplayed = "";
+    }
   }
 });
 connection.addEventListener("lost", ({ detail }) => {
