@@ -79,9 +79,8 @@ def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
         if "gflop" in rows[0]:
             work = [row["gflop"] / rows[-1]["gflop"] * spent[-1] for row in rows]
             axis.plot(values, work, "--", label="operations")
-        axis.set(
-            xlabel=name.replace("_", " "), ylabel="ms per step", ylim=(0, None), xlim=(0, None)
-        )
+        limits = {"xlim": (0, None), "ylim": (0, 1.1 * max(spent))}
+        axis.set(xlabel=name.replace("_", " "), ylabel="ms per step", **limits)
         axis.legend()
     figure.savefig(path, dpi=100)
 
