@@ -620,6 +620,15 @@ def test_a_machine_that_is_too_slow_is_said(page, dot_world):
     page.wait_for_selector("#warning", state="hidden")
 
 
+def test_a_world_that_is_being_compiled_is_said(page, dot_world):
+    dot_world.seconds = 3
+    page.keyboard.down("2")
+    page.wait_for_selector("#warning:has-text('still compiles the world')")
+    dot_world.seconds = 0
+    page.wait_for_selector("#warning", state="hidden")
+    page.keyboard.up("2")
+
+
 def test_everything_is_labelled_and_reached_by_keyboard(page):
     unnamed = page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, [role=application]")]

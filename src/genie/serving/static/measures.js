@@ -58,8 +58,10 @@ export class Measures {
     const slow = asked > 0 && now - this.#runningSince > SETTLED_MS && rate < KEPT_UP * asked;
     if (slow !== $("warning").hidden) return; // it is read out once, not at each new figure
     if (slow) {
-      $("warning").textContent = `This machine draws ${rate.toFixed(1)} frames/s where the world asks `
-        + `for ${asked}: it runs slower, and no key waits in a queue.`;
+      $("warning").textContent = rate
+        ? `This machine draws ${rate.toFixed(1)} frames/s where the world asks for ${asked}: it runs slower, `
+          + "and no key waits in a queue."
+        : "No frame has come for a while: the server still compiles the world, or is busy with something else.";
     }
     $("warning").hidden = !slow;
   }
