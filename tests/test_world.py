@@ -271,6 +271,8 @@ def test_in_bfloat16_it_is_nearly_the_same_world(world: Genie, tmp_path: Path):
     difference = half.tokenizer.decode(tokens).int() - world.tokenizer.decode(tokens).int()
     assert 0 < difference.abs().max() <= 4
     assert half.generate(frames(1)[0], [0, 1, 2], seed=1).shape == (4, 16, 16, 3)
+    with pytest.raises(UserError, match=r"torch.float32, this one is in torch.bfloat16"):
+        half.step(world.start(frames(1)[0]), 0)
     with pytest.raises(UserError, match="dtype: float16, expected one of float32, bfloat16"):
         Genie.from_pretrained(tmp_path, "cpu", torch.float16)
 
