@@ -76,9 +76,9 @@ async function openVideo(file) {
   closeVideo();
   video = element("video", { muted: true, playsInline: true, preload: "auto", src: URL.createObjectURL(file) });
   await once(video, "loadeddata");
-  video.addEventListener("seeked", () => video && fit(video, video.videoWidth, video.videoHeight));
+  video.addEventListener("seeked", fitVideo);
   Object.assign($("frame"), { max: video.duration || 0, value: 0 });
-  fit(video, video.videoWidth, video.videoHeight);
+  fitVideo();
   edit(false);
 }
 
@@ -91,7 +91,14 @@ function once(target, name) {
 
 function seek(seconds) {
   $("frame").setAttribute("aria-valuetext", `at ${seconds.toFixed(1)} seconds`);
-  if (video) video.currentTime = seconds;
+  if (!video) return;
+  // "seeked" may come before the frame does, so the picture is taken again when it is there.
+  video.requestVideoFrameCallback?.(fitVideo);
+  video.currentTime = seconds;
+}
+
+function fitVideo() {
+  if (video?.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) fit(video, video.videoWidth, video.videoHeight);
 }
 
 function closeVideo() {
