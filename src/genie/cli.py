@@ -15,16 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from genie import __version__, worlds
-from genie.config import UserError
+from genie.config import Device, Dtype, UserError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
-
-Device = Literal["cpu", "cuda", "mps"]
-Dtype = Literal["float32", "bfloat16"]
 
 SHOWN_NOTES = 10
 """Of the notes on videos; all of them are in the store."""

@@ -7,7 +7,12 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+Device = Literal["cpu", "cuda", "mps"]
+"""Where commands run."""
+Dtype = Literal["float32", "bfloat16"]
+"""Of a world's weights in play."""
 
 Config = TypeVar("Config")
 

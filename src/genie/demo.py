@@ -8,10 +8,10 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from genie import worlds
-from genie.config import UserError, require
+from genie.config import Device, UserError, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +50,7 @@ def demo(
     minutes: float | None = None,
     samples: str | Path = SAMPLES,
     port: int = 8000,
-    device: Literal["cpu", "cuda", "mps"] | None = None,
+    device: Device | None = None,
     play: bool = True,
 ) -> Path:
     """Prepares the sample videos, trains a world on them, reports how good it is, and serves it.
@@ -223,7 +223,7 @@ def _evaluate(
     return folder / "comparison.html"
 
 
-def _rollout(out: Path, device: Literal["cpu", "cuda", "mps"] | None) -> Path:
+def _rollout(out: Path, device: Device | None) -> Path:
     from genie.generate import generate
 
     film = out / "rollout.gif"

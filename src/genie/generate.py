@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genie import checkpoint, worlds
-from genie.config import UserError, require
+from genie.config import Device, Dtype, UserError, require
 from genie.maskgit import Order, SamplingConfig, Schedule
 from genie.nn.threads import spared_threads
 from genie.prompts import load_prompts
@@ -38,8 +38,8 @@ def generate(
     order: Order | None = None,
     schedule: Schedule | None = None,
     scale: int = 4,
-    device: Literal["cpu", "cuda", "mps"] | None = None,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    device: Device | None = None,
+    dtype: Dtype = "float32",
     progress: bool = True,
 ) -> list[Path]:
     """Plays a list of actions and writes the prompt and all frames after it.
@@ -96,7 +96,7 @@ def replay(
     world: str | Path | None = None,
     out: str | Path = "clip.mp4",
     scale: int = 4,
-    device: Literal["cpu", "cuda", "mps"] | None = None,
+    device: Device | None = None,
     progress: bool = True,
 ) -> list[Path]:
     """Plays a replay file again and writes the prompt and all frames after it.

@@ -14,13 +14,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from genie.config import UserError, from_dict, require, to_dict
+from genie.config import Dtype, UserError, from_dict, require, to_dict
 from genie.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Replay:
     seed: int
     sampling: tuple[SamplingChange, ...]
     actions: tuple[int, ...]
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     format: Literal["genie-replay"] = FORMAT
     version: Literal[1] = VERSION
 
@@ -139,9 +139,9 @@ def changes_in(sampling: Iterable[SamplingConfig]) -> tuple[SamplingChange, ...]
     return tuple(changes)
 
 
-def dtype_name(dtype: torch.dtype) -> Any:
+def dtype_name(dtype: torch.dtype) -> Dtype:
     """What a replay calls the type of a world's weights."""
-    return str(dtype).removeprefix("torch.")
+    return cast("Dtype", str(dtype).removeprefix("torch."))
 
 
 def world_hash(world: Genie) -> str:

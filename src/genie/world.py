@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from genie import checkpoint, maskgit, noise, worlds
 from genie.actions import LatentActionConfig, LatentActionModel
-from genie.config import UserError, from_dict, require, to_dict
+from genie.config import Dtype, UserError, from_dict, require, to_dict
 from genie.dynamics import Condition, Dynamics, DynamicsConfig, Past
 from genie.maskgit import SamplingConfig
 from genie.nn.attention import TemporalCache
@@ -528,10 +528,9 @@ def best_device() -> torch.device:
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:
-    known = {str(known).removeprefix("torch."): known for known in (torch.float32, torch.bfloat16)}
-    name = str(dtype).removeprefix("torch.")
+    name, known = str(dtype).removeprefix("torch."), get_args(Dtype)
     require(name in known, f"dtype: {name}, expected one of {', '.join(known)}")
-    return known[name]
+    return getattr(torch, name)
 
 
 def _seeds(seed: int | Sequence[int], players: int) -> Tensor:
