@@ -1,6 +1,8 @@
+import copy
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import genie
 from genie import Genie, GenieConfig, SamplingConfig, State, UserError, worlds
@@ -200,6 +204,35 @@ assert torch.equal(torch.stack(again), shown[1:])
 def test_states_stay_what_they_are_where_results_are_written_over(world: Genie, tmp_path: Path):
     world.save_pretrained(tmp_path)
     output_of(OVERWRITTEN, tmp_path)
+
+
+class Crossings(TorchDispatchMode):
+    """Notes what has tensors on two devices."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: list[tuple[str, torch.Size]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves([args, kwargs, result]) if isinstance(x, torch.Tensor)]
+        if len({tensor.device.type for tensor in tensors}) > 1:
+            self.seen.append((str(function.overloadpacket), tensors[0].shape))
+        return result
+
+
+@pytest.mark.parametrize("order", ["confidence", "random", "halton"])
+def test_of_a_frame_only_the_buttons_go_to_the_device_and_nothing_waits_for_it(
+    world: Genie, order: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Tensors of the device "meta" have no values, so that whatever asks for one fails."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
+    distant = copy.deepcopy(world).to("meta")
+    state = distant.start(frames(2, 1), seed=[1, 2])
+    for _ in range(5):  # beyond the window
+        with Crossings() as crossings:
+            state = distant.step(state, [0, 1], SamplingConfig(steps=3, order=order))[1]
+        assert crossings.seen == [("aten._to_copy", (2,))]
 
 
 def test_a_frame_can_be_shown_before_it_is_committed(world: Genie):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie.config import require
+from genie.nn.compiling import outside_graphs
 from genie.nn.pixels import moved, shrunk, to_float, to_uint8
 from genie.nn.quantize import QuantizerConfig, VectorQuantizer, mean_over_ranks, perplexity
 from genie.nn.transformer import (
@@ -174,6 +175,11 @@ class LatentActionModel(nn.Module):
         pixels = self._pixels(self.seen(frames))
         return to_uint8(self._predict(pixels, latents.to(pixels.dtype)))
 
+    @property
+    def turning_points(self) -> tuple[float, ...]:
+        """Values of `progress` from which on `loss` is another; between them it is the same."""
+        return 0.0, self.config.continuous_share
+
     def loss(
         self, frames: UInt8[Tensor, "b t h w 3"], progress: float = 1.0
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
@@ -194,13 +200,13 @@ class LatentActionModel(nn.Module):
             codes, commitment = None, features.new_zeros(())
             if self.training:
                 self._remember(latents)
-                self.quantizer.placed.fill_(False)  # anew, where a stage goes on with more budget
+                self.quantizer.unplace()  # anew, where a stage goes on with more budget
             latents = latents + self.config.noise * torch.randn_like(latents)
         else:
             if stands:
                 features = features.detach()
-            if self.training and not self.quantizer.placed and self.recent.any():
-                self.quantizer.place(self.recent[self.recent.any(dim=1)])
+            if self.training and not self.quantizer.known_placed:
+                outside_graphs(self._place)
             latents, codes, commitment = self.quantizer(features)
         weight = 1 + self.config.motion * moved(frames)[:, 1:]
         error = self._predict(pixels, latents) - pixels[:, 1:]
@@ -242,6 +248,10 @@ class LatentActionModel(nn.Module):
     def _remember(self, latents: Tensor) -> None:
         new = latents.detach().flatten(0, -2).to(self.recent.dtype)[-len(self.recent) :]
         self.recent.copy_(torch.cat([self.recent[len(new) :], new]))
+
+    def _place(self) -> None:
+        """Places the codes where the latents of the last steps lie, where there were any."""
+        self.quantizer.place_once(self.recent[self.recent.any(dim=1)])
 
     def _predict(self, pixels: Tensor, latents: Tensor) -> Tensor:
         before = pixels[:, :-1]

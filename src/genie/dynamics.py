@@ -194,14 +194,9 @@ class Dynamics(nn.Module):
         self, tokens: Int[Tensor, "b s"], condition: Condition, places: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b n v"]:
         """Logits at some places of a frame whose tokens are partly masked; the past is read."""
-        x = self._features(tokens, condition, places + self.prepends)
+        x, rows = self._own(tokens[:, None], condition.fixed), places + self.prepends
+        x = self.transformer.read(x, condition.past.cache, condition.view, rows)[:, 0]
         return self._predict(x, condition.past.tokens.gather(1, places))
-
-    def _features(
-        self, tokens: Tensor, condition: Condition, rows: Tensor
-    ) -> Float[Tensor, "b n d"]:
-        x = self._own(tokens[:, None], condition.fixed)
-        return self.transformer.read(x, condition.past.cache, condition.view, rows)[:, 0]
 
     def commit(self, tokens: Int[Tensor, "b s"], condition: Condition) -> Past:
         """Takes a finished frame, and the action that led to it, into a new past."""
@@ -209,7 +204,7 @@ class Dynamics(nn.Module):
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Passes `draft` and `commit` through `torch.compile`, for each number of players."""
-        compile_method(self, "_features", *args, varying=2, **options)
+        compile_method(self, "draft", *args, varying=2, **options)
         compile_method(self, "_remember", *args, **options)
 
     def _remember(self, tokens: Tensor, condition: Condition) -> TemporalCache:
@@ -242,9 +237,10 @@ class Dynamics(nn.Module):
         actions = self._disturbed(tokens, actions)
         streams = self._two_streams if self.config.context == "clean" else self._one_stream
         x, previous = streams(tokens, context, masked, self._leading(actions), level)
-        targets, previous = tokens[:, 1:][masked], previous[masked]
-        logits = self._predict(x[masked], previous)
-        true = previous == tokens[:, :-1][masked]
+        rows = _rows(masked)
+        targets, previous = _at(tokens[:, 1:], rows), _at(previous, rows)
+        logits = self._predict(_at(x, rows), previous)
+        asked, true = _at(masked, rows), previous == _at(tokens[:, :-1], rows)
         changed = true & (targets != previous)
         adjustment = -math.log(self.config.change_weight) * true[:, None]
         errors = F.cross_entropy(
@@ -255,13 +251,15 @@ class Dynamics(nn.Module):
         )
         # Divided by their number and not by their weight, which depends on the targets: that would
         # take weight off the batches in which much changes, and the adjustment would be too much.
-        loss = (errors * torch.where(changed, self.config.change_weight, 1.0)).mean()
+        loss = _mean(errors * torch.where(changed, self.config.change_weight, 1.0), asked)
         with torch.no_grad():
             plain = F.cross_entropy(logits, targets, reduction="none")
             hits = (logits.argmax(dim=-1) == targets).float()
-            logs = {"masked_cross_entropy": plain.mean(), "masked_accuracy": hits.mean()}
-            if changed.any():
-                logs["changed_cross_entropy"] = plain[changed].mean()
+            logs = {
+                "masked_cross_entropy": _mean(plain, asked),
+                "masked_accuracy": _mean(hits, asked),
+                "changed_cross_entropy": _mean(plain, asked & changed),
+            }
         return loss, logs
 
     def _two_streams(
@@ -377,6 +375,24 @@ class Dynamics(nn.Module):
         share = level[:, None, None] * (self.config.corruption / (levels - 1))
         wrong = torch.rand(tokens.shape, device=tokens.device) < share
         return level, torch.where(wrong, torch.randint_like(tokens, self.vocabulary), tokens)
+
+
+def _rows(masked: Tensor) -> tuple[Tensor, ...] | None:
+    """Where something is masked; None for everywhere, on devices that would wait for the number.
+
+    A CPU saves the head on what is not masked; a graph would break, and a GPU stand still.
+    """
+    everywhere = masked.device.type != "cpu" or torch.compiler.is_compiling()
+    return None if everywhere else masked.nonzero(as_tuple=True)
+
+
+def _at(values: Tensor, rows: tuple[Tensor, ...] | None) -> Tensor:
+    return values.flatten(0, 2) if rows is None else values[rows]
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """Not a number where there is nothing to take it over."""
+    return (values * where).sum() / where.sum()
 
 
 def two_stream_mask(frames: int, window: int, device: torch.device) -> Bool[Tensor, "n n"]:

@@ -100,7 +100,7 @@ def _radical_inverse(index: int, base: int) -> float:
 def draw(
     logits: Float[Tensor, "b s v"],
     gumbel: Float[Tensor, "b s v"],
-    temperature: float,
+    temperature: float | Float[Tensor, ""],
     top_k: int = 0,
 ) -> Int[Tensor, "b s"]:
     """Draws a token at each place: the largest of logits over temperature plus Gumbel noise.
@@ -111,16 +111,27 @@ def draw(
     Args:
         logits: unnormalised log-probabilities.
         gumbel: standard Gumbel noise.
-        temperature: divides the logits; 0 takes the likeliest token.
+        temperature: divides the logits; 0 takes the likeliest token, but a tensor is above 0.
         top_k: only the likeliest tokens count; 0 means all.
     """
     choices = logits
-    if temperature > 0:
+    if isinstance(temperature, Tensor) or temperature > 0:
         if 0 < top_k < logits.shape[-1]:
             least = logits.topk(top_k, dim=-1).values[..., -1:]
             choices = logits.masked_fill(logits < least, -torch.inf)
         choices = choices / temperature + gumbel
     return choices.max(dim=-1).indices  # on a CPU argmax takes 2.5 times as long
+
+
+def draw_by_key(
+    logits: Float[Tensor, "b s v"],
+    keys: Int[Tensor, " b"],
+    temperature: float | Float[Tensor, ""],
+    top_k: int,
+) -> Int[Tensor, "b s"]:
+    """`draw` with the noise of each player's key."""
+    logits = logits.float()
+    return draw(logits, noise.gumbel(keys, tuple(logits.shape[1:])), temperature, top_k)
 
 
 def confidence(logits: Float[Tensor, "b s v"], tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s"]:
@@ -134,6 +145,7 @@ def sample(
     mask_token: int,
     config: SamplingConfig,
     keys: Int[Tensor, " b"],
+    draw_fn: Callable[..., Int[Tensor, "b n"]] = draw_by_key,
 ) -> Int[Tensor, "b s"]:
     """Draws all tokens of one frame for each player.
 
@@ -147,10 +159,16 @@ def sample(
         mask_token: the token that stands for "not known yet".
         config: passes, schedule, order, temperature, top-k.
         keys: decide all that is random, a player's own alone.
+        draw_fn: `draw_by_key`, compiled or not; a temperature above 0 comes as a tensor, so that
+            one graph takes any.
     """
     total, players = grid[0] * grid[1], len(keys)
     tokens = torch.full((players, total), mask_token, device=keys.device)
+    noise.have_counters((total * mask_token + 1) // 2, keys.device)  # for all logits of a frame
     ranked = _fixed_order(config.order, grid, keys)
+    temperature: float | Tensor = config.temperature
+    if temperature > 0:
+        temperature = torch.full((), temperature, device=keys.device)
     settled = 0
     for number, left in enumerate(masked_counts(total, config.steps, config.schedule), start=1):
         if ranked is None:
@@ -158,11 +176,10 @@ def sample(
             places = masked_first[:, : total - settled]
         else:
             places = ranked[:, settled : total - left]
-        logits = logits_fn(tokens, places).float()
-        gumbel = noise.gumbel(keys + number, tuple(logits.shape[1:]))
-        drawn = draw(logits, gumbel, config.temperature, config.top_k)
+        logits = logits_fn(tokens, places)
+        drawn = draw_fn(logits, keys + number, temperature, config.top_k)
         if ranked is None:
-            surest = confidence(logits, drawn).argsort(dim=-1, descending=True, stable=True)
+            surest = confidence(logits.float(), drawn).argsort(dim=-1, descending=True, stable=True)
             surest = surest[:, : places.shape[1] - left]
             places, drawn = places.gather(1, surest), drawn.gather(1, surest)
         tokens = tokens.scatter(1, places, drawn)

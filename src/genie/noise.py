@@ -13,6 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+FIRST_COUNTERS = 2**17
+"""Enough for a frame of 256 tokens of 1,024 kinds."""
+
 STRIDE = 0x9E37_79B9_7F4A_7C15 - 2**64
 """Between the counters of a sequence. Factors are written as signed numbers, which wrap alike."""
 
@@ -27,7 +30,8 @@ def keys_of(seeds: Int[Tensor, " b"], numbers: Int[Tensor, " b"] | int) -> Int[T
 
 def random_bits(keys: Int[Tensor, " b"], count: int) -> Int[Tensor, "b n"]:
     """The first `count` numbers of 64 random bits that belong to each key."""
-    counters = torch.arange(1, count + 1, device=keys.device) * STRIDE
+    have_counters(count, keys.device)
+    counters = _COUNTERS[keys.device.type, keys.device.index][:count]
     return _mixed(keys[:, None] + counters)
 
 
@@ -43,6 +47,21 @@ def gumbel(keys: Int[Tensor, " b"], shape: tuple[int, ...]) -> Float[Tensor, "b 
     # 23 bits as the fraction of a number in [1, 2), and half of the last one: never 0, never 1.
     uniform = (halves & 0x7F_FFFF).bitwise_or_(0x3F80_0000).view(torch.float32).sub_(1 - 2**-24)
     return uniform.log_().neg_().log_().neg_().view(-1, *shape)
+
+
+_COUNTERS: dict[tuple[str, int | None], Tensor] = {}
+
+
+def have_counters(count: int, device: torch.device) -> None:
+    """Makes what `random_bits` reads for `count` numbers, where it is not there.
+
+    To be called before compiled graphs are: what they make themselves came out wrong (PyTorch 2.13
+    on a CPU, sizes that vary; docs/log.md), what they find here does not.
+    """
+    place = (device.type, device.index)
+    if place not in _COUNTERS or len(_COUNTERS[place]) < count:
+        size = max(FIRST_COUNTERS, 1 << (count - 1).bit_length())
+        _COUNTERS[place] = torch.arange(1, size + 1, device=device) * STRIDE
 
 
 def _mixed(x: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:

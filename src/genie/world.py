@@ -21,6 +21,7 @@ from genie.config import Dtype, UserError, from_dict, require, to_dict
 from genie.dynamics import Condition, Dynamics, DynamicsConfig, Past
 from genie.maskgit import SamplingConfig
 from genie.nn.attention import TemporalCache
+from genie.nn.compiling import compile_method
 from genie.prompts import load_prompts, save_prompts
 from genie.tokenizer import VideoTokenizer, VideoTokenizerConfig
 
@@ -271,6 +272,7 @@ class Genie(nn.Module):
                 "g++) or name one in the environment variable CXX, or play without it",
             )
         self.dynamics.compile(*args, **options)
+        compile_method(self, "_draw_tokens", *args, varying=0, **options)
         self.tokenizer.compile(*args, **options)
 
     @property
@@ -364,9 +366,15 @@ class Genie(nn.Module):
             self.dynamics.mask_token,
             sampling or self.config.sampling,
             noise.keys_of(state.seed, state.time),
+            self._draw_tokens,
         )
         frames, decoder = self.tokenizer.decode_step(tokens, state.decoder)
         return Drawing(state, frames, tokens, condition, decoder)
+
+    def _draw_tokens(
+        self, logits: Tensor, keys: Tensor, temperature: float | Tensor, top_k: int
+    ) -> Tensor:
+        return maskgit.draw_by_key(logits, keys, temperature, top_k)
 
     @torch.no_grad()
     def commit(self, drawing: Drawing) -> State:

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -124,6 +126,24 @@ def test_codes_are_placed_in_the_middle_of_clusters():
         quantizer.place(points)
     assert torch.cdist(centres, quantizer.codebook).amin(dim=1).max() < 0.1
     assert quantizer.placed
+
+
+def test_codes_are_placed_once_and_again_only_where_that_is_wished():
+    quantizer = VectorQuantizer(QuantizerConfig(codes=4, dim=6, decay=0.999))
+    far = quantizer.normalise(torch.randn(40, 6))
+    fresh = copy.deepcopy(quantizer.state_dict())
+    quantizer.place_once(far[:0])
+    assert not quantizer.placed
+    quantizer(far)
+    placed = quantizer.codebook.clone()
+    quantizer(torch.randn(40, 6))
+    torch.testing.assert_close(quantizer.codebook, placed, atol=0.01, rtol=0)
+    for again in (quantizer.unplace, lambda: quantizer.load_state_dict(fresh)):
+        quantizer.codebook.zero_()
+        again()
+        quantizer(far)
+        assert quantizer.placed
+        assert quantizer.codebook.any()
 
 
 @pytest.mark.parametrize(("codes", "starts"), [(64, 4), (65, 1)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -98,10 +97,17 @@ def rotate(x: Float[Tensor, "*b t d"], angles: Float[Tensor, "2 *t half"]) -> Te
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
-@cache
+_TURNS: dict[tuple[int, str, int | None], Tensor] = {}
+"""Compiled graphs read this table; what `functools.cache` keeps they would make at every call."""
+
+
 def _turns_per_frame(pairs: int, device: torch.device) -> Tensor:
-    rates = [10_000.0 ** (-pair / pairs) for pair in range(pairs)]
-    return torch.tensor([round(rate / (2 * math.pi) * 2**32) for rate in rates], device=device)
+    key = (pairs, device.type, device.index)
+    if key not in _TURNS:
+        rates = [10_000.0 ** (-pair / pairs) for pair in range(pairs)]
+        turns = [round(rate / (2 * math.pi) * 2**32) for rate in rates]
+        _TURNS[key] = torch.tensor(turns, device=device)
+    return _TURNS[key]
 
 
 class Attention(nn.Module):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+
+Result = TypeVar("Result")
 
 MOST_GRAPHS = 64
 """Graphs of one method, over all worlds of a process: one for each number of players, and another
@@ -42,6 +45,13 @@ def compile_method(
         return _copied(results) if overwrites else results
 
     setattr(model, name, call)
+
+
+def outside_graphs(function: Callable[..., Result], *values: Any) -> Result:
+    """Calls what no graph should hold. Not a decorator, which would import the compiler at once."""
+    if torch.compiler.is_compiling():
+        function = cast("Callable[..., Result]", torch.compiler.disable(function))
+    return function(*values)
 
 
 def _copied(results: Any) -> Any:

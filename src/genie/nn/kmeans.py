@@ -15,13 +15,19 @@ def nearest(points: Float[Tensor, "n dim"], centres: Tensor) -> Int[Tensor, " n"
     return distance.argmin(dim=1)
 
 
+def count(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, " size"]:
+    """Returns how often each code occurs; unlike `bincount` it never waits for the device."""
+    codes = codes.flatten()
+    ones = torch.ones(len(codes), device=codes.device)
+    return ones.new_zeros(size).index_add_(0, codes, ones)
+
+
 def totals(
     points: Float[Tensor, "n dim"], codes: Int[Tensor, " n"], size: int
 ) -> tuple[Float[Tensor, " size"], Float[Tensor, "size dim"]]:
     """Returns how many points have each code, and their sum."""
-    counts = torch.bincount(codes, minlength=size).to(points.dtype)
     sums = points.new_zeros(size, points.shape[1]).index_add_(0, codes, points)
-    return counts, sums
+    return count(codes, size), sums
 
 
 def spread(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie.config import require
-from genie.nn.kmeans import distortion, lloyd, nearest, spread, totals
+from genie.nn.compiling import outside_graphs
+from genie.nn.kmeans import count, distortion, lloyd, nearest, spread, totals
 
 # Levels per dimension that Mentzer et al. 2023 (arXiv 2309.15505, table 1) give for a size.
 FSQ_LEVELS = {
@@ -127,6 +128,7 @@ class VectorQuantizer(Quantizer):
         self.register_buffer("usage", torch.ones(self.size))
         self.register_buffer("sums", self.codebook.clone())
         self.register_buffer("placed", torch.tensor(False))
+        self.known_placed = False  # True saves a look at `placed`, which waits for the device
 
     def normalise(self, features: Tensor) -> Tensor:
         """Brings features to the scale of the codebook."""
@@ -137,8 +139,8 @@ class VectorQuantizer(Quantizer):
         features = self.normalise(features)
         flat = features.detach().reshape(-1, self.dim).float()
         with torch.autocast(flat.device.type, enabled=False):  # half precision would tie codes
-            if self.training and not self.placed:
-                self.place(flat)
+            if self.training:
+                self.place_once(flat)
             codes = nearest(flat, self.codebook)
             vectors = self.codebook[codes].view_as(features).to(features.dtype)
             if self.training:
@@ -157,6 +159,21 @@ class VectorQuantizer(Quantizer):
         """The codebook entries."""
         return self.codebook[codes]
 
+    def place_once(self, features: Float[Tensor, "n dim"]) -> None:
+        """Places the codes (`place`) unless that was done, or there are no features."""
+        if not self.known_placed:
+            outside_graphs(self._place_first, features)
+
+    def _place_first(self, features: Tensor) -> None:
+        if not self.placed and len(features):
+            self.place(features)
+        self.known_placed = bool(self.placed)
+
+    def unplace(self) -> None:
+        """Has the codes placed anew with the next features."""
+        self.placed.fill_(False)
+        self.known_placed = False
+
     @torch.no_grad()
     def place(self, features: Float[Tensor, "n dim"]) -> None:
         """Puts the codes where normalised features lie, by k-means.
@@ -174,6 +191,10 @@ class VectorQuantizer(Quantizer):
         self.sums.copy_(self.codebook * fair)
         self.placed.fill_(True)
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.known_placed = False
+        super()._load_from_state_dict(*args)
+
     def _clustered(self, sample: Tensor) -> tuple[float, Tensor]:
         """Mean squared distance to the nearest of as many centres as there are codes, and those."""
         centres = lloyd(sample, _start(sample, self.size), ROUNDS)
@@ -189,11 +210,10 @@ class VectorQuantizer(Quantizer):
         self.sums.lerp_(sums, 1 - self.config.decay)
         fair = self.usage.sum() / self.size
         dead = self.usage < self.config.revive_below * fair
-        if dead.any():
-            fresh = flat[torch.randint(len(flat), (self.size,), device=flat.device)]
-            _same_on_all_ranks(fresh)
-            self.sums.copy_(torch.where(dead[:, None], fresh * fair, self.sums))
-            self.usage.copy_(torch.where(dead, fair, self.usage))
+        fresh = flat[torch.randint(len(flat), (self.size,), device=flat.device)]
+        _same_on_all_ranks(fresh)
+        self.sums.copy_(torch.where(dead[:, None], fresh * fair, self.sums))
+        self.usage.copy_(torch.where(dead, fair, self.usage))
         self.codebook.copy_(self.sums / self.usage.clamp(min=1e-6)[:, None])
 
 
@@ -258,7 +278,7 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
 
 def perplexity(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, ""]:
     """Effective number of codes in use: 1 when all are the same, `size` when equally frequent."""
-    share = torch.bincount(codes.flatten(), minlength=size).float() / codes.numel()
+    share = count(codes, size) / codes.numel()
     return torch.exp(-torch.special.xlogy(share, share).sum())
 
 

@@ -198,7 +198,7 @@ def starting_world(base: Base, config: GenieConfig, store: ClipStore, frames: in
     world = widened(old, config)
     quantizer = world.actions.quantizer
     if not base.keep_actions:
-        quantizer.placed.fill_(False)
+        quantizer.unplace()
         return world
     require(
         bool(quantizer.placed),

@@ -24,6 +24,11 @@ class Joint(nn.Module):
         super().__init__()
         self.actions, self.dynamics = actions, dynamics
 
+    @property
+    def turning_points(self) -> tuple[float, ...]:
+        """Those of the latent actions."""
+        return self.actions.turning_points
+
     def loss(
         self, tokens: Tensor, frames: Tensor, progress: float = 1.0
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -44,11 +44,12 @@ class StageModule(LightningModule):
     """A model in training, and all there is to know about how far it is.
 
     Args:
-        model: has `loss(*batch, progress=...) -> (loss, logs)`.
+        model: has `loss(*batch, progress=...) -> (loss, logs)`; where it has `turning_points`, it
+            is told the last of these that is behind it, and all of its progress otherwise.
         stage: its budget and optimizer.
         name: of the stage; random numbers depend on it.
         seed: of everything random inside a step.
-        compile: pass the loss through `torch.compile`.
+        compile: pass the loss through `torch.compile`, from the second step on.
         state: what `state()` returned, to go on from there.
 
     Attributes:
@@ -75,11 +76,10 @@ class StageModule(LightningModule):
         self.step: int = state["step"] if state else 0
         self.seconds: float = state["seconds"] if state else 0.0
         self.spent = schedule.progress(stage, self.step, self.seconds)
-        self.logs: dict[str, tuple[Tensor, int]] = {}
+        self.logs: dict[str, tuple[Tensor, Tensor]] = {}
         self._restore = state
         self._loss: Callable[..., Any] = model.loss  # type: ignore[assignment]
-        if compile:
-            self._loss = torch.compile(self._loss)
+        self._to_compile = compile
         if state:
             model.load_state_dict(state["model"])
 
@@ -103,11 +103,17 @@ class StageModule(LightningModule):
         """The loss of one part of a batch, under random numbers of its own."""
         part = batch_idx % self.stage.accumulate
         torch.manual_seed(step_seed(self.seed, self.name, self.step, part, self.global_rank))
-        loss, logs = self._loss(*batch, progress=self.spent)
+        loss, logs = self._loss(*batch, progress=self._progress())
         for key, value in {"loss": loss, **logs}.items():
             total, count = self.logs.get(key, (0.0, 0))
-            self.logs[key] = (total + value.detach(), count + 1)
+            told = (key == "loss") | ~value.detach().isnan()
+            self.logs[key] = (total + value.detach().where(told, 0.0), count + told)
         return loss
+
+    def _progress(self) -> float:
+        # A graph holds for one number, so a loss that changes now and then is told only when.
+        points = getattr(self.model, "turning_points", (self.spent,))
+        return max(point for point in points if point <= self.spent)
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, closure: Any = None
@@ -115,6 +121,8 @@ class StageModule(LightningModule):
         """Sets the learning rate, steps, and counts."""
         set_learning_rate(optimizer, self.learning_rate)
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
+        if self._to_compile:  # the first step placed codes, once and outside any graph
+            self._loss, self._to_compile = torch.compile(self._loss), False
         self.step += 1
         self.average.update(self.model, self.step)
         self.seconds = self._agree(time.monotonic() - self._clock)
@@ -129,10 +137,9 @@ class StageModule(LightningModule):
         return self.stage.learning_rate * scale
 
     def take_logs(self) -> dict[str, float]:
-        """Returns the means of the logs since the last call."""
-        logs = {key: float(total) / count for key, (total, count) in self.logs.items()}
-        self.logs = {}
-        return logs
+        """Returns the means of the logs since the last call, of those with anything to tell."""
+        logs, self.logs = self.logs, {}
+        return {key: float(total) / float(count) for key, (total, count) in logs.items() if count}
 
     def finite(self) -> bool:
         """Whether every loss since the last `take_logs`, and every weight, is a finite number."""
