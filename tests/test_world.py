@@ -153,7 +153,7 @@ def test_a_batch_of_players_equals_each_alone(world: Genie):
 
 COMPILED = """
 import sys, torch
-from genie import Genie
+from genie import Genie, noise
 
 torch.manual_seed(0)
 plain, compiled = (Genie.from_pretrained(sys.argv[1], device="cpu") for _ in range(2))
@@ -163,6 +163,9 @@ buttons = torch.randint(0, 4, (9,))
 difference = compiled.generate(prompt, buttons).int() - plain.generate(prompt, buttons).int()
 assert difference.abs().max() <= 1, difference.abs().max()
 assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 3
+bits = torch.compile(noise.random_bits, dynamic=True)
+for count in (3, 40, 41, 900):
+    assert torch.equal(bits(torch.tensor([3]), count), noise.random_bits(torch.tensor([3]), count))
 """
 
 
@@ -175,6 +178,7 @@ def test_compiled_it_plays_the_same_game(world: Genie, tmp_path: Path):
 OVERWRITTEN = """
 import sys, torch
 from genie import Genie
+from genie.nn.compiling import compile_method
 
 def overwriting(graph, inputs, **options):  # as CUDA graphs do
     kept = {}
@@ -190,6 +194,7 @@ def overwriting(graph, inputs, **options):  # as CUDA graphs do
 plain, compiled = (Genie.from_pretrained(sys.argv[1], device="cpu") for _ in range(2))
 for part in (compiled.dynamics, compiled.tokenizer):
     part.compile(backend=overwriting, mode="reduce-overhead")
+compile_method(compiled, "_draw_tokens", varying=0, backend=overwriting, mode="reduce-overhead")
 prompt, buttons = torch.zeros(16, 16, 3, dtype=torch.uint8), [0, 1, 2, 3, 0]
 states = [compiled.start(prompt, seed=3)]
 for button in buttons:

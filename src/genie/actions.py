@@ -177,7 +177,7 @@ class LatentActionModel(nn.Module):
 
     @property
     def turning_points(self) -> tuple[float, ...]:
-        """Values of `progress` from which on `loss` is another; between them it is the same."""
+        """Values of `progress` at which the loss changes, beginning with 0."""
         return 0.0, self.config.continuous_share
 
     def loss(
@@ -250,7 +250,7 @@ class LatentActionModel(nn.Module):
         self.recent.copy_(torch.cat([self.recent[len(new) :], new]))
 
     def _place(self) -> None:
-        """Places the codes where the latents of the last steps lie, where there were any."""
+        """Places the codes where the latents of the last steps lie; without any, the batch does."""
         self.quantizer.place_once(self.recent[self.recent.any(dim=1)])
 
     def _predict(self, pixels: Tensor, latents: Tensor) -> Tensor:

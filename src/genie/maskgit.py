@@ -159,8 +159,8 @@ def sample(
         mask_token: the token that stands for "not known yet".
         config: passes, schedule, order, temperature, top-k.
         keys: decide all that is random, a player's own alone.
-        draw_fn: `draw_by_key`, compiled or not; a temperature above 0 comes as a tensor, so that
-            one graph takes any.
+        draw_fn: `draw_by_key` compiled, or itself. It gets the temperature as a tensor, so that one
+            graph takes any; at 0 it is not used.
     """
     total, players = grid[0] * grid[1], len(keys)
     tokens = torch.full((players, total), mask_token, device=keys.device)
@@ -168,7 +168,9 @@ def sample(
     ranked = _fixed_order(config.order, grid, keys)
     temperature: float | Tensor = config.temperature
     if temperature > 0:
-        temperature = torch.full((), temperature, device=keys.device)
+        temperature = torch.full((), temperature, dtype=torch.float32, device=keys.device)
+    else:
+        draw_fn = draw_by_key
     settled = 0
     for number, left in enumerate(masked_counts(total, config.steps, config.schedule), start=1):
         if ranked is None:

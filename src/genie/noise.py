@@ -8,13 +8,14 @@ calls, and nothing to send to a GPU. Bits are equal everywhere, noise but for ho
 from __future__ import annotations
 
 import math
+from threading import Lock
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-FIRST_COUNTERS = 2**17
-"""Enough for a frame of 256 tokens of 1,024 kinds."""
+FIRST_COUNTERS = 2**20
+"""Enough for a frame of 1,024 tokens of 2,048 kinds; more would have graphs compiled again."""
 
 STRIDE = 0x9E37_79B9_7F4A_7C15 - 2**64
 """Between the counters of a sequence. Factors are written as signed numbers, which wrap alike."""
@@ -50,6 +51,7 @@ def gumbel(keys: Int[Tensor, " b"], shape: tuple[int, ...]) -> Float[Tensor, "b 
 
 
 _COUNTERS: dict[tuple[str, int | None], Tensor] = {}
+_GROWING = Lock()
 
 
 def have_counters(count: int, device: torch.device) -> None:
@@ -59,8 +61,10 @@ def have_counters(count: int, device: torch.device) -> None:
     on a CPU, sizes that vary; docs/log.md), what they find here does not.
     """
     place = (device.type, device.index)
-    if place not in _COUNTERS or len(_COUNTERS[place]) < count:
-        size = max(FIRST_COUNTERS, 1 << (count - 1).bit_length())
+    if place in _COUNTERS and len(_COUNTERS[place]) >= count:
+        return
+    with _GROWING:  # another thread must not put fewer in their place
+        size = max(FIRST_COUNTERS, 1 << (count - 1).bit_length(), len(_COUNTERS.get(place, ())))
         _COUNTERS[place] = torch.arange(1, size + 1, device=device) * STRIDE
 
 

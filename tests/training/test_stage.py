@@ -250,7 +250,9 @@ def inputs_of(name: str, device: str = "cpu") -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_no_step_but_the_first_waits_for_the_device(small_world, name, optimizer, monkeypatch):
+def test_after_the_first_step_neither_loss_nor_optimizer_waits_for_the_device(
+    small_world, name, optimizer, monkeypatch
+):
     """Tensors of the device "meta" have no values, so that whatever asks for one fails."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
     model = getattr(Genie(small_world), name).train()
@@ -297,6 +299,17 @@ for name, progress in LOSSES.items():
         for one, other in zip(model.buffers(), twin.buffers()):
             torch.testing.assert_close(one, other)
     print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+twin, model = (Genie.from_pretrained(sys.argv[1], device="cpu").actions.train() for _ in range(2))
+compiled, batch = torch.compile(model.loss, backend="eager"), inputs_of("actions")
+for progress in (0.0, 0.0, 0.85, 0.85):  # the third places codes
+    losses = []
+    for loss in (twin.loss, compiled):
+        torch.manual_seed(1)
+        losses.append(loss(*batch, progress=progress)[0])
+    torch.testing.assert_close(*losses)
+torch.testing.assert_close(model.quantizer.codebook, twin.quantizer.codebook)
+assert model.quantizer.known_placed
 """
 
 
@@ -308,6 +321,17 @@ def test_a_loss_is_one_graph_for_the_compiler(small_world, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["1", "2", "1"], "actions train in two ways"
+
+
+def test_a_resumed_run_has_no_other_first_step_that_is_not_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda loss: ("compiled", loss))
+    fresh = StageModule(Regression(), STAGE, compile=True)
+    assert fresh._loss == fresh.model.loss
+    kept = {"step": 3, "seconds": 1.0, "model": fresh.model.state_dict()}
+    resumed = StageModule(Regression(), STAGE, compile=True, state=kept)
+    assert resumed._loss == ("compiled", resumed.model.loss)
+    plain = StageModule(Regression(), STAGE, state=kept)
+    assert plain._loss == plain.model.loss
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")

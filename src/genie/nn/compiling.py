@@ -48,7 +48,10 @@ def compile_method(
 
 
 def outside_graphs(function: Callable[..., Result], *values: Any) -> Result:
-    """Calls what no graph should hold. Not a decorator, which would import the compiler at once."""
+    """Calls what no graph should hold; a graph ends before it.
+
+    `torch.compiler.disable` as a decorator would import the compiler together with this package.
+    """
     if torch.compiler.is_compiling():
         function = cast("Callable[..., Result]", torch.compiler.disable(function))
     return function(*values)

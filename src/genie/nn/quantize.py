@@ -192,8 +192,8 @@ class VectorQuantizer(Quantizer):
         self.placed.fill_(True)
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        self.known_placed = False
         super()._load_from_state_dict(*args)
+        self.known_placed = not self.placed.is_meta and bool(self.placed)
 
     def _clustered(self, sample: Tensor) -> tuple[float, Tensor]:
         """Mean squared distance to the nearest of as many centres as there are codes, and those."""

@@ -44,8 +44,9 @@ class StageModule(LightningModule):
     """A model in training, and all there is to know about how far it is.
 
     Args:
-        model: has `loss(*batch, progress=...) -> (loss, logs)`; where it has `turning_points`, it
-            is told the last of these that is behind it, and all of its progress otherwise.
+        model: has `loss(*batch, progress=...) -> (loss, logs)`, logs not a number where there is
+            nothing to tell. Where it has `turning_points`, the first of them 0, it is told the last
+            of these that is behind it, and all of its progress otherwise.
         stage: its budget and optimizer.
         name: of the stage; random numbers depend on it.
         seed: of everything random inside a step.
@@ -82,6 +83,8 @@ class StageModule(LightningModule):
         self._to_compile = compile
         if state:
             model.load_state_dict(state["model"])
+        if self.step:
+            self._compile()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Builds the optimizer, with its state where there is one."""
@@ -121,14 +124,18 @@ class StageModule(LightningModule):
         """Sets the learning rate, steps, and counts."""
         set_learning_rate(optimizer, self.learning_rate)
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
-        if self._to_compile:  # the first step placed codes, once and outside any graph
-            self._loss, self._to_compile = torch.compile(self._loss), False
+        self._compile()
         self.step += 1
         self.average.update(self.model, self.step)
         self.seconds = self._agree(time.monotonic() - self._clock)
         self.spent = schedule.progress(self.stage, self.step, self.seconds)
         if self.spent >= 1:
             self.trainer.should_stop = True
+
+    def _compile(self) -> None:
+        # After the first step, which places codes, once and outside any graph.
+        if self._to_compile:
+            self._loss, self._to_compile = torch.compile(self._loss), False
 
     @property
     def learning_rate(self) -> float:

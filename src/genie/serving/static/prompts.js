@@ -10,6 +10,7 @@ let world, begin, context;
 let looking; // timer
 let looks = 0;
 let video = null;
+let awaited; // the callback for a frame that was asked for
 let brushAt = null; // where the brush is, in the world's pixels
 
 /** Builds the gallery; `start(prompt)` begins a game from an index or from PNGs in base64. */
@@ -93,7 +94,8 @@ function seek(seconds) {
   $("frame").setAttribute("aria-valuetext", `at ${seconds.toFixed(1)} seconds`);
   if (!video) return;
   // "seeked" may come before the frame does, so the picture is taken again when it is there.
-  video.requestVideoFrameCallback?.(fitVideo);
+  video.cancelVideoFrameCallback?.(awaited);
+  awaited = video.requestVideoFrameCallback?.(fitVideo);
   video.currentTime = seconds;
 }
 
@@ -183,6 +185,7 @@ function under(event) {
 }
 
 function paintTo([x, y]) {
+  video?.cancelVideoFrameCallback?.(awaited); // it would paint the frame over the stroke
   const width = Number($("brush").value);
   const [fromX, fromY] = brushAt;
   const count = Math.max(1, Math.abs(x - fromX), Math.abs(y - fromY));
