@@ -432,6 +432,29 @@ def test_a_frame_of_a_video_can_be_picked(page, tmp_path):
     wait_for_dot(page, lambda at: at[0] in (15, 16) and at[1] in (10, 11))
 
 
+SEEK_AND_PAINT = """how => {
+    frame.value = 1.55;
+    frame.dispatchEvent(new Event("input"));
+    if (how === "fill") fill.click();
+    else fitted.dispatchEvent(new KeyboardEvent("keydown", { code: "Space" }));
+}"""
+
+
+@pytest.mark.parametrize("how", ["fill", "brush"])
+def test_a_frame_that_comes_late_does_not_cover_what_was_painted(page, tmp_path, how):
+    frames = np.full((20, 48, 48, 3), 20, np.uint8)
+    path = write_video(tmp_path / "film.mp4", frames, 10, pixel_format="yuv420p")
+    page.set_input_files("#file", path)
+    page.wait_for_selector("#own[open]")
+    page.fill("#colour", "#ff0000")
+    page.evaluate(SEEK_AND_PAINT, how)
+    page.wait_for_timeout(300)
+    middle = "[...fitted.getContext('2d').getImageData(12, 12, 1, 1).data]"
+    assert page.evaluate(middle) == [255, 0, 0, 255]
+    page.fill("#frame", "0.5")  # the next frame that is asked for comes
+    wait_until(page, middle + "[0] < 50")
+
+
 def test_a_file_that_is_no_picture_is_said(page):
     broken = {"name": "a.png", "mimeType": "image/png", "buffer": b"no"}
     page.set_input_files("#file", broken)

@@ -323,6 +323,23 @@ def test_a_loss_is_one_graph_for_the_compiler(small_world, tmp_path):
     assert run.stdout.split() == ["1", "2", "1"], "actions train in two ways"
 
 
+def test_compiling_is_no_part_of_the_budget(fit, monkeypatch):
+    def slow(loss):
+        calls = []
+
+        def compiled(*batch, **named):
+            calls.append(1)
+            time.sleep(3.0 if len(calls) == 1 else 0.0)
+            return loss(*batch, **named)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", slow)
+    _, saved = fit(compile=True)
+    assert saved["step"] == STAGE.steps
+    assert saved["seconds"] < 3.0
+
+
 def test_a_resumed_run_has_no_other_first_step_that_is_not_compiled(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda loss: ("compiled", loss))
     fresh = StageModule(Regression(), STAGE, compile=True)

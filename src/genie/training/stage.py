@@ -80,7 +80,7 @@ class StageModule(LightningModule):
         self.logs: dict[str, tuple[Tensor, Tensor]] = {}
         self._restore = state
         self._loss: Callable[..., Any] = model.loss  # type: ignore[assignment]
-        self._to_compile = compile
+        self._to_compile, self._compiling = compile, False
         if state:
             model.load_state_dict(state["model"])
         if self.step:
@@ -100,7 +100,8 @@ class StageModule(LightningModule):
             self.average.model.load_state_dict(self._restore["average"])
         self._restore = None
         self.model.train()
-        self._clock = time.monotonic() - self.seconds
+        self._last_step = time.monotonic()
+        self._clock = self._last_step - self.seconds
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one part of a batch, under random numbers of its own."""
@@ -124,6 +125,11 @@ class StageModule(LightningModule):
         """Sets the learning rate, steps, and counts."""
         set_learning_rate(optimizer, self.learning_rate)
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
+        now = time.monotonic()
+        if self._compiling:  # which is no part of the budget
+            self._clock += now - self._last_step
+            self._compiling = False
+        self._last_step = now
         self._compile()
         self.step += 1
         self.average.update(self.model, self.step)
@@ -135,7 +141,8 @@ class StageModule(LightningModule):
     def _compile(self) -> None:
         # After the first step, which places codes, once and outside any graph.
         if self._to_compile:
-            self._loss, self._to_compile = torch.compile(self._loss), False
+            self._loss = torch.compile(self._loss)
+            self._to_compile, self._compiling = False, True
 
     @property
     def learning_rate(self) -> float:

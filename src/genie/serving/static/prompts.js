@@ -10,7 +10,7 @@ let world, begin, context;
 let looking; // timer
 let looks = 0;
 let video = null;
-let awaited; // the callback for a frame that was asked for
+let untouched = true; // a frame that comes late must not cover what was painted meanwhile
 let brushAt = null; // where the brush is, in the world's pixels
 
 /** Builds the gallery; `start(prompt)` begins a game from an index or from PNGs in base64. */
@@ -30,7 +30,10 @@ export function buildPrompts(ofWorld, start) {
     if (file) openOwn(file);
   });
   $("frame").addEventListener("input", () => seek(Number($("frame").value)));
-  $("fill").addEventListener("click", () => fill($("colour").value));
+  $("fill").addEventListener("click", () => {
+    untouched = false;
+    fill($("colour").value);
+  });
   $("own").addEventListener("close", () => finish($("own").returnValue === "use"));
   listenToBrush();
 }
@@ -77,6 +80,7 @@ async function openVideo(file) {
   closeVideo();
   video = element("video", { muted: true, playsInline: true, preload: "auto", src: URL.createObjectURL(file) });
   await once(video, "loadeddata");
+  untouched = true;
   video.addEventListener("seeked", fitVideo);
   Object.assign($("frame"), { max: video.duration || 0, value: 0 });
   fitVideo();
@@ -94,13 +98,13 @@ function seek(seconds) {
   $("frame").setAttribute("aria-valuetext", `at ${seconds.toFixed(1)} seconds`);
   if (!video) return;
   // "seeked" may come before the frame does, so the picture is taken again when it is there.
-  video.cancelVideoFrameCallback?.(awaited);
-  awaited = video.requestVideoFrameCallback?.(fitVideo);
+  untouched = true;
+  video.requestVideoFrameCallback?.(fitVideo);
   video.currentTime = seconds;
 }
 
 function fitVideo() {
-  if (video?.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) fit(video, video.videoWidth, video.videoHeight);
+  if (untouched && video?.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) fit(video, video.videoWidth, video.videoHeight);
 }
 
 function closeVideo() {
@@ -185,7 +189,7 @@ function under(event) {
 }
 
 function paintTo([x, y]) {
-  video?.cancelVideoFrameCallback?.(awaited); // it would paint the frame over the stroke
+  untouched = false;
   const width = Number($("brush").value);
   const [fromX, fromY] = brushAt;
   const count = Math.max(1, Math.abs(x - fromX), Math.abs(y - fromY));
