@@ -34,7 +34,7 @@ from genie.evaluation.frechet import Pixels
 from genie.evaluation.held_games import HeldGames
 from genie.evaluation.long_play import LongPlayConfig, long_play
 from genie.evaluation.movement import SHIFTS, movement, real_ways, scroll
-from genie.evaluation.progress import progress_bars
+from genie.progress import progress_bars
 from genie.schedule import TrainConfig
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.settings import STAGES
@@ -261,18 +261,17 @@ def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, f
 def _long(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
     """Coherent seconds of games of 15 seconds at 15 frames/s."""
     settings = LongPlayConfig(plays=((games, 225),))
-    with progress_bars(show=False) as bars:
-        part, _ = long_play(
-            world,
-            store,
-            settings,
-            split="val",
-            prompt_frames=1,
-            extractor=Pixels(),
-            seed=0,
-            batch=games,
-            bars=bars,
-        )
+    part, _ = long_play(
+        world,
+        store,
+        settings,
+        split="val",
+        prompt_frames=1,
+        extractor=Pixels(),
+        seed=0,
+        batch=games,
+        bars=progress_bars(show=False),
+    )
     play = part["plays"][0]
     ends = {f"ended_{reason}": float(count) for reason, count in play["ended_by"].items()}
     return {"coherent_seconds": play["coherent_seconds"]["mean"]} | ends

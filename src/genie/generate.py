@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from genie import checkpoint, worlds
 from genie.config import Device, Dtype, UserError, require
 from genie.maskgit import Order, SamplingConfig, Schedule
 from genie.nn.threads import spared_threads
+from genie.progress import Progress
 from genie.prompts import load_prompts
 from genie.replay import Replay
 from genie.world import Genie, locate
@@ -21,6 +22,7 @@ from genie.world import Genie, locate
 if TYPE_CHECKING:
     from torch import Tensor
 
+Item = TypeVar("Item")
 VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".gif")
 
 
@@ -124,9 +126,9 @@ def replay(
     folder = _world_of(game) if world is None else world
     genie = Genie.from_pretrained(folder, device, game.dtype)
     frames = game.frames(genie)
-    every = _tracked(frames, progress, len(game.prompt) + len(game.actions))
+    every = _tracked(frames, len(game.prompt) + len(game.actions), progress)
     with _in_real_time(genie):
-        return _write(out, iter(every), game.fps, scale)
+        return _write(out, every, game.fps, scale)
 
 
 def _in_real_time(genie: Genie) -> AbstractContextManager[int]:
@@ -181,7 +183,7 @@ def _frames(
         raise UserError(f"actions: {wrong[0]} is out of range, this world has 0 to {count - 1}")
     yield from prompt[None] if prompt.ndim == 3 else prompt
     state = genie.start(prompt, seed)
-    for action in _tracked(actions, progress):
+    for action in _tracked(actions, len(actions), progress):
         frame, state = genie.step(state, action, sampling)
         yield _picture(frame)
 
@@ -190,14 +192,9 @@ def _picture(frame: Tensor) -> np.ndarray:
     return frame.cpu().numpy()
 
 
-def _tracked(items: Iterable[Any], progress: bool, total: int | None = None) -> Any:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    shown = progress and console.is_terminal
-    options: dict[str, Any] = {"console": console, "transient": True, "disable": not shown}
-    return track(items, "generating", total=total, **options)
+def _tracked(items: Iterable[Item], total: int, progress: bool) -> Iterator[Item]:
+    with Progress("generating", total, unit="frames", show=progress, transient=True) as bar:
+        yield from bar.track(items)
 
 
 def _write(out: Path, frames: Iterator[np.ndarray], fps: float, scale: int) -> list[Path]:

@@ -129,8 +129,8 @@ class TrainConfig:
         seed: of the weights, of the order of clips and of everything random inside a step.
         precision: "32", or "bf16" for mixed precision.
         compile: whether to pass the losses through `torch.compile`. That takes a minute or so in
-            the second step of a stage and the first of a resumed one, beside its budget. Latent
-            actions compile once more, within it, when their codes are placed. A CPU gains little.
+            the second step of a stage and the first of a resumed one, and for latent actions once
+            more when their codes are placed, all beside its budget. A CPU gains little.
         joint: train the latent action model inside the dynamics stage, by its own loss, instead of
             in a stage before it.
         fresh_prompt_share: share of the dynamics clips whose tokens were encoded from their own

@@ -5,8 +5,8 @@ import torch
 
 from genie.evaluation.labelled import Labelled, reader_of
 from genie.evaluation.obedience import ActionFollowing
-from genie.evaluation.progress import progress_bars
 from genie.evaluation.report import EvaluationConfig
+from genie.progress import progress_bars
 
 CONFIG = replace(
     EvaluationConfig.quick(),
@@ -17,13 +17,14 @@ CONFIG = replace(
 @pytest.fixture
 def labelled(game):
     """What a report says of labels, given a store and settings; without gradients."""
-    with progress_bars(False) as bars, torch.no_grad():
+    bars = progress_bars(False)
 
-        def make(store, reader=None, **changes):
-            world, config = game.world(), replace(CONFIG, **changes)
-            reader = reader or reader_of(world, store, config, bars)
-            return Labelled(world, store, config, reader, None, bars)
+    def make(store, reader=None, **changes):
+        world, config = game.world(), replace(CONFIG, **changes)
+        reader = reader or reader_of(world, store, config, bars)
+        return Labelled(world, store, config, reader, None, bars)
 
+    with torch.no_grad():
         yield make
 
 

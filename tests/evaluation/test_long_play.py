@@ -9,7 +9,7 @@ from genie.evaluation import long_play as module
 from genie.evaluation.coherence import Seen, Watcher, reference
 from genie.evaluation.frechet import Pixels
 from genie.evaluation.long_play import LongPlayConfig, player_actions, strip_times
-from genie.evaluation.progress import progress_bars
+from genie.progress import progress_bars
 
 STEPS = 48
 
@@ -70,7 +70,8 @@ def played(world, store, game, **settings):
     world = world()
     world.tokenizer = game.grey_tokenizer()
     config = LongPlayConfig(plays=((10, STEPS),), window=8, **settings)
-    with progress_bars(False) as bars, torch.no_grad():
+    bars = progress_bars(False)
+    with torch.no_grad():
         return module.long_play(
             world, store, config, split="val", prompt_frames=1, extractor=Pixels(), seed=0,
             batch=4, bars=bars,

@@ -6,9 +6,9 @@ import torch
 from genie.evaluation.frechet import Pixels
 from genie.evaluation.networks import NetworkFile
 from genie.evaluation.playing import Player, Spread
-from genie.evaluation.progress import progress_bars
 from genie.evaluation.report import EvaluationConfig
 from genie.evaluation.separation import SeparationConfig
+from genie.progress import progress_bars
 
 
 @pytest.fixture
@@ -18,8 +18,7 @@ def player(game):
         clips=4, seeds=3, long_clips=2, long_horizon=20, times=(1, 4, 20),
         separation=SeparationConfig(states=3, permutations=99),
     )  # fmt: skip
-    with progress_bars(False) as bars:
-        yield Player(game.world(), game.store(), config, Pixels(), None, None, bars)
+    return Player(game.world(), game.store(), config, Pixels(), None, None, progress_bars(False))
 
 
 def test_every_seed_plays_other_clips_and_all_count_together(player):

@@ -229,7 +229,7 @@ def test_learning_rate_follows_the_schedule(fit, monkeypatch):
 
 
 def test_progress_is_told_in_plain_lines_without_a_terminal(fit, console, monkeypatch):
-    monkeypatch.setattr("genie.training.reporting.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("genie.progress.LINE_SECONDS", 0.0)
     fit()
     assert "tokenizer: 50%" in console.file.getvalue()
     assert "left" in console.file.getvalue()
@@ -323,21 +323,29 @@ def test_a_loss_is_one_graph_for_the_compiler(small_world, tmp_path):
     assert run.stdout.split() == ["1", "2", "1"], "actions train in two ways"
 
 
-def test_compiling_is_no_part_of_the_budget(fit, monkeypatch):
-    def slow(loss):
-        calls = []
+@pytest.mark.parametrize("points", [None, (0.0, 0.5)], ids=["one graph", "two graphs"])
+def test_compiling_is_no_part_of_the_budget(fit, monkeypatch, points):
+    late, real = [], time.monotonic
 
-        def compiled(*batch, **named):
-            calls.append(1)
-            time.sleep(3.0 if len(calls) == 1 else 0.0)
-            return loss(*batch, **named)
+    def slow(loss):
+        graphs = set()
+
+        def compiled(*batch, progress):
+            graph = progress if points else 0.0
+            late.extend([1000.0] if graph not in graphs else [])
+            graphs.add(graph)
+            return loss(*batch, progress=progress)
 
         return compiled
 
     monkeypatch.setattr(torch, "compile", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: real() + sum(late))
+    if points:
+        monkeypatch.setattr(Regression, "turning_points", points, raising=False)
     _, saved = fit(compile=True)
     assert saved["step"] == STAGE.steps
-    assert saved["seconds"] < 3.0
+    assert len(late) == (2 if points else 1)
+    assert saved["seconds"] < 1000.0
 
 
 def test_a_resumed_run_has_no_other_first_step_that_is_not_compiled(monkeypatch):

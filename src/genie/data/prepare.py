@@ -31,6 +31,7 @@ from genie.data.plan import (
 )
 from genie.data.store import ClipStore
 from genie.data.video import EXTENSIONS, Fit
+from genie.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -182,13 +183,13 @@ def _run(source: Path, out: Path, plan: Plan, workers: int, progress: bool) -> P
     shards = Shards(out, plan.config)
     shards.forget_unfinished(tasks)
     manifests: list[dict[str, Any]] = []
-    with Decoders(tasks, workers) as decoders, _bar(progress) as bar:
-        work_left = bar.add_task("preparing", total=len(tasks), frames=0)
+    bar = Progress("preparing", len(tasks), unit="videos", show=progress)
+    with Decoders(tasks, workers) as decoders, bar:
         for number, task in enumerate(tasks):
             decoders.wait(number)
             manifests.append(json.loads(task.manifest.read_text()))
             shards.append(number, task, manifests[-1]["clips"])
-            bar.update(work_left, advance=1, frames=shards.frames)
+            bar.update(number + 1, f"{shards.frames:,} frames")
     if not shards.clips:
         clear(out)
         raise UserError(_nothing_usable(source, plan.files, manifests))
@@ -204,27 +205,6 @@ def _nothing_usable(source: Path, files: Sequence[str], manifests: Sequence[dict
     return (
         f"{source}: none of its {len(files)} videos is usable; {'; '.join(reasons[:3])}{more}. "
         "Give other videos, or lower --min_frames or raise --max_static_share"
-    )
-
-
-def _bar(progress: bool) -> Any:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("videos, {task.fields[frames]:,} frames"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
     )
 
 

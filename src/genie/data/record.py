@@ -20,6 +20,7 @@ from genie.config import UserError, require
 from genie.data.games import Games, Levels, Step, game_maker
 from genie.data.video import VideoWriter
 from genie.files import replacing
+from genie.progress import Progress
 
 SIDECAR_VERSION = 1
 _BATCH = 32
@@ -434,12 +435,13 @@ class _Session:
         self._files.folder.mkdir(parents=True, exist_ok=True)
         encoders = _Encoders(_cores(), self._sidecar)
         try:
-            with _bar(title is None) as bar:
-                task = bar.add_task(title or "", total=self._budget.amount)
+            unit = "frames" if self._budget.counts_frames else "episodes"
+            show = title is not None
+            with Progress(title or "", self._budget.amount, unit=unit, show=show) as bar:
                 first = np.ones(self._games.num, bool)
                 while not self._spent():
                     first = self._step(encoders, first)
-                    bar.update(task, completed=self._done())
+                    bar.update(self._done())
             self._cut_off(encoders)
             encoders.close()
         except BaseException:
@@ -526,10 +528,3 @@ class _Session:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _bar(disable: bool) -> Any:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    return Progress(console=Console(stderr=True), disable=disable)

@@ -16,8 +16,8 @@ from genie.evaluation.clips import Clips, choose_clips
 from genie.evaluation.held_games import HeldGames, Look
 from genie.evaluation.movement import SHIFTS, WAYS, movement, real_ways, scroll
 from genie.evaluation.obedience import ACTIONS, ActionFollowing, closed_loop
-from genie.evaluation.progress import Bars, ticking
 from genie.evaluation.reading import make_reader
+from genie.progress import Bars, ticking
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore

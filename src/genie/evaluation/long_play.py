@@ -30,8 +30,8 @@ from genie.evaluation.coherence import (
     restricted_mean,
 )
 from genie.evaluation.frechet import Extractor, Moments, floor
-from genie.evaluation.progress import Bars
 from genie.evaluation.rollouts import Tick, clip_seeds, no_tick
+from genie.progress import Bars
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore

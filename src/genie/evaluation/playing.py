@@ -14,9 +14,9 @@ from genie.evaluation.frechet import Extractor, Moments, floor
 from genie.evaluation.long_play import Strip, long_play
 from genie.evaluation.networks import NetworkFile
 from genie.evaluation.pictures import Picture
-from genie.evaluation.progress import Bars
 from genie.evaluation.rollouts import hold_buttons
 from genie.evaluation.separation import press_all, separation
+from genie.progress import Bars
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore

@@ -27,10 +27,10 @@ from genie.evaluation.obedience import ActionFollowing
 from genie.evaluation.page import render
 from genie.evaluation.pictures import Picture
 from genie.evaluation.playing import Player, Spread
-from genie.evaluation.progress import Bars, Stopwatch, progress_bars, ticking
 from genie.evaluation.separation import SeparationConfig
 from genie.evaluation.summary import format_summary, headlines, markdown
 from genie.files import replacing
+from genie.progress import Bars, Stopwatch, progress_bars, ticking
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -214,7 +214,8 @@ def evaluate(
     _try_out(features, distance, world, config)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with _evaluating(world), progress_bars(progress) as bars:
+    bars = progress_bars(progress)
+    with _evaluating(world):
         report, shown = _measured(world, store, config, features, distance, sampling, bars)
     about = {
         "version": VERSION,

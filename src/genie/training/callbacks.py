@@ -1,4 +1,4 @@
-"""What happens between steps: checkpoints, scalars, pictures, the live line."""
+"""What happens between steps: checkpoints, scalars, pictures, how far it is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from lightning.pytorch import Callback, Trainer
 from torch import nn
 
 from genie.config import UserError
+from genie.progress import Progress
 from genie.training.interrupts import StopRequest
-from genie.training.reporting import LiveProgress, Sign, Warnings, describe
+from genie.training.reporting import Sign, Warnings, describe
 
 if TYPE_CHECKING:
     from genie.training.stage import StageModule
@@ -100,15 +101,15 @@ class Saving(_AfterSteps):
 
 
 class Reporting(_AfterSteps):
-    """Scalars to TensorBoard, and the live line.
+    """Scalars to TensorBoard, and how far the stage is.
 
     Args:
         module: the stage.
-        progress: the live line.
+        progress: shows how far the stage is.
         every: steps between two rows of scalars.
     """
 
-    def __init__(self, module: StageModule, progress: LiveProgress, every: int) -> None:
+    def __init__(self, module: StageModule, progress: Progress, every: int) -> None:
         super().__init__(module)
         self.progress, self.every, self.note = progress, every, ""
         self.since = (time.monotonic(), module.step)
@@ -118,7 +119,8 @@ class Reporting(_AfterSteps):
         module = self.module
         if module.step % self.every == 0 or trainer.should_stop:
             self._log(trainer)
-        self.progress.update(module.spent, f"step {module.step}  {self.note}")
+        note = f"step {module.step}  {self.note}"
+        self.progress.update(module.spent, note, seconds=module.seconds)
 
     def _log(self, trainer: Trainer) -> None:
         logs = self.module.take_logs()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from genie.actions import LatentActionModel
+from genie.progress import say
 from genie.tokenizer import VideoTokenizer
 from genie.training import signs
 from genie.training.reporting import Sign, Warnings
@@ -15,7 +16,7 @@ from genie.training.reporting import Sign, Warnings
 def judge_tokenizer(tokenizer: VideoTokenizer, clips: Tensor, warnings: Warnings) -> float:
     """Prints, and returns, the share of the vocabulary that clips u8 (B,T,H,W,3) use."""
     sign = signs.codes_in_use(tokenizer, clips)
-    warnings.console.print(f"tokenizer: {sign.figure:.1%} of its codes in use", highlight=False)
+    say(warnings.console, f"tokenizer: {sign.figure:.1%} of its codes in use")
     warnings.tell([sign])
     return sign.figure
 
@@ -24,10 +25,8 @@ def judge_tokenizer(tokenizer: VideoTokenizer, clips: Tensor, warnings: Warnings
 def judge_actions(actions: LatentActionModel, clips: Tensor, warnings: Warnings) -> float:
     """Prints, and returns, the perplexity of the actions of clips u8 (B,T,H,W,3)."""
     sign = signs.actions_in_use(actions, clips)
-    warnings.console.print(
-        f"latent actions: {sign.figure:.1f} of {actions.num_actions} in use (perplexity)",
-        highlight=False,
-    )
+    used = f"{sign.figure:.1f} of {actions.num_actions} in use (perplexity)"
+    say(warnings.console, f"latent actions: {used}")
     if not actions.quantizer.placed:
         missing = (
             "The latent actions have no codes yet: the stage was over before a step of its last "
@@ -43,5 +42,5 @@ def judge_actions(actions: LatentActionModel, clips: Tensor, warnings: Warnings)
 def judge_dynamics(seen: list[Sign], warnings: Warnings) -> None:
     """Prints what was seen of the dynamics."""
     figures = "  ".join(f"{sign.name} {sign.figure:.3g}" for sign in seen)
-    warnings.console.print(f"dynamics: {figures}", highlight=False)
+    say(warnings.console, f"dynamics: {figures}")
     warnings.tell(seen)

@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from genie.progress import say
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,13 +62,13 @@ class StopRequest:
     def stop(self, how_to_go_on: str) -> None:
         """Ends the program, if that was asked for."""
         if self.signum:
-            self.console.print(how_to_go_on, highlight=False)
+            say(self.console, how_to_go_on)
             raise Stopped(self.signum, how_to_go_on)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         self._restore()
-        self.console.print("stopping after this step; once more to stop at once", highlight=False)
+        say(self.console, "stopping after this step; once more to stop at once")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -15,6 +15,7 @@ from genie.actions import LatentActionModel
 from genie.checkpoint import read_weights
 from genie.config import UserError
 from genie.data.store import ClipStore
+from genie.progress import Progress, say
 from genie.prompts import PROMPT_FOLDER, save_prompts
 from genie.schedule import TrainConfig
 from genie.tokenizer import VideoTokenizer
@@ -26,7 +27,7 @@ from genie.training.interrupts import StopRequest
 from genie.training.joint import Joint
 from genie.training.loaders import FrameClips, TokenClips
 from genie.training.memory import keep_freed_memory
-from genie.training.reporting import LiveProgress, Sign, Warnings
+from genie.training.reporting import Sign, Warnings
 from genie.training.settings import STAGES, Settings
 from genie.training.stage import StageRun, run_stage
 from genie.world import Genie, GenieConfig, best_device
@@ -255,20 +256,21 @@ class _Pipeline:
         split = pictures.shown_split(self.store, frames)
         if split != "val" and not self.told_of_split and rank_zero_only.rank == 0:
             self.told_of_split = True
-            self.run.console.print(
+            say(
+                self.run.console,
                 f"no held-out video has {frames} frames: pictures and figures are of videos that "
                 "are trained on, under train/ in the logs",
-                highlight=False,
             )
         return pictures.held_out_clips(self.store, frames), split
 
     def _derive(self, what: str, compute: Callable[[Callable[[float], None]], Any]) -> Any:
-        with LiveProgress(f"computing {what}", self.run.console) as progress:
+        show = rank_zero_only.rank == 0
+        with Progress(f"computing {what}", console=self.run.console, show=show) as progress:
 
             def told(share: float) -> None:
                 progress.update(share)
                 self.run.stop.stop(
-                    f"stopped while computing {what}; the same command does it again"
+                    f"stopped while computing {what}; the same command goes on from here"
                 )
 
             return compute(told)

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +21,21 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from genie import schedule
 from genie.config import UserError, to_dict
+from genie.progress import Progress
 from genie.schedule import StageConfig, TrainConfig
 from genie.training.callbacks import Draw, Look, Pictures, Reporting, Saving, Watching
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.interrupts import StopRequest
 from genie.training.loaders import Ahead, Batch, Place
 from genie.training.optimizers import AveragedModel, build_optimizer, set_learning_rate
-from genie.training.reporting import LiveProgress, Warnings
+from genie.training.reporting import Warnings
 
 FORMAT = 3  # 2: no scales of learning rates, other dynamics; 1: no latents to place codes from
 LIGHTNING_NAMES = {"cuda": "gpu"}
@@ -80,7 +82,8 @@ class StageModule(LightningModule):
         self.logs: dict[str, tuple[Tensor, Tensor]] = {}
         self._restore = state
         self._loss: Callable[..., Any] = model.loss  # type: ignore[assignment]
-        self._to_compile, self._compiling = compile, False
+        self._to_compile, self._compiled, self._compiling = compile, False, False
+        self._point: float | None = None
         if state:
             model.load_state_dict(state["model"])
         if self.step:
@@ -116,8 +119,13 @@ class StageModule(LightningModule):
 
     def _progress(self) -> float:
         # A graph holds for one number, so a loss that changes now and then is told only when.
-        points = getattr(self.model, "turning_points", (self.spent,))
-        return max(point for point in points if point <= self.spent)
+        if not hasattr(self.model, "turning_points"):
+            return self.spent
+        points: Sequence[float] = self.model.turning_points  # type: ignore[assignment]
+        point = max(point for point in points if point <= self.spent)
+        self._compiling |= self._compiled and point != self._point
+        self._point = point
+        return point
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, closure: Any = None
@@ -142,7 +150,7 @@ class StageModule(LightningModule):
         # After the first step, which places codes, once and outside any graph.
         if self._to_compile:
             self._loss = torch.compile(self._loss)
-            self._to_compile, self._compiling = False, True
+            self._to_compile, self._compiled, self._compiling = False, True, True
 
     @property
     def learning_rate(self) -> float:
@@ -253,7 +261,7 @@ def run_stage(
         header = {"format": FORMAT, "stage": name, "inputs": inputs, "config": to_dict(stage)}
         write_checkpoint(path, {**header, **module.state()})
 
-    with LiveProgress(name, run.console, start=module.spent) as progress:
+    with Progress(name, console=run.console, show=rank_zero_only.rank == 0) as progress:
         callbacks: list[Callback] = [
             Reporting(module, progress, train.log_every),
             Pictures(module, draw if train.picture_every else None, train.picture_every),
