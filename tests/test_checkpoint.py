@@ -65,3 +65,17 @@ def test_a_full_disk_keeps_the_old_world(folder: Path, monkeypatch: pytest.Monke
         checkpoint.write_world(folder, {"height": 32}, {"w": torch.zeros(1)})
     assert checkpoint.read_config(folder) == {"height": 16}
     assert torch.equal(checkpoint.read_weights(folder)["w"], torch.arange(6.0))
+
+
+def test_equal_weights_make_equal_files_that_others_may_read(tmp_path: Path):
+    weights = {name: torch.arange(6.0) for name in "cab"}
+    for i in range(8):
+        checkpoint.write_world(tmp_path / str(i), {"height": 16}, weights)
+        weights = dict(reversed(weights.items()))
+    for name in ("model.safetensors", "config.json"):
+        files = [tmp_path / str(i) / name for i in range(8)]
+        assert len({file.read_bytes() for file in files}) == 1
+        assert len({file.stat().st_mode for file in files}) == 1
+    usual = tmp_path / "usual"
+    usual.touch()
+    assert files[0].stat().st_mode == usual.stat().st_mode

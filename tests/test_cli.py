@@ -258,11 +258,45 @@ def test_only_our_warnings_become_notes(capsys, monkeypatch):
     assert capsys.readouterr().err == "note: take care\n"
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+COMMANDS = """
+import sys
+from genie import cli
+
+for command in (
+    ["train", "--help"],
+    ["train", "--data", "d", "--out", "o", "--print_config"],
+    ["doctor", "--measure", "false"],
+    ["generate", "coinrun-tiny", "--frames", "2", "--out", "f.png"],
+):
+    assert cli.main(command) == 0, command
+"""
+
+
+@pytest.mark.parametrize("arguments", [["-m", "genie", "--help"], ["-u", "-c", COMMANDS]])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments, tmp_path):
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as closed:
-        command = [sys.executable, "-m", "genie", "--help"]
-        run = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False)
-    assert run.returncode == 0
+        command, settings = [sys.executable, *arguments], {"stdout": closed, "cwd": tmp_path}
+        run = subprocess.run(command, stderr=subprocess.PIPE, check=False, **settings)
     assert run.stderr == b""
+    assert run.returncode == 0
+    done = [] if "--help" in arguments else ["f-0000.png", "f-0001.png", "f-0002.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == done  # the work is done all the same
+
+
+def test_nobody_to_read_the_errors_changes_no_exit_code():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        command = [sys.executable, "-m", "genie", "trian"]
+        run = subprocess.run(command, stdout=closed, stderr=closed, check=False)
+    assert run.returncode == 2
+
+
+def test_a_broken_pipe_inside_the_work_is_an_error(capsys, monkeypatch):
+    def broken(arguments: list[str]) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(cli, "_dispatch", broken)
+    assert "broken pipe" in fails(capsys, "prepare")

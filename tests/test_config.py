@@ -50,3 +50,17 @@ def test_an_integer_may_stand_for_a_float():
 def test_refusals_name_the_field(values: dict, message: str):
     with pytest.raises(UserError, match=message):
         from_dict(Outer, values)
+
+
+def test_a_refused_value_is_shown_in_short():
+    @dataclass(frozen=True)
+    class Holder:
+        about: str = "x"
+        outer: Outer = field(default_factory=Outer)
+
+    said = "^Outer: expected a mapping, got a Holder; give its `outer`$"
+    with pytest.raises(UserError, match=said):
+        from_dict(Outer, Holder())
+    with pytest.raises(UserError) as error:
+        from_dict(Outer, {"rate": ["long"] * 1000})
+    assert len(str(error.value)) < 100

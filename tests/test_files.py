@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,16 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path):
         fail()
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+def test_the_umask_decides_who_may_read_whatever_the_writer_does(tmp_path: Path, umask: int):
+    target, before = tmp_path / "file.txt", os.umask(umask)
+    try:
+        with replacing(target) as path:
+            private = path.with_name("private")
+            private.touch(mode=0o600)
+            os.replace(private, path)
+    finally:
+        os.umask(before)
+    assert target.stat().st_mode & 0o777 == 0o666 & ~umask

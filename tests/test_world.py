@@ -274,6 +274,19 @@ def test_a_state_is_a_value_from_which_games_branch(world: Genie):
     assert state.time.tolist() == [2]
 
 
+def test_a_frame_is_the_callers_to_change(world: Genie):
+    for prompt in (frames(1)[0], frames(2, 1)):
+        start = world.start(prompt, seed=3)
+        drawing = world.draw(start, 1)
+        frame, state = world.step(start, 1)
+        kept = frame.clone()
+        for given in (frame, state.frame, start.frame, drawing.frame):
+            given.zero_()
+        assert torch.equal(state.frame, kept)
+        assert torch.equal(drawing.frame, kept)
+        assert torch.equal(start.frame.flatten(), prompt.flatten())
+
+
 def test_players_at_different_frames_stack_and_split(world: Genie):
     early = world.start(frames(1)[0], seed=1)
     late = world.start(frames(1, seed=5)[0], seed=2)

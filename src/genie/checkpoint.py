@@ -16,6 +16,8 @@ from genie.files import replacing
 
 FORMAT, VERSION = "genie-world", 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+METADATA = {FORMAT: str(VERSION)}
+"""Of the weights. One entry: safetensors writes several in an order that changes by chance."""
 PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 
 
@@ -30,7 +32,7 @@ def write_world(folder: str | Path, config: dict[str, Any], weights: dict[str, T
     text = json.dumps({"format": FORMAT, "version": VERSION, "config": config}, indent=2)
     try:
         with replacing(folder / WEIGHTS) as path:
-            save_file(tensors, path, metadata={"format": FORMAT, "version": str(VERSION)})
+            save_file(tensors, path, metadata=METADATA)
         with replacing(folder / CONFIG) as path:
             path.write_text(text + "\n")
     except (OSError, safetensors.SafetensorError) as error:

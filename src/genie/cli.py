@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from genie import __version__, worlds
 from genie.config import Device, Dtype, UserError
+from genie.output import unbreakable_output
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -56,16 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = os.environ.get("GENIE_DEBUG", "0") not in ("", "0") or "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    with _warnings_as_notes(debug):
+    with unbreakable_output(), _warnings_as_notes(debug):
         try:
             _dispatch(arguments)
-            sys.stdout.flush()
             return 0
         except SystemExit as end:  # --help, --print_config, and training that was asked to stop
             return end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BrokenPipeError:  # whoever read our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except BaseException as error:
             if debug:
                 raise

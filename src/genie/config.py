@@ -16,6 +16,9 @@ Dtype = Literal["float32", "bfloat16"]
 
 Config = TypeVar("Config")
 
+LONGEST = 60
+"""Characters of a value in a message."""
+
 
 class UserError(ValueError):
     """Something the user can put right; the message says how, so no traceback is shown."""
@@ -40,7 +43,8 @@ def from_dict(cls: type[Config], values: Any, path: str = "") -> Config:
     """
     where = f"{path}." if path else ""
     if not isinstance(values, Mapping):
-        raise UserError(f"{path or cls.__name__}: expected a mapping, got {values!r}")
+        known = f"{path or cls.__name__}: expected a mapping, got {shown(values)}"
+        raise UserError(known + _part_of(values, cls))
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     for key in values:
@@ -55,10 +59,27 @@ def from_dict(cls: type[Config], values: Any, path: str = "") -> Config:
         raise UserError(f"{path or cls.__name__}: {error}") from None
 
 
+def shown(value: Any) -> str:
+    """A value for a message, on one line and short: of large objects the type is enough."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return f"a {type(value).__name__}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def require(condition: bool, message: str) -> None:
     """Raises `UserError(message)` unless the condition holds; for `__post_init__` checks."""
     if not condition:
         raise UserError(message)
+
+
+def _part_of(value: Any, wanted: type) -> str:
+    """Advice where a configuration was given that holds the wanted one."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return ""
+    names = [field.name for field in dataclasses.fields(value)]
+    found = [name for name in names if isinstance(getattr(value, name), wanted)]
+    return f"; give its `{found[0]}`" if found else ""
 
 
 def _suggestion(key: str, names: list[str]) -> str:
@@ -71,16 +92,16 @@ def _parse(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value, path)  # type: ignore[arg-type]
     if origin is typing.Literal:
-        require(value in args, f"{path}: {value!r} is not one of {', '.join(map(repr, args))}")
+        require(value in args, f"{path}: {shown(value)} is not one of {', '.join(map(repr, args))}")
         return value
     if origin in (typing.Union, types.UnionType):
         return _parse_union(args, value, path)
     if origin is tuple:
-        require(isinstance(value, list | tuple), f"{path}: expected a list, got {value!r}")
+        require(isinstance(value, list | tuple), f"{path}: expected a list, got {shown(value)}")
         item_hints = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         require(
             len(item_hints) == len(value),
-            f"{path}: expected {len(item_hints)} items, got {value!r}",
+            f"{path}: expected {len(item_hints)} items, got {shown(value)}",
         )
         return tuple(
             _parse(h, v, f"{path}[{i}]")
@@ -90,7 +111,7 @@ def _parse(hint: Any, value: Any, path: str) -> Any:
         return float(value)
     if hint in (int, float, str, bool):
         right = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-        require(right, f"{path}: expected {hint.__name__}, got {value!r}")
+        require(right, f"{path}: expected {hint.__name__}, got {shown(value)}")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +14,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder; what is written there becomes `path` at the end.
 
     The file is flushed to the disk before it takes the place of an older one. When the block
-    raises, the older file stays and the temporary one is removed.
+    raises, the older file stays and the temporary one is removed. Who may read the file is decided
+    by the umask and the folder, as for any new file, and not by the library that writes it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
+        temporary.unlink(missing_ok=True)  # of a process of the same number that was killed
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -85,8 +85,8 @@ class State:
 
     @property
     def frame(self) -> Tensor:
-        """The last frame: (H, W, 3), or (B, H, W, 3) for a batch of players."""
-        return self.frames if self.batched else self.frames[0]
+        """A copy of the last frame: (H, W, 3), or (B, H, W, 3) for a batch of players."""
+        return (self.frames if self.batched else self.frames[0]).clone()
 
     @property
     def time(self) -> Tensor:
@@ -150,8 +150,8 @@ class Drawing:
 
     @property
     def frame(self) -> Tensor:
-        """The frame: (H, W, 3), or (B, H, W, 3) for a batch of players."""
-        return self.frames if self.before.batched else self.frames[0]
+        """A copy of the frame: (H, W, 3), or (B, H, W, 3) for a batch of players."""
+        return (self.frames if self.before.batched else self.frames[0]).clone()
 
 
 class Genie(nn.Module):
@@ -425,7 +425,17 @@ class Genie(nn.Module):
         return self.step(self.start(frame, seed), action)[0]
 
     def infer_actions(self, frames: Any) -> Int[Tensor, "*b transitions"]:
-        """The buttons that explain a real clip, (T, H, W, 3) or (B, T, H, W, 3) uint8."""
+        """The latent actions that explain what changes in a real clip, from its pixels alone.
+
+        They are not a record of what was played: where two actions change a picture alike, or an
+        action has no effect, another one may explain the clip as well or better.
+
+        Args:
+            frames: (T, H, W, 3) or (B, T, H, W, 3) uint8, T at least 2.
+
+        Returns:
+            One action between each frame and the next: (T - 1,) or (B, T - 1).
+        """
         clips, batched = self._prompt(frames)
         require(clips.shape[1] >= 2, "frames: an action lies between two frames, give at least 2")
         actions = self.actions.infer(clips)
