@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from sample_videos import HERE, moving_square, write_timed
+import pytest
+from PIL import Image
+from sample_videos import HERE, moving_square, rot, write_encoded, write_timed
 
 from genie.data.prepare import prepare
 from genie.data.store import ClipStore
@@ -72,17 +76,87 @@ def test_a_damaged_video_is_used_up_to_the_damage(make_videos, tmp_path):
     assert "torn.mkv" not in report.skipped
 
 
+@pytest.mark.parametrize(
+    ("frame", "options", "lost"),
+    [
+        (20, {"bf": "0"}, (20, 30)),
+        (30, {"bf": "0"}, (30, 45)),
+        (20, {"bf": "2", "x264-params": "b-adapt=0:b-pyramid=0"}, (20, 30)),
+        (21, {"bf": "2", "x264-params": "b-adapt=0:b-pyramid=0"}, (19, 30)),
+    ],
+)
+def test_a_video_goes_on_after_damage_with_a_cut(tmp_path, frame, options, lost):
+    source = tmp_path / "videos"
+    source.mkdir()
+    noise = np.random.default_rng(0).integers(0, 60, (60, 64, 64, 3), np.uint8)
+    clip = moving_square(60, height=64, width=64) // 2 + noise
+    path = write_encoded(source / "rotten.mp4", clip, g="15", sc_threshold="0", **options)
+    prepare(source, tmp_path / "whole", **HERE, val_share=0, min_frames=10)
+    rot(path, frame)
+    (source / "rotten.actions.json").write_text(
+        json.dumps({"actions": list(range(60)), "action_names": [f"a{n}" for n in range(60)]})
+    )
+    report = prepare(source, tmp_path / "store", **HERE, val_share=0, min_frames=10)
+    store, whole = ClipStore.open(tmp_path / "store"), ClipStore.open(tmp_path / "whole")
+    first, end = lost
+    assert [episode.length for episode in store.episodes] == [first, 60 - end]
+    assert list(store.source_frames) == [*range(first), *range(end, 60)]
+    assert list(store.labels()) == [*range(first - 1), -1, *range(end, 59), -1]
+    assert np.array_equal(store.read(0, len(store)), whole.read(0, 60)[store.source_frames])
+    assert re.fullmatch(
+        rf"damaged from {(first - 1) / 15:.2f} s to {end / 15:.2f} s \(.*\); re-encode the file.*",
+        report.notes["rotten.mp4"],
+    )
+
+
+def test_time_that_begins_again_is_a_cut(tmp_path):
+    source = tmp_path / "videos"
+    source.mkdir()
+    clips = moving_square(60), moving_square(30, seed=3)
+    parts = [
+        write_encoded(tmp_path / f"{n}.webm", clip, "libvpx", crf="4", b="4M")
+        for n, clip in enumerate(clips)
+    ]
+    (source / "both.webm").write_bytes(b"".join(part.read_bytes() for part in parts))
+    prepare(source, tmp_path / "store", **HERE, val_share=0, scene_threshold=1)
+    store = ClipStore.open(tmp_path / "store")
+    assert [episode.length for episode in store.episodes] == [60, 30]
+    assert list(store.source_frames) == list(range(90))
+
+
+@pytest.mark.parametrize(("delays", "counts"), [((100, 300, 200, 500), (1, 3, 2, 5))])
+def test_each_picture_of_a_gif_stays_its_time(tmp_path, delays, counts):
+    source = tmp_path / "videos"
+    source.mkdir()
+    first, *rest = [Image.fromarray(frame) for frame in moving_square(len(delays))]
+    first.save(source / "x.gif", save_all=True, append_images=rest, duration=list(delays))
+    still = {"min_frames": 2, "max_static_share": 1.0}
+    prepare(source, tmp_path / "store", **HERE, fps=10, val_share=0, **still)
+    store = ClipStore.open(tmp_path / "store")
+    assert list(store.source_frames) == np.repeat(np.arange(len(delays)), counts).tolist()
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize(("rate", "count", "fps"), [(240, 480, 15), (10, 20, 15), (25, 50, 10)])
+def test_a_video_of_two_seconds_has_two_seconds_of_frames(tmp_path, ending, rate, count, fps):
+    source = tmp_path / "videos"
+    source.mkdir()
+    write_video(source / f"x.{ending}", moving_square(count), rate)
+    prepare(source, tmp_path / "store", **HERE, fps=fps, val_share=0)
+    assert len(ClipStore.open(tmp_path / "store")) == 2 * fps
+
+
 def test_a_video_that_crashes_the_decoder_is_named(make_videos, tmp_path):
     script = """
 import os, sys
 from genie.data import decode
 from genie.data.prepare import prepare
-real = decode.read_video
+real = decode.read_frames
 def read(path, **options):
     if path.name == "clip-1.mp4":
         os.abort()
     return real(path, **options)
-decode.read_video = read
+decode.read_frames = read
 if __name__ == "__main__":
     report = prepare(sys.argv[1], sys.argv[2], workers=2, progress=False)
     print(report.episodes, report.skipped)
@@ -102,7 +176,7 @@ def read(path, **options):
     with open(sys.argv[3], "a") as file:
         print(os.getpid(), file=file, flush=True)
     time.sleep(60)
-decode.read_video = read
+decode.read_frames = read
 if __name__ == "__main__":
     prepare(sys.argv[1], sys.argv[2], workers=2, progress=False)
 """

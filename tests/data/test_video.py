@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sample_videos import moving_square, turn_clockwise, write_sound, write_timed
+from sample_videos import (
+    moving_square,
+    show_as,
+    write_encoded,
+    write_sound,
+    write_timed,
+)
 
 from genie.config import UserError
 from genie.data.video import VideoWriter, fit_frame, probe, read_image, read_video, write_video
@@ -68,12 +74,68 @@ def test_rotation_is_applied(tmp_path):
     clip = np.zeros((4, 16, 32, 3), np.uint8)
     clip[:, :4, :4] = 255
     path = write_video(tmp_path / "phone.mp4", clip, fps=15)
-    turn_clockwise(path)
+    show_as(path, 0, 1, -1, 0)
     frame = frames_of(path)[0]
     assert frame.shape == (32, 16, 3)
     assert frame[1, -2].min() > 200
     assert frame[1, 1].max() < 60
     assert frames_of(path, height=8, width=8, fit="crop").shape == (4, 8, 8, 3)
+
+
+# What lies at the top left and at the top right of the picture shown, of the stored corners
+# top left (1), top right (2), bottom left (3) and bottom right (4).
+ORIENTATIONS = {
+    (1, 0, 0, 1): (1, 2),
+    (0, 1, -1, 0): (3, 1),  # by 90 degrees clockwise
+    (-1, 0, 0, -1): (4, 3),
+    (0, -1, 1, 0): (2, 4),
+    (-1, 0, 0, 1): (2, 1),  # mirrored, as front cameras do
+    (1, 0, 0, -1): (3, 4),
+    (0, 1, 1, 0): (1, 3),
+    (0, -1, -1, 0): (4, 2),
+}
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_all_orientations_of_a_display_matrix(tmp_path, matrix):
+    clip = np.zeros((3, 16, 32, 3), np.uint8)
+    for number, (rows, columns) in enumerate(
+        [(slice(0, 8), slice(0, 16)), (slice(0, 8), slice(16, 32)), (slice(8, 16), slice(0, 16))]
+    ):
+        clip[:, rows, columns] = 60 * (number + 1)
+    clip[:, 8:, 16:] = 240
+    path = write_video(tmp_path / "phone.mp4", clip, fps=15, crf=4)
+    show_as(path, *matrix)
+    frame = frames_of(path)[0]
+    assert frame.shape == ((32, 16, 3) if matrix[0] == 0 else (16, 32, 3))
+    shown = (round(frame[2, 2, 0] / 60), round(frame[2, -3, 0] / 60))
+    assert shown == ORIENTATIONS[matrix]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"), [("clear.mov", "qtrle", "argb"), ("clear.gif", None, None)]
+)
+def test_transparent_pixels_of_videos_lie_over_black(tmp_path, name, codec, pixels):
+    clip = np.zeros((4, 16, 16, 4), np.uint8)
+    clip[:, :, 8:] = (200, 100, 50, 255)
+    clip[:, :, :8, :3] = 255  # white, but not to be seen
+    if codec:
+        write_encoded(tmp_path / name, clip, codec, pixels=pixels)
+    else:
+        first, *rest = [Image.fromarray(frame) for frame in clip]
+        first.save(tmp_path / name, save_all=True, append_images=rest, duration=100, disposal=2)
+    for size in (16, 4):
+        frame = frames_of(tmp_path / name, height=size, width=size)[0].astype(int)
+        assert frame[:, : size // 2].max() == 0
+        assert np.abs(frame[:, size // 2 :] - (200, 100, 50)).max() < 4
+
+
+def test_half_transparent_pixels_of_a_video_are_as_dark_as_of_a_picture(tmp_path):
+    clip = np.zeros((2, 16, 16, 4), np.uint8)
+    clip[..., :3], clip[..., 3] = (200, 100, 50), np.linspace(0, 255, 16).round()
+    write_encoded(tmp_path / "half.mov", clip, "qtrle", pixels="argb")
+    Image.fromarray(clip[0]).save(tmp_path / "half.png")
+    assert np.array_equal(frames_of(tmp_path / "half.mov")[0], read_image(tmp_path / "half.png"))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ import numpy as np
 
 from genie.config import UserError
 from genie.data.plan import PrepareConfig
-from genie.data.video import read_video
+from genie.data.video import Frame, read_frames
 from genie.files import replacing
 
 SIDECAR = ".actions.json"
@@ -96,25 +96,53 @@ def _write_manifest(task: Task, manifest: dict[str, Any]) -> None:
 
 
 def _resampled(task: Task) -> Iterator[tuple[int, bool, np.ndarray]]:
-    """Yields (frame number in the video, whether time jumped, frame) at a steady rate.
+    """Yields (frame number in the video, whether it begins anew, frame) at a steady rate.
 
-    At each tick the newest frame whose time has come is shown; frames may come a little late, so
-    that a video of the same rate is taken frame by frame although its times are rounded.
+    Raises:
+        UserError: the video is damaged; after the frames that are not.
     """
     config, period = task.config, 1 / task.fps
-    shown, tick, start, jumped = None, 0, 0.0, False
-    frames = read_video(task.video, height=config.height, width=config.width, fit=config.fit)
-    for number, (time, frame) in enumerate(frames):
-        if shown is not None and time - shown[0] > max(_MAX_GAP, 1.5 * period):
-            yield shown[1], jumped, shown[2]
-            start, tick, jumped, shown = time, 0, True, None
-        late = 0.3 * min(period, time - shown[0]) if shown else 0.0
-        while shown is not None and start + tick * period + late < time:
-            yield shown[1], jumped, shown[2]
-            tick, jumped = tick + 1, False
-        shown = (time, number, frame)
-    if shown is not None and start + (tick - 0.3) * period <= shown[0]:
-        yield shown[1], jumped, shown[2]
+    frames = read_frames(task.video, height=config.height, width=config.width, fit=config.fit)
+    ticks, shown, step, problem = _Ticks(period, 0.0), None, None, None
+    try:
+        for frame in frames:
+            pause = shown is not None and frame.time - shown.time > ticks.longest
+            if shown is not None and (frame.cut or pause):
+                yield from ticks.until(shown, None if pause else shown.duration, step)
+                ticks, shown, step = _Ticks(period, frame.time), None, None
+            if shown is not None:
+                step = frame.time - shown.time
+                yield from ticks.until(shown, step)
+            shown = frame
+    except UserError as error:
+        problem = error
+    if shown is not None:
+        yield from ticks.until(shown, shown.duration, step)
+    if problem is not None:
+        raise problem
+
+
+class _Ticks:
+    """The moments at which the store shows a frame: one each period."""
+
+    def __init__(self, period: float, start: float) -> None:
+        self._period, self._start, self._count = period, start, 0
+        self.longest = max(_MAX_GAP, 1.5 * period)
+
+    def until(
+        self, frame: Frame, stay: float | None, step: float | None = None
+    ) -> Iterator[tuple[int, bool, np.ndarray]]:
+        """Yields a frame once for each tick of the seconds that it stays.
+
+        Where these are not known, it stays as long as the frame before it, `step`. Frames may come
+        a little late, so that a video of the same rate is taken frame by frame although its times
+        are rounded.
+        """
+        stay = min(stay or step or self._period, self.longest)
+        late = 0.3 * min(self._period, stay)
+        while self._start + self._count * self._period + late < frame.time + stay:
+            yield frame.number, self._count == 0, frame.pixels
+            self._count += 1
 
 
 class _Cutter:

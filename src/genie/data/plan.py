@@ -20,6 +20,9 @@ from genie.data.video import EXTENSIONS, Fit, probe
 from genie.files import replacing
 
 WORK = ".prepare"
+_MOST_FPS = 1000
+# Of the unfinished work in a store's folder; an older one is not gone on with.
+_WORK_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ class PrepareConfig:
             self.height > 0 and self.width > 0, f"height and width: got {self.height}, {self.width}"
         )
         require(self.fit in ("crop", "letterbox", "resize"), f"fit: no such way: {self.fit!r}")
-        require(self.fps is None or self.fps > 0, f"fps: must be above 0, got {self.fps}")
+        require(
+            self.fps is None or 0 < self.fps <= _MOST_FPS,
+            f"fps: must be above 0 and at most {_MOST_FPS}, got {self.fps}",
+        )
         require(self.min_frames >= 2, f"min_frames: must be 2 or more, got {self.min_frames}")
         require(0 <= self.val_share < 1, f"val_share: must be within 0..1, got {self.val_share}")
         require(
@@ -114,7 +120,7 @@ def start_or_resume(source: Path, out: Path, config: PrepareConfig, files: list[
     plan = Plan(config, fps, files, stamps)
     work.mkdir(parents=True, exist_ok=True)
     with replacing(work / "plan.json") as path:
-        path.write_text(json.dumps(asdict(plan)))
+        path.write_text(json.dumps({"version": _WORK_VERSION, **asdict(plan)}))
     return plan
 
 
@@ -127,6 +133,8 @@ def clear(out: Path) -> None:
 def _read_plan(path: Path) -> Plan | None:
     try:
         plan = json.loads(path.read_text())
+        if plan["version"] != _WORK_VERSION:
+            return None
         config = from_dict(PrepareConfig, plan["config"])
         return Plan(config, plan["fps"], plan["files"], [tuple(pair) for pair in plan["stamps"]])
     except (OSError, ValueError, KeyError, TypeError):
@@ -137,9 +145,11 @@ def _common_fps(source: Path, files: Sequence[str]) -> float:
     rates: Counter[float] = Counter()
     for name in files:
         try:
-            rates[max(1.0, round(probe(source / name).fps, 2))] += 1
+            rate = probe(source / name).fps
         except UserError:
             continue  # reported when its turn to be decoded comes
+        if rate is not None:
+            rates[max(1.0, round(rate, 2))] += 1
     if not rates:
         return 15.0
     return max(rates, key=lambda rate: (rates[rate], -rate))  # the lowest of equals

@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from genie.config import UserError, require
+from genie.data.streams import frame_rate, moments, open_video
 
 EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 
@@ -21,11 +23,17 @@ Fit = Literal["crop", "letterbox", "resize"]
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says about its video: size in pixels as stored, frames per second."""
+    """What a file says about its video.
+
+    Attributes:
+        width: columns in pixels, as stored.
+        height: rows in pixels, as stored.
+        fps: frames per second, None where it holds a single picture.
+    """
 
     width: int
     height: int
-    fps: float
+    fps: float | None
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -34,23 +42,59 @@ def probe(path: str | Path) -> VideoInfo:
     Raises:
         UserError: the file is missing, empty, broken, or has no video stream.
     """
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        fps = _gif_rate(container) if Path(path).suffix.lower() == ".gif" else _rate(stream)
-        return VideoInfo(stream.codec_context.width, stream.codec_context.height, fps)
+    container, stream = open_video(path)
+    with container:
+        context = stream.codec_context
+        return VideoInfo(context.width, context.height, frame_rate(container, stream))
 
 
-def _rate(stream: Any) -> float:
-    return float(stream.average_rate or stream.guessed_rate or 25)
+class Frame(NamedTuple):
+    """A frame of a video.
+
+    Attributes:
+        number: its place in the file.
+        time: seconds since the first frame, from the file's timestamps; never falls.
+        duration: seconds that it stays, None where the file does not say.
+        cut: whether it does not follow from the frame before, because the file is damaged between
+            them or its timestamps began again.
+        pixels: u8 (H,W,3).
+    """
+
+    number: int
+    time: float
+    duration: float | None
+    cut: bool
+    pixels: np.ndarray
 
 
-def _gif_rate(container: Any) -> float:
-    # A GIF states no rate, only how long each picture stays, in hundredths of a second.
-    packets = [p for p in container.demux(video=0) if p.pts is not None]
-    if len(packets) < 2:
-        return 10.0
-    seconds = float((packets[-1].pts - packets[0].pts) * packets[0].time_base)
-    return round((len(packets) - 1) / seconds, 1) if seconds > 0 else 10.0
+def read_frames(
+    path: str | Path,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    fit: Fit = "resize",
+) -> Iterator[Frame]:
+    """Decodes a video frame by frame, upright, in one thread.
+
+    The largest video stream that is no attached picture is taken, one flagged as default first.
+    Interlaced frames are deinterlaced, rotation, mirroring and pixel shape are applied, and
+    transparency lies over black.
+
+    Args:
+        path: any file FFmpeg can read, GIF included.
+        height: rows of the frames to return; None keeps the file's own size.
+        width: columns of the frames to return.
+        fit: how to reach that size: `crop` covers it and cuts the overhang off evenly, `letterbox`
+            fits inside and fills with black, `resize` stretches.
+
+    Raises:
+        UserError: names the file and whether it is missing, empty, without video, or damaged. A
+            damaged file gives all of its intact frames before.
+    """
+    paint = _Painter(height, width, fit)
+    for moment in moments(path):
+        pixels = paint(moment.picture, moment.aspect)
+        yield Frame(moment.number, moment.time, moment.duration, moment.cut, pixels)
 
 
 def read_video(
@@ -60,89 +104,9 @@ def read_video(
     width: int | None = None,
     fit: Fit = "resize",
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Decodes a video frame by frame, upright, in one thread.
-
-    Args:
-        path: any file FFmpeg can read, GIF included.
-        height: rows of the frames to return; None keeps the file's own size.
-        width: columns of the frames to return.
-        fit: how to reach that size: `crop` covers it and cuts the overhang off evenly, `letterbox`
-            fits inside and fills with black, `resize` stretches.
-
-    Yields:
-        (seconds since the first frame, frame u8 (H,W,3)). Times come from the file's timestamps, so
-        a variable frame rate is seen as it is. Rotation and pixel shape are applied.
-
-    Raises:
-        UserError: names the file and whether it is missing, empty, without video, or damaged (then
-            after the frames before the damage).
-    """
-    from av.error import FFmpegError
-
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "NONE"
-        stream.codec_context.thread_count = 1
-        aspect = float(stream.sample_aspect_ratio or 1)
-        clock, scale = _Clock(stream), _Scaler()
-        try:
-            for frame in container.decode(stream):
-                time = clock(frame)
-                if frame.is_corrupt:
-                    raise UserError(
-                        f"{path}: damaged from {time:.2f} s on; re-encode the file to use the rest"
-                    )
-                yield time, _upright(frame, scale, aspect, height, width, fit)
-        except FFmpegError as error:
-            when = (
-                f"from {clock.last:.2f} s on"
-                if clock.last is not None
-                else "from its first frame on"
-            )
-            raise UserError(
-                f"{path}: damaged {when} ({error.strerror}); re-encode the file"
-            ) from None
-
-
-class _Clock:
-    """Seconds of each frame since the first; never goes back, fills in missing timestamps."""
-
-    def __init__(self, stream: Any) -> None:
-        self._period = 1 / _rate(stream)
-        self._first: float | None = None
-        self.last: float | None = None
-
-    def __call__(self, frame: Any) -> float:
-        if frame.pts is None:
-            time = 0.0 if self.last is None else self.last + self._period
-        else:
-            absolute = float(frame.pts * frame.time_base)
-            self._first = absolute if self._first is None else self._first
-            time = absolute - self._first
-        self.last = time if self.last is None else max(time, self.last)
-        return self.last
-
-
-def _open(path: str | Path) -> Any:
-    import av
-    from av.error import FFmpegError
-
-    path = Path(path)
-    require(path.exists(), f"{path}: no such file; check the path")
-    require(path.is_file(), f"{path}: is a folder, not a video file")
-    require(path.stat().st_size > 0, f"{path}: the file is empty; copy it again")
-    try:
-        container = av.open(str(path))
-    except (FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"{path}: cannot be read as a video ({reason}); the file is broken or unfinished"
-        ) from None
-    if not container.streams.video:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        container.close()
-        raise UserError(f"{path}: holds no video, only {kinds}")
-    return container
+    """Yields (seconds since the first frame, frame u8 (H,W,3)): the short form of `read_frames`."""
+    for frame in read_frames(path, height=height, width=width, fit=fit):
+        yield frame.time, frame.pixels
 
 
 class _Scaler:
@@ -169,18 +133,72 @@ class _Scaler:
         return self(frame, height, width, "rgb24").to_ndarray()
 
 
-def _upright(
-    frame: Any, scale: _Scaler, aspect: float, height: int | None, width: int | None, fit: Fit
-) -> np.ndarray:
-    turns = round(frame.rotation / 90) % 4
-    sideways = turns % 2 == 1
-    rows, columns = frame.height, max(1, round(frame.width * aspect))
-    shown = (columns, rows) if sideways else (rows, columns)
-    target = (height or shown[0], width or shown[1])
-    rows, columns = scaled_size(shown, target, fit)
-    stored = (columns, rows) if sideways else (rows, columns)
-    image = np.rot90(scale.rgb(frame, *stored), turns)
-    return np.ascontiguousarray(_place(image, target))
+class _Painter:
+    """Makes upright pixels of one size from decoded frames."""
+
+    def __init__(self, height: int | None, width: int | None, fit: Fit) -> None:
+        self._height, self._width = height, width
+        self._fit: Fit = fit
+        self._scale, self._blend = _Scaler(), _Scaler()
+
+    def __call__(self, frame: Any, aspect: float) -> np.ndarray:
+        """Returns a frame, whose pixels are `aspect` times as wide as high, as u8 (H,W,3)."""
+        turn = _orientation(frame)
+        rows, columns = frame.height, max(1, round(frame.width * aspect))
+        shown = (columns, rows) if turn.transposed else (rows, columns)
+        target = (self._height or shown[0], self._width or shown[1])
+        rows, columns = scaled_size(shown, target, self._fit)
+        stored = (columns, rows) if turn.transposed else (rows, columns)
+        image = turn.apply(self._scale.rgb(self._opaque(frame), *stored))
+        return np.ascontiguousarray(_place(image, target))
+
+    def _opaque(self, frame: Any) -> Any:
+        import av
+
+        if not _is_transparent(frame.format.name):
+            return frame
+        # Before scaling, or the colours of transparent pixels would bleed into their neighbours.
+        colours = self._blend(frame, frame.height, frame.width, "rgba").to_ndarray()
+        return av.VideoFrame.from_ndarray(over_black(colours), format="rgb24")
+
+
+@cache
+def _is_transparent(pixel_format: str) -> bool:
+    from av import VideoFormat
+
+    layout = VideoFormat(pixel_format)
+    return layout.has_palette or any(part.is_alpha for part in layout.components)
+
+
+def over_black(picture: np.ndarray) -> np.ndarray:
+    """Lays a picture u8 (H,W,4), whose last channel is its opacity, over black: u8 (H,W,3)."""
+    shares = picture[..., :3].astype(np.uint16) * picture[..., 3:]
+    return ((shares + 127) // 255).astype(np.uint8)
+
+
+class _Orientation(NamedTuple):
+    """How a stored picture is shown: rows and columns change places, then each may be mirrored."""
+
+    transposed: bool
+    rows_mirrored: bool
+    columns_mirrored: bool
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Returns the picture (H,W,3), or (W,H,3) where it is transposed, as it is shown."""
+        image = image.swapaxes(0, 1) if self.transposed else image
+        return image[:: -1 if self.rows_mirrored else 1, :: -1 if self.columns_mirrored else 1]
+
+
+def _orientation(frame: Any) -> _Orientation:
+    """Reads the display matrix of a frame, rounded to the nearest of the eight orientations."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return _Orientation(False, False, False)
+    # The column shown is a x + c y, the row b x + d y, for the stored column x and row y.
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return _Orientation(False, d < 0, a < 0)
+    return _Orientation(True, b < 0, c < 0)
 
 
 def scaled_size(size: tuple[int, int], target: tuple[int, int], fit: Fit) -> tuple[int, int]:
