@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 comma = ,
 install = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(1)]' && touch $@
 
-.PHONY: setup demo play test soak check bench clean
+.PHONY: setup demo play test soak check bench tables clean
 setup: $(VENV)/.installed-dev
 demo: $(VENV)/.installed-demo ; $(BIN)/genie demo $(ARGS)
 play: $(VENV)/.installed-demo ; $(BIN)/genie play $(or $(WORLD),$(wildcard runs/demo)) $(ARGS)
@@ -13,6 +13,7 @@ test: setup ; $(BIN)/pytest $(ARGS)
 soak: setup ; GENIE_SOAK=1 $(BIN)/pytest tests/serving/test_soak.py tests/serving/test_static_latency.py -s $(ARGS)
 check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 bench: setup ; for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
+tables: setup ; $(BIN)/python docs/tables.py
 clean: ; rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
 
 $(VENV)/.installed-demo: pyproject.toml constraints.txt ; $(call install,train$(comma)serve)

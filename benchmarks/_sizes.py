@@ -16,7 +16,7 @@ from genie.tokenizer import VideoTokenizerConfig
 from genie.world import GenieConfig
 
 PEERS = ("peers4", "peers16")
-"""What other implementations were measured with, at patch 4 and patch 16 (docs/log.md)."""
+"""What other implementations were measured with, at patch 4 and patch 16 (docs/experiments)."""
 
 BLOCKS = {"50M": (12, 512), "300M": (18, 1024), "1B": (26, 1536), "3B": (28, 2560)}
 """Layers and width of a dynamics of about so many parameters, at patch 4 with 16 frames."""

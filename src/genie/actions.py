@@ -53,8 +53,8 @@ class LatentActionConfig:
         dim: features of a latent action; few, so that there is little room for anything else.
         continuous_share: share of the training budget in which the latent is not quantized, only
             noisy. Then k-means places the codes and the encoder learns no more: being pulled to
-            codes, it merges what they do not tell apart (docs/log.md). 0 trains through the codes
-            from the first step, as the paper does.
+            codes, it merges what they do not tell apart (docs/experiments). 0 trains through the
+            codes from the first step, as the paper does.
         noise: standard deviation of that noise (the latent has unit variance).
         motion: extra weight of pixels that changed.
         commitment: weight of the loss that keeps latents near their code, where the encoder learns.
@@ -96,10 +96,10 @@ class LatentActionModel(nn.Module):
     the same where nothing changed. Patches that stand still are not pooled: they outnumber those
     of a small avatar, and latents would describe the scene. Nor does the encoder know where a patch
     lies: a code could then mean one thing here and another there, which predicts as well but is no
-    button (docs/log.md). The decoder, which knows, adds the latent to the patches of frame t and of
-    its last change, and predicts how pixels move, as Finn et al. 2016 (arXiv 1605.07157) do for
-    robots, and what appears. Neither is needed to play: a person's button takes the place of the
-    code.
+    button (docs/experiments). The decoder, which knows, adds the latent to the patches of frame t
+    and of its last change, and predicts how pixels move, as Finn et al. 2016 (arXiv 1605.07157) do
+    for robots, and what appears. Neither is needed to play: a person's button takes the place of
+    the code.
 
     Args:
         config: sizes and losses.

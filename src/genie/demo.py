@@ -25,7 +25,8 @@ GOING_ON = {"tokenizer": 0.6, "dynamics": 1.4}
 """Minutes of the stages that go on from a world: its tokenizer has backgrounds to learn."""
 FROM_NOTHING = 6.6
 """Minutes of training where there is no world to go on from."""
-# Ten cells of Miner's board lie side by side: so each is one patch of the tokenizer (docs/log.md).
+# Ten cells of Miner's board lie side by side: each is one patch of the tokenizer
+# (docs/experiments).
 SIDES = {"miner": 80}
 # Enough to see what is good and what is not, in a minute on two cores.
 MEASURED: dict[str, Any] = {

@@ -58,7 +58,7 @@ def have_counters(count: int, device: torch.device) -> None:
     """Makes what `random_bits` reads for `count` numbers, where it is not there.
 
     To be called before compiled graphs are: what they make themselves came out wrong (PyTorch 2.13
-    on a CPU, sizes that vary; docs/log.md), what they find here does not.
+    on a CPU, sizes that vary; docs/experiments), what they find here does not.
     """
     place = (device.type, device.index)
     if place in _COUNTERS and len(_COUNTERS[place]) >= count:

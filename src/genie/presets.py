@@ -84,8 +84,8 @@ def merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
 
 
 def _tiny() -> Preset:
-    # Sizes, budgets and rates for forty minutes on two CPU cores (docs/log.md): short windows and
-    # patches that are treated alone buy steps, and a token or an action that means the same
+    # Sizes, budgets and rates for forty minutes on two CPU cores (docs/experiments): short windows
+    # and patches that are treated alone buy steps, and a token or an action that means the same
     # everywhere is learned soon; Muon and FSQ get more out of each step.
     space = TransformerConfig(layers=2, width=128, heads=4, window=1)
     alone = replace(space, space=False)
@@ -135,7 +135,7 @@ def _tiny() -> Preset:
 
 def _coinrun_tiny() -> Preset:
     # For the bundled world: what `demo` found about many small steps, with more minutes, actions
-    # for a game in which things keep their speed, and buttons to be doubted (docs/log.md).
+    # for a game in which things keep their speed, and buttons to be doubted (docs/experiments).
     base = _tiny()
     actions = replace(base.world.actions, changes=2, noise=1.0)
     dynamics = replace(
@@ -154,7 +154,8 @@ def _coinrun_tiny() -> Preset:
 
 def _demo() -> Preset:
     # For minutes: obeying matters more than a sharp picture, many small steps more than few large
-    # ones, and few tokens that mean the same everywhere make moves easy to learn (docs/log.md).
+    # ones, and few tokens that mean the same everywhere make moves easy to learn: see
+    # docs/experiments.
     base = _tiny()
     tokenizer = base.world.tokenizer
     world = replace(
@@ -193,7 +194,7 @@ def _coinrun() -> Preset:
         learning_rate=3e-4,
         final_learning_rate=3e-4,
         warmup_steps=10_000,
-        accumulate=12,  # four clips at once: about 2.8 GB each in bf16 (docs/log.md)
+        accumulate=12,  # four clips at once: about 2.8 GB each in bf16 (docs/experiments)
     )
     train = TrainConfig(
         tokenizer=stage,

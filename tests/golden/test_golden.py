@@ -20,7 +20,7 @@ ACTIONS = [0, 1, 2, 3, 4, 5, 6, 7] + [3, 3, 3, 3, 7, 7, 0, 0, 1, 1, 1, 1] + [5, 
 FILE = Path(__file__).parent / f"{WORLD}.json"
 OTHER_PROCESSOR = 1
 """Tokens of 2,560 that may differ on another processor than the file's: rounding decides where the
-two best candidates of a draw nearly tie (docs/log.md, docs/commands.md)."""
+two best candidates of a draw nearly tie (docs/experiments, docs/commands.md)."""
 
 
 def machine() -> dict[str, str]:

@@ -174,7 +174,7 @@ class TimeAttention(Attention):
         """One frame after the cached ones; also returns its own key and value, for `append`.
 
         The scores of a single frame are products of vectors. Sums over the cache as it lies need it
-        in no other layout, and beat the attention kernels of CPUs (docs/log.md).
+        in no other layout, and beat the attention kernels of CPUs (docs/experiments).
 
         Args:
             x: features of the frame.
@@ -214,6 +214,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "t t"]) -> Tenso
         q, k, v = (y.flatten(0, 1) for y in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).unflatten(0, (b, -1))
     # The fused kernel of CPUs is for long sequences: over 16 frames, forward and backward, it took
-    # 2.5 times as long in fp32 and 10 times in bf16 (docs/log.md).
+    # 2.5 times as long in fp32 and 10 times in bf16 (docs/experiments).
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ v

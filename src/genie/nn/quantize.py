@@ -111,7 +111,7 @@ class VectorQuantizer(Quantizer):
     Features are normalised to zero mean and unit variance first, so the codebook has a fixed scale.
     The first training batch places the codes by k-means; codes that fall out of use are moved onto
     features of the batch. Own code because vector-quantize-pytorch took four times as long a step
-    on a CPU (docs/log.md).
+    on a CPU (docs/experiments).
     """
 
     codebook: Tensor

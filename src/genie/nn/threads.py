@@ -21,9 +21,10 @@ def spared_threads(work: Callable[[], object], seconds: float) -> Iterator[int]:
 
     Threads that share an operation wait for each other in a loop. As soon as another program keeps
     a core of theirs busy they wait for a core instead, hundreds of times a frame: play on two of
-    two cores fell from 57 to 0.3 frames/s, on one thread from 40 to 24 (docs/log.md). So they are
-    worth their risk only to a world that is too slow without, and faster with them. To be entered
-    before other threads use PyTorch and before anything is compiled: both keep what they find.
+    two cores fell from 57 to 0.3 frames/s, on one thread from 40 to 24 (docs/experiments). So they
+    are worth their risk only to a world that is too slow without, and faster with them. To be
+    entered before other threads use PyTorch and before anything is compiled: both keep what they
+    find.
 
     Args:
         work: what is to be fast; it is done a few times.

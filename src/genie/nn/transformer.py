@@ -296,7 +296,7 @@ def grid_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "s d"]:
     """Sines and cosines of row and column at several wavelengths, where learned positions start.
 
     They make neighbours alike from the first step on; positions that start as small noise are
-    drowned by the features and take long to matter (docs/log.md).
+    drowned by the features and take long to matter (docs/experiments).
     """
     quarter = width // 4
     rates = torch.pi / 2 ** torch.linspace(0, math.log2(2 * max(grid)), max(quarter, 1))

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     Activations are large, are freed in each step and wanted again in the next; what was given back
     has to be fetched from the kernel page by page, which took up to a third of a step's time on a
-    CPU (docs/log.md). It holds for the rest of the process.
+    CPU (docs/experiments). It holds for the rest of the process.
 
     Returns:
         Whether this is glibc and took it.

@@ -1,0 +1,436 @@
+"""Writes the tables of the documentation from the JSON files that hold their figures.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->` in a Markdown file. NAME is a
+function of this file and its arguments, as in `recipe quantizer`. `make tables` writes all tables;
+`tests/test_tables.py` checks that they are up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Row = Sequence[str]
+
+
+def pages() -> list[Path]:
+    """Returns all Markdown files that may hold tables."""
+    from genie import worlds
+
+    cards = [folder / "README.md" for name in worlds.names() if (folder := worlds.folder_of(name))]
+    docs = sorted((ROOT / "docs").rglob("*.md"))
+    return [ROOT / "README.md", *(card for card in cards if card.is_file()), *docs]
+
+
+def rendered(text: str) -> str:
+    """Returns the text of a page with its tables written anew."""
+
+    def write(match: re.Match[str]) -> str:
+        name, *arguments = match[2].split()
+        return f"{match[1]}\n{TABLES[name](*arguments)}\n\n{match[3]}"
+
+    return TABLE.sub(write, text)
+
+
+def markdown(header: Row, rows: Iterable[Row]) -> str:
+    """Returns a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """Returns a JSON file: a path in the repository, or the name of a result."""
+    path = RESULTS / f"{path}.json" if isinstance(path, str) else path
+    return json.loads(path.read_text("utf-8"))
+
+
+# -- bundled worlds ------------------------------------------------------------------------------
+
+Report = Mapping[str, Any]
+HEADER = ("metric", "value", "baseline", "target")
+
+
+def results(*world: str) -> str:
+    """Returns the five results of the README, of the default world if none is named."""
+    report, name = _world(*world)
+    rows = (_tokenizer(report), _delta_psnr(report), _coherence(report), _information(report))
+    return markdown(HEADER, (*rows, *_speed(name)))
+
+
+def card(*world: str) -> str:
+    """Returns all results of a model card."""
+    report, name = _world(*world)
+    parts = (_tokenizer, _delta_psnr, _rollouts, _movement, _closed_loop, _separation)
+    rows = [part(report) for part in (*parts, _following, _information)]
+    rows += [_coherence(report, number) for number in range(len(report["long_play"]["plays"]))]
+    return markdown(HEADER, (*rows, *_speed(name)))
+
+
+def _world(*name: str) -> tuple[Report, str]:
+    from genie import worlds
+
+    world = name[0] if name else worlds.DEFAULT
+    folder = worlds.folder_of(world)
+    assert folder is not None, f"{world}: no bundled world"
+    return read(folder / "report.json"), world
+
+
+def _target(value: float, wanted: float, text: str = "") -> str:
+    return f"{text or f'{wanted:g}'}: {'reached' if value >= wanted else '**missed**'}"
+
+
+def _error(part: Report) -> float:
+    return part["psnr_mean_error"]
+
+
+def _tokenizer(report: Report) -> Row:
+    part = report["tokenizer"]
+    value = _error(part["reconstruction"])
+    beside = f"copying the last frame {_error(part['copy_last_frame']):.1f}"
+    return "Tokenizer, PSNR of the mean error", f"{value:.1f} dB", beside, _target(value, 30)
+
+
+def _delta_psnr(report: Report) -> Row:
+    part = report["rollouts"]
+    at = part["at"]["4"]["delta_psnr"]
+    value = f"{at['mean']:.1f} dB ± {at['stderr']:.1f} (s.e.)"
+    return f"ΔPSNR at t = 4 ({part['clips']:,} games)", value, "0", _target(at["mean"], 1)
+
+
+def _rollouts(report: Report) -> Row:
+    at = report["rollouts"]["at"] | report["long_rollouts"]["at"]
+    times = [time for time in ("1", "4", "16", "64") if time in at]
+
+    def side(name: str) -> str:
+        return ", ".join(f"{_error(at[time][name]):.1f}" for time in times)
+
+    name = f"Rollout with inferred actions, PSNR at t = {', '.join(times)}"
+    return name, f"{side('inferred')} dB", f"copying {side('copy_last_frame')}", ""
+
+
+def _movement(report: Report) -> Row:
+    part = report["movement"]
+    ways = part["ways"]
+
+    def shares(key: str) -> str:
+        return ", ".join(f"{way[key]:.2f}" for way in ways.values())
+
+    name = f"Action held for {part['steps']} steps, scene scrolls that way: {', '.join(ways)}"
+    beside = f"real game {shares('real')}; any action {shares('chance')}"
+    lowest = min(way["relative"] for way in ways.values())
+    return name, shares("share"), beside, _target(lowest, 0.8, "0.8 of the real game")
+
+
+def _closed_loop(report: Report) -> Row:
+    mean = report["closed_loop"]["mean"]
+    name = "The same by the action classifier, all actions, relative to the real game"
+    return name, f"{mean['relative']:.2f}", f"any action {mean['relative_chance']:.2f}", ""
+
+
+def _separation(report: Report) -> Row:
+    part = report["separation"]
+    name = "Variance of next frames between actions over within"
+    return name, f"{part['ratio']:.1f}", f"chance {part['null_95']:.1f}", ""
+
+
+def _following(report: Report) -> Row:
+    part = report["action_following"]
+    real, random, ours = (part[side]["macro_f1"] for side in ("real", "random", "inferred"))
+    beside = f"real video {real:.2f}, random actions {random:.2f}"
+    return "True action read back from rollouts, macro F1", f"{ours:.2f}", beside, ""
+
+
+def _information(report: Report) -> Row:
+    part = report["labels"]["agreement"]["raw"]
+    nats = {side: values["mutual_information"] for side, values in part["sides"].items()}
+    beside = f"k-means {nats['kmeans']:.2f}, the past alone {nats['past']:.2f}"
+    beside += f", ceiling {nats['ceiling']:.2f}"
+    share = part["share_of_ceiling"]
+    target = f"{_target(share, 0.7, '0.7 of the ceiling')}, {share:.2f}"
+    name = "Mutual information of latent and true actions"
+    return name, f"{nats['latent']:.2f} nats", beside, target
+
+
+def _coherence(report: Report, number: int = 0) -> Row:
+    play = report["long_play"]["plays"][number]
+    ours, real = play["coherent_seconds"], play["real_coherent"]
+    value = f"{ours['mean']:.1f} (95 %: {ours['low']:.1f} to {ours['high']:.1f})"
+    beside = f"real video {real['mean_seconds']:.1f} of {real['up_to_seconds']:.0f}"
+    name = f"Coherent seconds of {play['seconds']:.0f} ({play['games']} games)"
+    return name, value, beside, "" if number else _target(ours["mean"], 15)
+
+
+def _speed(world: str) -> list[Row]:
+    files = [RESULTS / f"play-{world}{way}.json" for way in ("", "-compiled")]
+    rates = [_one_player(read(path))["frames_per_second"] for path in files if path.is_file()]
+    if not rates:
+        return []
+    value = "; with `--compile` ".join(f"{rate:.0f}" for rate in rates)
+    return [("Frames/s, two CPU cores", value, "", _target(rates[0], 15))]
+
+
+def _one_player(result: Report) -> dict[str, Any]:
+    return next(row for row in result["play"] if row["players"] == 1)
+
+
+def miner() -> str:
+    """Returns the results of the world of Miner, whose report has an earlier form."""
+    report = read("miner-report")
+    tokenizer, at, labels = report["tokenizer"], report["rollouts"]["at"], report["labels"]
+    delta, losses = at["4"]["delta_psnr"], report["dynamics"]
+    curves = {
+        side: ", ".join(f"{_error(part[side]):.1f}" for part in at.values())
+        for side in ("inferred", "copy_last_frame")
+    }
+    rows = [
+        (
+            "Tokenizer, PSNR of the mean error (copying the last frame)",
+            f"{_error(tokenizer['reconstruction']):.1f} dB "
+            f"({_error(tokenizer['copy_last_frame']):.1f})",
+        ),
+        (
+            f"ΔPSNR at t = 4 (standard error, {report['rollouts']['episodes']} episodes)",
+            f"{delta['mean']:.2f} dB ({delta['stderr']:.2f})",
+        ),
+        (
+            f"Perplexity of {report['latent_actions']['count']} latent actions",
+            f"{report['latent_actions']['perplexity']:.1f}",
+        ),
+        (
+            "Masked cross-entropy, right and shuffled actions",
+            f"{losses['inferred']['cross_entropy']:.2f}, "
+            f"{losses['shuffled']['cross_entropy']:.2f} nats",
+        ),
+        (
+            f"Rollout, PSNR of the mean error at t = {', '.join(at)} (copying)",
+            f"{curves['inferred']} dB ({curves['copy_last_frame']})",
+        ),
+        (
+            "Held actions: distance between actions over between seeds",
+            f"{report['buttons']['ratio']:.2f}",
+        ),
+        (
+            "Mutual information with the true actions (chance, 95 %)",
+            f"{labels['mutual_information']:.3f} nats "
+            f"({labels['chance']['mutual_information_95']:.3f})",
+        ),
+    ]
+    return markdown(("metric", "`miner`"), rows)
+
+
+# -- presets -------------------------------------------------------------------------------------
+
+
+def presets() -> str:
+    """Returns sizes, budgets and memory of all presets; weights are counted, not made."""
+    import torch
+
+    from genie import presets
+    from genie.world import Genie
+
+    known = read("presets")
+    rows = []
+    for name, preset in presets.PRESETS.items():
+        with torch.device("meta"):
+            world = Genie(preset.world)
+        parts = (world.tokenizer, world.actions, world.dynamics)
+        counts = [sum(weights.numel() for weights in part.parameters()) for part in parts]
+        facts = known.get(name, {})
+        rows.append(
+            (
+                f"`{name}`",
+                f"{preset.world.width}x{preset.world.height}",
+                *(_millions(count) for count in (*counts, sum(counts))),
+                _memory(4 * sum(counts)),
+                _budget(preset.train),
+                facts.get("training_memory", "not measured"),
+                facts.get("trained", "no"),
+            )
+        )
+    header = ("preset", "frame", "tokenizer", "latent actions", "dynamics", "parameters")
+    header += ("weights in fp32", "training budget", "training memory", "trained")
+    return markdown(header, rows)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.1f}M"
+
+
+def _memory(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _budget(train: Any) -> str:
+    stages = (train.tokenizer, train.actions, train.dynamics)
+    if all(stage.minutes for stage in stages):
+        return f"{sum(stage.minutes for stage in stages):.0f} minutes"
+    return " + ".join(f"{stage.steps // 1000}k" for stage in stages) + " steps"
+
+
+# -- benchmarks ----------------------------------------------------------------------------------
+
+
+def play() -> str:
+    """Returns the speed of play in all results of `benchmarks/play.py`."""
+    rows = []
+    for path in sorted(RESULTS.glob("play-*.json"), key=_natural):
+        result = read(path)
+        players = {row["players"]: row for row in result["play"]}
+        rows.append(
+            (
+                result["world"],
+                str(result["tokens"]),
+                str(result["passes"]),
+                {"32": "fp32"}.get(result["dtype"], result["dtype"]),
+                "yes" if result.get("compiled") else "no",
+                f"{players[1]['ms']:.1f}",
+                f"{players[1]['frames_per_second']:.1f}",
+                f"{players[8]['frames_per_second']:.1f}",
+                f"{result['slow_twin']['times_faster']:.1f}",
+                f"`{result['commit']}`",
+            )
+        )
+    header = ("world", "tokens", "MaskGIT steps", "type", "compiled", "ms", "frames/s")
+    header += ("frames/s of 8 players", "times the speed without a cache", "commit")
+    return markdown(header, rows)
+
+
+def _natural(path: Path) -> list[int | str]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
+
+
+def training() -> str:
+    """Returns the time of training steps, from `benchmarks/train.py`."""
+    rows = [
+        (
+            step["model"],
+            {"32": "fp32"}.get(step["precision"], step["precision"]),
+            f"{step['ms']:.0f}",
+        )
+        for step in read("train-peers4")["steps"]
+    ]
+    return markdown(("model", "type", "ms of a step"), rows)
+
+
+def data() -> str:
+    """Returns the speed of recording, preparing and reading."""
+    rows = []
+    for result in read("record")["results"]:
+        notes = [f"{key} {result[key]}" for key in ("preset", "size") if key in result]
+        name = ", ".join([f"record {result['env']}", *notes])
+        rows.append((name, f"{result['frames_per_second']:,.0f}"))
+    prepared = read("prepare")
+    rows.append(("prepare, mp4 to store", f"{prepared['prepare']['frames_per_second']:,.0f}"))
+    for reads in prepared["reads"]:
+        name = f"random windows of 16 frames from {reads['from']}"
+        rows.append((name, f"{reads['frames_per_second']:,.0f}"))
+    return markdown(("what", "frames/s"), rows)
+
+
+def growth() -> str:
+    """Returns the time of a step by the length of the game and the number of players."""
+    result = read("growth")
+    rows = [(f"step {row['history']:,} of a game", f"{row['ms']:.1f}") for row in result["history"]]
+    rows += [(f"{row['players']} players", f"{row['ms']:.1f}") for row in result["players"]]
+    rows += [
+        (f"frames of {row['frame_side']} pixels", f"{row['ms']:.1f}")
+        for row in result["frame_side"]
+    ]
+    return markdown(("preset `tiny`", "ms of a step"), rows)
+
+
+# -- questions of benchmarks/recipe.py -----------------------------------------------------------
+
+NAMES = {
+    "steps": ("steps", 0),
+    "tokenizer_steps": ("steps", 0),
+    "actions_steps": ("steps of latent actions", 0),
+    "dynamics_steps": ("steps of dynamics", 0),
+    "psnr_1": ("PSNR at t = 1", 1),
+    "psnr_4": ("t = 4", 1),
+    "psnr_16": ("t = 16", 1),
+    "psnr_64": ("t = 64", 1),
+    "copy_64": ("copying at t = 64", 1),
+    "delta_psnr_4": ("ΔPSNR", 1),
+    "cross_entropy_inferred": ("masked cross-entropy", 2),
+    "psnr_mean_error": ("PSNR of the mean error", 1),
+    "psnr_moving": ("moving pixels", 1),
+    "used": ("codes in use", 2),
+    "mutual_information": ("mutual information, nats", 2),
+    "held_right": ("held right scrolls right", 2),
+    "held_relative": ("held actions relative to the real game", 2),
+    "coherent_seconds": ("coherent seconds", 1),
+    "lost": ("games lost", 0),
+}
+
+
+def recipe(question: str, *keys: str) -> str:
+    """Returns the answer of `benchmarks/recipe.py` to a question: means and figures per seed."""
+    rows = read(f"recipe-{question}")["rows"]
+    header = ["variant", *(_column(key)[0] for key in keys)]
+    body = [(name, *(_cell(runs, key) for key in keys)) for name, runs in rows.items()]
+    return markdown(header, body)
+
+
+def _column(key: str) -> tuple[str, int]:
+    split, _, last = key.rpartition(":")
+    title, digits = NAMES[last]
+    return (f"{title} on {split}" if split else title), digits
+
+
+def _cell(runs: Sequence[Mapping[str, float]], key: str) -> str:
+    digits = _column(key)[1]
+    values = [_value(run, key.replace(":", ": ")) for run in runs]
+    if not values:
+        return "not measured"
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ({', '.join(f'{v:.{digits}f}' for v in values)})"
+
+
+def _value(run: Mapping[str, float], key: str) -> float:
+    if key == "lost":
+        return sum(value for name, value in run.items() if name.startswith("ended_"))
+    return run[key]
+
+
+# -- experiments ---------------------------------------------------------------------------------
+
+
+def experiments() -> str:
+    """Returns the index of all experiments: date, question and decision."""
+    rows = []
+    for path in sorted((ROOT / "docs" / "experiments").glob("2*.md")):
+        text = path.read_text("utf-8")
+        question = text.splitlines()[0].removeprefix("# ")
+        decision = text.split("## Decision\n\n")[1].replace("\n", " ")
+        first = re.split(r"(?<=[\w)][.])\s", decision.strip())[0].replace("|", "/")
+        rows.append((path.name[:10], f"[{question}]({path.name})", first))
+    return markdown(("date", "question", "decision"), rows)
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    function.__name__: function
+    for function in (
+        results, card, miner, presets, play, training, data, growth, recipe, experiments,
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    """Writes all tables in place."""
+    for page in pages():
+        text = page.read_text("utf-8")
+        if (new := rendered(text)) != text:
+            page.write_text(new, "utf-8")
+            print(f"{page.relative_to(ROOT)}: written")
+
+
+if __name__ == "__main__":
+    main()
