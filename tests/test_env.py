@@ -58,6 +58,15 @@ def test_the_id_is_known_by_its_module():
     assert "/nowhere/at/all: there is no such world folder" in done.stderr
 
 
+def test_a_world_makes_its_environment(world):
+    env = world.create_environment(PROMPTS[1], horizon=1)
+    assert isinstance(env, GenieEnv)
+    np.testing.assert_array_equal(env.reset(seed=0)[0], PROMPTS[1])
+    assert env.step(0)[3], "truncated at its horizon"
+    with pytest.raises(UserError, match="horizon"):
+        world.create_environment(PROMPTS[1], horizon=0)
+
+
 def test_registering_does_not_import_torch():
     code = "import genie.env, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

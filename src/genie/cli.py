@@ -348,7 +348,8 @@ def _evaluate(options: Namespace) -> None:
     from pathlib import Path
 
     from genie.demo import print_headlines
-    from genie.evaluation import compare, evaluate
+    from genie.evaluation.comparison import compare
+    from genie.evaluation.report import evaluate
     from genie.evaluation.summary import markdown
 
     values = _arguments(options)

@@ -203,9 +203,10 @@ def _evaluate(
     out: Path, store: Path, device: str | None, base: str | None, console: Console
 ) -> Path:
     """Measures and prints; returns the page."""
-    from genie.evaluation import compare, evaluate
+    from genie.evaluation.comparison import compare
+    from genie.evaluation.config import EvaluationConfig
     from genie.evaluation.long_play import LongPlayConfig
-    from genie.evaluation.report import EvaluationConfig
+    from genie.evaluation.report import evaluate
     from genie.evaluation.separation import SeparationConfig
 
     config = replace(

@@ -26,7 +26,7 @@ from genie.prompts import load_prompts, save_prompts
 from genie.tokenizer import VideoTokenizer, VideoTokenizerConfig
 
 if TYPE_CHECKING:
-    from genie.env import GenieEnv
+    import gymnasium
 
 
 @dataclass(frozen=True)
@@ -441,11 +441,19 @@ class Genie(nn.Module):
         actions = self.actions.infer(clips)
         return actions if batched else actions[0]
 
-    def create_environment(self, prompt: Any, **options: Any) -> GenieEnv:
-        """This world as a Gymnasium environment; `options` as in `genie.env.GenieEnv`."""
-        from genie.env import GenieEnv
+    def create_environment(self, prompt: Any, **options: Any) -> gymnasium.Env:
+        """This world as a Gymnasium environment, the one of `gymnasium.make`.
 
-        return GenieEnv(self, prompt, **options)
+        Args:
+            prompt: picture, or pictures, that episodes start from.
+            options: of `genie.GenieEnv`: `horizon`, `reward_fn`, `termination_fn` and others.
+        """
+        import gymnasium
+        from gymnasium.envs.registration import load_env_creator
+
+        # Gymnasium's registry is asked, because environments import this module.
+        create: Any = load_env_creator(str(gymnasium.spec("genie/World-v0").entry_point))
+        return create(self, prompt, **options)
 
     def _generate_cached(
         self, frames: Tensor, buttons: Tensor, seeds: Tensor, sampling: SamplingConfig | None

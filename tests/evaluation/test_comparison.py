@@ -2,7 +2,8 @@ import pytest
 from tests.evaluation.test_report import check_page, small
 
 from genie.config import UserError
-from genie.evaluation import comparison, evaluate
+from genie.evaluation import comparison
+from genie.evaluation.report import evaluate
 from genie.evaluation.summary import markdown
 
 

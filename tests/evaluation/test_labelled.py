@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.labelled import Labelled, reader_of
 from genie.evaluation.obedience import ActionFollowing
-from genie.evaluation.report import EvaluationConfig
 from genie.progress import progress_bars
 
 CONFIG = replace(

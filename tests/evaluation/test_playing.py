@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.frechet import Pixels
 from genie.evaluation.networks import NetworkFile
 from genie.evaluation.playing import Player, Spread
-from genie.evaluation.report import EvaluationConfig
 from genie.evaluation.separation import SeparationConfig
 from genie.progress import progress_bars
 

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from genie.config import UserError
+from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.long_play import LongPlayConfig
-from genie.evaluation.report import EvaluationConfig, evaluate, format_summary
+from genie.evaluation.report import evaluate
 from genie.evaluation.separation import SeparationConfig
+from genie.evaluation.summary import format_summary
 
 TINY = replace(
     EvaluationConfig.quick(),
@@ -171,20 +173,6 @@ def test_the_world_is_left_as_it_was(game, game_world, tmp_path):
     evaluate(world, game.store(), tmp_path, **small())
     assert world.training
     assert not world.tokenizer.training
-
-
-def test_settings_that_measure_nothing():
-    with pytest.raises(UserError, match="clips: must be at least 1"):
-        EvaluationConfig(clips=0)
-    with pytest.raises(UserError, match="held_games: must be at least 1"):
-        EvaluationConfig(held_games=0)
-    with pytest.raises(UserError, match="inverse_steps: must not be negative"):
-        EvaluationConfig(inverse_steps=-1)
-
-
-def test_quoted_times_lie_within_the_horizon():
-    assert EvaluationConfig(horizon=8).quoted == (1, 4, 8)
-    assert EvaluationConfig(horizon=3, times=(5,)).quoted == (3,)
 
 
 def test_a_real_world_from_its_folder(real_world, real_store, tmp_path):

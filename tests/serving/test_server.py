@@ -47,7 +47,7 @@ def test_a_missing_extra_names_the_command():
     code = (
         "import sys; sys.modules['uvicorn'] = None\n"
         "from genie.config import UserError\n"
-        "try: import genie.serving\n"
+        "try: from genie.serving import serve\n"
         "except UserError as error: print(error)\n"
     )
     printed = subprocess.run(

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from genie.schedule import TrainConfig
-from genie.training import stage
+from genie.training.module import StageModule
 from genie.training.pipeline import train
 from genie.world import GenieConfig
 
@@ -43,16 +43,16 @@ def train_here(
 
 
 def _arm(kill_at: float) -> None:
-    begin = stage.StageModule.on_fit_start
+    begin = StageModule.on_fit_start
 
-    def on_fit_start(module: stage.StageModule) -> None:
+    def on_fit_start(module: StageModule) -> None:
         begin(module)
         threading.Thread(target=_kill, args=(module, kill_at), daemon=True).start()
 
-    stage.StageModule.on_fit_start = on_fit_start  # type: ignore[method-assign]
+    StageModule.on_fit_start = on_fit_start  # type: ignore[method-assign]
 
 
-def _kill(module: stage.StageModule, kill_at: float) -> None:
+def _kill(module: StageModule, kill_at: float) -> None:
     while module.step < int(kill_at):
         time.sleep(0.001)
     time.sleep(kill_at % 1 * 0.05)

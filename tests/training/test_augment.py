@@ -6,11 +6,12 @@ import torch
 from schedules import small_schedule
 
 from genie.config import UserError
+from genie.data.sampler import Place
 from genie.data.store import ClipStore
 from genie.schedule import Augmentation
 from genie.training.augment import draw, mirrored, recoloured
 from genie.training.checkpointing import read_checkpoint
-from genie.training.loaders import FrameClips, Place
+from genie.training.loaders import FrameClips
 from genie.training.pipeline import train
 
 ALL = Augmentation(flip=0.5, colour=1.0, stride=3)

@@ -13,8 +13,9 @@ from schedules import small_schedule
 from genie.config import UserError
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
 from genie.nn.quantize import QuantizerConfig
-from genie.training import settings, stage
+from genie.training import settings
 from genie.training.finetune import START, Base, check_fits, starting_world, warm, widened
+from genie.training.module import StageModule, step_seed
 from genie.training.pictures import held_out_clips
 from genie.training.pipeline import train
 from genie.training.settings import STAGES
@@ -63,14 +64,14 @@ def same(one, other):
 @pytest.mark.parametrize("name", STAGES)
 def test_the_first_loss_is_that_of_the_world(base, store, console, tmp_path, monkeypatch, name):
     seen = []
-    step = stage.StageModule.training_step
+    step = StageModule.training_step
 
     def spying(module, batch, index):
         loss = step(module, batch, index)
         seen.append((module.step, index, batch, loss.detach()))
         return loss
 
-    monkeypatch.setattr(stage.StageModule, "training_step", spying)
+    monkeypatch.setattr(StageModule, "training_step", spying)
     train(
         store,
         tmp_path / "run",
@@ -84,7 +85,7 @@ def test_the_first_loss_is_that_of_the_world(base, store, console, tmp_path, mon
     if name == "actions":
         model.quantizer.placed.fill_(False)
     (at, part, batch, loss), *_ = seen
-    torch.manual_seed(stage.step_seed(0, name, at, part, 0))
+    torch.manual_seed(step_seed(0, name, at, part, 0))
     assert loss == pytest.approx(float(model.loss(*batch, progress=0.0)[0].detach()), rel=1e-6)
 
 

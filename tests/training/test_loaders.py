@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from genie.config import UserError
-from genie.training.loaders import Ahead, FrameClips, Place, TokenClips, segment_starts
+from genie.data.sampler import Place
+from genie.training.loaders import Ahead, FrameClips, TokenClips, segment_starts
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from genie.actions import LatentActionConfig, LatentActionModel
+from genie.data.sampler import Place
 from genie.dynamics import Dynamics
 from genie.nn.transformer import TransformerConfig
-from genie.training.loaders import FrameClips, Place
+from genie.training.loaders import FrameClips
 from genie.training.pictures import held_out_clips
 from genie.training.signs import (
     actions_in_use,

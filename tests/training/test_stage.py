@@ -1,57 +1,20 @@
-import subprocess
-import sys
 import time
-from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from regression import STAGE, Regression, batches, same_batch
 
 from genie import schedule
 from genie.config import UserError
-from genie.schedule import StageConfig, TrainConfig
+from genie.data.sampler import Place
+from genie.schedule import TrainConfig
 from genie.training.callbacks import Reporting
 from genie.training.checkpointing import read_checkpoint
 from genie.training.interrupts import StopRequest
-from genie.training.loaders import Place
-from genie.training.stage import StageModule, StageRun, _strategy, run_stage, step_seed
+from genie.training.module import StageModule
+from genie.training.stage import StageRun, _strategy, run_stage
 from genie.world import Genie
-
-
-class Regression(nn.Module):
-    """Learns the sum of its inputs through a stack of blocks; noise, a buffer, a frozen part."""
-
-    def __init__(self, noise=0.05):
-        super().__init__()
-        self.noise = noise
-        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
-        self.norm = nn.LayerNorm(8)
-        self.out = nn.Linear(8, 1)
-        self.frozen = nn.Linear(8, 8).requires_grad_(False)
-        self.register_buffer("seen", torch.zeros(8))
-
-    def loss(self, x, y, progress=1.0):
-        if self.training:
-            self.seen.lerp_(x.mean(dim=0), 0.1)
-        for block in self.blocks:
-            x = torch.tanh(block(x) + self.noise * torch.randn_like(x))
-        error = (self.out(self.norm(x)) - y).square().mean()
-        return error, {"error": error, "progress": torch.tensor(progress)}
-
-
-def batches(place, clips=8):
-    generator = torch.Generator().manual_seed(place.step)
-    x = torch.randn(clips, 8, generator=generator)[place.part :: place.parts]
-    return x, x.sum(dim=1, keepdim=True)
-
-
-def same_batch(place):
-    return batches(replace(place, step=0))
-
-
-STAGE = StageConfig(steps=12, batch_size=8, learning_rate=1e-2, warmup_steps=2)
 
 
 @pytest.fixture
@@ -123,7 +86,6 @@ def test_what_others_do_with_random_numbers_changes_nothing(fit, monkeypatch):
     monkeypatch.setattr(Reporting, "stepped", lambda *_: torch.rand(100))
     wasteful, _ = fit(folder="wasteful")
     assert_same_weights(plain, wasteful)
-    assert step_seed(0, "a", 1) != step_seed(0, "a", 2) != step_seed(1, "a", 2)
 
 
 def test_parts_of_a_batch_add_up_to_the_batch(fit):
@@ -236,93 +198,6 @@ def test_progress_is_told_in_plain_lines_without_a_terminal(fit, console, monkey
     assert "loss" in console.file.getvalue()
 
 
-LOSSES = {"tokenizer": [0.5, 0.6, 0.7], "actions": [0.85, 0.85, 0.0, 0.0], "dynamics": [0.5, 0.6]}
-
-
-def inputs_of(name: str, device: str = "cpu") -> tuple[torch.Tensor, ...]:
-    """Two clips of six frames for the model of a stage."""
-    if name != "dynamics":
-        shape = (2, 6, 16, 16, 3)
-        return (torch.randint(0, 256, shape, dtype=torch.uint8, device=device),)
-    tokens = torch.randint(0, 32, (2, 6, 4), device=device)
-    return tokens, torch.randint(0, 4, (2, 5), device=device)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("name", LOSSES)
-def test_after_the_first_step_neither_loss_nor_optimizer_waits_for_the_device(
-    small_world, name, optimizer, monkeypatch
-):
-    """Tensors of the device "meta" have no values, so that whatever asks for one fails."""
-    monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
-    model = getattr(Genie(small_world), name).train()
-    model.loss(*inputs_of(name), progress=0.95)
-    module = StageModule(model.to("meta"), replace(STAGE, optimizer=optimizer))
-    stepper = module.configure_optimizers()
-    for progress in LOSSES[name]:
-        module.spent = progress
-        module.training_step(inputs_of(name, "meta"), 0).backward()
-        stepper.step()
-    assert module.logs["loss"][0].is_meta
-
-
-def test_a_loss_that_changes_now_and_then_is_told_only_when(small_world):
-    """A compiler would make another graph for each number."""
-    world, told = Genie(small_world), []
-    module = StageModule(world.actions, STAGE)
-    module._loss = lambda *batch, progress: (told.append(progress) or torch.zeros(()), {})
-    for module.spent in (0.0, 0.3, 0.84, 0.85, 0.99):
-        module.training_step(inputs_of("actions"), 0)
-    assert world.actions.turning_points == (0.0, 0.85)
-    assert told == [0.0, 0.0, 0.0, 0.85, 0.85]
-
-
-ONE_GRAPH = """
-import sys, copy, torch
-from genie import Genie
-from test_stage import LOSSES, inputs_of
-
-torch.manual_seed(0)
-world = Genie.from_pretrained(sys.argv[1], device="cpu").train()
-for name, progress in LOSSES.items():
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    model = getattr(world, name)
-    model.loss(*inputs_of(name), progress=0.95)  # places codes
-    compiled = torch.compile(model.loss, backend="eager", fullgraph=True)
-    for part in progress:
-        batch, twin = inputs_of(name), copy.deepcopy(model)
-        torch.manual_seed(1)
-        plain, _ = twin.loss(*batch, progress=part)
-        torch.manual_seed(1)
-        torch.testing.assert_close(compiled(*batch, progress=part)[0], plain)
-        for one, other in zip(model.buffers(), twin.buffers()):
-            torch.testing.assert_close(one, other)
-    print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-
-twin, model = (Genie.from_pretrained(sys.argv[1], device="cpu").actions.train() for _ in range(2))
-compiled, batch = torch.compile(model.loss, backend="eager"), inputs_of("actions")
-for progress in (0.0, 0.0, 0.85, 0.85):  # the third places codes
-    losses = []
-    for loss in (twin.loss, compiled):
-        torch.manual_seed(1)
-        losses.append(loss(*batch, progress=progress)[0])
-    torch.testing.assert_close(*losses)
-torch.testing.assert_close(model.quantizer.codebook, twin.quantizer.codebook)
-assert model.quantizer.known_placed
-"""
-
-
-def test_a_loss_is_one_graph_for_the_compiler(small_world, tmp_path):
-    Genie(small_world).save_pretrained(tmp_path)
-    command = [sys.executable, "-W", "error::UserWarning", "-c", ONE_GRAPH, tmp_path]
-    run = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["1", "2", "1"], "actions train in two ways"
-
-
 @pytest.mark.parametrize("points", [None, (0.0, 0.5)], ids=["one graph", "two graphs"])
 def test_compiling_is_no_part_of_the_budget(fit, monkeypatch, points):
     late, real = [], time.monotonic
@@ -346,17 +221,6 @@ def test_compiling_is_no_part_of_the_budget(fit, monkeypatch, points):
     assert saved["step"] == STAGE.steps
     assert len(late) == (2 if points else 1)
     assert saved["seconds"] < 1000.0
-
-
-def test_a_resumed_run_has_no_other_first_step_that_is_not_compiled(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda loss: ("compiled", loss))
-    fresh = StageModule(Regression(), STAGE, compile=True)
-    assert fresh._loss == fresh.model.loss
-    kept = {"step": 3, "seconds": 1.0, "model": fresh.model.state_dict()}
-    resumed = StageModule(Regression(), STAGE, compile=True, state=kept)
-    assert resumed._loss == ("compiled", resumed.model.loss)
-    plain = StageModule(Regression(), STAGE, state=kept)
-    assert plain._loss == plain.model.loss
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")

@@ -7,11 +7,50 @@ finite domains"), so any position is computed alone, at any n, without shuffling
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from genie.config import require
 
 _ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which part of which batch is asked for.
+
+    Attributes:
+        seed: of the order of clips.
+        step: optimizer step, from 0 on.
+        part, parts: part of the batch of this process, and how many it is split into.
+        rank, world_size: which process, of how many.
+    """
+
+    seed: int
+    step: int = 0
+    part: int = 0
+    parts: int = 1
+    rank: int = 0
+    world_size: int = 1
+
+    def starts(self, windows: np.ndarray, batch: int, *, salt: int = 0) -> np.ndarray:
+        """Returns the clips of this part; `batch` counts all processes and parts together."""
+        share = self.parts * self.world_size
+        require(
+            batch % share == 0,
+            f"batch_size: {batch} clips do not divide into {self.parts} parts on "
+            f"{self.world_size} devices; change batch_size, accumulate or devices",
+        )
+        chosen = clip_starts(
+            windows,
+            seed=self.seed + salt,
+            step=self.step,
+            rank=self.rank,
+            world_size=self.world_size,
+            batch=batch // self.world_size,
+        )
+        return chosen[self.part :: self.parts]
 
 
 def clip_starts(

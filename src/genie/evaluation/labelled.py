@@ -21,8 +21,8 @@ from genie.progress import Bars, ticking
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
+    from genie.evaluation.config import EvaluationConfig
     from genie.evaluation.reading import Reader
-    from genie.evaluation.report import EvaluationConfig
     from genie.maskgit import SamplingConfig
     from genie.world import Genie
 

@@ -20,7 +20,7 @@ from genie.progress import Bars
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
-    from genie.evaluation.report import EvaluationConfig
+    from genie.evaluation.config import EvaluationConfig
     from genie.maskgit import SamplingConfig
     from genie.world import Genie
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,20 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie.config import UserError, require, to_dict
-from genie.evaluation import inverse, page_play, pictures, sections
+from genie.config import UserError, to_dict
+from genie.evaluation import page_play, pictures, sections
 from genie.evaluation.about import machine_facts, store_facts, version_facts, world_facts
 from genie.evaluation.clips import Clips, choose_clips
+from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.frechet import Extractor, Pixels
 from genie.evaluation.labelled import Labelled, reader_of
-from genie.evaluation.long_play import LongPlayConfig
 from genie.evaluation.networks import NetworkFile
 from genie.evaluation.obedience import ActionFollowing
 from genie.evaluation.page import render
 from genie.evaluation.pictures import Picture
 from genie.evaluation.playing import Player, Spread
-from genie.evaluation.separation import SeparationConfig
-from genie.evaluation.summary import format_summary, headlines, markdown
+from genie.evaluation.summary import headlines, markdown
 from genie.files import replacing
 from genie.progress import Bars, Stopwatch, progress_bars, ticking
 
@@ -37,98 +36,7 @@ if TYPE_CHECKING:
     from genie.maskgit import SamplingConfig
     from genie.world import Genie
 
-__all__ = ["EvaluationConfig", "evaluate", "format_summary"]
-
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How a world is measured; the values here are the full protocol.
-
-    Attributes:
-        split: of the store; training never sees "val".
-        clips: clips measured; fewer where the store has no more.
-        seeds: how often rollouts are played, each time with other clips, random actions and noise.
-        prompt_frames: real frames that a rollout starts from.
-        horizon: frames played after them.
-        times: steps at which rollouts are quoted; those beyond the horizon are those of the longer
-            rollouts, if they go so far.
-        long_clips: clips of longer rollouts; 0 leaves them out.
-        long_horizon: frames of those.
-        seed: chooses clips, random actions and noise; the first of several.
-        batch: clips, or players, at once.
-        button_prompts: pictures from which every button is held.
-        button_steps: for how many frames.
-        label_clips: clips whose latent actions are compared with true ones; more than `clips`,
-            because mutual information wants many transitions and inferring them is cheap.
-        inverse_steps: training of the inverse-dynamics network that reads true actions off frames;
-            0 leaves out what needs it.
-        held_games: held-out frames from which the button of each true action is held.
-        held_steps: for how many frames; also how far rollouts are read back.
-        choosing_games: training frames from which every button is held to choose those.
-        shown_clips: clips and prompts shown as pictures, at most a batch.
-        separation: whether buttons lead to different next frames.
-        long_play: for how long the world stays coherent.
-    """
-
-    split: str = "val"
-    clips: int = 512
-    seeds: int = 3
-    prompt_frames: int = 1
-    horizon: int = 16
-    times: tuple[int, ...] = (1, 4, 8, 16, 64)
-    long_clips: int = 64
-    long_horizon: int = 64
-    seed: int = 0
-    batch: int = 16
-    button_prompts: int = 4
-    button_steps: int = 8
-    label_clips: int = 256
-    inverse_steps: int = inverse.STEPS
-    held_games: int = 256
-    held_steps: int = 16
-    choosing_games: int = 16
-    shown_clips: int = 3
-    separation: SeparationConfig = field(default_factory=SeparationConfig)
-    long_play: LongPlayConfig = field(default_factory=LongPlayConfig)
-
-    def __post_init__(self) -> None:
-        """Refuses values that leave nothing to measure."""
-        counts = ("clips", "seeds", "prompt_frames", "horizon", "batch", "shown_clips")
-        counts += ("held_games", "held_steps", "choosing_games")
-        for name in (*counts, "button_prompts", "button_steps"):
-            require(getattr(self, name) >= 1, f"{name}: must be at least 1")
-        require(self.inverse_steps >= 0, "inverse_steps: must not be negative")
-        require(self.long_clips >= 0, "long_clips: must not be negative")
-
-    @classmethod
-    def quick(cls) -> EvaluationConfig:
-        """Minutes on two cores: enough to see what is good and what is not."""
-        return cls(
-            clips=64,
-            seeds=1,
-            long_clips=16,
-            held_games=64,
-            separation=SeparationConfig(states=8),
-            long_play=LongPlayConfig(plays=((24, 256),)),
-        )
-
-    @property
-    def clip_frames(self) -> int:
-        """Frames per clip."""
-        return self.prompt_frames + self.horizon
-
-    @property
-    def quoted(self) -> tuple[int, ...]:
-        """The times within the horizon; its end when there are none."""
-        return tuple(t for t in self.times if 1 <= t <= self.horizon) or (self.horizon,)
-
-    @property
-    def long_quoted(self) -> tuple[int, ...]:
-        """The times that only the longer rollouts reach, none where there are no such rollouts."""
-        last = self.long_horizon if self.long_clips else 0
-        return tuple(t for t in self.times if self.horizon < t <= last)
 
 
 def evaluate(

@@ -1,15 +1,32 @@
 """Play a world in the browser and serve worlds to others.
 
 `serve` is for one player on this machine, `serve_worlds` for others; `create_app` and
-`create_server` give the ASGI applications.
+`create_server` give the ASGI applications. All are imported when they are first used.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 from genie.config import UserError
 
-try:
-    from genie.serving.app import create_app, create_server
-    from genie.serving.server import serve, serve_worlds
-except ModuleNotFoundError as error:
-    raise UserError(f"serving needs {error.name}: pip install 'genie-worlds[serve]'") from None
+_HOMES = {
+    "create_app": "genie.serving.app",
+    "create_server": "genie.serving.app",
+    "serve": "genie.serving.server",
+    "serve_worlds": "genie.serving.server",
+}
 
-__all__ = ["create_app", "create_server", "serve", "serve_worlds"]
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'genie.serving' has no attribute {name!r}")
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"serving needs {error.name}: pip install 'genie-worlds[serve]'") from None
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genie.data.sampler import Place
 from genie.schedule import Augmentation
-
-if TYPE_CHECKING:
-    from genie.training.loaders import Place
 
 SALT = 0x61756772
 """Keeps these draws apart from others of the same seed."""

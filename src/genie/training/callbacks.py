@@ -19,7 +19,7 @@ from genie.training.interrupts import StopRequest
 from genie.training.reporting import Sign, Warnings, describe
 
 if TYPE_CHECKING:
-    from genie.training.stage import StageModule
+    from genie.training.module import StageModule
 
 Drawn = tuple[dict[str, np.ndarray], dict[str, float]]
 """Pictures u8 (H,W,3) and scalars, by name."""

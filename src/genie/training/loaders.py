@@ -11,50 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie.config import require
-from genie.data.sampler import clip_starts
+from genie.data.sampler import Place
 from genie.data.store import ClipStore
 from genie.schedule import Augmentation
 from genie.training import augment
 
 Batch = tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which part of which batch is asked for.
-
-    Attributes:
-        seed: of the order of clips.
-        step: optimizer step, from 0 on.
-        part, parts: part of the batch of this process, and how many it is split into.
-        rank, world_size: which process, of how many.
-    """
-
-    seed: int
-    step: int = 0
-    part: int = 0
-    parts: int = 1
-    rank: int = 0
-    world_size: int = 1
-
-    def starts(self, windows: np.ndarray, batch: int, *, salt: int = 0) -> np.ndarray:
-        """Returns the clips of this part; `batch` counts all processes and parts together."""
-        share = self.parts * self.world_size
-        require(
-            batch % share == 0,
-            f"batch_size: {batch} clips do not divide into {self.parts} parts on "
-            f"{self.world_size} devices; change batch_size, accumulate or devices",
-        )
-        chosen = clip_starts(
-            windows,
-            seed=self.seed + salt,
-            step=self.step,
-            rank=self.rank,
-            world_size=self.world_size,
-            batch=batch // self.world_size,
-        )
-        return chosen[self.part :: self.parts]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,116 @@
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from regression import STAGE, Regression
+
+from genie.training.module import StageModule, step_seed
+from genie.world import Genie
+
+
+def test_the_random_numbers_of_a_step_are_its_own():
+    seeds = [step_seed(0, "a", 1), step_seed(0, "a", 2), step_seed(1, "a", 2)]
+    seeds += [step_seed(0, "b", 1), step_seed(0, "a", 1, part=1), step_seed(0, "a", 1, rank=1)]
+    assert len(set(seeds)) == len(seeds)
+
+
+LOSSES = {"tokenizer": [0.5, 0.6, 0.7], "actions": [0.85, 0.85, 0.0, 0.0], "dynamics": [0.5, 0.6]}
+
+
+def inputs_of(name: str, device: str = "cpu") -> tuple[torch.Tensor, ...]:
+    """Two clips of six frames for the model of a stage."""
+    if name != "dynamics":
+        shape = (2, 6, 16, 16, 3)
+        return (torch.randint(0, 256, shape, dtype=torch.uint8, device=device),)
+    tokens = torch.randint(0, 32, (2, 6, 4), device=device)
+    return tokens, torch.randint(0, 4, (2, 5), device=device)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_after_the_first_step_neither_loss_nor_optimizer_waits_for_the_device(
+    small_world, name, optimizer, monkeypatch
+):
+    """Tensors of the device "meta" have no values, so that whatever asks for one fails."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
+    model = getattr(Genie(small_world), name).train()
+    model.loss(*inputs_of(name), progress=0.95)
+    module = StageModule(model.to("meta"), replace(STAGE, optimizer=optimizer))
+    stepper = module.configure_optimizers()
+    for progress in LOSSES[name]:
+        module.spent = progress
+        module.training_step(inputs_of(name, "meta"), 0).backward()
+        stepper.step()
+    assert module.logs["loss"][0].is_meta
+
+
+def test_a_loss_that_changes_now_and_then_is_told_only_when(small_world):
+    """A compiler would make another graph for each number."""
+    world, told = Genie(small_world), []
+    module = StageModule(world.actions, STAGE)
+    module._loss = lambda *batch, progress: (told.append(progress) or torch.zeros(()), {})
+    for module.spent in (0.0, 0.3, 0.84, 0.85, 0.99):
+        module.training_step(inputs_of("actions"), 0)
+    assert world.actions.turning_points == (0.0, 0.85)
+    assert told == [0.0, 0.0, 0.0, 0.85, 0.85]
+
+
+ONE_GRAPH = """
+import sys, copy, torch
+from genie import Genie
+from test_module import LOSSES, inputs_of
+
+torch.manual_seed(0)
+world = Genie.from_pretrained(sys.argv[1], device="cpu").train()
+for name, progress in LOSSES.items():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model = getattr(world, name)
+    model.loss(*inputs_of(name), progress=0.95)  # places codes
+    compiled = torch.compile(model.loss, backend="eager", fullgraph=True)
+    for part in progress:
+        batch, twin = inputs_of(name), copy.deepcopy(model)
+        torch.manual_seed(1)
+        plain, _ = twin.loss(*batch, progress=part)
+        torch.manual_seed(1)
+        torch.testing.assert_close(compiled(*batch, progress=part)[0], plain)
+        for one, other in zip(model.buffers(), twin.buffers()):
+            torch.testing.assert_close(one, other)
+    print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+twin, model = (Genie.from_pretrained(sys.argv[1], device="cpu").actions.train() for _ in range(2))
+compiled, batch = torch.compile(model.loss, backend="eager"), inputs_of("actions")
+for progress in (0.0, 0.0, 0.85, 0.85):  # the third places codes
+    losses = []
+    for loss in (twin.loss, compiled):
+        torch.manual_seed(1)
+        losses.append(loss(*batch, progress=progress)[0])
+    torch.testing.assert_close(*losses)
+torch.testing.assert_close(model.quantizer.codebook, twin.quantizer.codebook)
+assert model.quantizer.known_placed
+"""
+
+
+def test_a_loss_is_one_graph_for_the_compiler(small_world, tmp_path):
+    Genie(small_world).save_pretrained(tmp_path)
+    command = [sys.executable, "-W", "error::UserWarning", "-c", ONE_GRAPH, tmp_path]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["1", "2", "1"], "actions train in two ways"
+
+
+def test_a_resumed_run_has_no_other_first_step_that_is_not_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda loss: ("compiled", loss))
+    fresh = StageModule(Regression(), STAGE, compile=True)
+    assert fresh._loss == fresh.model.loss
+    kept = {"step": 3, "seconds": 1.0, "model": fresh.model.state_dict()}
+    resumed = StageModule(Regression(), STAGE, compile=True, state=kept)
+    assert resumed._loss == ("compiled", resumed.model.loss)
+    plain = StageModule(Regression(), STAGE, state=kept)
+    assert plain._loss == plain.model.loss
