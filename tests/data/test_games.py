@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 import buttons
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from genie.config import UserError
 from genie.data import games as module
@@ -76,6 +78,78 @@ def test_actions_that_are_no_choices():
     assert drawn.shape == (2,)
     assert drawn[0].shape == (2,)
     games.step(drawn, np.zeros(2, bool))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.MultiDiscrete([3, 2], start=[1, 5]),
+        spaces.MultiBinary(2),
+        gymnasium.spaces.Tuple((gymnasium.spaces.Discrete(2), gymnasium.spaces.Box(0, 1, (2,)))),
+        gymnasium.spaces.Dict(
+            {"move": gymnasium.spaces.Discrete(3), "say": gymnasium.spaces.Text(4)}
+        ),
+    ],
+)
+def test_actions_of_any_space_are_those_that_it_holds(space):
+    games = gym_games(space=space)
+    drawn = games.sample()
+    assert games.action_names is None
+    assert drawn.shape == (2,)
+    assert all(space.contains(action) for action in drawn)
+    games.step(drawn, np.zeros(2, bool))
+
+
+def test_an_environment_of_a_module(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    words = "import buttons, gymnasium\ngymnasium.register('Own/Game-v0', buttons.Buttons)\n"
+    (tmp_path / "own_games.py").write_text(words)
+    games = game_maker("gym:own_games:Own/Game-v0", mode="easy", options={})(2, EASY, 0)
+    assert games.observe().shape == (2, 32, 32, 3)
+    with pytest.raises(UserError, match="did you mean Own/Game-v0"):
+        game_maker("gym:own_games:Own/Gama-v0", mode="easy", options={})
+    (tmp_path / "lacking.py").write_text("import no_such_package_here")
+    with pytest.raises(UserError, match="lacking needs a package that is not installed: No module"):
+        game_maker("gym:lacking:Own/Game-v0", mode="easy", options={})
+    (tmp_path / "wrong.py").write_text("1 / 0")
+    with pytest.raises(UserError, match="wrong cannot be imported"):
+        game_maker("gym:wrong:Own/Game-v0", mode="easy", options={})
+
+
+@pytest.mark.parametrize("moment", ["made", "reset", "drawn", "stepped"])
+@pytest.mark.parametrize("error", [gymnasium.error.DependencyNotInstalled, ImportError])
+def test_what_an_environment_needs_is_named(moment, error):
+    class Needy(buttons.Buttons):
+        def __init__(self, **options):
+            self._check("made")
+            super().__init__(**options)
+
+        def _check(self, now):
+            if now == moment:
+                raise error("pip install what-it-needs")
+
+        def reset(self, **options):
+            self._check("reset")
+            return super().reset(**options)
+
+        def render(self):
+            self._check("drawn")
+            return super().render()
+
+        def step(self, action):
+            self._check("stepped")
+            return super().step(action)
+
+    gymnasium.register("GenieTest/Needy-v0", Needy, disable_env_checker=True)
+    try:
+        make = game_maker("gym:GenieTest/Needy-v0", mode="easy", options={})
+        with pytest.raises(
+            UserError, match=r"Needy-v0 needs a package .*: pip install what-it-need"
+        ):
+            make(1, EASY, 0).step(np.zeros(1, int), np.zeros(1, bool))
+    finally:
+        del gymnasium.registry["GenieTest/Needy-v0"]
 
 
 @pytest.mark.parametrize(

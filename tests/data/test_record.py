@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import buttons
+import gymnasium
 import numpy as np
 import pytest
 
@@ -182,6 +183,51 @@ def test_a_folder_in_use(tmp_path):
 def test_impossible_requests(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         record(BUTTONS, tmp_path / "out", **options, **QUIET)
+
+
+SPACES = {
+    "multidiscrete": gymnasium.spaces.MultiDiscrete([3, 2], start=[1, 5]),
+    "dict": gymnasium.spaces.Dict(
+        {"move": gymnasium.spaces.Discrete(3), "aim": gymnasium.spaces.Box(0, 1, (2,))}
+    ),
+    "tuple": gymnasium.spaces.Tuple((gymnasium.spaces.Discrete(2), gymnasium.spaces.Text(3))),
+    "box": gymnasium.spaces.Box(-1, 1, (2,)),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_actions_of_any_space_are_kept(tmp_path, name):
+    space = SPACES[name]
+    options = {"options": {"space": space, "length": 6}, "val_share": 0}
+    record(BUTTONS, tmp_path / "out", episodes=2, policy="mixture", **options, **QUIET)
+    told = sidecar(videos(tmp_path / "out/train")[0])
+    assert told["action_names"] is None
+    assert len(told["actions"]) == 6
+    back = {
+        "multidiscrete": np.array,
+        "dict": lambda a: {"move": np.int64(a["move"]), "aim": np.array(a["aim"], np.float32)},
+        "tuple": lambda a: (np.int64(a[0]), a[1]),
+        "box": lambda a: np.array(a, np.float32),
+    }[name]
+    assert all(space.contains(back(action)) for action in told["actions"])
+
+
+def test_a_failed_start_leaves_no_folder(tmp_path):
+    out = tmp_path / "deep" / "out"
+    with pytest.raises(UserError, match="must return"):
+        record(BUTTONS, out, episodes=2, policy=lambda frames: [9] * len(frames), **QUIET)
+    assert list(tmp_path.iterdir()) == []
+    out.mkdir(parents=True)
+    with pytest.raises(UserError, match="must return"):
+        record(BUTTONS, out, episodes=2, policy=lambda frames: [9] * len(frames), **QUIET)
+    assert list(out.iterdir()) == []
+
+
+def test_a_missing_dependency_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(UserError, match=r"CartPole-v1 needs .*pip install .gymnasium\[cla"):
+        record("gym:CartPole-v1", tmp_path / "out", episodes=1, **QUIET)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_while_writing_is_told_and_leaves_no_halves(tmp_path, monkeypatch):

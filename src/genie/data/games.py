@@ -6,8 +6,10 @@ import contextlib
 import difflib
 import importlib
 import io
+import os
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
@@ -120,7 +122,8 @@ def game_maker(env: str, *, mode: str, options: Mapping[str, Any]) -> GameMaker:
     """Finds an environment by name and checks its options, without starting it.
 
     Args:
-        env: `procgen:<game>` or `gym:<Gymnasium id>`.
+        env: `procgen:<game>`, `gym:<Gymnasium id>`, or `gym:<module>:<Gymnasium id>` for an
+            environment that a Python module registers when it is imported.
         mode: Procgen's distribution mode; the other kind ignores it.
         options: passed on to the environment.
 
@@ -166,7 +169,9 @@ class ProcgenGames:
         self, name: str, num: int, levels: Levels, seed: int, mode: str, options: Mapping[str, Any]
     ) -> None:
         self.num = num
-        self._games = _quiet_import("procgen").ProcgenGym3Env(
+        with _dependencies_named("procgen"):
+            procgen = _quiet_import("procgen")
+        self._games = procgen.ProcgenGym3Env(
             num=num,
             env_name=name,
             distribution_mode=mode,
@@ -209,17 +214,48 @@ class ProcgenGames:
 def _gym_maker(name: str, options: Mapping[str, Any]) -> GameMaker:
     import gymnasium
 
-    if name.startswith("ALE/"):
+    module, _, env_id = name.rpartition(":")
+    if module:
+        _import_environments(module, name)
+    if env_id.startswith("ALE/"):
         if find_spec("ale_py") is None:
             raise UserError('Atari is not installed: pip install "genie-worlds[atari]"')
         gymnasium.register_envs(importlib.import_module("ale_py"))
     try:
-        spec = gymnasium.spec(name)
+        spec = gymnasium.spec(env_id)
     except (gymnasium.error.Error, ImportError) as error:
-        close = difflib.get_close_matches(name, gymnasium.registry, n=5, cutoff=0.5)
+        close = difflib.get_close_matches(env_id, gymnasium.registry, n=5, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "see gymnasium.pprint_registry()"
         raise UserError(f"Gymnasium has no environment {name!r} ({error}); {hint}") from None
     return lambda num, levels, seed: GymGames(spec, num, levels, seed, options)
+
+
+def _import_environments(module: str, env: str) -> None:
+    # The command's own folder is on the path, the one that it is called from is not.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if f"{module}.".startswith(f"{error.name}."):
+            raise UserError(
+                f"Gymnasium has no environment {env!r}: there is no module {module!r}; "
+                "call from its folder, or install it"
+            ) from None
+        raise UserError(f"{module} needs a package that is not installed: {error}") from None
+    except Exception as error:
+        raise UserError(f"{module} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+@contextlib.contextmanager
+def _dependencies_named(env: str) -> Iterator[None]:
+    """Says what to install: many environments miss a package only when they are drawn."""
+    import gymnasium
+
+    try:
+        yield
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise UserError(f"{env} needs a package that is not installed: {error}") from None
 
 
 class GymGames:
@@ -235,14 +271,19 @@ class GymGames:
         self.num = num
         self._all = levels
         self._next = seed % levels.count
+        self._name = spec.id
         self._games = [_make(spec, options) for _ in range(num)]
         space: Any = self._games[0].action_space
         space.seed(seed)
         self._space = space
-        self._first_action = int(getattr(space, "start", 0))
         self.action_names = _action_names(self._games[0])
+        self._first_action = int(space.start) if self.action_names is not None else 0
         self.levels = [0] * num
-        self._frames = [self._reset(number) for number in range(num)]
+        try:
+            self._frames = [self._reset(number) for number in range(num)]
+        except BaseException:
+            self.close()
+            raise
 
     def observe(self) -> np.ndarray:
         """Returns the frames to act on, u8 (N,H,W,3)."""
@@ -266,15 +307,17 @@ class GymGames:
     def _act(self, number: int, action: Any) -> tuple[float, bool, bool]:
         if self.action_names is not None:
             action = int(action) + self._first_action
-        observation, reward, terminated, truncated, _ = self._games[number].step(action)
-        self._frames[number] = _picture(self._games[number], observation)
+        with _dependencies_named(self._name):
+            observation, reward, terminated, truncated, _ = self._games[number].step(action)
+            self._frames[number] = _picture(self._games[number], observation)
         return float(reward), bool(terminated), bool(truncated)
 
     def _reset(self, number: int) -> np.ndarray:
         self.levels[number] = self._all.first + self._next
         self._next = (self._next + 1) % self._all.count
-        observation, _ = self._games[number].reset(seed=self.levels[number])
-        return _picture(self._games[number], observation)
+        with _dependencies_named(self._name):
+            observation, _ = self._games[number].reset(seed=self.levels[number])
+            return _picture(self._games[number], observation)
 
     def sample(self) -> np.ndarray:
         """Draws an action of each game, (N,)."""
@@ -295,7 +338,7 @@ def _make(spec: Any, options: Mapping[str, Any]) -> Any:
 
     unchecked = {"disable_env_checker": True}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _dependencies_named(spec.id):
             warnings.simplefilter("ignore")
             try:
                 return gymnasium.make(spec, **{"render_mode": "rgb_array", **unchecked, **options})
@@ -303,9 +346,7 @@ def _make(spec: Any, options: Mapping[str, Any]) -> Any:
                 return gymnasium.make(
                     spec, **unchecked, **options
                 )  # it may not know of render_mode
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"{spec.id} needs another package: {error}") from None
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
+    except (gymnasium.error.Error, TypeError) as error:
         raise UserError(f"{spec.id} cannot be made ({error}); check its options") from None
 
 

@@ -9,7 +9,8 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -84,7 +85,8 @@ def record(
     other seeds (Gymnasium) than training. Only whole videos ever have their final name.
 
     Args:
-        env: `procgen:<game>` or `gym:<Gymnasium id>`, such as `gym:ALE/Breakout-v5`.
+        env: `procgen:<game>` or `gym:<Gymnasium id>`, such as `gym:ALE/Breakout-v5`; or
+            `gym:<module>:<id>`, such as `gym:my_games:Maze-v0`, after importing a module.
         out: folder to make.
         frames: training frames to record; the last episodes are cut off there. 10,000 when neither
             frames nor episodes are given.
@@ -155,7 +157,8 @@ def record(
         try:
             player = _Player(config, games, run_seed)
             session = _Session(games, player, budget, files[split], video, label)
-            counts[split] = session.run(f"recording {split}" if progress else None)
+            with _no_empty_folders(files[split].folder):
+                counts[split] = session.run(f"recording {split}" if progress else None)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -326,6 +329,20 @@ def _check_folder(out: Path, append: bool) -> None:
         left.unlink()
 
 
+@contextmanager
+def _no_empty_folders(folder: Path) -> Iterator[None]:
+    """Makes a folder, and removes it and those above that it made when nothing came of them."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):  # it holds something by now
+                path.rmdir()
+        raise
+
+
 @dataclass
 class _Episode:
     """One game being recorded: frames wait here until they are a batch to encode."""
@@ -432,7 +449,6 @@ class _Session:
 
     def run(self, title: str | None) -> tuple[int, int]:
         """Returns the number of episodes and of frames; shows progress under a title, if any."""
-        self._files.folder.mkdir(parents=True, exist_ok=True)
         encoders = _Encoders(_cores(), self._sidecar)
         try:
             unit = "frames" if self._budget.counts_frames else "episodes"
@@ -490,7 +506,7 @@ class _Session:
 
     def _note(self, game: int, episode: _Episode, action: Any, step: Step, restarted: bool) -> None:
         if not restarted:
-            episode.actions.append(np.asarray(action).tolist())
+            episode.actions.append(_plain(action))
             episode.rewards.append(float(step.rewards[game]))
         if step.terminated[game] or step.truncated[game]:
             if game in step.last_frames:
@@ -524,6 +540,15 @@ class _Session:
             "actions": episode.actions,
             "rewards": episode.rewards,
         }
+
+
+def _plain(action: Any) -> Any:
+    """Returns an action of any space as numbers, words, lists and dictionaries."""
+    if isinstance(action, Mapping):
+        return {str(name): _plain(part) for name, part in action.items()}
+    if isinstance(action, tuple | list):
+        return [_plain(part) for part in action]
+    return action if action is None or isinstance(action, str) else np.asarray(action).tolist()
 
 
 def _cores() -> int:
