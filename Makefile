@@ -4,15 +4,18 @@ PYTHON ?= $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3
 BIN = $(VENV)/bin
 comma = ,
 install = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(1)]' && touch $@
+# The variable silences a notice about the successor of MkDocs.
+mkdocs = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: setup demo play test soak check bench tables clean
+.PHONY: setup demo play test soak check bench tables docs clean
 setup: $(VENV)/.installed-dev
 demo: $(VENV)/.installed-demo ; $(BIN)/genie demo $(ARGS)
 play: $(VENV)/.installed-demo ; $(BIN)/genie play $(or $(WORLD),$(wildcard runs/demo)) $(ARGS)
 test: setup ; $(BIN)/pytest $(ARGS)
 soak: setup ; GENIE_SOAK=1 $(BIN)/pytest tests/serving/test_soak.py tests/serving/test_static_latency.py -s $(ARGS)
-check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
+check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports && $(mkdocs) build --strict --quiet
 bench: setup ; for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
+docs: setup ; $(mkdocs) serve $(ARGS)
 tables: setup ; $(BIN)/python docs/tables.py
 clean: ; rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+import genie
 from genie import cli
 from genie.checkpoint import write_world
 from genie.config import to_dict
@@ -94,3 +95,11 @@ def test_what_the_docs_link_to_is_there(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_every_public_name_has_its_reference():
+    pages = sorted((ROOT / "docs" / "api").glob("*.md"))
+    found = [
+        name for page in pages for name in re.findall(r"^::: genie\.(\w+)$", page.read_text(), re.M)
+    ]
+    assert sorted(found) == sorted(set(genie.__all__) - {"__version__"})
