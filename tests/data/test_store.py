@@ -88,6 +88,43 @@ def test_only_the_last_derived_arrays_of_a_kind_stay(path):
     assert store.has_derived("tokens-whole-a")
 
 
+def test_an_array_grows_in_pieces(path):
+    store = ClipStore.open(path)
+    tokens = np.arange(FRAMES * 4, dtype=np.int16).reshape(FRAMES, 4)
+    spans = [(0, 5), (5, 30), (30, FRAMES)]
+    assert store.pieces("tokens-a") == set()
+    for first, stop in spans[::-1]:
+        store.write_piece("tokens-a", first, tokens[first:stop])
+    assert store.pieces("tokens-a") == set(spans)
+    assert not store.has_derived("tokens-a")
+    with pytest.raises(FileNotFoundError):
+        store.join_pieces("tokens-a", [(0, 6), *spans[1:]])
+    with pytest.raises(UserError, match="one row per frame"):
+        store.join_pieces("tokens-a", spans[:2])
+    assert store.pieces("tokens-a") == set(spans)
+    store.join_pieces("tokens-a", spans)
+    assert np.array_equal(store.derived("tokens-a"), tokens)
+    assert store.pieces("tokens-a") == set()
+    store.write_derived("tokens-b", tokens)
+    assert _file(store, "tokens-a") == _file(store, "tokens-b")
+
+
+def _file(store, name):
+    return (store.path / "derived" / f"{name}.npy").read_bytes()
+
+
+def test_pieces_of_models_long_gone_are_deleted(path):
+    store = ClipStore.open(path)
+    rows = np.zeros(FRAMES, np.int16)
+    for name in ("labels-a", "labels-b", "labels-c"):
+        store.write_piece(name, 0, rows[:3])
+        time.sleep(0.01)
+    store.write_derived("labels-d", rows)
+    store.trim_derived("labels", 2)
+    left = [name for name in ("labels-a", "labels-b", "labels-c") if store.pieces(name)]
+    assert left == ["labels-c"]
+
+
 def test_derived_arrays(path):
     store = ClipStore.open(path)
     tokens = np.arange(FRAMES * 4, dtype=np.int16).reshape(FRAMES, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -97,17 +98,23 @@ console_of_the_module = pytest.fixture(_console, scope="module")
 
 
 @pytest.fixture(scope="session")
-def processes():
-    """Trains in a process of its own, and returns its exit code; arguments as of `train_here`."""
+def in_a_process():
+    """Calls a function in a process of its own, and returns its exit code."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["genie.training.pipeline", "tensorboard", "torch.utils.tensorboard"]
     )
 
-    def run(*arguments):
-        process = context.Process(target=train_here, args=arguments)
+    def run(function, *arguments):
+        process = context.Process(target=function, args=arguments)
         process.start()
         process.join()
         return process.exitcode
 
     return run
+
+
+@pytest.fixture(scope="session")
+def processes(in_a_process):
+    """Trains in a process of its own, and returns its exit code; arguments as of `train_here`."""
+    return partial(in_a_process, train_here)

@@ -11,10 +11,15 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from genie.data.store import ClipStore
 from genie.schedule import TrainConfig
+from genie.training import derive
 from genie.training.module import StageModule
 from genie.training.pipeline import train
-from genie.world import GenieConfig
+from genie.world import Genie, GenieConfig
+
+SMALL_PIECES = 7, 20, 24
+"""Frames of a chunk, of a forward and of a piece."""
 
 
 def train_here(
@@ -40,6 +45,22 @@ def train_here(
             base=base,
             console=Console(file=nowhere),
         )
+
+
+def derive_here(data: Path, config: GenieConfig, kill_after: int) -> None:
+    """Computes tokens and actions as `test_derive` does; is killed after so many batches."""
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    world, batches = Genie(config).eval(), iter(range(1, 1_000_000))
+    derive.SHORTEST_CHUNK, derive.FRAMES_AT_ONCE, derive.PIECE_FRAMES = SMALL_PIECES
+
+    def advance(share: float) -> None:
+        if next(batches) == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    store = ClipStore.open(data)
+    derive.derive_tokens(store, world.tokenizer, 4, advance)
+    derive.derive_actions(store, world.actions, advance)
 
 
 def _arm(kill_at: float) -> None:

@@ -1,10 +1,18 @@
+import os
+import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from killing import SMALL_PIECES, derive_here
 
+from genie.actions import LatentActionModel
 from genie.config import UserError
+from genie.data.store import ClipStore
+from genie.tokenizer import VideoTokenizer
+from genie.training import derive
 from genie.training.derive import derive_actions, derive_tokens, fingerprint, receptive_past
 from genie.world import Genie
 
@@ -135,3 +143,193 @@ def test_waiting_ends_when_the_first_process_has_failed(
 
 def test_receptive_past_counts_all_layers(small_world):
     assert receptive_past(small_world.tokenizer.encoder) == 2 * (3 - 1)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """The store is several pieces of several forwards."""
+    for name, frames in zip(
+        ("SHORTEST_CHUNK", "FRAMES_AT_ONCE", "PIECE_FRAMES"), SMALL_PIECES, strict=True
+    ):
+        monkeypatch.setattr(derive, name, frames)
+
+
+@pytest.fixture
+def copy_of(store, tmp_path):
+    """Makes a copy of the store without anything derived."""
+
+    def copy(name):
+        left_out = shutil.ignore_patterns("derived")
+        return ClipStore.open(shutil.copytree(store.path, tmp_path / name, ignore=left_out))
+
+    return copy
+
+
+def derive_all(store, world, advance=ignore):
+    derive_tokens(store, world.tokenizer, 4, advance)
+    derive_actions(store, world.actions, advance)
+
+
+def files_of(store):
+    """The content of all files below `derived`, by name."""
+    folder = store.path / "derived"
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def counted(world, monkeypatch):
+    """Counts the forwards of both models."""
+    calls = []
+    for model, name in ((VideoTokenizer, "encode"), (LatentActionModel, "infer")):
+        real = getattr(model, name)
+
+        def count(self, frames, real=real):
+            calls.append(frames.shape)
+            return real(self, frames)
+
+        monkeypatch.setattr(model, name, count)
+    return calls
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after(batches):
+    left = iter(range(batches, -1, -1))
+
+    def advance(share):
+        if next(left) == 1:
+            raise Interrupted
+
+    return advance
+
+
+def test_what_was_interrupted_anywhere_goes_on_and_ends_the_same(
+    copy_of, world, small_pieces, monkeypatch
+):
+    calls, whole = counted(world, monkeypatch), copy_of("whole")
+    derive_all(whole, world)
+    total = len(calls)
+    assert total > 12
+    assert set(files_of(whole)) == {f"{name}.npy" for name in derived_names(world)}
+    write, safe = ClipStore.write_piece, []
+
+    def note(self, *piece):
+        write(self, *piece)
+        safe.append(len(calls))
+
+    monkeypatch.setattr(ClipStore, "write_piece", note)
+    for stop in range(1, total + 1, 3):
+        cut = copy_of(f"cut-{stop}")
+        calls.clear()
+        safe[:] = [0]
+        with pytest.raises(Interrupted):
+            derive_all(cut, world, interrupt_after(stop))
+        before = safe[-1]
+        calls.clear()
+        derive_all(cut, world)
+        assert len(calls) == total - before, "only what was in no piece yet is computed again"
+        assert files_of(cut) == files_of(whole)
+
+
+def derived_names(world):
+    tokens, actions = fingerprint(world.tokenizer), fingerprint(world.actions)
+    return f"tokens-whole-{tokens}", f"tokens-fresh4-{tokens}", f"actions-{actions}"
+
+
+def test_what_was_killed_goes_on_and_ends_the_same(
+    copy_of, world, small_world, small_pieces, monkeypatch, in_a_process
+):
+    calls, whole, killed = counted(world, monkeypatch), copy_of("whole"), copy_of("killed")
+    derive_all(whole, world)
+    total = len(calls)
+    code = in_a_process(derive_here, killed.path, small_world, 8)
+    assert code == -signal.SIGKILL
+    assert files_of(killed)
+    calls.clear()
+    derive_all(killed, world)
+    assert len(calls) < total
+    assert files_of(killed) == files_of(whole)
+
+
+def test_a_piece_counts_once_it_is_safe_on_the_disk(copy_of, world, small_pieces, monkeypatch):
+    """The file is flushed before it has its name, and the folder after."""
+    store, done = copy_of("store"), []
+    monkeypatch.setattr("os.fsync", lambda file: done.append("flush"))
+    rename = os.replace
+
+    def replace_file(source, target):
+        done.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr("os.replace", replace_file)
+    with pytest.raises(Interrupted):
+        derive_actions(store, world.actions, interrupt_after(5))
+    assert len(store.pieces(derived_names(world)[-1])) * ["flush", "rename", "flush"] == done != []
+
+
+def test_every_process_takes_its_share(copy_of, world, small_pieces, monkeypatch):
+    whole, shared = copy_of("whole"), copy_of("shared")
+    derive_actions(whole, world.actions, ignore)
+    name = derived_names(world)[-1]
+
+    def computed_by(rank, pieces):
+        """Lets a process compute some pieces and die."""
+        monkeypatch.setattr("genie.training.derive.rank_zero_only.rank", rank)
+        before = shared.pieces(name)
+        write, left = ClipStore.write_piece, iter(range(pieces))
+
+        def write_some(self, name, first, rows):
+            if next(left, None) is None:
+                raise Interrupted
+            write(self, name, first, rows)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ClipStore, "write_piece", write_some)
+            with pytest.raises(Interrupted):
+                derive_actions(shared, world.actions, lambda share: None)
+        return shared.pieces(name) - before
+
+    shares = [computed_by(rank, pieces=1) for rank in (1, 2)]
+    assert [len(share) for share in shares] == [1, 1]
+    monkeypatch.setattr("genie.training.derive.rank_zero_only.rank", 0)
+    calls = counted(world, monkeypatch)
+    derive_actions(shared, world.actions, ignore)
+    alone = len(calls)
+    calls.clear()
+    derive_actions(copy_of("alone"), world.actions, ignore)
+    assert alone < len(calls)
+    assert files_of(shared) == files_of(whole)
+
+
+def test_pieces_that_another_process_takes_away_are_no_failure(
+    copy_of, world, small_pieces, monkeypatch
+):
+    whole, store = copy_of("whole"), copy_of("store")
+    derive_actions(whole, world.actions, ignore)
+    join, taken = ClipStore.join_pieces, []
+
+    def take_away_once(self, name, spans):
+        if not taken:
+            taken.append(name)
+            self.drop_pieces(name)
+        join(self, name, spans)
+
+    monkeypatch.setattr(ClipStore, "join_pieces", take_away_once)
+    derive_actions(store, world.actions, ignore)
+    assert taken
+    assert files_of(store) == files_of(whole)
+
+
+def test_pieces_of_another_division_are_not_used(copy_of, world, small_pieces, monkeypatch):
+    whole, store = copy_of("whole"), copy_of("store")
+    derive_actions(whole, world.actions, ignore)
+    with pytest.raises(Interrupted):
+        derive_actions(store, world.actions, interrupt_after(4))
+    monkeypatch.setattr(derive, "PIECE_FRAMES", 37)
+    derive_actions(store, world.actions, ignore)
+    assert files_of(store) == files_of(whole)

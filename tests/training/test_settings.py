@@ -1,11 +1,14 @@
+import shutil
 from dataclasses import replace
 
 import pytest
 from schedules import small_schedule
 
 from genie.config import UserError
+from genie.data.store import ClipStore
 from genie.schedule import Augmentation
 from genie.training import settings
+from genie.training.finetune import START
 from genie.training.settings import Settings, resolve, share_minutes
 
 
@@ -76,3 +79,34 @@ def test_frames_beside_their_tokens_are_not_changed(store, small_world, tmp_path
     schedule = small_schedule(joint=True, augmentation=Augmentation(flip=0.5))
     with pytest.raises(UserError, match=r"schedule\.augmentation.*leave augmentation out"):
         resolve(tmp_path, store, world=world, schedule=schedule)
+
+
+@pytest.mark.parametrize("file", ["notes.txt", "clips/a.mp4", "config.json"])
+def test_a_folder_full_of_something_else_is_refused(store, small_world, tmp_path, file):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(UserError, match=rf"{path.relative_to(tmp_path).parts[0]}.*another --out"):
+        resolve(tmp_path, store, world=small_world, schedule=small_schedule())
+
+
+def test_many_strange_things_are_counted_and_a_file_is_no_folder(store, small_world, tmp_path):
+    for name in "edcba":
+        (tmp_path / name).touch()
+    options = {"world": small_world, "schedule": small_schedule()}
+    with pytest.raises(UserError, match=r"\(a, b, c and 2 more\)"):
+        resolve(tmp_path, store, **options)
+    with pytest.raises(UserError, match="is a file; choose another --out"):
+        resolve(tmp_path / "a", store, **options)
+
+
+def test_its_own_store_and_a_log_may_lie_in_the_folder_of_a_run(store, small_world, tmp_path):
+    shutil.copytree(store.path, tmp_path / "run" / "data" / "clips")
+    for name in ("train.log", ".gitkeep"):
+        (tmp_path / "run" / name).touch()
+    (tmp_path / "run" / START).mkdir()
+    inside = ClipStore.open(tmp_path / "run" / "data" / "clips")
+    options = {"world": small_world, "schedule": small_schedule()}
+    assert resolve(tmp_path / "run", inside, **options).train == small_schedule()
+    with pytest.raises(UserError, match=r"\(data\)"):
+        resolve(tmp_path / "run", store, **options)

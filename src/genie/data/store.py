@@ -8,6 +8,7 @@ A store is a folder::
     labels.npy           (N,) int64: true action from each frame to the next, -1 where unknown;
                          only where the videos had sidecars, and never read by training
     derived/<name>.npy   arrays computed from the frames, such as tokens and latent actions
+    derived/<name>.pieces/   rows of one that is still being computed; each file is whole
 
 `store.json` is written last, so a folder that has one is whole.
 """
@@ -17,8 +18,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +36,9 @@ VERSION = 1
 CHUNK_FRAMES = 16
 SHARD_FRAMES = 4096
 SHARD_BYTES = 2**28
+
+Span = tuple[int, int]
+"""First row of some, and the row after the last one."""
 
 
 @dataclass(frozen=True)
@@ -296,15 +301,9 @@ class ClipStore:
         Raises:
             UserError: the number of rows is not the number of frames, or the folder is read-only.
         """
-        path = self._derived_path(name)
         pieces = [array] if isinstance(array, np.ndarray) else array
-        try:
-            with replacing(path) as part:
-                _write_rows(part, pieces, self._total)
-        except PermissionError:
-            raise UserError(
-                f"{self.path}: cannot be written to; copy the store elsewhere"
-            ) from None
+        with self._writing(), replacing(self._derived_path(name)) as part:
+            _write_rows(part, pieces, self._total)
 
     def derived(self, name: str) -> np.ndarray:
         """Returns an array written before, mapped from the disk, read-only.
@@ -317,6 +316,39 @@ class ClipStore:
             raise UserError(f"{self.path}: holds no derived array {name!r}; write it first")
         return np.load(path, mmap_mode="r")
 
+    def pieces(self, name: str) -> set[Span]:
+        """Which rows of an array were written before it was whole."""
+        files = self._pieces_path(name).glob("[0-9]*-*.npy")
+        spans = (path.stem.split("-") for path in files)
+        return {(int(first), int(stop)) for first, stop in spans}
+
+    def write_piece(self, name: str, first: int, rows: np.ndarray) -> None:
+        """Keeps some rows of an array that is being computed; whole or not at all.
+
+        Args:
+            name: of the array.
+            first: index of the first of the rows.
+            rows: shape (n, ...).
+
+        Raises:
+            UserError: the folder is read-only.
+        """
+        with self._writing(), replacing(self._piece_path(name, (first, first + len(rows)))) as part:
+            np.save(part, rows)
+
+    def join_pieces(self, name: str, spans: Iterable[Span]) -> None:
+        """Makes one array of its pieces, given by their rows in order, and deletes them.
+
+        Raises:
+            FileNotFoundError: a piece is missing.
+        """
+        self.write_derived(name, (np.load(self._piece_path(name, span)) for span in spans))
+        self.drop_pieces(name)
+
+    def drop_pieces(self, name: str) -> None:
+        """Deletes the pieces of an array, if there are any."""
+        shutil.rmtree(self._pieces_path(name), ignore_errors=True)
+
     def touch_derived(self, name: str) -> None:
         """Notes that an array is still in use; a store that cannot be written to stays as it is."""
         with suppress(OSError):
@@ -325,22 +357,42 @@ class ClipStore:
     def trim_derived(self, kind: str, keep: int) -> None:
         """Deletes arrays named `kind`, a dash and a mark, but for those last written or touched.
 
+        Pieces of an array that was never finished count as one.
+
         Args:
             kind: all of the name before the last dash.
             keep: how many stay, at least 1.
         """
         require(keep >= 1, f"keep: {keep}, must be at least 1")
         ages: list[tuple[int, Path]] = []
-        for path in (self.path / "derived").glob(f"{kind}-*.npy"):
-            if path.stem.rpartition("-")[0] == kind:
+        for path in (self.path / "derived").glob(f"{kind}-*"):
+            if path.suffix in (".npy", ".pieces") and path.stem.rpartition("-")[0] == kind:
                 with suppress(FileNotFoundError):  # another run trims at the same time
                     ages.append((path.stat().st_mtime_ns, path))
         for _, path in sorted(ages)[:-keep]:
-            path.unlink(missing_ok=True)
+            if path.suffix == ".pieces":
+                self.drop_pieces(path.stem)
+            else:
+                path.unlink(missing_ok=True)
 
     def _derived_path(self, name: str) -> Path:
         require(re.fullmatch(r"\w[\w.-]*", name) is not None, f"not a name for an array: {name!r}")
         return self.path / "derived" / f"{name}.npy"
+
+    def _pieces_path(self, name: str) -> Path:
+        return self._derived_path(name).with_suffix(".pieces")
+
+    def _piece_path(self, name: str, span: Span) -> Path:
+        return self._pieces_path(name) / f"{span[0]}-{span[1]}.npy"
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError:
+            raise UserError(
+                f"{self.path}: cannot be written to; copy the store elsewhere"
+            ) from None
 
 
 def _read_table(path: Path) -> dict[str, Any]:

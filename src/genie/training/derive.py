@@ -1,11 +1,18 @@
-"""Tokens and latent actions of a whole store, computed once and kept in it."""
+"""Tokens and latent actions of a whole store, computed once and kept in it.
+
+They are computed in pieces. A piece counts once it is safe on the disk, so a run that was killed
+goes on after its last one. Each process of a run goes through the pieces in an order of its own and
+leaves out those that are there: so all share the work, and none depends on another.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,18 +24,23 @@ from torch import Tensor, nn
 
 from genie.actions import LatentActionModel
 from genie.config import UserError
-from genie.data.store import ClipStore, Episode
+from genie.data.store import ClipStore, Episode, Span
 from genie.nn.transformer import TransformerConfig
 from genie.tokenizer import VideoTokenizer
 
 FRAMES_AT_ONCE = 256
 SHORTEST_CHUNK = 64
+PIECE_FRAMES = 4096
+"""Frames whose results are written at once: so much work is lost to a kill, at most."""
 KEPT = 4
 """Arrays of each kind that stay in a store; those used longest ago are deleted."""
 PATIENCE = 900.0
-"""Seconds without a sign of life after which the process that computes is given up."""
+"""Seconds without a sign of life after which the process that joins the pieces is given up."""
 POLL = 1.0
 
+Compute = Callable[[Tensor, "Chunk"], np.ndarray]
+Batch = list["Chunk"]
+Piece = list[Batch]
 Advance = Callable[[float], None]
 """Told the share of the store that is done; may raise to stop."""
 
@@ -155,16 +167,23 @@ def _derived(
     store: ClipStore,
     name: str,
     chunks: Sequence[Chunk],
-    compute: Callable[[Tensor, Chunk], np.ndarray],
+    compute: Compute,
     device: torch.device,
     advance: Advance,
 ) -> np.ndarray:
-    if rank_zero_only.rank == 0 and not store.has_derived(name):
-        store.write_derived(name, _pieces(store, chunks, compute, device, advance))
-        store.trim_derived(name.rpartition("-")[0], KEPT)
-    elif rank_zero_only.rank == 0:
+    rank, pieces = rank_zero_only.rank, _pieces(chunks)
+    if rank == 0 and store.has_derived(name):
         store.touch_derived(name)
-    _wait_for_first_process(store, name, advance)
+        store.drop_pieces(name)  # of a process that was late
+    while not store.has_derived(name):
+        for first, rows in _missing(store, name, pieces, compute, device, advance, rank):
+            store.write_piece(name, first, rows)
+        if rank == 0:
+            with suppress(FileNotFoundError):  # another run has joined or trimmed them meanwhile
+                store.join_pieces(name, [_span(piece) for piece in pieces])
+                store.trim_derived(name.rpartition("-")[0], KEPT)
+        else:
+            _wait_for_first_process(store, name, advance)
     return store.derived(name)
 
 
@@ -177,8 +196,8 @@ def _wait_for_first_process(store: ClipStore, name: str, advance: Advance) -> No
             seen, since = sizes, now
         if now - since > PATIENCE or os.getppid() != parent:
             raise UserError(
-                f"{name}: the first process, which computes it, has failed or hangs; see what it "
-                "said, then run the same command again"
+                f"{name}: the first process, which joins the pieces, has failed or hangs; see what "
+                "it said, then run the same command again"
             )
         time.sleep(POLL)
 
@@ -190,22 +209,56 @@ def _sizes(folder: Path) -> dict[str, int]:
         return {}
 
 
-def _pieces(
-    store: ClipStore,
-    chunks: Sequence[Chunk],
-    compute: Callable[[Tensor, Chunk], np.ndarray],
-    device: torch.device,
-    advance: Advance,
-) -> Iterator[np.ndarray]:
-    # Neighbours of the same shape share a forward; the order of frames is kept.
+def _batches(chunks: Iterable[Chunk]) -> Iterator[Batch]:
+    """Neighbours of the same shape, which share a forward; the order of frames is kept."""
     for (_, _, length), same in groupby(chunks, _shape):
         alike = list(same)
         clips = max(1, FRAMES_AT_ONCE // length)
-        for i in range(0, len(alike), clips):
-            batch = alike[i : i + clips]
-            frames = store.windows([chunk.first for chunk in batch], length)
-            yield compute(torch.from_numpy(frames).to(device), batch[0])
-            advance(batch[-1].stop / len(store))
+        yield from (alike[i : i + clips] for i in range(0, len(alike), clips))
+
+
+def _pieces(chunks: Iterable[Chunk]) -> list[Piece]:
+    """Batches that are written together; the same whoever computes them, and where it begins."""
+    pieces: list[Piece] = []
+    for batch in _batches(chunks):
+        if not pieces or batch[-1].stop - _span(pieces[-1])[0] > PIECE_FRAMES:
+            pieces.append([])
+        pieces[-1].append(batch)
+    return pieces
+
+
+def _span(piece: Piece) -> Span:
+    return piece[0][0].start, piece[-1][-1].stop
+
+
+def _missing(
+    store: ClipStore,
+    name: str,
+    pieces: Sequence[Piece],
+    compute: Compute,
+    device: torch.device,
+    advance: Advance,
+    rank: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Computes the pieces that are not there yet; yields their first rows and their rows."""
+    wanted = {_span(piece) for piece in pieces}
+    there = store.pieces(name) & wanted
+    for piece in _order_of(rank, pieces):
+        if (span := _span(piece)) in there:
+            continue
+        done, rows = sum(stop - first for first, stop in there), []
+        for batch in piece:
+            frames = store.windows([chunk.first for chunk in batch], _shape(batch[0])[-1])
+            rows.append(compute(torch.from_numpy(frames).to(device), batch[0]))
+            advance((done + batch[-1].stop - span[0]) / len(store))
+        if store.has_derived(name):
+            return
+        yield span[0], np.concatenate(rows)
+        there = store.pieces(name) & wanted
+
+
+def _order_of(rank: int, pieces: Sequence[Piece]) -> Sequence[Piece]:
+    return pieces if rank == 0 else random.Random(rank).sample(pieces, len(pieces))
 
 
 def _shape(chunk: Chunk) -> tuple[int, int, int]:

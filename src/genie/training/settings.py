@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from os.path import normpath
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ FREE = (
     "compile",
 )
 FREE_IN_STAGE = ("steps", "minutes")
+# What a run that was killed before its record was written can have left, and a log of its output.
+OWN = (finetune.START, "*.log", "nohup.out")
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,14 @@ def resolve(
 
     Raises:
         UserError: an unknown stage, frames of another size, joint training of latent actions that
-            are continuous at first, a folder begun with other settings, or a base that does not
-            fit.
+            are continuous at first, a folder begun with other settings or full of other things, or
+            a base that does not fit.
     """
     for name in stages:
         require(name in STAGES, f"stages: {name!r} is none of {', '.join(STAGES)}")
     recorded = read(folder)
+    if recorded is None:
+        _check_folder(folder, store)
     origin = _origin(folder, recorded, base, keep_actions)
     if recorded is not None and preset is None:
         given = recorded
@@ -210,6 +215,31 @@ def fingerprint_of(store: ClipStore) -> str:
     """Returns a fingerprint of the episodes of a store, wherever it lies."""
     rows = [(e.hash, e.split, e.start, e.length) for e in store.episodes]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
+
+
+def _check_folder(folder: Path, store: ClipStore) -> None:
+    """A new run takes an empty folder, or one around its own store, as `genie demo` makes it."""
+    require(not folder.exists() or folder.is_dir(), f"{folder}: is a file; choose another --out")
+    around = [folder / part for part in _parts_inside(folder, store.path)]
+    strange = sorted(
+        path.name
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path not in around and not any(fnmatch(path.name, own) for own in (".*", *OWN))
+    )
+    more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+    require(
+        not strange,
+        f"{folder}: holds other things already ({', '.join(strange[:3])}{more}) and no {RECORD} of "
+        "a run that could go on; choose another --out, such as a folder that is not there yet",
+    )
+
+
+def _parts_inside(folder: Path, path: Path) -> tuple[str, ...]:
+    """First part of a path below a folder, if it lies there."""
+    try:
+        return path.resolve().relative_to(folder.resolve()).parts[:1]
+    except ValueError:
+        return ()
 
 
 def _origin(
