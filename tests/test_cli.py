@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from genie import cli, presets
+from genie import cli, presets, worlds
 from genie.config import UserError
 from genie.data.prepare import PrepareReport, prepare
 from genie.dynamics import DynamicsConfig
@@ -171,6 +171,17 @@ def test_missing_folders_and_videos_are_said(capsys, tmp_path, world):
     assert "not a clip store" in fails(capsys, "evaluate", world, "--data", tmp_path)
     assert "no such world folder" in fails(capsys, "play", nowhere)
     assert "there is no such picture" in fails(capsys, "generate", world, nowhere / "x.png")
+
+
+def test_evaluate_writes_a_page_again(capsys, tmp_path):
+    report = worlds.folder_of(worlds.DEFAULT) / "report.json"
+    page = tmp_path / "page.html"
+    assert cli.main(["evaluate", str(report), "--out", str(page)]) == 0
+    assert str(page) in capsys.readouterr().out
+    assert "coinrun-tiny" in page.read_text()
+    assert "names one page" in fails(capsys, "evaluate", report, report, "--out", page)
+    assert "no such report" in fails(capsys, "evaluate", tmp_path / "none.json")
+    assert "--data" in fails(capsys, "evaluate", "coinrun-tiny")
 
 
 def test_many_notes_on_videos_are_shortened(capsys, monkeypatch):

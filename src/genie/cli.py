@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genie import __version__, worlds
-from genie.config import Device, Dtype, UserError
+from genie.config import Device, Dtype, UserError, require
 from genie.output import unbreakable_output
 
 if TYPE_CHECKING:
@@ -329,9 +329,10 @@ def _evaluate_options(parser: ArgumentParser) -> None:
         nargs="+",
         metavar="WORLD",
         help="folder of a world, its id on the Hugging Face Hub, or the name of one that comes "
-        "with the package; several are set side by side",
+        "with the package; several are set side by side. The report.json of an earlier evaluation "
+        "has its page written again",
     )
-    parser.add_argument("--data", required=True, help="the clip store to measure on")
+    parser.add_argument("--data", help="the clip store to measure on")
     parser.add_argument(
         "--out",
         help="folder of the report; WORLD/evaluation when left out, evaluation/NAME where WORLD is "
@@ -354,6 +355,10 @@ def _evaluate(options: Namespace) -> None:
 
     values = _arguments(options)
     worlds, data, out = (values.pop(name) for name in ("worlds", "data", "out"))
+    if worlds[0].endswith(".json"):
+        _write_pages_again(worlds, out)
+        return
+    require(data is not None, "--data is missing: the clip store to measure on")
     _require_device(values["device"])
     if len(worlds) > 1:
         folder = Path(out or "comparison")
@@ -366,6 +371,17 @@ def _evaluate(options: Namespace) -> None:
     report = evaluate(worlds[0], data, folder, **values)
     print_headlines(report)
     print(f"{folder / 'report.html'}: the report with pictures")
+
+
+def _write_pages_again(reports: list[str], out: str | None) -> None:
+    from genie.evaluation.report import write_page_again
+
+    require(
+        not out or len(reports) == 1,
+        "--out: names one page; give one report, or leave it out to write each page beside its own",
+    )
+    for report in reports:
+        print(f"{write_page_again(report, out)}: the page, written again")
 
 
 def _generate_options(parser: ArgumentParser) -> None:

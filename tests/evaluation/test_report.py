@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from genie import worlds
 from genie.config import UserError
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.long_play import LongPlayConfig
-from genie.evaluation.report import evaluate
+from genie.evaluation.report import evaluate, write_page_again
 from genie.evaluation.separation import SeparationConfig
 from genie.evaluation.summary import format_summary
 
@@ -99,6 +100,38 @@ def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     assert page.tags.count("img") == len(names)
     with Image.open(tmp_path / "pictures" / "play.gif") as animation:
         assert animation.n_frames >= 2
+
+
+def test_a_page_can_be_written_again(game, game_world, tmp_path):
+    evaluate(game_world(), game.store(), tmp_path, **small())
+    page = (tmp_path / "report.html").read_bytes()
+    (tmp_path / "report.html").unlink()
+    assert write_page_again(tmp_path / "report.json") == tmp_path / "report.html"
+    assert (tmp_path / "report.html").read_bytes() == page
+    other = write_page_again(str(tmp_path / "report.json"), tmp_path / "a" / "page.html")
+    assert other.read_bytes() == page
+
+
+def test_the_page_of_the_bundled_world_is_written_without_its_images(tmp_path):
+    report = worlds.folder_of(worlds.DEFAULT) / "report.json"
+    assert "img" not in check_page(write_page_again(report, tmp_path / "page.html")).tags
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "there is no such report"),
+        ("{", "not a report"),
+        ("[]", "not a report of this version"),
+        ('{"version": 1}', "measure the world again"),
+    ],
+)
+def test_what_is_no_report_has_no_page(text, said, tmp_path):
+    if text is not None:
+        (tmp_path / "report.json").write_text(text)
+    with pytest.raises(UserError, match=said):
+        write_page_again(tmp_path / "report.json")
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_the_report_of_a_world_that_does_not(game, game_world, tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie.config import UserError, to_dict
+from genie.config import UserError, require, to_dict
 from genie.evaluation import page_play, pictures, sections
 from genie.evaluation.about import machine_facts, store_facts, version_facts, world_facts
 from genie.evaluation.clips import Clips, choose_clips
@@ -37,6 +37,36 @@ if TYPE_CHECKING:
     from genie.world import Genie
 
 VERSION = 1
+
+PARTS = frozenset(
+    [
+        "version",
+        "date",
+        "settings",
+        "world",
+        "data",
+        "machine",
+        "versions",
+        "tokenizer",
+        "latent_actions",
+        "dynamics",
+        "rollouts",
+        "frechet",
+        "action_following",
+        "long_rollouts",
+        "separation",
+        "buttons",
+        "labels",
+        "closed_loop",
+        "movement",
+        "long_play",
+        "seconds",
+        "notes",
+        "clips",
+        "headlines",
+    ]
+)
+"""What a page shows of a report."""
 
 
 def evaluate(
@@ -136,6 +166,10 @@ def evaluate(
     }
     report = _plain(about | report)
     report["headlines"] = headlines(report)
+    report["pictures"] = [
+        {"name": picture.name, "kind": picture.kind, "caption": picture.caption}
+        for picture in shown
+    ]
     _write(report, shown, out)
     return report
 
@@ -342,13 +376,57 @@ def _evaluating(world: Genie) -> Iterator[None]:
             module.training = training
 
 
+def write_page_again(report: str | Path, out: str | Path | None = None) -> Path:
+    """Writes the page of a report again, from its figures.
+
+    Args:
+        report: a `report.json`; its figures are taken, and the images in the folder `pictures`
+            beside it, where there is one.
+        out: the file to write; `report.html` beside the figures when left out.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: there is no such file, or it is not a report of this version.
+    """
+    path = Path(report)
+    require(path.is_file(), f"{path}: there is no such report")
+    values = _read_report(path)
+    shown = [
+        Picture(facts["name"], facts["caption"], file.read_bytes(), facts["kind"])
+        for facts in values.get("pictures", [])
+        if (file := path.parent / "pictures" / f"{facts['name']}.{facts['kind']}").is_file()
+    ]
+    out = Path(out) if out else path.with_name("report.html")
+    _write_page(values, shown, out)
+    return out
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not a report, {error}") from None
+    missing = PARTS - set(report if isinstance(report, dict) else ())
+    require(
+        not missing,
+        f"{path}: not a report of this version, which has {', '.join(sorted(missing))}; "
+        "measure the world again",
+    )
+    return report
+
+
+def _write_page(report: dict[str, Any], shown: list[Picture], path: Path) -> None:
+    with replacing(path) as part:
+        part.write_text(render(report, shown, page_play.parts(report, shown)), "utf-8")
+
+
 def _write(report: dict[str, Any], shown: list[Picture], out: Path) -> None:
     for picture in shown:
         with replacing(out / "pictures" / f"{picture.name}.{picture.kind}") as part:
             part.write_bytes(picture.data)
-    with replacing(out / "report.html") as part:
-        more = page_play.parts(report, shown)
-        part.write_text(render(report, shown, more), "utf-8")
+    _write_page(report, shown, out / "report.html")
     with replacing(out / "report.md") as part:
         part.write_text(markdown({report["world"]["name"]: report}), "utf-8")
     with replacing(out / "report.json") as part:
