@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 
 from genie.config import UserError
-from genie.data.video import read_image
 from genie.dynamics import DynamicsConfig
 from genie.generate import generate, parse_actions
+from genie.images import read_image
 from genie.nn.transformer import TransformerConfig
 from genie.tokenizer import VideoTokenizerConfig
 from genie.world import Genie, GenieConfig
@@ -80,6 +80,8 @@ def test_random_actions_depend_on_the_seed_only(world, tmp_path):
         ({"out": "clip.avi"}, "should end in one of .mp4"),
         ({"frames": 0}, "frames: 0"),
         ({"scale": 0}, "scale: 0"),
+        ({"seed": -1}, "seed: expected a whole number"),
+        ({"seed": 2**64}, "seed: expected a whole number"),
         ({"steps": 0}, "steps: must be at least 1"),
     ],
 )

@@ -9,8 +9,8 @@ from PIL import Image
 
 from genie import cli
 from genie.config import UserError, to_dict
-from genie.data.video import read_image
 from genie.generate import replay
+from genie.images import read_image
 from genie.maskgit import SamplingConfig
 from genie.replay import (
     Replay,

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genie import __version__, worlds
@@ -551,12 +550,10 @@ def _arguments(options: Namespace) -> dict[str, Any]:
 
 
 def _require_device(device: str | None) -> None:
-    if device in (None, "cpu"):
-        return
-    torch = import_module("torch")
-    there = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
-    if not there:
-        raise UserError(f"device: there is no {device} here; `genie doctor` shows what there is")
+    from genie.inputs import device_of
+
+    if device not in (None, "cpu"):
+        device_of(device)
 
 
 COMMANDS = {

@@ -190,7 +190,7 @@ def _extra(name: str) -> Finding:
 def _measured() -> Iterator[Finding]:
     import torch
 
-    from genie.world import best_device
+    from genie.inputs import best_device
 
     device = best_device()
     single, half = (matmul_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16))

@@ -21,6 +21,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from genie import inputs
 from genie.config import UserError, require
 from genie.prompts import load_prompts
 
@@ -57,10 +58,10 @@ class _Rules:
     sampling: SamplingConfig | None
 
     def __post_init__(self) -> None:
-        limit = self.horizon
-        require(
-            limit is None or limit > 0, f"horizon: {limit} steps is no game; use None for no end"
-        )
+        if self.horizon is not None:
+            words = "horizon: expected a whole number of steps above 0, or None for no end"
+            limit = inputs.whole_number(self.horizon, words)
+            require(limit > 0, f"{words}, got {limit}")
 
     @property
     def observation_space(self) -> gymnasium.spaces.Box:
@@ -74,13 +75,10 @@ class _Rules:
     def draw(self, rng: np.random.Generator, options: dict[str, Any] | None) -> tuple[int, int]:
         """Draws (index of the prompt, seed of the game) for one episode from an env's stream."""
         index, seed = int(rng.integers(len(self.prompts))), int(rng.integers(2**31))
-        wanted = (options or {}).get("prompt", index)
-        require(
-            wanted in range(len(self.prompts)),
-            f"options['prompt'] is {wanted!r}, but there are {len(self.prompts)} prompts: "
-            f"choose 0 to {len(self.prompts) - 1}",
-        )
-        return int(wanted), seed
+        known = f"options['prompt']: choose 0 to {len(self.prompts) - 1}"
+        wanted = inputs.whole_number((options or {}).get("prompt", index), known)
+        require(0 <= wanted < len(self.prompts), f"{known}, got {wanted}")
+        return wanted, seed
 
     def start(self, drawn: Sequence[tuple[int, int]]) -> list[State]:
         """Starts a game for each (index of a prompt, seed), in one batch where lengths agree."""
@@ -155,21 +153,31 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         Args:
             seed: restarts the env's stream of prompts and game seeds; None goes on with it.
             options: `{"prompt": i}` starts from the prompt with index i instead of drawing one.
+
+        Raises:
+            UserError: the seed or the index is none.
         """
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else _seed(seed))
         index, game_seed = self.rules.draw(self.np_random, options)
         self._state = self.rules.world.start(self.rules.prompts[index], seed=game_seed)
         self._info = {"step": 0, "prompt": index}
         return _pixels(self._state), dict(self._info)
 
-    def step(self, action: np.int64 | int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Plays one latent action; returns (frame, reward, terminated, truncated, info)."""
+    def step(
+        self, action: int | np.integer | np.ndarray
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Plays one latent action; returns (frame, reward, terminated, truncated, info).
+
+        Raises:
+            UserError: the action is none.
+        """
         before = self._game()
-        _, self._state = self.rules.world.step(before, int(action), self.rules.sampling)
+        action = int(inputs.actions_of(action, self.rules.world.config.num_actions, 1)[0])
+        _, self._state = self.rules.world.step(before, action, self.rules.sampling)
         frame, after = _pixels(before), _pixels(self._state)
         self._info = {**self._info, "step": self._info["step"] + 1}
         info = dict(self._info)
-        reward, terminated, truncated = self.rules.judge(frame, int(action), after, info)
+        reward, terminated, truncated = self.rules.judge(frame, action, after, info)
         return after, reward, terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
@@ -225,7 +233,9 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         render_mode: str | None = None,
         device: str | None = None,
     ) -> None:
-        require(num_envs > 0, f"num_envs: {num_envs} games cannot be played; ask for at least 1")
+        words = "num_envs: expected a whole number of games above 0"
+        num_envs = inputs.whole_number(num_envs, words)
+        require(num_envs > 0, f"{words}, got {num_envs}")
         self.render_mode = _checked_render_mode(render_mode)
         limit = min((n for n in (horizon, max_episode_steps) if n is not None), default=None)
         self.rules = _rules(world, prompt, device, limit, reward_fn, termination_fn, sampling)
@@ -270,11 +280,10 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             Frames `uint8 (N, H, W, 3)`, rewards `float64 (N,)`, terminated `bool (N,)`, truncated
             `bool (N,)`, and the infos, arrays of length N.
         """
-        actions = np.asarray(actions, np.int64)
-        require(
-            actions.shape == (self.num_envs,),
-            f"actions: expected shape ({self.num_envs},), one for each game, got {actions.shape}",
-        )
+        expected = f"actions: expected integers of shape ({self.num_envs},), one for each game"
+        actions = inputs.whole_numbers(actions, expected)
+        require(actions.shape == (self.num_envs,), f"{expected}, got {actions.shape}")
+        inputs.check_range(actions, self.rules.world.config.num_actions, "actions")
         running, before = ~self._ended, self._frames()
         self._games = self._advance(actions, running)
         frames, infos = self._frames(), [dict(info) for info in self._infos]
@@ -317,16 +326,17 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _seed_streams(self, seed: int | Sequence[int | None] | None) -> None:
         count = self.num_envs
-        if isinstance(seed, int | np.integer):
-            seed = [int(seed) + i for i in range(count)]
-        seeds = [None] * count if seed is None else seed
-        require(len(seeds) == count, f"seed: {count} games need {count} seeds, got {len(seeds)}")
+        if isinstance(seed, list | tuple):
+            require(len(seed) == count, f"seed: {count} games need {count} seeds, got {len(seed)}")
+            seeds = [None if one is None else _seed(one) for one in seed]
+        else:
+            seeds = [None] * count if seed is None else inputs.seeds_of(seed, count).tolist()
         if not self._streams:
             self._streams = [seeding.np_random()[0] for _ in range(count)]
             self._infos = [{} for _ in range(count)]
         for i, given in enumerate(seeds):
             if given is not None:
-                self._streams[i] = seeding.np_random(int(given))[0]
+                self._streams[i] = seeding.np_random(given)[0]
 
     def _merged(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -364,6 +374,10 @@ def _checked_render_mode(render_mode: str | None) -> str | None:
     if render_mode not in allowed:
         raise UserError(f"render_mode: {render_mode!r} is not known, use 'rgb_array' or None")
     return render_mode
+
+
+def _seed(seed: Any) -> int:
+    return int(inputs.seeds_of(seed, 1)[0])
 
 
 def _stack(games: Sequence[State]) -> State:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from genie import checkpoint, worlds
+from genie import checkpoint, inputs, worlds
 from genie.config import Device, Dtype, UserError, require
 from genie.maskgit import Order, SamplingConfig, Schedule
 from genie.nn.threads import spared_threads
@@ -72,6 +72,7 @@ def generate(
     out = Path(out)
     _check_output(out, scale)
     require(frames >= 1, f"frames: {frames}, must be at least 1")
+    seed = int(inputs.seeds_of(seed, 1)[0])
     buttons = None if actions is None else parse_actions(actions)
     folder = locate(world)
     genie = Genie.from_pretrained(folder, device, dtype)
@@ -177,10 +178,7 @@ def _frames(
     sampling: SamplingConfig,
     progress: bool,
 ) -> Iterator[np.ndarray]:
-    count = genie.config.num_actions
-    wrong = [action for action in actions if not 0 <= action < count]
-    if wrong:
-        raise UserError(f"actions: {wrong[0]} is out of range, this world has 0 to {count - 1}")
+    actions = inputs.script_of(actions, genie.config.num_actions, 1)[0].tolist()
     yield from prompt[None] if prompt.ndim == 3 else prompt
     state = genie.start(prompt, seed)
     for action in _tracked(actions, len(actions), progress):

@@ -45,7 +45,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         """Refuses values outside their range."""
         require(self.steps >= 1, "steps: must be at least 1")
-        require(self.temperature >= 0, "temperature: must not be negative")
+        require(0 <= self.temperature < math.inf, "temperature: must be finite and not negative")
         require(self.top_k >= 0, "top_k: must not be negative (0 means all)")
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from genie.config import UserError
+from genie.config import UserError, shown
 from genie.files import replacing
+from genie.images import over_black, read_image, rgb
 
 PROMPT_FOLDER = "prompts"
+EXPECTED = "prompt: expected a picture of uint8 (H, W, 3) or a clip (T, H, W, 3)"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
@@ -78,32 +80,41 @@ def _pictures(source: Any) -> Sequence[Any]:
         if not source:
             raise UserError("prompt: the list is empty, give at least one picture")
         return source
-    array = np.asarray(source)
-    return [array] if array.ndim == 3 else list(array)
+    array = _array(source)
+    if array.ndim != 4 or len(array) == 0:
+        return [array]
+    return list(array)
 
 
 def _as_array(picture: Any) -> np.ndarray:
     if isinstance(picture, str | Path):
-        picture = _opened(picture)
+        return read_image(picture)
     if isinstance(picture, Image.Image):
-        picture = picture.convert("RGB")
-    array = np.asarray(picture)
-    if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] not in (1, 3, 4):
-        raise UserError(
-            "prompt: expected a picture of uint8 (H, W, 3) or a clip (T, H, W, 3), "
-            f"got {array.dtype} {array.shape}"
-        )
-    return array[..., [0, 0, 0]] if array.shape[-1] == 1 else array[..., :3]
+        return _checked(_rgb(picture))
+    return _checked(_array(picture))
 
 
-def _opened(path: str | Path) -> Image.Image:
+def _rgb(image: Image.Image) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such picture") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: not a readable picture ({error})") from None
+        return rgb(image)
+    except Exception as error:  # a file may be read only now, and be damaged
+        raise UserError(f"prompt: not a readable picture ({error})") from None
+
+
+def _array(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{EXPECTED}, got {shown(values)}") from None
+
+
+def _checked(array: np.ndarray) -> np.ndarray:
+    right = array.dtype == np.uint8 and array.ndim in (3, 4) and array.shape[-1] in (1, 3, 4)
+    if not right or array.size == 0:
+        raise UserError(f"{EXPECTED}, got {array.dtype} {array.shape}")
+    if array.shape[-1] == 4:
+        return over_black(array)
+    return array[..., [0, 0, 0]] if array.shape[-1] == 1 else array
 
 
 def _fitted(array: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -123,7 +134,7 @@ def crop_resized(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     """Crops the middle of a picture `uint8 (H, W, 3)` to the target's proportions, then resizes."""
     rows, columns = frame.shape[:2]
     scale = min(rows / height, columns / width)
-    crop_height, crop_width = round(height * scale), round(width * scale)
+    crop_height, crop_width = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (rows - crop_height) // 2, (columns - crop_width) // 2
     box = (left, top, left + crop_width, top + crop_height)
     return np.array(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX, box=box))

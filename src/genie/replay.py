@@ -21,6 +21,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from genie.config import Dtype, UserError, from_dict, require, to_dict
+from genie.images import rgb
 from genie.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
@@ -191,7 +192,9 @@ def _picture_of(text: str, size: tuple[int, int]) -> np.ndarray:
             if image.size != (width, height):
                 found = "x".join(map(str, image.size))
                 raise UserError(f"prompt: a picture of {found}, the world's are {width}x{height}")
-            return np.array(image.convert("RGB"))
+            frame = rgb(image)
+            require(frame.shape[:2] == size, "prompt: a picture that lies on its side; turn it")
+            return frame
     except UserError:
         raise
     except (binascii.Error, UnidentifiedImageError, Image.DecompressionBombError) as error:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
-from genie import checkpoint, maskgit, noise, worlds
+from genie import checkpoint, inputs, maskgit, noise, worlds
 from genie.actions import LatentActionConfig, LatentActionModel
 from genie.config import Dtype, UserError, from_dict, require, to_dict
 from genie.dynamics import Condition, Dynamics, DynamicsConfig, Past
@@ -27,6 +27,9 @@ from genie.tokenizer import VideoTokenizer, VideoTokenizerConfig
 
 if TYPE_CHECKING:
     import gymnasium
+
+Numbers = int | np.integer | Sequence[Any] | np.ndarray | Tensor
+"""Whole numbers as callers give them: one, or one for each player."""
 
 
 @dataclass(frozen=True)
@@ -196,9 +199,10 @@ class Genie(nn.Module):
             hub: passed to `huggingface_hub.snapshot_download`, `revision` for example.
 
         Raises:
-            UserError: nothing there, a pickle, another version, damaged weights, or such a dtype.
+            UserError: nothing there, a pickle, another version, damaged weights, or a device or
+                dtype that there is not.
         """
-        dtype = _dtype(dtype)
+        dtype, device = _dtype(dtype), inputs.device_of(device)
         folder = locate(name, **hub)
         values = checkpoint.read_config(folder)
         world = cls(from_dict(GenieConfig, values))
@@ -210,7 +214,7 @@ class Genie(nn.Module):
                 f"{folder}: the weights do not fit the configuration ({str(error).splitlines()[-1]}"
                 "); they come from another world or another version: copy or train it again"
             ) from None
-        return world.to(device or best_device(), dtype).eval()
+        return world.to(device, dtype).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.
@@ -286,18 +290,21 @@ class Genie(nn.Module):
         return self.dynamics.position.dtype
 
     @torch.no_grad()
-    def start(self, prompt: Any, seed: int | Sequence[int] = 0) -> State:
+    def start(self, prompt: Any, seed: Numbers = 0) -> State:
         """Starts a game.
 
         Args:
             prompt: a frame (H, W, 3) or several (T, H, W, 3), or for a batch of players
                 (B, T, H, W, 3), uint8; or a PIL image; or the path of an image file. Pictures of
                 another size are cropped and resized with a warning.
-            seed: decides all that is random; one number, or one per player. With one number, player
-                i of a batch gets `seed + i`.
+            seed: decides all that is random; one number from 0 to 2**63 - 1, or one per player.
+                With one number, player i of a batch gets `seed + i`.
+
+        Raises:
+            UserError: the prompt is no picture, or the seed none or not one per player.
         """
         frames, batched = self._prompt(prompt)
-        seeds = _seeds(seed, len(frames)).to(self.device)
+        seeds = self._seeds(seed, len(frames))
         tokens = self.tokenizer.encode(frames)
         one = frames.shape[1] == 1
         actions = tokens.new_empty((len(frames), 0)) if one else self.actions.infer(frames)
@@ -322,7 +329,7 @@ class Genie(nn.Module):
     def step(
         self,
         state: State,
-        action: int | Sequence[int] | np.ndarray | Tensor,
+        action: Numbers,
         sampling: SamplingConfig | None = None,
     ) -> tuple[Tensor, State]:
         """Presses a button and draws the next frame.
@@ -345,7 +352,7 @@ class Genie(nn.Module):
     def draw(
         self,
         state: State,
-        action: int | Sequence[int] | np.ndarray | Tensor,
+        action: Numbers,
         sampling: SamplingConfig | None = None,
     ) -> Drawing:
         """The first half of `step`: the next frame, to be shown at once.
@@ -393,7 +400,7 @@ class Genie(nn.Module):
         num_frames: int | None = None,
         *,
         use_cache: bool = True,
-        seed: int | Sequence[int] = 0,
+        seed: Numbers = 0,
         sampling: SamplingConfig | None = None,
     ) -> UInt8[Tensor, "*b t h w 3"]:
         """Plays a list of buttons to the end.
@@ -411,7 +418,7 @@ class Genie(nn.Module):
             a leading batch dimension for a batched prompt.
         """
         frames, batched = self._prompt(prompt)
-        seeds = _seeds(seed, len(frames)).to(self.device)
+        seeds = self._seeds(seed, len(frames))
         buttons = self._script(actions, num_frames, seeds)
         if use_cache:
             drawn = self._generate_cached(frames, buttons, seeds, sampling)
@@ -420,7 +427,7 @@ class Genie(nn.Module):
         out = torch.cat([frames, drawn], dim=1)
         return out if batched else out[0]
 
-    def play(self, frame: Any, action: int, seed: int = 0) -> UInt8[Tensor, "h w 3"]:
+    def play(self, frame: Any, action: Numbers, seed: Numbers = 0) -> UInt8[Tensor, "h w 3"]:
         """The frame that follows one frame when a button is pressed; keeps no memory of a game."""
         return self.step(self.start(frame, seed), action)[0]
 
@@ -499,6 +506,7 @@ class Genie(nn.Module):
         if isinstance(prompt, Tensor):
             prompt = prompt.detach().cpu().numpy()
         if isinstance(prompt, np.ndarray) and prompt.ndim == 5:
+            require(len(prompt) > 0, "prompt: the batch is empty, give at least one clip")
             frames = np.stack(load_prompts(list(prompt), *size))
             return torch.from_numpy(frames).to(self.device), True
         clip = load_prompts([prompt], *size)[0]
@@ -506,64 +514,30 @@ class Genie(nn.Module):
         return torch.from_numpy(clip)[None].to(self.device), False
 
     def _buttons(self, action: Any, players: int) -> Int[Tensor, " b"]:
-        expected = f"action: expected an integer, or one for each of {players} players"
-        buttons = self._tensor(action, expected)
-        count = self.config.num_actions
-        fits = buttons.ndim == 0 or tuple(buttons.shape) == (players,)
-        if buttons.is_floating_point() or not fits:
-            raise UserError(expected)
-        if bool(((buttons < 0) | (buttons >= count)).any()):
-            given = buttons.tolist()
-            raise UserError(f"action: {given} is out of range, this world has 0 to {count - 1}")
-        return buttons.to(self.device, torch.int64, non_blocking=True).expand(players)
+        actions = torch.from_numpy(inputs.actions_of(action, self.config.num_actions, players))
+        return actions.to(self.device, non_blocking=True)
 
-    def _tensor(self, values: Any, expected: str) -> Tensor:
-        try:
-            return torch.as_tensor(values)
-        except (TypeError, ValueError, RuntimeError):
-            raise UserError(expected) from None
+    def _seeds(self, seed: Any, players: int) -> Int[Tensor, " b"]:
+        return torch.from_numpy(inputs.seeds_of(seed, players)).to(self.device)
 
-    def _script(self, actions: Any, num_frames: int | None, seeds: Tensor) -> Int[Tensor, "b n"]:
-        require(num_frames is None or num_frames >= 1, "num_frames: must be at least 1")
+    def _script(self, actions: Any, num_frames: Any, seeds: Tensor) -> Int[Tensor, "b n"]:
+        if num_frames is not None:
+            num_frames = inputs.whole_number(num_frames, "num_frames: expected a whole number")
+            require(num_frames >= 1, "num_frames: must be at least 1")
         if actions is None:
             if num_frames is None:
                 raise UserError("num_frames: say how many frames, or give actions")
             return noise.integers(noise.keys_of(seeds, 0), num_frames, self.config.num_actions)
-        expected = "actions: expected a list of buttons, one list for all or one per clip"
-        script = self._tensor(actions, expected)
-        script = script.expand(len(seeds), -1) if script.ndim == 1 else script
-        if script.ndim != 2 or len(script) != len(seeds) or script.shape[1] == 0:
-            raise UserError(expected)
+        script = torch.from_numpy(inputs.script_of(actions, self.config.num_actions, len(seeds)))
         if num_frames is not None and num_frames > script.shape[1]:
             raise UserError(f"num_frames: {num_frames} frames need as many actions")
-        return self._checked(script[:, :num_frames]).to(self.device)
-
-    def _checked(self, script: Tensor) -> Tensor:
-        for column in script.unbind(1):
-            self._buttons(column, len(script))
-        return script.long()
-
-
-def best_device() -> torch.device:
-    """CUDA when there is one, then Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+        return script[:, :num_frames].to(self.device)
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     name, known = str(dtype).removeprefix("torch."), get_args(Dtype)
     require(name in known, f"dtype: {name}, expected one of {', '.join(known)}")
     return getattr(torch, name)
-
-
-def _seeds(seed: int | Sequence[int], players: int) -> Tensor:
-    if not isinstance(seed, Sequence):
-        return torch.arange(int(seed), int(seed) + players)
-    require(len(seed) == players, f"seed: got {len(seed)} seeds for {players} players")
-    return torch.tensor(list(seed), dtype=torch.int64)
 
 
 def locate(name: str | Path, **hub: Any) -> Path:

@@ -14,7 +14,8 @@ from sample_videos import (
 )
 
 from genie.config import UserError
-from genie.data.video import VideoWriter, fit_frame, probe, read_image, read_video, write_video
+from genie.data.video import VideoWriter, fit_frame, probe, read_video, write_video
+from genie.images import read_image
 
 
 def frames_of(path: Path, **options) -> np.ndarray:
@@ -203,23 +204,3 @@ def test_an_unfinished_video_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="create it first"):
         VideoWriter(tmp_path / "nowhere" / "x.mp4", fps=15)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK", "RGB"])
-def test_pictures_of_any_mode(tmp_path, mode):
-    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
-    Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(path)
-    picture = read_image(path)
-    assert picture.shape == (4, 6, 3)
-    assert picture.dtype == np.uint8
-    assert picture.min() > 250
-
-
-def test_transparent_is_black_and_no_picture_is_an_error(tmp_path):
-    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert read_image(tmp_path / "clear.png").max() == 0
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(UserError, match="cannot be read as a picture"):
-        read_image(tmp_path / "text.png")
-    with pytest.raises(UserError, match="no such picture"):
-        read_image(tmp_path / "missing.png")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from served import MALFORMED, encoded, gif_of
 
+from genie.prompts import load_prompts
 from genie.serving.limits import Limits, Refused
 from genie.serving.pictures import FORMATS, read_picture
 
@@ -35,6 +36,23 @@ def test_a_picture_is_read_exactly_and_upright():
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     assert read_picture(encoded("JPEG", exif=exif), LIMITS).shape == (20, 10, 3)
+
+
+def test_an_upload_is_read_as_a_prompt_is(tmp_path):
+    """What `POST /generate` starts from is what `Genie.generate` starts from."""
+    exif = Image.Exif()
+    exif[0x0112] = 5
+    uploads = {
+        "a.jpg": encoded("JPEG", exif=exif),
+        "b.png": encoded("PNG", mode="I;16"),
+        "c.png": encoded("PNG", mode="P", transparency=bytes(range(256))),
+        "d.webp": encoded("WEBP", mode="RGBA"),
+        "e.png": encoded("PNG", mode="LA"),
+    }
+    for name, data in uploads.items():
+        (tmp_path / name).write_bytes(data)
+        (prompt,) = load_prompts(tmp_path / name, *read_picture(data, LIMITS).shape[:2])
+        np.testing.assert_array_equal(read_picture(data, LIMITS), prompt)
 
 
 def test_a_palette_with_transparency_is_read():

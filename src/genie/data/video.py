@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from genie.config import UserError, require
+from genie.config import require
 from genie.data.streams import frame_rate, moments, open_video
+from genie.images import over_black
 
 EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 
@@ -168,12 +169,6 @@ def _is_transparent(pixel_format: str) -> bool:
 
     layout = VideoFormat(pixel_format)
     return layout.has_palette or any(part.is_alpha for part in layout.components)
-
-
-def over_black(picture: np.ndarray) -> np.ndarray:
-    """Lays a picture u8 (H,W,4), whose last channel is its opacity, over black: u8 (H,W,3)."""
-    shares = picture[..., :3].astype(np.uint16) * picture[..., 3:]
-    return ((shares + 127) // 255).astype(np.uint8)
 
 
 class _Orientation(NamedTuple):
@@ -395,22 +390,3 @@ def _write_gif(
     finally:
         part.unlink(missing_ok=True)
     return path
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Reads a picture of any mode as u8 (H,W,3), upright; transparency lies over black.
-
-    Raises:
-        UserError: the file is missing or is not a picture.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    path = Path(path)
-    require(path.is_file(), f"{path}: no such picture; check the path")
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error})") from None
-    flat = Image.alpha_composite(Image.new("RGBA", upright.size, (0, 0, 0, 255)), upright)
-    return np.array(flat.convert("RGB"))

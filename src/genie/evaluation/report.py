@@ -29,6 +29,7 @@ from genie.evaluation.pictures import Picture
 from genie.evaluation.playing import Player, Spread
 from genie.evaluation.summary import headlines, markdown
 from genie.files import replacing
+from genie.inputs import device_of
 from genie.progress import Bars, Stopwatch, progress_bars, ticking
 
 if TYPE_CHECKING:
@@ -341,7 +342,7 @@ def _opened_world(world: Genie | str | Path, device: str | torch.device | None) 
         from genie.world import Genie
 
         return Genie.from_pretrained(world, device=device)
-    return world.to(device) if device is not None else world
+    return world.to(device_of(device)) if device is not None else world
 
 
 def _opened_store(store: ClipStore | str | Path) -> ClipStore:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genie.config import UserError
+from genie.inputs import check_range
 from genie.serving.film import scale_of
 from genie.serving.limits import Limits, Refused
 
@@ -36,9 +38,10 @@ def read_actions(text: str, num_actions: int, limits: Limits) -> list[int]:
             422, "actions", f"actions: {len(words)} are too many, at most {limits.actions}."
         )
     actions = [int(word) for word in words]
-    if max(actions) >= num_actions:
-        known = f"this world has 0 to {num_actions - 1}"
-        raise Refused(422, "actions", f"actions: {max(actions)} is none, {known}.")
+    try:
+        check_range(np.array(actions), num_actions, "actions")
+    except UserError as error:
+        raise Refused(422, "actions", f"{error}.") from None
     return actions
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from genie.images import rgb
 from genie.serving.limits import Limits, Refused
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -22,7 +23,7 @@ def read_picture(data: bytes, limits: Limits) -> np.ndarray:
         limits: how many pixels it may have, which its head says before they are decoded.
 
     Returns:
-        `uint8 (H, W, 3)`, upright.
+        `uint8 (H, W, 3)`, as `genie.images.rgb` makes it.
 
     Raises:
         Refused: it is of another format, too large, or damaged; the message says what to send.
@@ -32,10 +33,7 @@ def read_picture(data: bytes, limits: Limits) -> np.ndarray:
             _check_size(image.size, limits)
             if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MOST_SCANS:
                 raise Refused(422, "damaged", f"A JPEG may have {MOST_SCANS} scans; save it anew.")
-            upright = ImageOps.exif_transpose(image)
-            # A palette's transparent colours have no other way to RGB.
-            direct = upright.convert("RGBA") if upright.mode == "P" else upright
-            return np.asarray(direct.convert("RGB"))
+            return rgb(image)
     except Refused:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

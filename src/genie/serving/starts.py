@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from genie.config import UserError, from_dict, require, to_dict
+from genie.inputs import check_range
 from genie.maskgit import SamplingConfig
 from genie.replay import SamplingChange, prompt_of, spread
 from genie.serving.games import Begin
@@ -48,9 +49,10 @@ class Terms:
         Raises:
             ProtocolError: there is one.
         """
-        if actions and not 0 <= min(actions) <= max(actions) < self.num_actions:
-            known = f"this world has 0 to {self.num_actions - 1}"
-            raise ProtocolError(f"action: {known}, not {list(actions[:64])}")
+        try:
+            check_range(np.array(actions, object), self.num_actions)
+        except UserError as error:
+            raise ProtocolError(str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import Tensor, nn
 
+from genie import inputs
 from genie.actions import LatentActionModel
 from genie.checkpoint import read_weights
 from genie.config import UserError
@@ -30,7 +31,7 @@ from genie.training.memory import keep_freed_memory
 from genie.training.reporting import Sign, Warnings
 from genie.training.settings import STAGES, Settings
 from genie.training.stage import StageRun, run_stage
-from genie.world import Genie, GenieConfig, best_device
+from genie.world import Genie, GenieConfig
 
 PROMPTS = 8
 ROLLOUT_FRAMES = 9
@@ -343,4 +344,4 @@ def write_prompts(run: Path, store: ClipStore) -> None:
 
 def device_of(train: TrainConfig) -> torch.device:
     """Returns where a schedule computes tokens and actions between its stages."""
-    return best_device() if train.accelerator == "auto" else torch.device(train.accelerator)
+    return inputs.device_of(None if train.accelerator == "auto" else train.accelerator)

@@ -125,7 +125,7 @@ function fit(source, width, height) {
     draw(half.getContext("2d"), from, 0, 0, from.width, from.height);
     from = half;
   }
-  fill("#000000");
+  fill("#000000"); // what lies under transparent pixels in all of the program
   context.drawImage(from, 0, 0);
   lookSoon();
 }
