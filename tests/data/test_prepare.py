@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +73,26 @@ def test_processes_and_this_process_make_the_same(make_videos, tmp_path):
     source = make_videos(3)
     prepare(source, tmp_path / "here", **HERE)
     prepare(source, tmp_path / "there", **{**HERE, "workers": 2})
+    assert content(tmp_path / "here") == content(tmp_path / "there")
+
+
+def test_a_store_depends_on_the_videos_alone(make_videos, tmp_path):
+    source = make_videos(4)
+    shutil.copy(source / "clip-0.mp4", source / "copy.mp4")
+    (source / "broken.mp4").write_text("not a video")
+    for name, actions in (("clip-1", ["left", "right"]), ("clip-2", ["jump", "left"])):
+        sidecar = {"actions": [0, 1] * 20, "action_names": actions, "rewards": [0.1] * 40}
+        (source / f"{name}.actions.json").write_text(json.dumps(sidecar))
+    shutil.copytree(source, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    prepare(source, tmp_path / "here", **HERE)
+    (tmp_path / "run.py").write_text(
+        "import sys\n"
+        "from genie.data.prepare import prepare\n"
+        "if __name__ == '__main__':\n"
+        "    prepare(*sys.argv[1:], height=32, width=32, workers=2, progress=False)\n"
+    )
+    command = [sys.executable, tmp_path / "run.py", tmp_path / "elsewhere", tmp_path / "there"]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "12"})
     assert content(tmp_path / "here") == content(tmp_path / "there")
 
 

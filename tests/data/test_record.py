@@ -59,12 +59,17 @@ def test_each_action_leads_to_the_next_frame(tmp_path):
 
 def test_labels_of_a_prepared_recording(tmp_path):
     record(BUTTONS, tmp_path / "out", episodes=4, **QUIET)
-    prepare(tmp_path / "out", tmp_path / "store", height=32, width=32, workers=0, progress=False)
+    options = {"height": 32, "width": 32, "workers": 0, "progress": False, "scene_threshold": 1}
+    prepare(tmp_path / "out", tmp_path / "store", **options)
     store = ClipStore.open(tmp_path / "store")
     labels = store.labels()
     for episode in store.episodes:
         shown = buttons.last_actions(store.read(episode.start, episode.length))
-        assert list(labels[episode.start : episode.start + episode.length]) == [*shown[1:], -1]
+        span = slice(episode.start, episode.start + episode.length)
+        assert list(labels[span]) == [*shown[1:], -1]
+        # In this game the reward is the number of the action, and the last step is shown.
+        assert list(store.rewards()[span][:-1]) == shown[1:]
+        assert list(store.ends()[span]) == [0] * 19 + [1, -1]
 
 
 def test_levels_of_train_and_val_never_overlap(tmp_path):

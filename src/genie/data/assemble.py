@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Clip:
         length: number of frames.
         hash: of the pixels.
         source_frames: which frame of the video each one is, i32 (T,).
+        to_end: whether nothing of the video comes after it.
     """
 
     task: int
@@ -40,6 +42,7 @@ class Clip:
     length: int
     hash: str
     source_frames: np.ndarray
+    to_end: bool = False
 
     @property
     def end(self) -> int:
@@ -79,8 +82,15 @@ class Shards:
     def append(self, number: int, task: Task, clips: Sequence[dict[str, Any]]) -> None:
         """Adds the clips of a video, unless they are in the array already."""
         for row in clips:
-            positions = np.array(row["source_frames"], np.int32)
-            clip = Clip(number, row["offset"], self.frames, row["length"], row["hash"], positions)
+            clip = Clip(
+                number,
+                row["offset"],
+                self.frames,
+                row["length"],
+                row["hash"],
+                np.array(row["source_frames"], np.int32),
+                row["to_end"],
+            )
             self.clips.append(clip)
             if clip.end > self._done * self._size:
                 self._copy(task, clip)
@@ -142,6 +152,10 @@ def write_store(
     if names is not None:
         rows = [_labels(clip, manifests[clip.task], names) for clip in clips]
         _save(out / "labels.npy", np.concatenate(rows))
+    if any(m["clips"] and m["rewards"] is not None for m in manifests):
+        outcomes = [_outcomes(clip, manifests[clip.task]) for clip in clips]
+        _save(out / "rewards.npy", np.concatenate([rewards for rewards, _ in outcomes]))
+        _save(out / "ends.npy", np.concatenate([ends for _, ends in outcomes]))
     problems = list(zip(plan.files, manifests, strict=True))
     episodes, moved = unite_copies(_episodes(plan, manifests, clips))
     notes = {name: m["note"] for name, m in problems if m["note"] and not m["skipped"]}
@@ -189,6 +203,33 @@ def _labels(clip: Clip, manifest: dict[str, Any], names: Sequence[str]) -> np.nd
         if len(between):
             labels[t] = place[np.bincount(between).argmax()]
     return labels
+
+
+def _outcomes(clip: Clip, manifest: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rewards f32 (T,) and ends i8 (T,) of the steps from each frame of a clip."""
+    rewards, ends = np.full(clip.length, np.nan, np.float32), np.full(clip.length, -1, np.int8)
+    told, end = manifest["rewards"], manifest["end"]
+    if told is None:
+        return rewards, ends
+    steps = len(told)
+    for t, (now, then) in enumerate(_spans(clip, steps)):
+        if then > steps:
+            continue
+        rewards[t] = np.sum(told[now:then])
+        if end is not None:
+            ends[t] = end if now < steps == then else 0
+    return rewards, ends
+
+
+def _spans(clip: Clip, steps: int) -> list[tuple[int, int]]:
+    """Returns the steps of the video, first and after the last, that lead on from each frame.
+
+    Where the video goes on, no step leads on from the last frame. Where it ends, the steps that are
+    left do, though the frame after them was not recorded.
+    """
+    frames = clip.source_frames.tolist()
+    rest = [(frames[-1], steps)] if clip.to_end and frames[-1] < steps else []
+    return [*pairwise(frames), *rest]
 
 
 def _episodes(

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -53,7 +54,7 @@ class Task:
 
     @property
     def manifest(self) -> Path:
-        """File to make after `part`: clips to keep, why others are not, true actions."""
+        """File to make after `part`: clips to keep, why others are not, what the sidecar says."""
         return self.part.with_suffix(".json")
 
 
@@ -80,12 +81,13 @@ def decode(task: Task) -> None:
                 "length": length,
                 "hash": digests[number],
                 "source_frames": positions[first : first + length],
+                "to_end": problem is None and first + length == len(positions),
             }
             for number, first, length in clips
         ],
         "skipped": None if clips else problem or dropped or "holds no frames",
         "note": "; ".join(filter(None, (problem, dropped))) or None,
-        **_true_actions(task.video),
+        **_told(task.video),
     }
     _write_manifest(task, manifest)
 
@@ -221,18 +223,26 @@ class _Digests:
         return self._hashes[number].hexdigest()
 
 
-def _true_actions(video: Path) -> dict[str, Any]:
+def _told(video: Path) -> dict[str, Any]:
+    """Returns what the sidecar of a video says: true actions, rewards, and how the episode ended.
+
+    What is missing or damaged there is None: the video is as good without.
+    """
     path = video.with_suffix(SIDECAR)
-    if not path.is_file():
-        return {"sidecar": None, "actions": None, "action_names": None}
-    try:
-        sidecar = json.loads(path.read_text())
+    sidecar, name = {}, None
+    if path.is_file():
+        name = path.name
+        with suppress(OSError, ValueError):
+            sidecar = json.loads(path.read_text())
+    told = {"sidecar": name, "actions": None, "action_names": None, "rewards": None, "end": None}
+    with suppress(ValueError, KeyError, TypeError):  # actions that are not numbers of buttons
         names = [str(name) for name in sidecar["action_names"]]
         actions = [int(action) for action in sidecar["actions"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        # Damaged, or actions that are not numbers of buttons: the video is as good without.
-        names, actions = None, None
-    return {"sidecar": path.name, "actions": actions, "action_names": names}
+        told |= {"actions": actions, "action_names": names}
+    with suppress(ValueError, KeyError, TypeError):
+        told["rewards"] = [float(reward) for reward in sidecar["rewards"]]
+        told["end"] = 1 if sidecar["terminated"] else 2 if sidecar["truncated"] else 0
+    return told
 
 
 class Decoders:
@@ -282,7 +292,7 @@ class Decoders:
                 reason = "the decoder crashed on it, or ran out of memory; re-encode the file"
                 nothing = {"clips": [], "skipped": reason, "note": None}
                 task.part.unlink(missing_ok=True)
-                _write_manifest(task, {**nothing, **_true_actions(task.video)})
+                _write_manifest(task, {**nothing, **_told(task.video)})
 
     def _stop(self) -> None:
         if self._pool is not None:

@@ -7,6 +7,8 @@ A store is a folder::
     source_frames.npy    (N,) int32: which frame of its video each stored frame was
     labels.npy           (N,) int64: true action from each frame to the next, -1 where unknown;
                          only where the videos had sidecars, and never read by training
+    rewards.npy          (N,) float32: reward of the step from each frame to the next, and
+    ends.npy             (N,) int8: whether it ended the episode; only where sidecars had them
     derived/<name>.npy   arrays computed from the frames, such as tokens and latent actions
     derived/<name>.pieces/   rows of one that is still being computed; each file is whole
 
@@ -281,11 +283,40 @@ class ClipStore:
             `action_names`; -1 where it is unknown and at the last frame of an episode. Where more
             than one frame of the video lies between two stored frames, the most frequent action.
         """
-        path = self.path / "labels.npy"
+        return self._beside("labels", split)
+
+    def rewards(self, split: str | None = None) -> np.ndarray | None:
+        """Returns the rewards that were recorded, or None where no sidecar had any.
+
+        Args:
+            split: only the frames of this split, in the order of `frames_in_split`; None is all.
+
+        Returns:
+            float32 (N,): the reward of the step from each stored frame to the next; the sum where
+            several frames of the video lie between them. NaN where it is unknown or no step was
+            taken. The last frame of an episode has the reward of a step whose frame was not
+            recorded, as Procgen does not show the frame after the last action.
+        """
+        return self._beside("rewards", split)
+
+    def ends(self, split: str | None = None) -> np.ndarray | None:
+        """Returns where episodes ended, or None where no sidecar says so.
+
+        Args:
+            split: only the frames of this split, in the order of `frames_in_split`; None is all.
+
+        Returns:
+            int8 (N,), of the step from each stored frame to the next: 0 the game went on, 1 it
+            ended by its own rules, 2 it was cut off; -1 unknown, or no step was taken.
+        """
+        return self._beside("ends", split)
+
+    def _beside(self, name: str, split: str | None) -> np.ndarray | None:
+        path = self.path / f"{name}.npy"
         if not path.exists():
             return None
-        labels = np.load(path)
-        return labels if split is None else labels[self.frames_in_split(split)]
+        rows = np.load(path)
+        return rows if split is None else rows[self.frames_in_split(split)]
 
     def has_derived(self, name: str) -> bool:
         """Whether an array of this name was written."""
