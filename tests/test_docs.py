@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import genie
 from genie import cli
@@ -41,6 +42,22 @@ def test_each_command_of_the_docs_can_be_typed(line, capsys, tmp_path, monkeypat
         assert cli.main([name, *arguments]) == 0
     else:
         cli._parsed(name, cli.COMMANDS[name], arguments)
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64), "teal").save("prompt.png")
+    torch.manual_seed(0)
+    names: dict = {}
+    found = blocks(ROOT / "README.md", "python")
+    for block in found:
+        exec(block, names)
+    assert len(found) == 3
+    assert names["tokens"].shape == (2, 4, 64)
+    assert names["clip"].shape == (5, 64, 64, 3)
+    assert names["frame"].shape == (64, 64, 3)
+    assert names["loss"].requires_grad
+    names["env"].close()
 
 
 def test_the_docs_have_commands():
