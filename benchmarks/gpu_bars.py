@@ -247,8 +247,11 @@ class GraphGame(play.Game):
         self.state = _copied(self.state)  # no two tensors of it in the same memory
         self.buttons = torch.zeros(players, dtype=torch.int64, device=world.device)
         began = _copied(self.state)
-        world._buttons = lambda *_: self.buttons  # to look at their values, a graph would wait
+        self.asked = False
+        world._buttons = self._unchecked  # to look at the values of buttons, a graph would wait
         try:
+            self._once()
+            assert self.asked, "a step no longer asks `_buttons`, so a graph would check them"
             self.replay = self._captured() if world.device.type == "cuda" else self._once
         finally:
             del world._buttons
@@ -256,6 +259,10 @@ class GraphGame(play.Game):
 
     def __call__(self) -> None:
         self.replay()
+
+    def _unchecked(self, *_: Any) -> torch.Tensor:
+        self.asked = True
+        return self.buttons
 
     def _once(self) -> None:
         _, after = self.world.step(self.state, self.buttons)
