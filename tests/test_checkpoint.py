@@ -18,6 +18,7 @@ def folder(tmp_path: Path) -> Path:
 def test_there_and_back(folder: Path):
     assert checkpoint.read_config(folder) == {"height": 16}
     assert torch.equal(checkpoint.read_weights(folder)["w"], torch.arange(6.0))
+    assert checkpoint.read_shapes(folder) == {"w": (6,)}
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "last.ckpt", "state.pkl"])
@@ -34,7 +35,10 @@ def test_another_version_says_what_to_do(folder: Path):
         checkpoint.read_config(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"model_type": "bert"}'])
+DEEP, LONG = "[" * 100_000, "1" * 100_000
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"model_type": "bert"}', DEEP, LONG])
 def test_a_foreign_configuration_is_refused(folder: Path, text: str):
     (folder / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json"):
@@ -52,8 +56,9 @@ def test_missing_folders_and_files_say_what_to_do(folder: Path, tmp_path: Path):
 def test_truncated_weights_are_reported(folder: Path):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(UserError, match="cut short or damaged"):
-        checkpoint.read_weights(folder)
+    for read in (checkpoint.read_weights, checkpoint.read_shapes):
+        with pytest.raises(UserError, match="cut short or damaged"):
+            read(folder)
 
 
 def test_a_full_disk_keeps_the_old_world(folder: Path, monkeypatch: pytest.MonkeyPatch):

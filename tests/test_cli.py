@@ -239,6 +239,7 @@ def test_a_picture_of_another_size_is_noted(capsys, tmp_path, world):
         (ModuleNotFoundError("x", name="lightning.pytorch"), 2, "'genie-worlds[train]'"),
         (ModuleNotFoundError("x", name="ale_py"), 2, "'genie-worlds[atari]'"),
         (MemoryError(), 2, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "out of memory"),
         (KeyboardInterrupt(), 130, "stopped by the keyboard"),
         (TypeError("oh"), 1, "TypeError: oh; this is a bug"),
     ],

@@ -4,7 +4,14 @@ from typing import Literal
 
 import pytest
 
-from genie.config import UserError, from_dict, require, to_dict
+from genie.config import (
+    UserError,
+    check_finite,
+    from_dict,
+    require,
+    require_at_most,
+    to_dict,
+)
 
 
 @dataclass(frozen=True)
@@ -64,3 +71,34 @@ def test_a_refused_value_is_shown_in_short():
     with pytest.raises(UserError) as error:
         from_dict(Outer, {"rate": ["long"] * 1000})
     assert len(str(error.value)) < 100
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused_wherever_they_stand(number: float):
+    text = json.dumps({"rate": number})
+    with pytest.raises(UserError, match=r"^rate: expected a finite number, got (nan|-?inf)$"):
+        from_dict(Outer, json.loads(text))
+    for check in (check_finite, to_dict):
+        with pytest.raises(UserError, match=r"^rate: expected a finite number"):
+            check(Outer(rate=number))
+    with pytest.raises(UserError, match=r"^inner\.sizes\[1\]: expected a finite number"):
+        check_finite(Outer(Inner(sizes=(1, number))))  # type: ignore[arg-type]
+
+
+def test_whole_numbers_that_no_tensor_holds_are_refused():
+    for values in ({"inner": {"layers": 10**400}}, {"rate": -(10**400)}):
+        with pytest.raises(UserError, match=r"is too large$"):
+            from_dict(Outer, values)
+
+
+def test_limits_name_the_field_and_the_most():
+    require_at_most(Inner(7), layers=7)
+    with pytest.raises(UserError, match=r"^layers: 8 is too large, at most 7 is possible$"):
+        require_at_most(Inner(8), layers=7)
+
+
+def test_keys_of_any_kind_are_refused():
+    for key in (1, None, "x" * 10_000):
+        with pytest.raises(UserError, match="unknown key") as error:
+            from_dict(Outer, {key: 1})
+        assert len(str(error.value)) < 200

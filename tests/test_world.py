@@ -1,7 +1,10 @@
 import copy
+import json
+import resource
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import genie
-from genie import Genie, GenieConfig, SamplingConfig, State, UserError, worlds
+from genie import Genie, GenieConfig, SamplingConfig, State, UserError, presets, worlds
 from genie.actions import LatentActionConfig
+from genie.config import from_dict
 from genie.dynamics import DynamicsConfig
 from genie.nn.quantize import QuantizerConfig
 from genie.nn.transformer import TransformerConfig
@@ -349,6 +353,67 @@ def test_every_quantizer_can_be_saved_and_loaded(kind: str, tmp_path: Path):
     loaded = Genie.from_pretrained(tmp_path, device="cpu")
     prompt = frames(1)[0]
     assert torch.equal(loaded.generate(prompt, [1, 2]), world.generate(prompt, [1, 2]))
+
+
+def edited(folder: Path, path: str, value: object) -> Path:
+    """A saved world with one value of its configuration changed."""
+    values = json.loads((folder / "config.json").read_text())
+    *parts, last = ["config", *path.split(".")] if path else ["config"]
+    place = values
+    for part in parts:
+        place = place[part]
+    place[last] = value
+    (folder / "config.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("dynamics.layers", 50_000, r"dynamics\.layers: 50000 is too large, at most 1024"),
+        ("tokenizer.encoder.width", 10**9, r"tokenizer\.encoder\.width: 1000000000 is too large"),
+        ("actions.decoder.ffn_width", 10**400, r"actions\.decoder\.ffn_width: 1000.* is too large"),
+        ("tokenizer.quantizer.codes", 2**40, r"quantizer\.codes: 1099511627776 is too large"),
+        ("dynamics.window", 10**12, r"dynamics\.window: 1000000000000 is too large"),
+        ("num_actions", 10**6, "num_actions: 1000000 is too large"),
+        ("height", 10**6, "height: 1000000 is too large"),
+        ("actions.reach", 10**5, r"actions\.reach: 100000 is too large"),
+        ("fps", 1e300, r"fps: 1e\+300 is too large"),
+        ("fps", float("inf"), "fps: expected a finite number, got inf"),
+        ("dynamics.change_weight", float("nan"), r"dynamics\.change_weight: expected a finite"),
+        ("tokenizer.squared", float("inf"), r"tokenizer\.squared: expected a finite number"),
+        ("dynamics.layers", 1000, r"weights do not fit the configuration \(1004 layers, \d+ tens"),
+        ("dynamics.layers", 3, r"weights do not fit the configuration \(dynamics.*missing"),
+        ("tokenizer.encoder.width", 65_536, r"do not fit.*\(\d+.*\) in the weights, .*65536"),
+        ("dynamics.ffn_width", 2**20, r"do not fit.*in the weights, .*1048576.* in the config"),
+        ("num_actions", 4096, r"do not fit .*4096"),
+        ("height", 16_384, r"do not fit"),
+        ("", None, "GenieConfig: expected a mapping, got None"),
+        ("", [], r"GenieConfig: expected a mapping, got \[\]"),
+    ],
+)
+def test_hostile_and_foolish_sizes_are_refused_before_anything_is_allocated(
+    world: Genie, tmp_path: Path, path: str, value: object, sentence: str
+):
+    world.save_pretrained(tmp_path)
+    edited(tmp_path, path, value)
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(UserError, match=sentence):
+        Genie.from_pretrained(tmp_path, device="cpu")
+    assert time.process_time() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
+
+
+def test_numbers_that_are_not_finite_are_refused_in_python_too():
+    with pytest.raises(UserError, match=r"dynamics\.change_weight: expected a finite number"):
+        Genie(replace(CONFIG, dynamics=replace(CONFIG.dynamics, change_weight=float("inf"))))
+    with pytest.raises(UserError, match="temperature: must be finite"):
+        SamplingConfig(temperature=float("inf"))
+
+
+def test_a_preset_is_no_configuration_and_the_message_says_which_part_is():
+    with pytest.raises(UserError, match=r"expected a mapping, got a Preset; give its `world`$"):
+        from_dict(GenieConfig, presets.get("tiny"))
 
 
 def test_a_picture_of_another_size_and_mode_is_converted_with_a_note(world: Genie, tmp_path: Path):

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genie.config import require
+from genie.config import require, require_at_most
 from genie.nn.compiling import outside_graphs
 from genie.nn.pixels import moved, shrunk, to_float, to_uint8
 from genie.nn.quantize import QuantizerConfig, VectorQuantizer, mean_over_ranks, perplexity
@@ -84,6 +84,8 @@ class LatentActionConfig:
         require(self.changes >= 1, "changes: must be at least 1, or no motion can be seen")
         require(self.reach >= 0, "reach: must not be negative")
         require(self.kernels >= 1, "kernels: must be at least 1")
+        sizes = ("shrink", "patch", "margin", "changes", "reach", "kernels", "dim")
+        require_at_most(self, **dict.fromkeys(sizes, 1024))
         require(self.dim >= 2, "dim: must be at least 2, because latents are normalised")
         require(0 <= self.continuous_share < 1, "continuous_share: must lie in [0, 1)")
 

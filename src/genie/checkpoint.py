@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def write_world(folder: str | Path, config: dict[str, Any], weights: dict[str, T
         ) from error
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
+def read_config(folder: str | Path) -> Any:
     """Reads the configuration of a world and checks that this is one we can load.
 
     Raises:
@@ -65,8 +67,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
                 "`genie train`, or name another folder"
             )
     try:
-        values = json.loads((folder / CONFIG).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        values = json.loads((folder / CONFIG).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{folder / CONFIG}: not readable as JSON ({error})") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{folder / CONFIG}: not the configuration of a Genie world")
@@ -75,7 +77,18 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             f"{folder}: a world of version {values.get('version')}, this program reads version "
             f"{VERSION}; install the matching genie-worlds or train the world again"
         )
-    return values["config"]
+    return values.get("config")
+
+
+def read_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
+    """Reads the shapes of a world's weights from the head of the file, and nothing else of it.
+
+    Raises:
+        UserError: the file is cut short or damaged.
+    """
+    path = Path(folder) / WEIGHTS
+    with _damage_named(path), safetensors.safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
@@ -85,7 +98,13 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
         UserError: the file is cut short or damaged.
     """
     path = Path(folder) / WEIGHTS
-    try:
+    with _damage_named(path):
         return load_file(path)
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"{path}: cut short or damaged ({error}); copy or train it again") from None

@@ -77,7 +77,7 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 130, "stopped by the keyboard; the same command goes on or starts again"
     if isinstance(error, ModuleNotFoundError):
         return 2, _how_to_install(error.name or "")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _lacks_memory(error):
         return 2, "out of memory: use smaller batches, or --device cpu where there is more of it"
     if isinstance(error, OSError):
         return 2, _about_file(error, text)
@@ -85,6 +85,12 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 2, text
     bug = "this is a bug, --debug shows where it happened"
     return 1, f"{type(error).__name__}: {text}; {bug}"
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def _how_to_install(module: str) -> str:

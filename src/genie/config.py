@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ Dtype = Literal["float32", "bfloat16"]
 
 Config = TypeVar("Config")
 
+LARGEST = 2**63 - 1
+"""Of whole numbers in configurations, as tensors hold them."""
+
 LONGEST = 60
 """Characters of a value in a message."""
 
@@ -25,7 +29,12 @@ class UserError(ValueError):
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Returns a configuration as nested plain dicts, ready for JSON."""
+    """Returns a configuration as nested plain dicts, ready for JSON.
+
+    Raises:
+        UserError: a number is not finite; JSON has no word for it.
+    """
+    check_finite(config)
     return dataclasses.asdict(config)
 
 
@@ -49,7 +58,8 @@ def from_dict(cls: type[Config], values: Any, path: str = "") -> Config:
     names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
-            raise UserError(f"{where}{key}: unknown key{_suggestion(key, names)}")
+            name = str(key)[:LONGEST]
+            raise UserError(f"{where}{name}: unknown key{_suggestion(name, names)}")
     parsed = {key: _parse(hints[key], value, where + key) for key, value in values.items()}
     try:
         return cls(**parsed)
@@ -71,6 +81,35 @@ def require(condition: bool, message: str) -> None:
     """Raises `UserError(message)` unless the condition holds; for `__post_init__` checks."""
     if not condition:
         raise UserError(message)
+
+
+def require_at_most(config: Any, **most: int) -> None:
+    """Raises `UserError` for a field above its limit: no machine could build it.
+
+    Args:
+        config: the dataclass, of which the message names the field.
+        most: the largest value of each field.
+    """
+    for name, limit in most.items():
+        value = getattr(config, name)
+        require(value <= limit, f"{name}: {shown(value)} is too large, at most {limit} is possible")
+
+
+def check_finite(config: Any, path: str = "") -> None:
+    """Refuses a configuration in which a number, at any depth, is infinite or not a number.
+
+    Raises:
+        UserError: there is one; the message names the field.
+    """
+    if dataclasses.is_dataclass(config):
+        for field in dataclasses.fields(config):
+            where = f"{path}.{field.name}" if path else field.name
+            check_finite(getattr(config, field.name), where)
+    elif isinstance(config, list | tuple):
+        for i, value in enumerate(config):
+            check_finite(value, f"{path}[{i}]")
+    elif isinstance(config, float):
+        require(math.isfinite(config), f"{path}: expected a finite number, got {config}")
 
 
 def _part_of(value: Any, wanted: type) -> str:
@@ -107,6 +146,10 @@ def _parse(hint: Any, value: Any, path: str) -> Any:
             _parse(h, v, f"{path}[{i}]")
             for i, (h, v) in enumerate(zip(item_hints, value, strict=True))
         )
+    if isinstance(value, int):
+        require(abs(value) <= LARGEST, f"{path}: {shown(value)} is too large")
+    if isinstance(value, float):
+        check_finite(value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float, str, bool):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genie.config import require
+from genie.config import require, require_at_most
 from genie.nn.attention import TemporalCache, View, causal_window_mask
 from genie.nn.compiling import compile_method
 from genie.nn.transformer import STTransformer, TransformerConfig, grid_positions
@@ -79,6 +79,7 @@ class DynamicsConfig(TransformerConfig):
         )
         require(0 <= self.corruption <= 1, "corruption: must lie in [0, 1]")
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
+        require_at_most(self, corruption_levels=1024)
         require(self.change_weight > 0, "change_weight: must be above 0")
         for name in ("no_effect", "action_noise"):
             require(0 <= getattr(self, name) <= 1, f"{name}: must lie in [0, 1]")

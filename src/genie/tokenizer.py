@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie.config import require
+from genie.config import require, require_at_most
 from genie.nn.attention import TemporalCache, View
 from genie.nn.compiling import compile_method
 from genie.nn.pixels import moved, to_float, to_uint8
@@ -51,6 +51,7 @@ class VideoTokenizerConfig:
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
         require(self.patch >= 1, "patch: must be at least 1")
+        require_at_most(self, patch=1024)
         require(
             self.squared > 0 or self.absolute > 0, "squared: both pixel losses are switched off"
         )

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 
 from genie import checkpoint, inputs, maskgit, noise, worlds
 from genie.actions import LatentActionConfig, LatentActionModel
-from genie.config import Dtype, UserError, from_dict, require, to_dict
+from genie.config import (
+    Dtype,
+    UserError,
+    check_finite,
+    from_dict,
+    require,
+    require_at_most,
+    to_dict,
+)
 from genie.dynamics import Condition, Dynamics, DynamicsConfig, Past
 from genie.maskgit import SamplingConfig
 from genie.nn.attention import TemporalCache
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
 
 Numbers = int | np.integer | Sequence[Any] | np.ndarray | Tensor
 """Whole numbers as callers give them: one, or one for each player."""
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class GenieConfig:
         require(self.width >= 8, "width: must be at least 8 pixels")
         require(self.fps > 0, "fps: must be positive")
         require(self.num_actions >= 2, "num_actions: must be at least 2")
+        require_at_most(self, height=16_384, width=16_384, fps=1000, num_actions=4096)
         smallest = min(self.height, self.width)
         for name in ("tokenizer", "actions"):
             patch = getattr(self, name).patch
@@ -66,6 +76,13 @@ class GenieConfig:
                 patch <= smallest,
                 f"{name}.patch: {patch} is larger than a frame of {self.width}x{self.height}",
             )
+
+    @property
+    def layers(self) -> int:
+        """Blocks of all transformers together."""
+        models = (self.tokenizer, self.actions)
+        stacks = [stack for model in models for stack in (model.encoder, model.decoder)]
+        return sum(stack.layers for stack in (*stacks, self.dynamics))
 
 
 @dataclass(frozen=True)
@@ -171,6 +188,7 @@ class Genie(nn.Module):
         super().__init__()
         if not isinstance(config, GenieConfig):
             config = from_dict(GenieConfig, config or {})
+        check_finite(config)
         self.config = config
         size = (config.height, config.width)
         self.tokenizer = VideoTokenizer(config.tokenizer, size)
@@ -204,17 +222,30 @@ class Genie(nn.Module):
         """
         dtype, device = _dtype(dtype), inputs.device_of(device)
         folder = locate(name, **hub)
-        values = checkpoint.read_config(folder)
-        world = cls(from_dict(GenieConfig, values))
-        weights = checkpoint.read_weights(folder)
-        try:
-            world.load_state_dict(weights)
-        except RuntimeError as error:
-            raise UserError(
-                f"{folder}: the weights do not fit the configuration ({str(error).splitlines()[-1]}"
-                "); they come from another world or another version: copy or train it again"
-            ) from None
+        config = from_dict(GenieConfig, checkpoint.read_config(folder))
+        cls._check_fit(config, checkpoint.read_shapes(folder), folder)
+        world = cls(config)
+        world.load_state_dict(checkpoint.read_weights(folder))
         return world.to(device, dtype).eval()
+
+    @classmethod
+    def _check_fit(cls, config: GenieConfig, shapes: dict[str, Shape], folder: Path) -> None:
+        """Refuses weights of other shapes than the configuration's, before any memory is taken."""
+        advice = "they come from another world or another version: copy or train it again"
+        require(
+            config.layers <= len(shapes),
+            f"{folder}: the weights do not fit the configuration ({config.layers} layers, "
+            f"{len(shapes)} tensors); {advice}",
+        )
+        with torch.device("meta"):
+            wanted = {name: tuple(w.shape) for name, w in cls(config).state_dict().items()}
+        wrong = sorted(n for n in wanted.keys() | shapes.keys() if wanted.get(n) != shapes.get(n))
+        if wrong:
+            there, here = (sizes.get(wrong[0], "missing") for sizes in (shapes, wanted))
+            raise UserError(
+                f"{folder}: the weights do not fit the configuration ({wrong[0]} is {there} in the "
+                f"weights, {here} in the configuration; {len(wrong)} such); {advice}"
+            )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.

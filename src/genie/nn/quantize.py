@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genie.config import require
+from genie.config import require, require_at_most
 from genie.nn.compiling import outside_graphs
 from genie.nn.kmeans import count, distortion, lloyd, nearest, spread, totals
 
@@ -64,6 +64,7 @@ class QuantizerConfig:
         """Refuses impossible combinations."""
         require(self.codes >= 2, "codes: must be at least 2")
         require(self.dim >= 1, "dim: must be at least 1")
+        require_at_most(self, codes=2**20, dim=65_536)
         require(0 <= self.decay < 1, "decay: must lie in [0, 1)")
         if self.kind == "fsq":
             sizes = ", ".join(map(str, FSQ_LEVELS))

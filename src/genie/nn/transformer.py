@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from genie.config import require
+from genie.config import require, require_at_most
 from genie.nn.attention import (
     KeyValue,
     SpaceAttention,
@@ -58,6 +58,8 @@ class TransformerConfig:
             require(getattr(self, name) >= 1, f"{name}: must be at least 1")
         for name in ("head_width", "ffn_width"):
             require(getattr(self, name) >= 0, f"{name}: must not be negative (0 derives it)")
+        wide = dict.fromkeys(("width", "heads", "head_width", "window"), 65_536)
+        require_at_most(self, layers=1024, ffn_width=2**20, **wide)
         require(
             self.head_width > 0 or self.width % self.heads == 0,
             f"heads: width {self.width} is not divisible by {self.heads} heads; "
