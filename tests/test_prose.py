@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 MOST_WORDS = 30
 GLOSSARY = ROOT / "docs" / "glossary.md"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "src").rglob("README.md")),
 ]
