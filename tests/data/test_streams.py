@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -111,6 +113,32 @@ def _combing(clip: np.ndarray) -> float:
 
 
 def test_timestamps_that_jitter_are_no_cut(tmp_path):
+    path, steps = tmp_path / "x.mkv", np.array([0, 2, 1, 3, 4, 6, 5, 7, 8, 9])
+    with (
+        av.open(str(write_encoded(tmp_path / "x.avi", moving_square(10), "ffv1"))) as plain,
+        av.open(str(path), "w") as container,
+    ):
+        copy = container.add_stream_from_template(plain.streams.video[0])
+        for number, packet in enumerate(p for p in plain.demux(video=0) if p.size):
+            packet.time_base, packet.stream = Fraction(1, 1000), copy
+            packet.pts, packet.dts = 100 * int(steps[number]), 100 * number - 500
+            container.mux(packet)
+    read = list(moments(path))
+    assert [moment.number for moment in read] == list(range(10))
+    assert not any(moment.cut for moment in read)
+    expected = np.maximum.accumulate(steps) / 10
+    assert [moment.time for moment in read] == pytest.approx(expected, abs=2e-3)
+
+
+def test_tags_of_another_encoding_are_no_obstacle(tmp_path):
+    path = write_encoded(tmp_path / "x.avi", moving_square(10), "mpeg4")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"Lavf", data.index(b"ISFT"))
+    data[at : at + 4] = b"\xe9\xe8\xfc\xdf"
+    path.write_bytes(data)
+    assert len(list(moments(path))) == 10
+
+
+def test_each_frame_has_its_duration(tmp_path):
     path = write_encoded(tmp_path / "x.mp4", moving_square(10), crf="4")
-    assert not any(moment.cut for moment in moments(path))
     assert [moment.duration for moment in moments(path)] == pytest.approx([1 / 15] * 10, abs=1e-3)

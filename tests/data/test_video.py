@@ -131,6 +131,19 @@ def test_transparent_pixels_of_videos_lie_over_black(tmp_path, name, codec, pixe
         assert np.abs(frame[:, size // 2 :] - (200, 100, 50)).max() < 4
 
 
+def test_a_gif_in_the_store_is_that_of_a_prompt(tmp_path):
+    picture = Image.new("RGBA", (16, 16), (255, 255, 255, 0))
+    picture.paste((200, 100, 50, 255), (4, 4, 12, 12))
+    moved = Image.new("RGBA", (16, 16), (255, 255, 255, 0))
+    moved.paste((200, 100, 50, 255), (2, 4, 10, 12))
+    path = tmp_path / "x.gif"
+    picture.save(path, save_all=True, append_images=[moved], duration=100, disposal=2)
+    first, second = frames_of(path)
+    assert np.array_equal(first, read_image(path))
+    assert second[5, 5].tolist() == [200, 100, 50]
+    assert second[5, 11].max() == second[0].max() == 0
+
+
 def test_half_transparent_pixels_of_a_video_are_as_dark_as_of_a_picture(tmp_path):
     clip = np.zeros((2, 16, 16, 4), np.uint8)
     clip[..., :3], clip[..., 3] = (200, 100, 50), np.linspace(0, 255, 16).round()

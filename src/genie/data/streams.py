@@ -11,7 +11,10 @@ from genie.config import UserError, require
 
 MAX_FPS = 300.0
 """A file that states a higher rate is not believed."""
+# Seconds that timestamps may fall without meaning that another recording begins.
 _JITTER = 0.25
+# Damaged timestamps may count any number of lost frames; a store keeps numbers in 32 bits.
+_LAST_NUMBER = 2**31 - 1
 _TOLD = 3
 
 
@@ -50,7 +53,7 @@ def open_video(path: str | Path) -> tuple[Any, Any]:
     require(path.is_file(), f"{path}: is a folder, not a video file")
     require(path.stat().st_size > 0, f"{path}: the file is empty; copy it again")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
@@ -203,7 +206,8 @@ class _Clock:
         """Returns the next frame, after others that were lost or right after the one before."""
         time, restarts = self._time(frame)
         before = -self._period if self.last is None else self.last
-        self._number += max(1, round((time - before) / self._period)) if lost else 1
+        step = max(1, round((time - before) / self._period)) if lost else 1
+        self._number = min(self._number + step, _LAST_NUMBER)
         cut = self.last is not None and (lost or restarts)
         self.last, self._duration = time, _duration(frame)
         return Moment(self._number, time, self._duration, cut, self._aspect, frame)
