@@ -282,7 +282,7 @@ def play() -> str:
     rows = []
     for path in sorted(RESULTS.glob("play-*.json"), key=_natural):
         result = read(path)
-        players = {row["players"]: row for row in result["play"]}
+        rates = {row["players"]: row["frames_per_second"] for row in result["play"]}
         rows.append(
             (
                 result["world"],
@@ -290,9 +290,9 @@ def play() -> str:
                 str(result["passes"]),
                 {"32": "fp32"}.get(result["dtype"], result["dtype"]),
                 "yes" if result.get("compiled") else "no",
-                f"{players[1]['ms']:.1f}",
-                f"{players[1]['frames_per_second']:.1f}",
-                f"{players[8]['frames_per_second']:.1f}",
+                f"{_one_player(result)['ms']:.1f}",
+                f"{rates[1]:.1f}",
+                f"{rates[8]:.1f}" if 8 in rates else "not measured",
                 f"{result['slow_twin']['times_faster']:.1f}",
                 f"`{result['commit']}`",
             )
@@ -304,6 +304,26 @@ def play() -> str:
 
 def _natural(path: Path) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
+
+
+def gpu() -> str:
+    """Returns the bars of `benchmarks/gpu_bars.py` on each GPU that was measured."""
+    tables = []
+    for path in sorted(RESULTS.glob("gpu-bars*.json")):
+        result = read(path)
+        rows = [(name, *_bar(bar)) for name, bar in result["bars"].items()]
+        header = ("bar", "unit", "asked", "best", "way")
+        about = result["about"]
+        title = f"{about['gpu']}, torch {about['torch']}, {result['minutes']:g} minutes in all:"
+        tables.append(f"{title}\n\n{markdown(header, rows)}")
+    return "\n\n".join(tables) or "No GPU was measured yet."
+
+
+def _bar(bar: Report) -> Row:
+    if bar["best"] is None:
+        return bar["unit"], f"{bar['least']:g}", "not measured", ""
+    missed = "" if bar["reached"] else " (**missed**)"
+    return bar["unit"], f"{bar['least']:g}", f"{bar['best']:g}{missed}", bar["how"]
 
 
 def training() -> str:
@@ -418,7 +438,7 @@ def experiments() -> str:
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
-        results, card, miner, presets, play, training, data, growth, recipe, experiments,
+        results, card, miner, presets, play, training, data, growth, gpu, recipe, experiments,
     )
 }  # fmt: skip
 

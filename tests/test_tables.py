@@ -1,6 +1,7 @@
 """The tables of the documentation are what the JSON files say."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,23 @@ def test_every_experiment_has_its_parts():
         assert text.splitlines()[0].endswith("?"), path.name
         for part in ("**Set-up.** ", "\n## Result\n", "\n## Decision\n", "ommit"):
             assert part in text, f"{path.name}: {part.strip()}"
+
+
+def test_bars_of_a_gpu_say_what_was_missed(tmp_path, monkeypatch):
+    bars = {
+        "50M": {"least": 150, "unit": "frames/s", "best": 200.5, "how": "graph", "reached": True},
+        "1B": {"least": 45, "unit": "frames/s", "best": 9, "how": "plain", "reached": False},
+        "3B": {"least": 20, "unit": "frames/s", "best": None, "why": ["no time was left"]},
+    }
+    file = tmp_path / "gpu-bars-h100.json"
+    file.write_text(
+        json.dumps({"about": {"gpu": "H100", "torch": "2.13"}, "minutes": 4.0, "bars": bars})
+    )
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    lines = tables.gpu().splitlines()
+    assert lines[0] == "H100, torch 2.13, 4 minutes in all:"
+    assert lines[-3:] == [
+        "| 50M | frames/s | 150 | 200.5 | graph |",
+        "| 1B | frames/s | 45 | 9 (**missed**) | plain |",
+        "| 3B | frames/s | 20 | not measured |  |",
+    ]
