@@ -15,7 +15,7 @@ from sample_videos import (
 )
 
 from genie.config import UserError
-from genie.data.streams import MAX_FPS, moments
+from genie.data.streams import MAX_FPS, Moment, _Deinterlacer, moments
 from genie.data.video import probe, read_frames, write_video
 
 
@@ -76,6 +76,25 @@ def test_interlaced_frames_are_deinterlaced_as_ffmpeg_does(tmp_path, name, codec
     assert np.array_equal(got, expected)
     assert _combing(np.stack(got)) < 0.5 * _combing(plain)
     assert [frame.number for frame in read_frames(path)] == list(range(20))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_short_interlaced_video_keeps_all_frames(tmp_path, count):
+    fields = moving_square(2 * count, height=64, width=64)
+    path = write_encoded(tmp_path / "x.mp4", interlaced(fields), **INTERLACED[0][2])
+    assert [moment.number for moment in moments(path)] == list(range(count))
+
+
+@pytest.mark.parametrize("pixels", ["uyvy422", "nv12", "yuv422p10le", "gray", "pal8", "yuva420p"])
+def test_any_pixel_format_can_be_deinterlaced(pixels):
+    def picture(number: int) -> av.VideoFrame:
+        frame = av.VideoFrame(64, 64, pixels)
+        frame.pts, frame.time_base = number, Fraction(1, 25)
+        return frame
+
+    deinterlacer = _Deinterlacer(picture(0))
+    done = [m for n in range(3) for m in deinterlacer(Moment(n, n, None, False, 1, picture(n)))]
+    assert [moment.number for moment in [*done, *deinterlacer.rest()]] == [0, 1, 2]
 
 
 def test_a_video_without_interlacing_is_not_filtered(tmp_path):
