@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genie import inputs
+from genie import cli, inputs
 from genie.config import UserError
 from genie.world import Genie
 from small import TINY
@@ -37,8 +37,9 @@ def test_all_else_is_refused_in_one_sentence(value):
     for check in (inputs.actions_of, inputs.script_of):
         with pytest.raises(UserError, match=r"actions?: expected"):
             check(value, 4, 1)
-    with pytest.raises(UserError, match="seed: expected"):
-        inputs.seeds_of(value, 1)
+    for check in (lambda seed: inputs.seeds_of(seed, 1), inputs.seed_of):
+        with pytest.raises(UserError, match="seed: expected"):
+            check(value)
 
 
 def test_actions_are_one_for_all_or_one_for_each():
@@ -71,6 +72,29 @@ def test_seeds_count_up_or_are_given_one_by_one():
             inputs.seeds_of(wrong, 2)
     with pytest.raises(UserError, match="got 3 seeds for 2 players"):
         inputs.seeds_of([1, 2, 3], 2)
+
+
+def test_one_seed_is_not_negative():
+    assert inputs.seed_of(np.uint64(2**63 - 1)) == 2**63 - 1
+    with pytest.raises(UserError, match=r"got -1$"):
+        inputs.seed_of(-1)
+
+
+@pytest.mark.parametrize("seed", ["-1", "18446744073709551616"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "coinrun-tiny", "--data", "{store}"],
+        ["generate", "coinrun-tiny", "--out", "{out}.png"],
+        ["record", "gym:CartPole-v1", "--out", "{out}"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_refuses_a_seed_that_is_none(command, seed, tmp_path, capsys):
+    arguments = [part.format(store=tmp_path / "store", out=tmp_path / "out") for part in command]
+    assert cli.main([*arguments, "--seed", seed]) == 2
+    assert "seed: expected a whole number from 0 to 2**63 - 1" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_devices_are_those_of_this_machine(monkeypatch):

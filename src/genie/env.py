@@ -157,7 +157,7 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         Raises:
             UserError: the seed or the index is none.
         """
-        super().reset(seed=None if seed is None else _seed(seed))
+        super().reset(seed=None if seed is None else inputs.seed_of(seed))
         index, game_seed = self.rules.draw(self.np_random, options)
         self._state = self.rules.world.start(self.rules.prompts[index], seed=game_seed)
         self._info = {"step": 0, "prompt": index}
@@ -328,7 +328,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         count = self.num_envs
         if isinstance(seed, list | tuple):
             require(len(seed) == count, f"seed: {count} games need {count} seeds, got {len(seed)}")
-            seeds = [None if one is None else _seed(one) for one in seed]
+            seeds = [None if one is None else inputs.seed_of(one) for one in seed]
         else:
             seeds = [None] * count if seed is None else inputs.seeds_of(seed, count).tolist()
         if not self._streams:
@@ -374,10 +374,6 @@ def _checked_render_mode(render_mode: str | None) -> str | None:
     if render_mode not in allowed:
         raise UserError(f"render_mode: {render_mode!r} is not known, use 'rgb_array' or None")
     return render_mode
-
-
-def _seed(seed: Any) -> int:
-    return int(inputs.seeds_of(seed, 1)[0])
 
 
 def _stack(games: Sequence[State]) -> State:

@@ -72,7 +72,7 @@ def generate(
     out = Path(out)
     _check_output(out, scale)
     require(frames >= 1, f"frames: {frames}, must be at least 1")
-    seed = int(inputs.seeds_of(seed, 1)[0])
+    seed = inputs.seed_of(seed)
     buttons = None if actions is None else parse_actions(actions)
     folder = locate(world)
     genie = Genie.from_pretrained(folder, device, dtype)

@@ -132,6 +132,18 @@ def seeds_of(seed: Any, players: int) -> np.ndarray:
     return seeds if seeds.ndim else seeds + np.arange(players)
 
 
+def seed_of(seed: Any) -> int:
+    """One seed, from 0 to 2**63 - 1.
+
+    Raises:
+        UserError: it is none.
+    """
+    expected = "seed: expected a whole number from 0 to 2**63 - 1"
+    number = whole_number(seed, expected)
+    require(number >= 0, f"{expected}, got {number}")
+    return number
+
+
 def best_device() -> torch.device:
     """CUDA when there is one, then Apple's MPS, else the CPU."""
     import torch

@@ -21,6 +21,7 @@ from genie.config import UserError, require
 from genie.data.games import Games, Levels, Step, game_maker
 from genie.data.video import VideoWriter
 from genie.files import replacing
+from genie.inputs import seed_of
 from genie.progress import Progress
 
 SIDECAR_VERSION = 1
@@ -122,6 +123,7 @@ def record(
     Raises:
         UserError: no such environment, action or option, a missing extra, or a folder in use.
     """
+    seed = seed_of(seed)
     config = _Config(
         frames=10_000 if frames is None and episodes is None else frames,
         episodes=episodes,

@@ -8,6 +8,7 @@ from genie.config import require
 from genie.evaluation.inverse import STEPS
 from genie.evaluation.long_play import LongPlayConfig
 from genie.evaluation.separation import SeparationConfig
+from genie.inputs import seed_of
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class EvaluationConfig:
         counts += ("held_games", "held_steps", "choosing_games")
         for name in (*counts, "button_prompts", "button_steps"):
             require(getattr(self, name) >= 1, f"{name}: must be at least 1")
+        seed_of(self.seed)
         require(self.inverse_steps >= 0, "inverse_steps: must not be negative")
         require(self.long_clips >= 0, "long_clips: must not be negative")
 
