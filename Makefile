@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done),$(error Genie needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python3.11))
 BIN = $(VENV)/bin
+# Processes that run tests; 0 runs them in one, as `pytest` by hand does.
+WORKERS ?= auto
 comma = ,
 install = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(1)]' && touch $@
 # The variable silences a notice about the successor of MkDocs.
@@ -11,7 +13,7 @@ mkdocs = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 setup: $(VENV)/.installed-dev
 demo: $(VENV)/.installed-demo ; $(BIN)/genie demo $(ARGS)
 play: $(VENV)/.installed-demo ; $(BIN)/genie play $(or $(WORLD),$(wildcard runs/demo)) $(ARGS)
-test: setup ; $(BIN)/pytest $(ARGS)
+test: setup ; $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 soak: setup ; GENIE_SOAK=1 $(BIN)/pytest tests/serving/test_soak.py tests/serving/test_static_latency.py -s $(ARGS)
 check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports && $(mkdocs) build --strict --quiet
 bench: setup ; for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done

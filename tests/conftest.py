@@ -1,4 +1,8 @@
-"""What all tests share: shapes checked against signatures, one thread, the same random numbers."""
+"""What all tests share: shapes checked against signatures, one thread, the same random numbers.
+
+With `pytest -n auto`, as `make test` runs it, every core takes a part. A file stays on one worker,
+where its fixtures are made once; a test marked `long` goes by itself, and before all others.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,28 @@ from jaxtyping import install_import_hook
 
 # Stays on for the whole run: modules of genie are imported by the tests, after this file.
 install_import_hook("genie", "shapes.checked")
+
+
+WORKERS = 8
+"""More would wait for the longest test anyway, and each takes a gigabyte."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Counts cores that this process may use; xdist counts those without hyper-threading."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return min(WORKERS, len(usable(0)) if usable else os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Says which tests stay together, and starts with the longest."""
+    if not hasattr(config, "workerinput"):
+        return
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    for item in items:
+        alone = item.get_closest_marker("long") is not None
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
 
 
 @pytest.fixture(autouse=True)

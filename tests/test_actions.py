@@ -72,6 +72,7 @@ def test_one_action_for_each_step_within_range():
     assert model.reconstruct(frames).shape == (3, 4, 16, 16, 3)
 
 
+@pytest.mark.long
 def test_learns_what_was_pressed_from_pixels_alone():
     model = build(replace(CONFIG, continuous_share=0.6)).train()
     steps = 150

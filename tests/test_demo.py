@@ -65,6 +65,7 @@ def toy(monkeypatch):
     monkeypatch.setattr(module, "ROLLOUT_FRAMES", 3)
 
 
+@pytest.mark.long
 def test_videos_become_a_world_a_report_and_a_film(samples, toy, tmp_path, capsys):
     out = demo(samples=samples, out=tmp_path / "run", minutes=0.02, play=False)
     for name in ("config.json", "model.safetensors", "rollout.gif", "evaluation/report.html"):
@@ -97,6 +98,7 @@ def test_a_game_is_chosen_by_name(samples):
         find_samples(samples / "nowhere", None)
 
 
+@pytest.mark.long
 def test_it_goes_on_from_a_world_that_knows_the_game(samples, toy, tmp_path, capsys, monkeypatch):
     base = demo(samples=samples, out=tmp_path / "base", minutes=0.02, play=False)
     monkeypatch.setitem(module.BASES, "square", str(base))

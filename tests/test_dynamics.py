@@ -167,6 +167,7 @@ def chance_of_copying(weight: float) -> float:
     return sum(chances) / len(chances)
 
 
+@pytest.mark.long
 def test_weight_of_changes_does_not_make_them_likelier():
     plain = chance_of_copying(1.0)
     assert plain == pytest.approx(0.6, abs=0.08)
@@ -253,6 +254,7 @@ def what_changed(tokens: Tensor, actions: Tensor) -> Tensor:
     return actions.masked_fill((tokens[:, 1:] == tokens[:, :-1]).all(dim=-1), STILL)
 
 
+@pytest.mark.long
 def test_a_small_thing_goes_where_the_action_sends_it():
     model = walker(CONFIG, lambda tokens, actions: actions)
     tokens, actions = walking(64, 5, seed=9999)
@@ -260,6 +262,7 @@ def test_a_small_thing_goes_where_the_action_sends_it():
     assert (drawn == tokens[:, 1]).all(dim=1).float().mean() > 0.9
 
 
+@pytest.mark.long
 def test_a_button_that_cannot_be_followed_leaves_things_as_they_are():
     tokens, actions = walking(400, 5, seed=9999)
     blocked = (tokens[:, 0] == tokens[:, 1]).all(dim=-1)
@@ -321,6 +324,7 @@ def test_noise_replaces_its_share_of_actions_and_none_in_play():
     assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
 
 
+@pytest.mark.long
 def test_a_token_heeds_those_drawn_already():
     """Nobody says where the walker goes, but once all others are drawn one place is left."""
     model = walker(replace(CONFIG, mask_rate="linear"), lambda _, actions: actions * 0)

@@ -40,16 +40,23 @@ CONFIG = GenieConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def world() -> Genie:
+SHALLOW = replace(CONFIG, dynamics=replace(CONFIG.dynamics, layers=1))  # compiles faster
+
+
+def stirred(config: GenieConfig) -> Genie:
     """Random weights, turned up so that the action and the past matter as in a trained world."""
     torch.manual_seed(0)
-    world = Genie(CONFIG)
+    world = Genie(config)
     with torch.no_grad():
         for weight in world.dynamics.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
         world.dynamics.head.weight.mul_(5)
     return world.eval()
+
+
+@pytest.fixture(scope="module")
+def world() -> Genie:
+    return stirred(CONFIG)
 
 
 def frames(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -95,6 +102,7 @@ print(min(seconds(False) for _ in range(3)) / min(seconds(True) for _ in range(3
 """
 
 
+@pytest.mark.long
 def test_the_cached_game_costs_a_fraction_of_its_plain_twin(tmp_path: Path):
     layers = TransformerConfig(layers=2, width=64, heads=2, window=8)
     config = replace(
@@ -173,9 +181,10 @@ for count in (3, 40, 41, 900):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
-def test_compiled_it_plays_the_same_game(world: Genie, tmp_path: Path):
-    world.save_pretrained(tmp_path)
+def test_compiled_it_plays_the_same_game(tmp_path: Path):
+    stirred(SHALLOW).save_pretrained(tmp_path)
     output_of(COMPILED, tmp_path)
 
 
@@ -210,8 +219,9 @@ assert torch.equal(torch.stack(again), shown[1:])
 """
 
 
-def test_states_stay_what_they_are_where_results_are_written_over(world: Genie, tmp_path: Path):
-    world.save_pretrained(tmp_path)
+@pytest.mark.long
+def test_states_stay_what_they_are_where_results_are_written_over(tmp_path: Path):
+    stirred(SHALLOW).save_pretrained(tmp_path)
     output_of(OVERWRITTEN, tmp_path)
 
 

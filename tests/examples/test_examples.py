@@ -63,6 +63,7 @@ def test_gymnasium_ppo(world, capsys):
     assert "reward of an episode" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_train_on_your_videos(tmp_path, monkeypatch, capsys):
     pytest.importorskip("lightning")
     stage = StageConfig(steps=2, batch_size=2, clip_frames=4)

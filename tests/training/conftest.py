@@ -12,13 +12,15 @@ import pytest
 import tensorstore
 from killing import train_here
 from rich.console import Console
-from schedules import small_schedule
+from schedules import finished_schedule, small_schedule
 
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
 from genie.nn.quantize import QuantizerConfig
 from genie.nn.transformer import TransformerConfig
 from genie.schedule import TrainConfig
+from genie.training.pipeline import train
 from genie.world import GenieConfig
+from sharing import once
 
 SIDE = 16
 LENGTHS = {"train": (40, 33, 5, 1), "val": (20,)}
@@ -94,7 +96,17 @@ def _console() -> Console:
 
 
 console = pytest.fixture(_console)
-console_of_the_module = pytest.fixture(_console, scope="module")
+
+
+@pytest.fixture(scope="session")
+def finished(store, tmp_path_factory):
+    """A run that is done, made once for all workers; tests leave it as it is, or copy it."""
+
+    def make(out):
+        world, schedule = _small_world(), finished_schedule()
+        train(store, out, world=world, schedule=schedule, console=_console())
+
+    return once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture(scope="session")

@@ -11,3 +11,8 @@ def small_schedule(**changes: object) -> TrainConfig:
     stages = {"tokenizer": stage, "actions": stage, "dynamics": muon}
     fixed = {"checkpoint_steps": 3, "picture_every": 0, "log_every": 5, "accelerator": "cpu"}
     return TrainConfig(**(stages | fixed | changes))  # type: ignore[arg-type]
+
+
+def finished_schedule() -> TrainConfig:
+    """That of the fixture `finished`."""
+    return small_schedule(picture_every=5, watch_every=4)

@@ -8,7 +8,7 @@ import pytest
 import tensorstore
 import torch
 from safetensors.torch import load_file
-from schedules import small_schedule
+from schedules import finished_schedule, small_schedule
 
 from genie.config import UserError
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
@@ -25,11 +25,8 @@ WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def base(store, small_world_of_the_module, console_of_the_module, tmp_path_factory):
-    """A run that is done."""
-    out = tmp_path_factory.mktemp("base") / "run"
-    world, console = small_world_of_the_module, console_of_the_module
-    return train(store, out, world=world, schedule=small_schedule(), console=console)
+def base(finished, tmp_path_factory):
+    return shutil.copytree(finished, tmp_path_factory.mktemp("base") / "run")
 
 
 def written(folder, frames, fps=10):
@@ -176,6 +173,7 @@ def test_added_actions_leave_the_kept_ones_alone(base, store):
     assert errors[1] < 0.5 * errors[0]
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on(base, store, processes, tmp_path):
     base = shutil.copytree(base, tmp_path / "base")
     common = (None, only(tokenizer=8, dynamics=4), STAGES)
@@ -223,7 +221,7 @@ def test_joint_training_goes_on_from_a_world(base, store, console, tmp_path):
 
 def test_the_schedule_is_the_runs_own_with_lower_rates(base, store, tmp_path):
     chosen = settings.resolve(tmp_path, store, base=str(base))
-    own = small_schedule()
+    own = finished_schedule()
     assert chosen.train == replace(warm(own), accelerator="auto")
     assert chosen.train.tokenizer.learning_rate == own.tokenizer.learning_rate / 4
     assert settings.resolve(tmp_path, store, base=str(base), minutes=6).train.actions.minutes == 0

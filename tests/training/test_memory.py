@@ -27,6 +27,7 @@ def faults(mode: str) -> int:
     return int(run.stdout)
 
 
+@pytest.mark.long
 def test_memory_that_was_freed_is_used_again():
     plain = faults("plain")
     if plain < 10_000:

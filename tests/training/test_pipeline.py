@@ -36,6 +36,7 @@ def assert_same_state(one, other):
         assert same
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_as_the_uninterrupted_one(
     store, small_world, schedule, processes, tmp_path
 ):
@@ -55,12 +56,8 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(
 
 
 @pytest.fixture(scope="module")
-def trained(store, small_world_of_the_module, console_of_the_module, tmp_path_factory):
-    world, console = small_world_of_the_module, console_of_the_module
-    out = tmp_path_factory.mktemp("trained") / "run"
-    schedule = small_schedule(picture_every=5, watch_every=4)
-    train(store, out, world=world, schedule=schedule, console=console)
-    return out
+def trained(finished, tmp_path_factory):
+    return shutil.copytree(finished, tmp_path_factory.mktemp("trained") / "run")
 
 
 def test_weights_of_other_models_are_named(trained, store, tmp_path):

@@ -61,6 +61,7 @@ def test_a_prompt_comes_back_from_its_tokens(world, prompts):
     assert 10 * torch.log10(1 / error) > 25
 
 
+@pytest.mark.long
 def test_its_buttons_do_different_things(world, prompts):
     """The next frames of different buttons differ by more than noise lets them."""
     starts = torch.from_numpy(np.stack(prompts))[:, None]
