@@ -387,6 +387,18 @@ def test_random_actions_go_to_a_share_of_the_steps_in_which_nothing_changes():
     assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
 
 
+def test_actions_are_hidden_in_a_share_of_the_steps():
+    torch.manual_seed(0)
+    model = build(replace(CONFIG, unconditional_share=0.3))
+    tokens = torch.randint(0, VOCABULARY, (2000, 3, 6))
+    actions = torch.randint(0, ACTIONS, (2000, 2))
+    given = model.train()._disturbed(tokens, actions)
+    hidden = given == ACTIONS
+    assert abs(hidden.float().mean() - 0.3) < 0.03
+    assert torch.equal(given[~hidden], actions[~hidden])
+    assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
+
+
 @pytest.mark.parametrize(
     ("rate", "share"), [("uniform", 0.75), ("cosine", 2 / math.pi), ("linear", 0.5)]
 )

@@ -51,6 +51,9 @@ class DynamicsConfig(TransformerConfig):
         action_noise: share of all steps that get a random action in training. The model then takes
             a button that the past makes impossible, such as rising on in the middle of a fall, for
             noise, and follows the past. In return other buttons are missed now and then.
+        unconditional_share: share of all steps whose action is hidden in training ("none known").
+            The model then also learns what comes next whatever the action is, which classifier-free
+            guidance needs (Ho and Salimans 2022, arXiv 2207.12598).
         label_smoothing: of the cross-entropy.
     """
 
@@ -66,6 +69,7 @@ class DynamicsConfig(TransformerConfig):
     change_weight: float = 5.0
     no_effect: float = 0.0
     action_noise: float = 0.0
+    unconditional_share: float = 0.0
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -81,7 +85,7 @@ class DynamicsConfig(TransformerConfig):
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
         require_at_most(self, corruption_levels=1024)
         require(self.change_weight > 0, "change_weight: must be above 0")
-        for name in ("no_effect", "action_noise"):
+        for name in ("no_effect", "action_noise", "unconditional_share"):
             require(0 <= getattr(self, name) <= 1, f"{name}: must lie in [0, 1]")
         require(0 <= self.label_smoothing < 1, "label_smoothing: must lie in [0, 1)")
 
@@ -358,14 +362,19 @@ class Dynamics(nn.Module):
         return (noise < rate) | (noise == noise.amin(dim=-1, keepdim=True))
 
     def _disturbed(self, tokens: Tensor, actions: Tensor) -> Tensor:
-        """Random actions in a share of all steps, and in another of steps that change nothing."""
+        """Some actions hidden, some random, and more of those in steps that change nothing."""
         config = self.config
-        if not self.training or config.no_effect == config.action_noise == 0:
+        shares = (config.no_effect, config.action_noise, config.unconditional_share)
+        if not self.training or not any(shares):
             return actions
         still = (tokens[:, 1:] == tokens[:, :-1]).all(dim=-1)
         chance, again = torch.rand(2, *actions.shape, device=actions.device)
         chosen = (chance < config.action_noise) | (still & (again < config.no_effect))
-        return torch.where(chosen, torch.randint_like(actions, self.num_actions), actions)
+        actions = torch.where(chosen, torch.randint_like(actions, self.num_actions), actions)
+        if not config.unconditional_share:
+            return actions
+        hidden = torch.rand(actions.shape, device=actions.device) < config.unconditional_share
+        return actions.masked_fill(hidden, self.num_actions)
 
     def _corrupt(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """A level per clip, and the tokens with that share replaced by random ones."""

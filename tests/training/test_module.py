@@ -106,3 +106,17 @@ def test_a_resumed_run_has_no_other_first_step_that_is_not_compiled(monkeypatch)
     assert resumed._loss == ("compiled", resumed.model.loss)
     plain = StageModule(Regression(), STAGE, state=kept)
     assert plain._loss == plain.model.loss
+
+
+def test_compiling_anew_at_a_turning_point_is_no_part_of_the_budget(monkeypatch):
+    module = StageModule(Regression(), STAGE, compile=True)
+    module.model.turning_points = (0.0, 0.5)
+    module._compiled = True
+    module._progress()
+    counted = []
+    for module.spent in (0.2, 0.6, 0.7, 0.8):
+        module._compiling = 0 if not counted else module._compiling
+        module._progress()
+        counted.append(module._compiling)
+        module._compiling = max(0, module._compiling - 1)
+    assert counted == [0, 2, 1, 0], "placed codes change the graph of the step after"

@@ -56,6 +56,7 @@ MAY_DIFFER = {
             "change_weight",
             "no_effect",
             "action_noise",
+            "unconditional_share",
             "label_smoothing",
         )
     ),

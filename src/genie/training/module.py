@@ -62,7 +62,7 @@ class StageModule(LightningModule):
         self.logs: dict[str, tuple[Tensor, Tensor]] = {}
         self._restore = state
         self._loss: Callable[..., Any] = model.loss  # type: ignore[assignment]
-        self._to_compile, self._compiled, self._compiling = compile, False, False
+        self._to_compile, self._compiled, self._compiling = compile, False, 0
         self._point: float | None = None
         if state:
             model.load_state_dict(state["model"])
@@ -103,7 +103,8 @@ class StageModule(LightningModule):
             return self.spent
         points: Sequence[float] = self.model.turning_points  # type: ignore[assignment]
         point = max(point for point in points if point <= self.spent)
-        self._compiling |= self._compiled and point != self._point
+        if self._compiled and point != self._point:
+            self._compiling = 2  # the step that places codes is compiled, and the one after it
         self._point = point
         return point
 
@@ -116,7 +117,7 @@ class StageModule(LightningModule):
         now = time.monotonic()
         if self._compiling:  # which is no part of the budget
             self._clock += now - self._last_step
-            self._compiling = False
+            self._compiling -= 1
         self._last_step = now
         self._compile()
         self.step += 1
@@ -130,7 +131,7 @@ class StageModule(LightningModule):
         # After the first step, which places codes, once and outside any graph.
         if self._to_compile:
             self._loss = torch.compile(self._loss)
-            self._to_compile, self._compiled, self._compiling = False, True, True
+            self._to_compile, self._compiled, self._compiling = False, True, 1
 
     @property
     def learning_rate(self) -> float:

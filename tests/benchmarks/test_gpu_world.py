@@ -1,0 +1,90 @@
+"""The GPU's quarter of an hour, rehearsed on a CPU with a tiny world."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from genie import Genie
+
+pytest.importorskip("procgen")
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+TINY = """
+import sys
+from dataclasses import replace
+import gpu_world
+
+full = gpu_world.configuration
+
+def configuration(options):
+    world, train = full(options)
+    small = {"layers": 1, "width": 32, "heads": 2}
+    smaller = {
+        name: replace(
+            getattr(world, name),
+            encoder=replace(getattr(world, name).encoder, **small),
+            decoder=replace(getattr(world, name).decoder, **small),
+        )
+        for name in ("tokenizer", "actions")
+    }
+    return replace(world, **smaller, dynamics=replace(world.dynamics, **small)), train
+
+gpu_world.configuration = configuration
+gpu_world.FILM_FRAMES = 12
+if __name__ == "__main__":
+    gpu_world.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.timeout(400)
+def test_a_rehearsal_leaves_a_world_a_report_and_a_film(tmp_path):
+    script, out = tmp_path / "tiny.py", tmp_path / "out"
+    script.write_text(TINY)
+    options = ["--device", "cpu", "--rehearse", "--minutes", "0.3", "--patience", "240"]
+    done = subprocess.run(
+        [sys.executable, script, out, *options, "--frames", "3000", "--cores", "1"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads((out / "throughput.json").read_text())
+    assert told["error"] is None
+    assert told["evaluated"]
+    assert all(told["stages"][name]["steps"] >= 1 for name in ("tokenizer", "actions", "dynamics"))
+    files = list(out.iterdir())
+    assert len(files) <= 8
+    assert all(file.stat().st_size <= 16 * 2**20 for file in files)
+    assert (out / "film.mp4").stat().st_size > 0
+    joined = tmp_path / "world.tar"
+    joined.write_bytes(b"".join(part.read_bytes() for part in sorted(out.glob("world.tar.*"))))
+    with tarfile.open(joined) as tar:
+        tar.extractall(tmp_path, filter="data")
+    world = Genie.from_pretrained(tmp_path / "world", device="cpu")
+    assert world.config.dynamics.width == 32
+    assert len(list((tmp_path / "world/prompts").iterdir())) > 0
+
+
+def test_what_fails_is_said_at_once(tmp_path):
+    script, out = tmp_path / "tiny.py", tmp_path / "out"
+    script.write_text(TINY.replace('"heads": 2', '"heads": 3'))
+    options = ["--device", "cpu", "--rehearse", "--minutes", "0.3", "--frames", "1000"]
+    done = subprocess.run(
+        [sys.executable, script, out, *options, "--cores", "1"],
+        env={**os.environ, "PYTHONPATH": python_path()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "heads" in done.stderr
+
+
+def python_path() -> str:
+    return os.pathsep.join([str(BENCHMARKS), os.environ.get("PYTHONPATH", "")])
