@@ -315,8 +315,17 @@ def gpu() -> str:
         header = ("bar", "unit", "asked", "best", "way")
         about = result["about"]
         title = f"{about['gpu']}, torch {about['torch']}, {result['minutes']:g} minutes in all:"
-        tables.append(f"{title}\n\n{markdown(header, rows)}")
+        tables.append(f"{title}\n\n{markdown(header, rows)}{_missing(result['rows'])}")
     return "\n\n".join(tables) or "No GPU was measured yet."
+
+
+def _missing(rows: Sequence[Report]) -> str:
+    ways: dict[str, list[str]] = {}
+    for row in rows:
+        if "not_measured" in row:
+            ways.setdefault(f"{row['how']}, {row['not_measured']}", []).append(row["bar"])
+    lines = [f"- {way}: {', '.join(bars)}" for way, bars in ways.items()]
+    return "\n\nNot measured:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _bar(bar: Report) -> Row:

@@ -56,15 +56,25 @@ def test_bars_of_a_gpu_say_what_was_missed(tmp_path, monkeypatch):
         "1B": {"least": 45, "unit": "frames/s", "best": 9, "how": "plain", "reached": False},
         "3B": {"least": 20, "unit": "frames/s", "best": None, "why": ["no time was left"]},
     }
+    rows = [
+        {"bar": "3B", "how": "compiled", "not_measured": "no time"},
+        {"bar": "3B", "how": "graph"},
+    ]
     file = tmp_path / "gpu-bars-h100.json"
     file.write_text(
-        json.dumps({"about": {"gpu": "H100", "torch": "2.13"}, "minutes": 4.0, "bars": bars})
+        json.dumps(
+            {"about": {"gpu": "H100", "torch": "2.13"}, "minutes": 4.0, "bars": bars, "rows": rows}
+        )
     )
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     lines = tables.gpu().splitlines()
     assert lines[0] == "H100, torch 2.13, 4 minutes in all:"
-    assert lines[-3:] == [
+    assert lines[-7:] == [
         "| 50M | frames/s | 150 | 200.5 | graph |",
         "| 1B | frames/s | 45 | 9 (**missed**) | plain |",
         "| 3B | frames/s | 20 | not measured |  |",
+        "",
+        "Not measured:",
+        "",
+        "- compiled, no time: 3B",
     ]
