@@ -33,6 +33,8 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Says which tests stay together, and starts with the longest."""
+    for item in items:
+        assert " at 0x" not in item.nodeid, f"{item.nodeid}: has another name in each process"
     if not hasattr(config, "workerinput"):
         return
     items.sort(key=lambda item: item.get_closest_marker("long") is None)

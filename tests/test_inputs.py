@@ -29,7 +29,9 @@ def test_whole_numbers_of_any_kind_are_read(kind):
     assert inputs.whole_numbers(list(tensor), "x").tolist() == [3, 1]
 
 
-@pytest.mark.parametrize("value", NONE_WHOLE, ids=repr)
+@pytest.mark.parametrize(
+    "value", NONE_WHOLE, ids=lambda value: "object" if type(value) is object else repr(value)
+)
 def test_all_else_is_refused_in_one_sentence(value):
     with pytest.raises(UserError, match=r"^x: expected y, got ") as error:
         inputs.whole_numbers(value, "x: expected y")
