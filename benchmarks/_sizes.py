@@ -7,13 +7,14 @@ from dataclasses import replace
 import torch
 
 import genie
-from genie import presets, worlds
-from genie.actions import LatentActionConfig
-from genie.dynamics import DynamicsConfig
-from genie.nn.quantize import QuantizerConfig
-from genie.nn.transformer import TransformerConfig
-from genie.tokenizer import VideoTokenizerConfig
-from genie.world import GenieConfig
+from genie.models.dynamics import DynamicsConfig
+from genie.models.latent_actions import LatentActionConfig
+from genie.models.layers.transformer import TransformerConfig
+from genie.models.quantizers import QuantizerConfig
+from genie.models.tokenizer import VideoTokenizerConfig
+from genie.presets import registry
+from genie.world import bundled
+from genie.world.config import GenieConfig
 
 PEERS = ("peers4", "peers16")
 """What other implementations were measured with, at patch 4 and patch 16 (docs/experiments)."""
@@ -35,7 +36,7 @@ def config_of(name: str) -> GenieConfig:
         blocks = TransformerConfig(layers=depth, width=width, heads=width // 64, window=16)
         return replace(config_of("peers4"), dynamics=DynamicsConfig(**vars(blocks)))
     if name not in PEERS:
-        return presets.get(name).world
+        return registry.get(name).world
     patch = int(name.removeprefix("peers"))
     layers = TransformerConfig(layers=4, width=128, heads=4, window=16)
     return GenieConfig(
@@ -53,7 +54,7 @@ def world_of(
 ) -> genie.Genie:
     """A world to play: with random weights, which are as fast, or one that is saved."""
     torch.manual_seed(0)
-    presets_only = set(presets.names()) - set(worlds.names())
+    presets_only = set(registry.names()) - set(bundled.names())
     if name in (*PEERS, *BLOCKS, *presets_only):
         world = genie.Genie(config_of(name)).eval().to(device)
     else:

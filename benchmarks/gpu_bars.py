@@ -45,7 +45,7 @@ from _machine import (  # noqa: E402
 from _sizes import config_of, world_of  # noqa: E402
 
 import genie  # noqa: E402
-from genie.files import replacing  # noqa: E402
+from genie.core.io import replacing  # noqa: E402
 
 PASSES, HISTORY, MANY = 8, 15, 64
 BATCH = 8

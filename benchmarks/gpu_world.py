@@ -69,12 +69,12 @@ def configuration(options: Options) -> tuple[Any, Any]:
 
     Batches suit a GPU. A rehearsal has the same models and batches of two clips.
     """
-    from genie import presets
-    from genie.nn.quantize import QuantizerConfig
-    from genie.nn.transformer import TransformerConfig
-    from genie.schedule import StageConfig
+    from genie.models.layers.transformer import TransformerConfig
+    from genie.models.quantizers import QuantizerConfig
+    from genie.presets import registry
+    from genie.presets.schedule import StageConfig
 
-    base = presets.get("coinrun-tiny")
+    base = registry.get("coinrun-tiny")
     block = TransformerConfig(layers=3, width=192, heads=6, window=1)
     alone = replace(block, space=False)
     world = replace(
@@ -174,7 +174,7 @@ def train_stage(
 ) -> None:
     """Trains one stage; the others keep what the base has."""
     from genie.data.store import ClipStore
-    from genie.training import derive as token_cache
+    from genie.training import token_cache
     from genie.training.pipeline import train as run
 
     off = {
@@ -217,8 +217,8 @@ def evaluate_world(world: Path, store: Path, out: Path, device: str, rehearse: b
     from genie import evaluate
     from genie.data.store import ClipStore
     from genie.evaluation.config import EvaluationConfig
-    from genie.evaluation.long_play import LongPlayConfig
-    from genie.evaluation.separation import SeparationConfig
+    from genie.evaluation.metrics.long_rollouts import LongPlayConfig
+    from genie.evaluation.metrics.separation import SeparationConfig
 
     config = EvaluationConfig.quick()
     if rehearse:
@@ -238,7 +238,7 @@ def write_film(world: Path, store: Path, out: Path, device: str) -> None:
     from genie import Genie
     from genie.data.store import ClipStore
     from genie.data.video import VideoWriter
-    from genie.training.pictures import held_out_clips
+    from genie.training.previews import held_out_clips
 
     genie = Genie.from_pretrained(world, device=device)
     real = held_out_clips(ClipStore.open(store, cache_bytes=2**36), FILM_FRAMES, FILM_CLIPS)

@@ -20,7 +20,7 @@ from _sizes import world_of
 from play import Game
 
 import genie
-from genie.world import GenieConfig
+from genie.world.config import GenieConfig
 
 HISTORY, PLAYERS, SIDES, WIDTHS = (
     (20, 100, 300, 1000),

@@ -26,19 +26,19 @@ from _machine import as_text
 from _sizes import PAPER
 
 import genie
-from genie import presets
-from genie.config import from_dict, to_dict
-from genie.evaluation import sections
-from genie.evaluation.clips import Clips, choose_clips
-from genie.evaluation.frechet import Pixels
-from genie.evaluation.held_games import HeldGames
-from genie.evaluation.long_play import LongPlayConfig, long_play
-from genie.evaluation.movement import SHIFTS, movement, real_ways, scroll
-from genie.progress import progress_bars
-from genie.schedule import TrainConfig
+from genie.core.config import from_dict, to_dict
+from genie.core.progress import progress_bars
+from genie.evaluation.metrics import sections
+from genie.evaluation.metrics.frechet import Pixels
+from genie.evaluation.metrics.long_rollouts import LongPlayConfig, long_play
+from genie.evaluation.metrics.movement import SHIFTS, movement, real_ways, scroll
+from genie.evaluation.protocol.clips import Clips, choose_clips
+from genie.evaluation.protocol.held_actions import HeldGames
+from genie.presets import registry
+from genie.presets.schedule import TrainConfig
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
-from genie.training.settings import STAGES
-from genie.world import GenieConfig
+from genie.training.config import STAGES
+from genie.world.config import GenieConfig
 
 DRAWING = ("sampling",)
 LEVEL = "level"
@@ -134,7 +134,7 @@ def starting_config(options: argparse.Namespace) -> GenieConfig:
     """What the variants change: the base's configuration, or the preset's."""
     if options.base:
         return genie.Genie.from_pretrained(options.base, device="cpu").config
-    return presets.get(options.preset).world
+    return registry.get(options.preset).world
 
 
 def trained(
@@ -142,13 +142,13 @@ def trained(
 ) -> genie.Genie:
     """A world with the stages of the question trained in a variant."""
     stages = QUESTIONS[options.question][0]
-    preset = presets.get(options.preset)
+    preset = registry.get(options.preset)
     base = to_dict(starting_config(options))
     sizes = {key: value for key, value in overrides.items() if key != AUGMENTATION}
-    world = from_dict(GenieConfig, presets.merged(base, sizes))
+    world = from_dict(GenieConfig, registry.merged(base, sizes))
     limit = {"steps": options.steps, "minutes": 0 if options.steps else options.minutes}
     changes = {AUGMENTATION: overrides.get(AUGMENTATION, {}), **dict.fromkeys(stages, limit)}
-    schedule = from_dict(TrainConfig, presets.merged(to_dict(preset.train), changes))
+    schedule = from_dict(TrainConfig, registry.merged(to_dict(preset.train), changes))
     for stage in STAGES[: STAGES.index(stages[0])]:  # what comes later hangs on what is trained
         kept = getattr(genie.Genie.from_pretrained(options.base, device="cpu"), stage)
         write_checkpoint(out / "checkpoints" / f"{stage}.ckpt", {"average": kept.state_dict()})
@@ -166,7 +166,7 @@ def drawing(options: argparse.Namespace, overrides: dict[str, Any]) -> genie.Gen
             weight = world.dynamics.level.weight
             weight[0] = weight[overrides[LEVEL]]
         return world
-    world.config = from_dict(GenieConfig, presets.merged(to_dict(world.config), overrides))
+    world.config = from_dict(GenieConfig, registry.merged(to_dict(world.config), overrides))
     return world
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from _machine import tell
 
-from genie.data.record import record
+from genie.data.recording.record import record
 
 
 def measure(env: str, frames: int, **options) -> dict:

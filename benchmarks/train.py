@@ -24,10 +24,10 @@ from _sizes import PAPER, config_of
 from torch import nn
 
 import genie
-from genie.schedule import StageConfig
+from genie.presets.schedule import StageConfig
 from genie.training.memory import keep_freed_memory
 from genie.training.optimizers import build_optimizer
-from genie.world import GenieConfig
+from genie.world.config import GenieConfig
 
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 MODELS = {

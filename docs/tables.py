@@ -22,9 +22,11 @@ Row = Sequence[str]
 
 def pages() -> list[Path]:
     """Returns all Markdown files that may hold tables."""
-    from genie import worlds
+    from genie.world import bundled
 
-    cards = [folder / "README.md" for name in worlds.names() if (folder := worlds.folder_of(name))]
+    cards = [
+        folder / "README.md" for name in bundled.names() if (folder := bundled.folder_of(name))
+    ]
     docs = sorted((ROOT / "docs").rglob("*.md"))
     return [ROOT / "README.md", *(card for card in cards if card.is_file()), *docs]
 
@@ -74,10 +76,10 @@ def card(*world: str) -> str:
 
 
 def _world(*name: str) -> tuple[Report, str]:
-    from genie import worlds
+    from genie.world import bundled
 
-    world = name[0] if name else worlds.DEFAULT
-    folder = worlds.folder_of(world)
+    world = name[0] if name else bundled.DEFAULT
+    folder = bundled.folder_of(world)
     assert folder is not None, f"{world}: no bundled world"
     return read(folder / "report.json"), world
 
@@ -232,12 +234,12 @@ def presets() -> str:
     """Returns sizes, budgets and memory of all presets; weights are counted, not made."""
     import torch
 
-    from genie import presets
-    from genie.world import Genie
+    from genie.presets import registry
+    from genie.world.genie import Genie
 
     known = read("presets")
     rows = []
-    for name, preset in presets.PRESETS.items():
+    for name, preset in registry.PRESETS.items():
         with torch.device("meta"):
             world = Genie(preset.world)
         parts = (world.tokenizer, world.actions, world.dynamics)

@@ -10,10 +10,11 @@ import yaml
 from PIL import Image
 
 import genie
-from genie import cli
-from genie.checkpoint import write_world
-from genie.config import to_dict
-from genie.world import Genie, GenieConfig
+from genie.cli import main
+from genie.core.config import to_dict
+from genie.world.checkpoint import write_world
+from genie.world.config import GenieConfig
+from genie.world.genie import Genie
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -39,9 +40,9 @@ def test_each_command_of_the_docs_can_be_typed(line, capsys, tmp_path, monkeypat
         world = arguments[arguments.index("--from") + 1]
         write_world(tmp_path / world, to_dict(GenieConfig()), {})
     if "--print_config" in arguments:
-        assert cli.main([name, *arguments]) == 0
+        assert main.main([name, *arguments]) == 0
     else:
-        cli._parsed(name, cli.COMMANDS[name], arguments)
+        main._parsed(name, main.COMMANDS[name], arguments)
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
@@ -69,7 +70,7 @@ def test_a_configuration_file_of_the_docs_is_read(tmp_path, capsys):
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     command = ["train", "--data", "d", "--out", "o", "--config", str(file), "--print_config"]
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     config = yaml.safe_load(capsys.readouterr().out)
     assert (config["dynamics"]["layers"], config["dynamics"]["width"]) == (8, 512)
     assert config["schedule"]["precision"] == "32"

@@ -8,49 +8,52 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import genie.env as _environments  # registers the ids with Gymnasium  # noqa: F401
+import genie.envs.gym as _environments  # registers the ids with Gymnasium  # noqa: F401
 
 if TYPE_CHECKING:
-    from genie.actions import LatentActionConfig, LatentActionModel
-    from genie.config import UserError
+    from genie.core.config import UserError
     from genie.data.prepare import prepare
-    from genie.data.record import record
+    from genie.data.recording.record import record
     from genie.data.store import ClipStore
-    from genie.dynamics import Dynamics, DynamicsConfig
-    from genie.env import GenieEnv, GenieVectorEnv
-    from genie.evaluation.report import evaluate
-    from genie.maskgit import SamplingConfig
-    from genie.presets import create_genie_large, create_genie_small
-    from genie.schedule import StageConfig, TrainConfig
-    from genie.tokenizer import VideoTokenizer, VideoTokenizerConfig
+    from genie.envs.gym import GenieEnv
+    from genie.envs.vector import GenieVectorEnv
+    from genie.evaluation.evaluate import evaluate
+    from genie.models.dynamics import Dynamics, DynamicsConfig
+    from genie.models.latent_actions import LatentActionConfig, LatentActionModel
+    from genie.models.tokenizer import VideoTokenizer, VideoTokenizerConfig
+    from genie.presets.registry import create_genie_large, create_genie_small
+    from genie.presets.schedule import StageConfig, TrainConfig
     from genie.training.pipeline import train
-    from genie.world import Drawing, Genie, GenieConfig, State
+    from genie.world.config import GenieConfig
+    from genie.world.genie import Genie
+    from genie.world.maskgit import SamplingConfig
+    from genie.world.state import Drawing, State
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ClipStore": "genie.data.store",
-    "Drawing": "genie.world",
-    "Dynamics": "genie.dynamics",
-    "DynamicsConfig": "genie.dynamics",
-    "Genie": "genie.world",
-    "GenieConfig": "genie.world",
-    "GenieEnv": "genie.env",
-    "GenieVectorEnv": "genie.env",
-    "LatentActionConfig": "genie.actions",
-    "LatentActionModel": "genie.actions",
-    "SamplingConfig": "genie.maskgit",
-    "StageConfig": "genie.schedule",
-    "State": "genie.world",
-    "TrainConfig": "genie.schedule",
-    "UserError": "genie.config",
-    "VideoTokenizer": "genie.tokenizer",
-    "VideoTokenizerConfig": "genie.tokenizer",
-    "create_genie_large": "genie.presets",
-    "create_genie_small": "genie.presets",
-    "evaluate": "genie.evaluation.report",
+    "Drawing": "genie.world.genie",
+    "Dynamics": "genie.models.dynamics",
+    "DynamicsConfig": "genie.models.dynamics",
+    "Genie": "genie.world.genie",
+    "GenieConfig": "genie.world.genie",
+    "GenieEnv": "genie.envs.gym",
+    "GenieVectorEnv": "genie.envs.gym",
+    "LatentActionConfig": "genie.models.latent_actions",
+    "LatentActionModel": "genie.models.latent_actions",
+    "SamplingConfig": "genie.world.maskgit",
+    "StageConfig": "genie.presets.schedule",
+    "State": "genie.world.genie",
+    "TrainConfig": "genie.presets.schedule",
+    "UserError": "genie.core.config",
+    "VideoTokenizer": "genie.models.tokenizer",
+    "VideoTokenizerConfig": "genie.models.tokenizer",
+    "create_genie_large": "genie.presets.registry",
+    "create_genie_small": "genie.presets.registry",
+    "evaluate": "genie.evaluation.evaluate",
     "prepare": "genie.data.prepare",
-    "record": "genie.data.record",
+    "record": "genie.data.recording.record",
     "train": "genie.training.pipeline",
 }
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from genie.cli import main
+from genie.cli.main import main
 
 sys.exit(main())

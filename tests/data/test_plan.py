@@ -5,7 +5,7 @@ import json
 import pytest
 from sample_videos import HERE, moving_square, write_with_cover
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.data import prepare as module
 from genie.data.plan import find_videos
 from genie.data.prepare import prepare

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sample_videos import HERE, moving_square, write_sound
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.data import assemble as assemble_module
 from genie.data import decode as decode_module
 from genie.data import store as store_module

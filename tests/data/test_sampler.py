@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.data.sampler import clip_starts, permute
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorstore
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.data.store import ClipStore, Episode, shard_frames, write_table, zarr_spec
 
 LENGTHS = (5, 20, 9)

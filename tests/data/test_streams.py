@@ -14,7 +14,7 @@ from sample_videos import (
     write_with_cover,
 )
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.data.streams import MAX_FPS, Moment, _Deinterlacer, moments
 from genie.data.video import probe, read_frames, write_video
 

@@ -13,9 +13,9 @@ from sample_videos import (
     write_timed,
 )
 
-from genie.config import UserError
+from genie.core.config import UserError
+from genie.data.images import read_image
 from genie.data.video import VideoWriter, fit_frame, probe, read_video, write_video
-from genie.images import read_image
 
 
 def frames_of(path: Path, **options) -> np.ndarray:

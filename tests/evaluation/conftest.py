@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from genie.evaluation import report
-from genie.maskgit import SamplingConfig
+from genie.evaluation import evaluate
+from genie.world.maskgit import SamplingConfig
 
 CELLS, CELL = 4, 4
 SIZE = CELLS * CELL
@@ -231,7 +231,7 @@ def real_store(tmp_path):
 @pytest.fixture
 def real_world():
     """A world of the real classes, untrained and minute."""
-    from genie.world import Genie
+    from genie.world.genie import Genie
 
     small = {"layers": 1, "width": 16, "heads": 2, "window": 2}
     return Genie(
@@ -254,5 +254,5 @@ def game_world(game, monkeypatch):
         "name": "game", "width": 16, "height": 16, "num_actions": 4,
         "parameters": {"total": 0}, "config": {},
     }  # fmt: skip
-    monkeypatch.setattr(report, "world_facts", lambda world, name: facts | {"name": name})
+    monkeypatch.setattr(evaluate, "world_facts", lambda world, name: facts | {"name": name})
     return game.world

@@ -1,6 +1,6 @@
 import pytest
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.evaluation.config import EvaluationConfig
 
 

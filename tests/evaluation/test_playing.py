@@ -3,12 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from genie.core.progress import progress_bars
 from genie.evaluation.config import EvaluationConfig
-from genie.evaluation.frechet import Pixels
-from genie.evaluation.networks import NetworkFile
+from genie.evaluation.metrics.frechet import Pixels
+from genie.evaluation.metrics.networks import NetworkFile
+from genie.evaluation.metrics.separation import SeparationConfig
 from genie.evaluation.playing import Player, Spread
-from genie.evaluation.separation import SeparationConfig
-from genie.progress import progress_bars
 
 
 @pytest.fixture

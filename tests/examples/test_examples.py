@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from genie import presets
-from genie.config import from_dict
+from genie.core.config import from_dict
 from genie.data.video import read_video, write_video
-from genie.presets import Preset
-from genie.schedule import StageConfig, TrainConfig
-from genie.world import Genie, GenieConfig
+from genie.presets import registry
+from genie.presets.registry import Preset
+from genie.presets.schedule import StageConfig, TrainConfig
+from genie.world.config import GenieConfig
+from genie.world.genie import Genie
 from small import TINY
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -69,7 +70,7 @@ def test_train_on_your_videos(tmp_path, monkeypatch, capsys):
     stage = StageConfig(steps=2, batch_size=2, clip_frames=4)
     schedule = TrainConfig(stage, stage, stage, accelerator="cpu", picture_every=0)
     minute = Preset("a test's", from_dict(GenieConfig, TINY), schedule)
-    monkeypatch.setitem(presets.PRESETS, "minute", minute)
+    monkeypatch.setitem(registry.PRESETS, "minute", minute)
     for split, frames in (("train", moving_square(24)), ("val", moving_square(24)[::-1])):
         (tmp_path / "videos" / split).mkdir(parents=True)
         write_video(tmp_path / "videos" / split / "a.mp4", frames, 15)

@@ -1,7 +1,7 @@
 """The bundled world plays the same tokens as ever: what guards a restructuring of the code.
 
 `python tests/golden/test_golden.py` writes the file anew, for a change that is meant to draw other
-frames from the same seed (then `genie.replay.DRAWING` goes up, too).
+frames from the same seed (then `genie.world.replay.DRAWING` goes up, too).
 """
 
 import json
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from genie.prompts import load_prompts
-from genie.world import Genie
-from genie.worlds import folder_of
+from genie.world.bundled import folder_of
+from genie.world.genie import Genie
+from genie.world.prompts import load_prompts
 
 WORLD, PROMPT, SEED = "coinrun-tiny", "3.png", 20261127
 ACTIONS = [0, 1, 2, 3, 4, 5, 6, 7] + [3, 3, 3, 3, 7, 7, 0, 0, 1, 1, 1, 1] + [5, 2, 6, 4] * 5

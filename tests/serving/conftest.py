@@ -22,13 +22,13 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from genie.dynamics import DynamicsConfig
-from genie.maskgit import SamplingConfig
-from genie.prompts import save_prompts
-from genie.serving.app import create_app
+from genie.models.dynamics import DynamicsConfig
+from genie.serving.http.app import create_app
 from genie.serving.protocol import HEADER
 from genie.serving.server import server_config
-from genie.world import Genie
+from genie.world.genie import Genie
+from genie.world.maskgit import SamplingConfig
+from genie.world.prompts import save_prompts
 from small import TINY
 
 SIZE = 24

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genie.serving.access import Access
-from genie.serving.app import create_server
 from genie.serving.client import Client, ServerError
+from genie.serving.http.app import create_server
+from genie.serving.http.auth import Access
 from genie.serving.limits import Limits
 from genie.serving.service import Playable
 

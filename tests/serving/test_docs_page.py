@@ -8,7 +8,7 @@ from browsing import needs_chromium, wait_until
 from PIL import Image
 
 from genie.serving import create_server
-from genie.serving.access import Access
+from genie.serving.http.auth import Access
 from genie.serving.service import Playable
 
 pytestmark = needs_chromium

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.serving.limits import Limits, Places, Rate, Refused, read_upload
 
 

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from genie import worlds
-from genie.cli import main
-from genie.config import UserError
+from genie.cli.main import main
+from genie.core.config import UserError
 from genie.serving import create_app, serve, serve_worlds
 from genie.serving import server as server_module
-from genie.world import Genie
+from genie.world import bundled as worlds
+from genie.world.genie import Genie
 
 
 def test_a_port_in_use_is_said(dot_world, dot_prompts):
@@ -46,7 +46,7 @@ def test_a_world_without_pictures_says_how_to_give_one(dot_world, dot_prompts):
 def test_a_missing_extra_names_the_command():
     code = (
         "import sys; sys.modules['uvicorn'] = None\n"
-        "from genie.config import UserError\n"
+        "from genie.core.config import UserError\n"
         "try: from genie.serving import serve\n"
         "except UserError as error: print(error)\n"
     )

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.serving.limits import Limits, Refused
 from genie.serving.service import Playable, Service, batch_sizes
 

@@ -26,11 +26,11 @@ from served import MALFORMED, SVG, encoded, figures, gif_of, png_of
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from genie import worlds
-from genie.replay import text_of
-from genie.serving.games import Act, Begin, Forget, Games
+from genie.serving.play.batch import Act, Begin, Forget, Games
 from genie.serving.protocol import HEADER, ClientMessage
-from genie.world import Genie
+from genie.world import bundled
+from genie.world.genie import Genie
+from genie.world.replay import text_of
 
 LONG = os.environ.get("GENIE_SOAK", "") not in ("", "0")
 MEGABYTE = 2**20
@@ -118,7 +118,7 @@ def test_players_who_join_and_leave_change_nobodys_game(serving):
 
 def test_tokens_are_the_same_whoever_else_plays(two_worlds_of_module):
     """Exactly, and for the bundled world when long: 3 players among others, and each alone."""
-    folder = sized(two_worlds_of_module[0], worlds.folder_of("coinrun-tiny"))
+    folder = sized(two_worlds_of_module[0], bundled.folder_of("coinrun-tiny"))
     world, dice, steps = (
         Genie.from_pretrained(folder, device="cpu"),
         random.Random(0),

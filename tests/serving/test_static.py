@@ -13,12 +13,12 @@ import pytest
 import torch
 from browsing import DOT, dot, needs_chromium, press, step, tap, wait_for_dot, wait_until
 from PIL import Image
+from test_replay import TINY
 
-from genie import cli
+from genie.cli import main
 from genie.data.video import read_video, write_video
 from genie.serving import create_app
-from genie.world import Genie
-from test_replay import TINY
+from genie.world.genie import Genie
 
 pytestmark = needs_chromium
 
@@ -541,7 +541,7 @@ def test_a_game_made_in_the_browser_plays_back_identically_from_the_command_line
         page.close()
 
         command = ["replay", str(file), "--world", str(tmp_path / "small"), "--scale", "1"]
-        assert cli.main([*command, "--device", "cpu", "--out", str(tmp_path / "f.png")]) == 0
+        assert main.main([*command, "--device", "cpu", "--out", str(tmp_path / "f.png")]) == 0
         written = [np.asarray(Image.open(Path(path))) for path in capsys.readouterr().out.split()]
         assert len(frames) == 13
         np.testing.assert_array_equal(np.stack(written), np.stack(frames))

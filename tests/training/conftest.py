@@ -15,11 +15,11 @@ from rich.console import Console
 from schedules import finished_schedule, small_schedule
 
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
-from genie.nn.quantize import QuantizerConfig
-from genie.nn.transformer import TransformerConfig
-from genie.schedule import TrainConfig
+from genie.models.layers.transformer import TransformerConfig
+from genie.models.quantizers import QuantizerConfig
+from genie.presets.schedule import TrainConfig
 from genie.training.pipeline import train
-from genie.world import GenieConfig
+from genie.world.config import GenieConfig
 from sharing import once
 
 SIDE = 16

@@ -12,11 +12,12 @@ import torch
 from rich.console import Console
 
 from genie.data.store import ClipStore
-from genie.schedule import TrainConfig
-from genie.training import derive
+from genie.presets.schedule import TrainConfig
+from genie.training import token_cache
 from genie.training.module import StageModule
 from genie.training.pipeline import train
-from genie.world import Genie, GenieConfig
+from genie.world.config import GenieConfig
+from genie.world.genie import Genie
 
 SMALL_PIECES = 7, 20, 24
 """Frames of a chunk, of a forward and of a piece."""
@@ -52,15 +53,15 @@ def derive_here(data: Path, config: GenieConfig, kill_after: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     world, batches = Genie(config).eval(), iter(range(1, 1_000_000))
-    derive.SHORTEST_CHUNK, derive.FRAMES_AT_ONCE, derive.PIECE_FRAMES = SMALL_PIECES
+    token_cache.SHORTEST_CHUNK, token_cache.FRAMES_AT_ONCE, token_cache.PIECE_FRAMES = SMALL_PIECES
 
     def advance(share: float) -> None:
         if next(batches) == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
     store = ClipStore.open(data)
-    derive.derive_tokens(store, world.tokenizer, 4, advance)
-    derive.derive_actions(store, world.actions, advance)
+    token_cache.derive_tokens(store, world.tokenizer, 4, advance)
+    token_cache.derive_actions(store, world.actions, advance)
 
 
 def _arm(kill_at: float) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from genie.schedule import StageConfig
+from genie.presets.schedule import StageConfig
 
 
 class Regression(nn.Module):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from genie.schedule import StageConfig, TrainConfig
+from genie.presets.schedule import StageConfig, TrainConfig
 
 
 def small_schedule(**changes: object) -> TrainConfig:

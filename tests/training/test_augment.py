@@ -5,13 +5,13 @@ import pytest
 import torch
 from schedules import small_schedule
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.data.sampler import Place
 from genie.data.store import ClipStore
-from genie.schedule import Augmentation
+from genie.presets.schedule import Augmentation
 from genie.training.augment import draw, mirrored, recoloured
+from genie.training.batches import FrameClips
 from genie.training.checkpointing import read_checkpoint
-from genie.training.loaders import FrameClips
 from genie.training.pipeline import train
 
 ALL = Augmentation(flip=0.5, colour=1.0, stride=3)

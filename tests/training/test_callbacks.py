@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch import Trainer
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.training.callbacks import Saving, Watching
 from genie.training.interrupts import StopRequest
 from genie.training.reporting import Sign, Warnings

@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.training import checkpointing
 from genie.training.checkpointing import previous_path, read_checkpoint, write_checkpoint
 

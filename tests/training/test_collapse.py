@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from genie.training.collapse import judge_actions, judge_dynamics, judge_tokenizer
-from genie.training.pictures import held_out_clips
+from genie.training.previews import held_out_clips
 from genie.training.reporting import Sign, Warnings
-from genie.world import Genie
+from genie.world.genie import Genie
 
 
 @pytest.fixture

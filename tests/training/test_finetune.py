@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 from schedules import finished_schedule, small_schedule
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
-from genie.nn.quantize import QuantizerConfig
-from genie.training import settings
+from genie.models.quantizers import QuantizerConfig
+from genie.training import config as settings
+from genie.training.config import STAGES
 from genie.training.finetune import START, Base, check_fits, starting_world, warm, widened
 from genie.training.module import StageModule, step_seed
-from genie.training.pictures import held_out_clips
 from genie.training.pipeline import train
-from genie.training.settings import STAGES
-from genie.world import Genie
+from genie.training.previews import held_out_clips
+from genie.world.genie import Genie
 
 WEIGHTS = "model.safetensors"
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import torch
 
 from genie.training.joint import Joint
-from genie.world import Genie
+from genie.world.genie import Genie
 
 
 def test_neither_loss_reaches_the_other_model(store, small_world):

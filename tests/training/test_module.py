@@ -10,7 +10,7 @@ from losses import LOSSES, inputs_of
 from regression import STAGE, Regression
 
 from genie.training.module import StageModule, step_seed
-from genie.world import Genie
+from genie.world.genie import Genie
 
 
 def test_the_random_numbers_of_a_step_are_its_own():

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from genie import presets
-from genie.schedule import StageConfig
+from genie.presets import registry
+from genie.presets.schedule import StageConfig
 from genie.training.optimizers import (
     AveragedModel,
     MuonAdamW,
@@ -14,14 +14,14 @@ from genie.training.optimizers import (
     parameter_groups,
     set_learning_rate,
 )
-from genie.world import Genie
+from genie.world.genie import Genie
 
 STAGE = StageConfig(steps=1, learning_rate=0.01, weight_decay=0.1)
 
 
 @pytest.fixture(scope="module")
 def world():
-    return Genie(presets.get("tiny").world)
+    return Genie(registry.get("tiny").world)
 
 
 def names(model, parameters):

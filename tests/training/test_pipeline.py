@@ -11,14 +11,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from schedules import small_schedule
 
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.training import pipeline
+from genie.training.batches import FrameClips
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
+from genie.training.config import STAGES
 from genie.training.interrupts import Stopped
-from genie.training.loaders import FrameClips
 from genie.training.pipeline import train
-from genie.training.settings import STAGES
-from genie.world import Genie
+from genie.world.genie import Genie
 
 WEIGHTS = "model.safetensors"
 

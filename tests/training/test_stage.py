@@ -5,16 +5,16 @@ import pytest
 import torch
 from regression import STAGE, Regression, batches, same_batch
 
-from genie import schedule
-from genie.config import UserError
+from genie.core.config import UserError
 from genie.data.sampler import Place
-from genie.schedule import TrainConfig
+from genie.presets import schedule
+from genie.presets.schedule import TrainConfig
 from genie.training.callbacks import Reporting
 from genie.training.checkpointing import read_checkpoint
 from genie.training.interrupts import StopRequest
 from genie.training.module import StageModule
 from genie.training.stage import StageRun, _strategy, run_stage
-from genie.world import Genie
+from genie.world.genie import Genie
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_learning_rate_follows_the_schedule(fit, monkeypatch):
 
 
 def test_progress_is_told_in_plain_lines_without_a_terminal(fit, console, monkeypatch):
-    monkeypatch.setattr("genie.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("genie.core.progress.LINE_SECONDS", 0.0)
     fit()
     assert "tokenizer: 50%" in console.file.getvalue()
     assert "left" in console.file.getvalue()

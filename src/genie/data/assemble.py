@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from genie.core.io import replacing
 from genie.data.decode import Task
 from genie.data.plan import WORK, Plan, PrepareConfig, inputs_digest
 from genie.data.splits import hold_out_tail, split_sources, unite_copies
 from genie.data.store import Episode, shard_frames, write_table, zarr_spec
-from genie.files import replacing
 
 
 @dataclass(frozen=True)

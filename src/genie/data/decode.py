@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from genie.config import UserError
+from genie.core.config import UserError
+from genie.core.io import replacing
 from genie.data.plan import PrepareConfig
 from genie.data.video import Frame, read_frames
-from genie.files import replacing
 
 SIDECAR = ".actions.json"
 _AHEAD = 4

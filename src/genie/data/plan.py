@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from genie.config import UserError, from_dict, require
+from genie.core.config import UserError, from_dict, require
+from genie.core.io import replacing
 from genie.data.video import EXTENSIONS, Fit, probe
-from genie.files import replacing
 
 WORK = ".prepare"
 _MOST_FPS = 1000

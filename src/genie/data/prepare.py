@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genie.config import UserError, require
+from genie.core.config import UserError, require
+from genie.core.progress import Progress
 from genie.data.assemble import Shards, write_store
 from genie.data.decode import Decoders, Task
 from genie.data.plan import (
@@ -31,7 +32,6 @@ from genie.data.plan import (
 )
 from genie.data.store import ClipStore
 from genie.data.video import EXTENSIONS, Fit
-from genie.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genie.config import require
+from genie.core.config import require
 
 _ROUNDS = 6
 

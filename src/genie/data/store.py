@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from genie.config import UserError, require
-from genie.files import replacing
+from genie.core.config import UserError, require
+from genie.core.io import replacing
 
 FORMAT = "genie-clip-store"
 VERSION = 1

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genie.config import UserError, require
+from genie.core.config import UserError, require
 
 MAX_FPS = 300.0
 """A file that states a higher rate is not believed."""

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from genie.config import require
+from genie.core.config import require
+from genie.data.images import over_black
 from genie.data.streams import frame_rate, moments, open_video
-from genie.images import over_black
 
 EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from genie.config import require
-from genie.evaluation.inverse import STEPS
-from genie.evaluation.long_play import LongPlayConfig
-from genie.evaluation.separation import SeparationConfig
-from genie.inputs import seed_of
+from genie.core.config import require
+from genie.core.numbers import seed_of
+from genie.evaluation.metrics.inverse_dynamics import STEPS
+from genie.evaluation.metrics.long_rollouts import LongPlayConfig
+from genie.evaluation.metrics.separation import SeparationConfig
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from genie.evaluation import pictures, sections
-from genie.evaluation.clips import Clips, choose_clips
-from genie.evaluation.frechet import Extractor, Moments, floor
-from genie.evaluation.long_play import Strip, long_play
-from genie.evaluation.networks import NetworkFile
-from genie.evaluation.pictures import Picture
-from genie.evaluation.rollouts import hold_buttons
-from genie.evaluation.separation import press_all, separation
-from genie.progress import Bars
+from genie.core.progress import Bars
+from genie.evaluation.metrics import sections
+from genie.evaluation.metrics.frechet import Extractor, Moments, floor
+from genie.evaluation.metrics.long_rollouts import Strip, long_play
+from genie.evaluation.metrics.networks import NetworkFile
+from genie.evaluation.metrics.separation import press_all, separation
+from genie.evaluation.protocol.clips import Clips, choose_clips
+from genie.evaluation.protocol.rollouts import hold_buttons
+from genie.evaluation.report import figures as pictures
+from genie.evaluation.report.figures import Picture
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
     from genie.evaluation.config import EvaluationConfig
-    from genie.maskgit import SamplingConfig
-    from genie.world import Genie
+    from genie.world.genie import Genie
+    from genie.world.maskgit import SamplingConfig
 
 
 @dataclass(frozen=True)

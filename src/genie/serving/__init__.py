@@ -9,11 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from genie.config import UserError
+from genie.core.config import UserError
 
 _HOMES = {
-    "create_app": "genie.serving.app",
-    "create_server": "genie.serving.app",
+    "create_app": "genie.serving.http.app",
+    "create_server": "genie.serving.http.app",
     "serve": "genie.serving.server",
     "serve_worlds": "genie.serving.server",
 }

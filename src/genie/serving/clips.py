@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genie.config import UserError
-from genie.inputs import check_range
-from genie.serving.film import scale_of
+from genie.core.config import UserError
 from genie.serving.limits import Limits, Refused
+from genie.serving.video_export import scale_of
+from genie.world.inputs import check_range
 
 if TYPE_CHECKING:
-    from genie.serving.clock import TickLoop
-    from genie.world import Genie
+    from genie.serving.play.scheduler import TickLoop
+    from genie.world.genie import Genie
 
 LEAST_PIECES = 4  # a second, of all clips together
 LOOK_AGAIN = 0.004  # seconds

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields
 
-from genie.config import require
+from genie.core.config import require
 from genie.serving.protocol import MAX_MESSAGE_BYTES
 
 

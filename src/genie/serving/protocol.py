@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from genie.replay import png as png
+from genie.world.replay import png as png
 
 VERSION = 2
 HEADER = struct.Struct("<BBHIIIf")
@@ -86,7 +86,7 @@ class Start(_Message):
     """Begins a game from a prompt, or begins it anew; without a seed the server draws one.
 
     The prompt is an index, or PNG pictures of the world's size in base64. With actions the game is
-    played that far, each step drawn as `sampling` says (as in `genie.replay.Replay`); with a hash
+    played that far, each step drawn as `sampling` says (as in `genie.world.replay.Replay`); with a hash
     only in that world.
     """
 

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI
 
-from genie.config import UserError, require
-from genie.nn.threads import spared_threads
-from genie.prompts import load_prompts
-from genie.serving.access import Access, is_loopback, is_wildcard
-from genie.serving.app import create_server
+from genie.core.config import UserError, require
+from genie.serving.action_names import own_folder
+from genie.serving.http.app import create_server
+from genie.serving.http.auth import Access, is_loopback, is_wildcard
+from genie.serving.http.idle_timeout import HTTPProtocol
 from genie.serving.limits import Limits
-from genie.serving.names import own_folder
 from genie.serving.service import Playable, Service
-from genie.serving.silence import HTTPProtocol
+from genie.world.prompts import load_prompts
+from genie.world.threads import spared_threads
 
 if TYPE_CHECKING:
-    from genie.world import Genie
+    from genie.world.genie import Genie
 
 MOST_CONNECTIONS = 800  # beyond the limits on players: a process may often open 1024 files
 FAREWELL_SECONDS = 1.0  # between telling the players and closing, so that probes see it, too
@@ -55,7 +55,7 @@ def serve(
         world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub.
         host: a loopback address.
         port: TCP port; 0 takes any free one.
-        prompts: what games start from, as `genie.prompts.load_prompts` reads it; None takes the
+        prompts: what games start from, as `genie.world.prompts.load_prompts` reads it; None takes the
             pictures in the world's folder.
         open_browser: opens the page in the default browser.
         fps: ticks per second; None takes the world's own.
@@ -224,7 +224,8 @@ def _load(
 ) -> Playable:
     folder, name, own = None, "world", None
     if isinstance(world, str | Path):
-        from genie.world import Genie, locate
+        from genie.world.genie import Genie
+        from genie.world.hub import locate
 
         folder, own = locate(world), own_folder(world)
         name = Path(world).resolve().name

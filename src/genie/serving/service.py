@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from genie.config import require
+from genie.core.config import require
+from genie.serving.action_names import checked_names, not_kept, read_names, write_names
 from genie.serving.clips import Turns
-from genie.serving.clock import TickLoop
-from genie.serving.connection import SERVICE_RESTART, Connection
 from genie.serving.limits import Limits, Places, Refused
-from genie.serving.metrics import MeasuredGames, Metrics
-from genie.serving.names import checked_names, not_kept, read_names, write_names
+from genie.serving.play.connection import SERVICE_RESTART, Connection
+from genie.serving.play.metrics import MeasuredGames, Metrics
+from genie.serving.play.scheduler import TickLoop
 from genie.serving.protocol import VERSION, World, png
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from genie.world import Genie
+    from genie.world.genie import Genie
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Room:
         """Keeps what a player calls the buttons in the world's folder; for later pages of everyone.
 
         Args:
-            text: JSON, as `genie.serving.names.Names`.
+            text: JSON, as `genie.serving.action_names.Names`.
 
         Raises:
             Refused: it does not fit the world, or the folder can't be written.

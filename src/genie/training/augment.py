@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from genie.data.sampler import Place
-from genie.schedule import Augmentation
+from genie.presets.schedule import Augmentation
 
 SALT = 0x61756772
 """Keeps these draws apart from others of the same seed."""

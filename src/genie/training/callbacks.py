@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
-from genie.config import UserError
-from genie.progress import Progress
+from genie.core.config import UserError
+from genie.core.progress import Progress
 from genie.training.interrupts import StopRequest
 from genie.training.reporting import Sign, Warnings, describe
 

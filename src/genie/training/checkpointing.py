@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import torch
 
-from genie.config import UserError
+from genie.core.config import UserError
 
 CHUNK = 1 << 22
 COMMENT_LENGTH = 64  # a SHA-256 in hexadecimal digits

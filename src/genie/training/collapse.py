@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genie.actions import LatentActionModel
-from genie.progress import say
-from genie.tokenizer import VideoTokenizer
-from genie.training import signs
+from genie.core.progress import say
+from genie.models.latent_actions import LatentActionModel
+from genie.models.tokenizer import VideoTokenizer
+from genie.training import diagnostics
 from genie.training.reporting import Sign, Warnings
 
 
 @torch.no_grad()
 def judge_tokenizer(tokenizer: VideoTokenizer, clips: Tensor, warnings: Warnings) -> float:
     """Prints, and returns, the share of the vocabulary that clips u8 (B,T,H,W,3) use."""
-    sign = signs.codes_in_use(tokenizer, clips)
+    sign = diagnostics.codes_in_use(tokenizer, clips)
     say(warnings.console, f"tokenizer: {sign.figure:.1%} of its codes in use")
     warnings.tell([sign])
     return sign.figure
@@ -24,7 +24,7 @@ def judge_tokenizer(tokenizer: VideoTokenizer, clips: Tensor, warnings: Warnings
 @torch.no_grad()
 def judge_actions(actions: LatentActionModel, clips: Tensor, warnings: Warnings) -> float:
     """Prints, and returns, the perplexity of the actions of clips u8 (B,T,H,W,3)."""
-    sign = signs.actions_in_use(actions, clips)
+    sign = diagnostics.actions_in_use(actions, clips)
     used = f"{sign.figure:.1f} of {actions.num_actions} in use (perplexity)"
     say(warnings.console, f"latent actions: {used}")
     if not actions.quantizer.placed:

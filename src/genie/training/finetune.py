@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genie import checkpoint
-from genie.actions import LatentActionModel
-from genie.config import UserError, from_dict, require, to_dict
+from genie.core.config import UserError, from_dict, require, to_dict
 from genie.data.store import ClipStore
-from genie.nn.kmeans import lloyd, spread
-from genie.nn.quantize import ROUNDS
-from genie.schedule import StageConfig, TrainConfig
-from genie.training.pictures import spread_clips
-from genie.world import Genie, GenieConfig, locate
+from genie.models.latent_actions import LatentActionModel
+from genie.models.layers.kmeans import lloyd, spread
+from genie.models.quantizers import ROUNDS
+from genie.presets.schedule import StageConfig, TrainConfig
+from genie.training.previews import spread_clips
+from genie.world import checkpoint
+from genie.world.config import GenieConfig
+from genie.world.genie import Genie
+from genie.world.hub import locate
 
 START = "start"
 """Folder, in a run folder, of the world that the run began with."""

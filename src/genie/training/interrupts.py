@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from genie.progress import say
+from genie.core.progress import say
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from genie.actions import LatentActionModel
-from genie.dynamics import Dynamics
+from genie.models.dynamics import Dynamics
+from genie.models.latent_actions import LatentActionModel
 
 
 class Joint(nn.Module):

@@ -16,9 +16,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from genie import schedule
-from genie.schedule import StageConfig
-from genie.training.loaders import Batch
+from genie.presets import schedule
+from genie.presets.schedule import StageConfig
+from genie.training.batches import Batch
 from genie.training.optimizers import AveragedModel, build_optimizer, set_learning_rate
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genie.schedule import StageConfig
+from genie.presets.schedule import StageConfig
 
 BETA1 = 0.9
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -11,27 +11,28 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import Tensor, nn
 
-from genie import inputs
-from genie.actions import LatentActionModel
-from genie.checkpoint import read_weights
-from genie.config import UserError
+from genie.core.config import UserError
+from genie.core.progress import Progress, say
 from genie.data.store import ClipStore
-from genie.progress import Progress, say
-from genie.prompts import PROMPT_FOLDER, save_prompts
-from genie.schedule import TrainConfig
-from genie.tokenizer import VideoTokenizer
-from genie.training import finetune, pictures, settings, signs
+from genie.models.latent_actions import LatentActionModel
+from genie.models.tokenizer import VideoTokenizer
+from genie.presets.schedule import TrainConfig
+from genie.training import config, diagnostics, finetune, previews
+from genie.training.batches import FrameClips, TokenClips
 from genie.training.checkpointing import read_checkpoint
 from genie.training.collapse import judge_actions, judge_dynamics, judge_tokenizer
-from genie.training.derive import derive_actions, derive_tokens, fingerprint
+from genie.training.config import STAGES, Settings
 from genie.training.interrupts import StopRequest
 from genie.training.joint import Joint
-from genie.training.loaders import FrameClips, TokenClips
 from genie.training.memory import keep_freed_memory
 from genie.training.reporting import Sign, Warnings
-from genie.training.settings import STAGES, Settings
 from genie.training.stage import StageRun, run_stage
-from genie.world import Genie, GenieConfig
+from genie.training.token_cache import derive_actions, derive_tokens, fingerprint
+from genie.world import inputs
+from genie.world.checkpoint import read_weights
+from genie.world.config import GenieConfig
+from genie.world.genie import Genie
+from genie.world.prompts import PROMPT_FOLDER, save_prompts
 
 PROMPTS = 8
 ROLLOUT_FRAMES = 9
@@ -96,7 +97,7 @@ def train(
     """
     store = data if isinstance(data, ClipStore) else ClipStore.open(data)
     out, console = Path(out), console or Console(stderr=True)
-    chosen = settings.resolve(
+    chosen = config.resolve(
         out,
         store,
         preset=preset,
@@ -109,11 +110,11 @@ def train(
         base=None if base is None else str(base),
         keep_actions=keep_actions,
     )
-    if chosen.base is not None and rank_zero_only.rank == 0 and settings.read(out) is None:
+    if chosen.base is not None and rank_zero_only.rank == 0 and config.read(out) is None:
         frames = chosen.train.actions.clip_frames
         start = finetune.starting_world(chosen.base, chosen.world, store, frames)
         start.save_pretrained(out / finetune.START)
-    settings.write(out, chosen)
+    config.write(out, chosen)
     if device_of(chosen.train).type == "cpu":
         keep_freed_memory()
     with StopRequest(console) as stop:
@@ -197,8 +198,8 @@ class _Pipeline:
         changes = self.run.train.augmentation
         read = FrameClips(self.store, stage.clip_frames, stage.batch_size, changes)
         shown, split = self._shown(stage.clip_frames)
-        draw = {"tokenizer": pictures.draw_tokenizer, "actions": pictures.draw_actions}[name]
-        clips = pictures.held_out_clips(self.store, stage.clip_frames, JUDGED_CLIPS)
+        draw = {"tokenizer": previews.draw_tokenizer, "actions": previews.draw_actions}[name]
+        clips = previews.held_out_clips(self.store, stage.clip_frames, JUDGED_CLIPS)
         look = {"tokenizer": look_at_tokenizer, "actions": look_at_actions}[name]
         run_stage(
             self.run,
@@ -239,8 +240,8 @@ class _Pipeline:
         )
         shown, split = self._shown(min(ROLLOUT_FRAMES, stage.clip_frames))
 
-        def draw(average: nn.Module) -> pictures.Drawn:
-            return pictures.draw_dynamics(world, average, shown, split)
+        def draw(average: nn.Module) -> previews.Drawn:
+            return previews.draw_dynamics(world, average, shown, split)
 
         run_stage(
             self.run,
@@ -254,7 +255,7 @@ class _Pipeline:
         )
 
     def _shown(self, frames: int) -> tuple[Tensor, str]:
-        split = pictures.shown_split(self.store, frames)
+        split = previews.shown_split(self.store, frames)
         if split != "val" and not self.told_of_split and rank_zero_only.rank == 0:
             self.told_of_split = True
             say(
@@ -262,7 +263,7 @@ class _Pipeline:
                 f"no held-out video has {frames} frames: pictures and figures are of videos that "
                 "are trained on, under train/ in the logs",
             )
-        return pictures.held_out_clips(self.store, frames), split
+        return previews.held_out_clips(self.store, frames), split
 
     def _derive(self, what: str, compute: Callable[[Callable[[float], None]], Any]) -> Any:
         show = rank_zero_only.rank == 0
@@ -281,7 +282,7 @@ class _Pipeline:
         if rank_zero_only.rank != 0:
             return
         frames = getattr(self.run.train, name).clip_frames
-        clips = pictures.held_out_clips(self.store, frames, JUDGED_CLIPS)
+        clips = previews.held_out_clips(self.store, frames, JUDGED_CLIPS)
         if name == "tokenizer":
             judge_tokenizer(self.world.tokenizer, clips, self.warnings)
         if name == "actions" or (name == "dynamics" and self.joint):
@@ -297,7 +298,7 @@ class _Pipeline:
 def look_at_tokenizer(tokenizer: nn.Module, clips: Tensor) -> list[Sign]:
     """Looks at how a tokenizer does on clips u8 (B,T,H,W,3)."""
     assert isinstance(tokenizer, VideoTokenizer)
-    return [signs.codes_in_use(tokenizer, clips.to(tokenizer.position.device))]
+    return [diagnostics.codes_in_use(tokenizer, clips.to(tokenizer.position.device))]
 
 
 @torch.no_grad()
@@ -305,9 +306,9 @@ def look_at_actions(actions: nn.Module, clips: Tensor) -> list[Sign]:
     """Looks at how latent actions do on clips u8 (B,T,H,W,3)."""
     assert isinstance(actions, LatentActionModel)
     clips = clips.to(actions.mean.device)
-    seen = [signs.gain_of_latents(actions, clips)]
+    seen = [diagnostics.gain_of_latents(actions, clips)]
     if actions.quantizer.placed:
-        seen.append(signs.actions_in_use(actions, clips))
+        seen.append(diagnostics.actions_in_use(actions, clips))
     return seen
 
 
@@ -323,23 +324,23 @@ def look_at_dynamics(
         store: the videos.
         frames: of the clips that are predicted; rollouts are longer, where the videos are.
     """
-    preview = pictures.with_dynamics(world, dynamics)
-    clips = pictures.held_out_clips(store, frames, JUDGED_CLIPS).to(preview.device)
-    tokens = signs.in_parts(preview.tokenizer.encode, clips)
-    actions = signs.in_parts(preview.actions.infer, clips)
-    seen = [signs.effect_of_actions(preview.dynamics, tokens, actions)]
+    preview = previews.with_dynamics(world, dynamics)
+    clips = previews.held_out_clips(store, frames, JUDGED_CLIPS).to(preview.device)
+    tokens = diagnostics.in_parts(preview.tokenizer.encode, clips)
+    actions = diagnostics.in_parts(preview.actions.infer, clips)
+    seen = [diagnostics.effect_of_actions(preview.dynamics, tokens, actions)]
     longest = max(episode.length for episode in store.episodes_in_split("train"))
     frames = min(DRIFT_FRAMES, longest)
     if frames >= SHORTEST_DRIFT:
-        clips = pictures.spread_clips(store, frames, DRIFT_CLIPS, "train").to(preview.device)
-        seen += signs.drift(preview, clips)
+        clips = previews.spread_clips(store, frames, DRIFT_CLIPS, "train").to(preview.device)
+        seen += diagnostics.drift(preview, clips)
     return seen
 
 
 def write_prompts(run: Path, store: ClipStore) -> None:
     """Writes some held-out frames that games can start from, unless there are some."""
     if not (run / PROMPT_FOLDER).exists():
-        save_prompts(pictures.held_out_clips(store, 1, PROMPTS)[:, 0].numpy(), run)
+        save_prompts(previews.held_out_clips(store, 1, PROMPTS)[:, 0].numpy(), run)
 
 
 def device_of(train: TrainConfig) -> torch.device:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.panel import Panel
 
-from genie.progress import say
+from genie.core.progress import say
 
 
 def describe(logs: Mapping[str, float]) -> str:

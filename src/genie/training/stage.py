@@ -19,15 +19,15 @@ from rich.console import Console
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
-from genie import schedule
-from genie.config import UserError, to_dict
+from genie.core.config import UserError, to_dict
+from genie.core.progress import Progress
 from genie.data.sampler import Place
-from genie.progress import Progress
-from genie.schedule import StageConfig, TrainConfig
+from genie.presets import schedule
+from genie.presets.schedule import StageConfig, TrainConfig
+from genie.training.batches import Ahead, Batch
 from genie.training.callbacks import Draw, Look, Pictures, Reporting, Saving, Watching
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.interrupts import StopRequest
-from genie.training.loaders import Ahead, Batch
 from genie.training.module import StageModule
 from genie.training.reporting import Warnings
 

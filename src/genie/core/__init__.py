@@ -1,0 +1,1 @@
+"""Settings, files and progress: nothing here knows what a frame or a tensor is."""

@@ -1,0 +1,80 @@
+"""Pictures of any kind as RGB: the one way in which all of the program reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from genie.core.config import UserError
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads a picture file.
+
+    Args:
+        path: any format that Pillow knows; of a moving picture, the first frame counts.
+
+    Returns:
+        uint8 (H, W, 3), as `rgb` makes it.
+
+    Raises:
+        UserError: the file is missing, damaged, or no picture; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return rgb(image)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such picture") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # damaged files make the decoders raise whatever they like
+        raise UserError(f"{path}: not a readable picture ({error})") from None
+
+
+def rgb(image: Image.Image) -> np.ndarray:
+    """A picture as `uint8 (H, W, 3)`.
+
+    It is turned upright as its EXIF orientation says, lies over black where it is transparent, and
+    16 bits of grey are rounded to 8.
+
+    Raises:
+        UserError: a mode without a known range (32-bit integers or fractions) or without colours
+            that Pillow can convert (LAB).
+    """
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "La":  # it has no way to colours but this one
+        upright = upright.convert("LA")
+    if upright.mode.startswith("I;16"):
+        return _from_16_bit(upright)
+    if upright.mode in ("I", "F", "LAB"):
+        raise UserError(f"a picture of mode {upright.mode}; save it with 8 bits a channel, as RGB")
+    if not upright.has_transparency_data:
+        return np.array(upright.convert("RGB"))
+    return np.array(_over_black(upright.convert("RGBA")))
+
+
+def over_black(frames: np.ndarray) -> np.ndarray:
+    """Lays frames `uint8 (..., H, W, 4)`, whose last channel is alpha, over black.
+
+    Returns:
+        uint8 (..., H, W, 3).
+    """
+    shape = frames.shape
+    tall = np.ascontiguousarray(frames).reshape(-1, shape[-2], 4)
+    return np.array(_over_black(Image.fromarray(tall))).reshape(*shape[:-1], 3)
+
+
+def _over_black(image: Image.Image) -> Image.Image:
+    ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(ground, image).convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> np.ndarray:
+    grey = np.asarray(image).astype(np.uint32)
+    eight = ((grey + 128) // 257).astype(np.uint8)[..., None]
+    clear = image.info.get("transparency")
+    if clear is not None:
+        eight[grey == clear] = 0
+    return np.repeat(eight, 3, -1)

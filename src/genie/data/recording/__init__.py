@@ -1,0 +1,1 @@
+"""Playing environments into videos with their true actions."""

@@ -1,0 +1,109 @@
+"""Where episodes start, what a step earns, and when they end: for one game or a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from genie.core.config import UserError, require
+from genie.world import inputs
+from genie.world.prompts import load_prompts
+
+if TYPE_CHECKING:  # torch takes seconds to import, and registering the ids must stay cheap
+    from genie.world.genie import Genie
+    from genie.world.maskgit import SamplingConfig
+    from genie.world.state import State
+
+DEFAULT_HORIZON = 256
+
+RewardFn = Callable[[np.ndarray, int, np.ndarray, dict[str, Any]], float]
+TerminationFn = Callable[[np.ndarray, int, np.ndarray, dict[str, Any]], bool]
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What both environments share: the world, where games start, and how a step is judged."""
+
+    world: Genie
+    prompts: Sequence[np.ndarray]
+    horizon: int | None
+    reward_fn: RewardFn | None
+    termination_fn: TerminationFn | None
+    sampling: SamplingConfig | None
+
+    def __post_init__(self) -> None:
+        if self.horizon is not None:
+            words = "horizon: expected a whole number of steps above 0, or None for no end"
+            limit = inputs.whole_number(self.horizon, words)
+            require(limit > 0, f"{words}, got {limit}")
+
+    @property
+    def observation_space(self) -> gymnasium.spaces.Box:
+        config = self.world.config
+        return gymnasium.spaces.Box(0, 255, (config.height, config.width, 3), np.uint8)
+
+    @property
+    def action_space(self) -> gymnasium.spaces.Discrete:
+        return gymnasium.spaces.Discrete(self.world.config.num_actions)
+
+    def draw(self, rng: np.random.Generator, options: dict[str, Any] | None) -> tuple[int, int]:
+        """Draws (index of the prompt, seed of the game) for one episode from an env's stream."""
+        index, seed = int(rng.integers(len(self.prompts))), int(rng.integers(2**31))
+        known = f"options['prompt']: choose 0 to {len(self.prompts) - 1}"
+        wanted = inputs.whole_number((options or {}).get("prompt", index), known)
+        require(0 <= wanted < len(self.prompts), f"{known}, got {wanted}")
+        return wanted, seed
+
+    def start(self, drawn: Sequence[tuple[int, int]]) -> list[State]:
+        """Starts a game for each (index of a prompt, seed), in one batch where lengths agree."""
+        clips = [self.prompts[index] for index, _ in drawn]
+        seeds = [seed for _, seed in drawn]
+        if len({clip.shape for clip in clips}) > 1:
+            return [self.world.start(clip, seed) for clip, seed in zip(clips, seeds, strict=True)]
+        batch = np.stack([clip if clip.ndim == 4 else clip[None] for clip in clips])
+        return self.world.start(batch, seeds).split()
+
+    def judge(
+        self, frame: np.ndarray, action: int, after: np.ndarray, info: dict[str, Any]
+    ) -> tuple[float, bool, bool]:
+        """Returns (reward, terminated, truncated) of one transition."""
+        reward = self.reward_fn(frame, action, after, info) if self.reward_fn else 0.0
+        ended = self.termination_fn(frame, action, after, info) if self.termination_fn else False
+        return float(reward), bool(ended), self.horizon is not None and info["step"] >= self.horizon
+
+
+def _rules(
+    world: Genie | str | Path,
+    prompt: Any,
+    device: str | None,
+    horizon: int | None,
+    reward_fn: RewardFn | None,
+    termination_fn: TerminationFn | None,
+    sampling: SamplingConfig | None,
+) -> _Rules:
+    folder = world
+    if isinstance(world, str | Path):
+        from genie.world.genie import Genie
+        from genie.world.hub import locate
+
+        folder = locate(world)
+        world = Genie.from_pretrained(folder, device=device)
+    prompts = load_prompts(prompt, world.config.height, world.config.width, folder)
+    return _Rules(world, prompts, horizon, reward_fn, termination_fn, sampling)
+
+
+def _checked_render_mode(render_mode: str | None) -> str | None:
+    allowed = (None, "rgb_array")
+    if render_mode not in allowed:
+        raise UserError(f"render_mode: {render_mode!r} is not known, use 'rgb_array' or None")
+    return render_mode
+
+
+def _pixels(state: State) -> np.ndarray:
+    """The last frame(s) as the caller's own array."""
+    return np.array(state.frame.cpu().numpy())

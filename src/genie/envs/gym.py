@@ -1,0 +1,141 @@
+"""A world as a Gymnasium environment: one game (`GenieEnv`) or a batch of them (`GenieVectorEnv`).
+
+    import gymnasium as gym, genie
+    env = gym.make("genie/World-v0", world="runs/coinrun", prompt="prompt.png")
+    envs = gym.make_vec("genie/World-v0", num_envs=8, world="runs/coinrun")
+
+Both are thin adapters over `Genie.start` and `Genie.step`. A world knows pictures and latent
+actions only: what counts as reward and as the end of an episode is yours to give.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from genie.envs.episode import (
+    DEFAULT_HORIZON,
+    RewardFn,
+    TerminationFn,
+    _checked_render_mode,
+    _pixels,
+    _rules,
+)
+from genie.world import inputs
+
+if TYPE_CHECKING:  # torch takes seconds to import, and registering the ids must stay cheap
+    from genie.world.genie import Genie
+    from genie.world.maskgit import SamplingConfig
+    from genie.world.state import State
+
+
+ENV_ID = "genie/World-v0"
+
+
+def register_envs() -> None:
+    """Registers `genie/World-v0` with Gymnasium; doing it twice is harmless."""
+    if ENV_ID not in gymnasium.registry:
+        gymnasium.register(
+            ENV_ID,
+            entry_point="genie.envs.gym:GenieEnv",
+            vector_entry_point="genie.envs.gym:GenieVectorEnv",
+        )
+
+
+class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
+    """One game in a world.
+
+    Observations are frames, `uint8 (H, W, 3)`; actions are the world's latent actions,
+    `Discrete(A)`. The same seed and the same actions give the same frames. `info` holds `step`
+    (steps since the reset) and `prompt` (index of the prompt that the episode started from).
+
+    Args:
+        world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub.
+        prompt: where episodes start: a picture (`uint8 (H, W, 3)`, a PIL image or a file), or
+            several (`(N, H, W, 3)`, a list of pictures or of clips `(T, H, W, 3)`, or a folder of
+            pictures), of which each reset draws one. None takes those in the world's folder.
+        horizon: steps after which an episode is truncated; None for never.
+        reward_fn: `(frame, action, next_frame, info) -> float`; None gives zero.
+        termination_fn: `(frame, action, next_frame, info) -> bool`; None never ends an episode.
+        sampling: how frames are sampled; None takes the world's own settings.
+        render_mode: None or `"rgb_array"`.
+        device: where a world given as a path is put; None chooses.
+
+    Raises:
+        UserError: there is no prompt, or `horizon` is not positive.
+
+    Bruce et al. 2024 (arXiv 2402.15391), section 3.3, trains agents in such an environment.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012 - Gymnasium's own form
+
+    def __init__(
+        self,
+        world: Genie | str | Path,
+        prompt: Any = None,
+        *,
+        horizon: int | None = DEFAULT_HORIZON,
+        reward_fn: RewardFn | None = None,
+        termination_fn: TerminationFn | None = None,
+        sampling: SamplingConfig | None = None,
+        render_mode: str | None = None,
+        device: str | None = None,
+    ) -> None:
+        self.render_mode = _checked_render_mode(render_mode)
+        self.rules = _rules(world, prompt, device, horizon, reward_fn, termination_fn, sampling)
+        self.metadata = {**self.metadata, "render_fps": round(self.rules.world.config.fps)}
+        self.observation_space = self.rules.observation_space
+        self.action_space = self.rules.action_space
+        self._state: State | None = None
+        self._info: dict[str, Any] = {}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts a new episode.
+
+        Args:
+            seed: restarts the env's stream of prompts and game seeds; None goes on with it.
+            options: `{"prompt": i}` starts from the prompt with index i instead of drawing one.
+
+        Raises:
+            UserError: the seed or the index is none.
+        """
+        super().reset(seed=None if seed is None else inputs.seed_of(seed))
+        index, game_seed = self.rules.draw(self.np_random, options)
+        self._state = self.rules.world.start(self.rules.prompts[index], seed=game_seed)
+        self._info = {"step": 0, "prompt": index}
+        return _pixels(self._state), dict(self._info)
+
+    def step(
+        self, action: int | np.integer | np.ndarray
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Plays one latent action; returns (frame, reward, terminated, truncated, info).
+
+        Raises:
+            UserError: the action is none.
+        """
+        before = self._game()
+        action = int(inputs.actions_of(action, self.rules.world.config.num_actions, 1)[0])
+        _, self._state = self.rules.world.step(before, action, self.rules.sampling)
+        frame, after = _pixels(before), _pixels(self._state)
+        self._info = {**self._info, "step": self._info["step"] + 1}
+        info = dict(self._info)
+        reward, terminated, truncated = self.rules.judge(frame, action, after, info)
+        return after, reward, terminated, truncated, info
+
+    def render(self) -> np.ndarray | None:
+        """Returns the current frame, `uint8 (H, W, 3)`; None without a render mode."""
+        return None if self.render_mode is None else _pixels(self._game())
+
+    def _game(self) -> State:
+        if self._state is None:
+            raise gymnasium.error.ResetNeeded("call reset() before step() and render()")
+        return self._state
+
+
+# Gymnasium's convention: importing the module makes its ids known; also genie.envs.gym:genie/World-v0.
+register_envs()

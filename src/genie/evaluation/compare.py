@@ -1,0 +1,82 @@
+"""The figures of one or several worlds as a table fit for a paper, and worlds side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genie.core.config import UserError, require
+from genie.core.io import replacing
+from genie.evaluation.evaluate import evaluate
+from genie.evaluation.report.figures import Picture
+from genie.evaluation.report.html import document, table
+from genie.evaluation.report.summary import markdown, paper_rows
+
+if TYPE_CHECKING:
+    from genie.data.store import ClipStore
+
+SHOWN = {
+    "play.gif": "Held-out clips: real, reconstructed, played with inferred and with random actions",
+    "buttons_1.png": "Every button held from the same held-out picture",
+    "clip_1.png": "A held-out clip",
+}
+
+
+def compare(
+    worlds: Sequence[str | Path], store: ClipStore | str | Path, out: str | Path, **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """Measures several worlds on the same clips and writes them side by side.
+
+    `out` gets a folder with the report of each world, `comparison.md` (a table fit for a paper) and
+    `comparison.html` (the table and the pictures of all).
+
+    Args:
+        worlds: folders, or ids on the Hugging Face Hub.
+        store: the clip store, or its folder; frames of the size of all the worlds.
+        out: folder of the reports.
+        settings: as for `evaluate`.
+
+    Returns:
+        The report of each world by its name.
+
+    Raises:
+        UserError: fewer than two worlds, or what `evaluate` raises; a world that was measured
+            before has its report then.
+    """
+    require(len(worlds) >= 2, "worlds: name at least two to compare")
+    out, reports = Path(out), dict[str, dict[str, Any]]()
+    for name, world in _names(worlds).items():
+        try:
+            reports[name] = evaluate(world, store, out / name, **settings)
+        except UserError as error:
+            raise UserError(f"{world}: {error}") from None
+    with replacing(out / "comparison.md") as part:
+        part.write_text(markdown(reports), "utf-8")
+    with replacing(out / "comparison.html") as part:
+        part.write_text(_page(reports, out), "utf-8")
+    return reports
+
+
+def _names(worlds: Sequence[str | Path]) -> dict[str, str | Path]:
+    """A name for each world: the last part of its path, numbered where two share it."""
+    names: dict[str, str | Path] = {}
+    for world in worlds:
+        name = stem = Path(world).name or "world"
+        number = 2
+        while name in names:
+            name, number = f"{stem}-{number}", number + 1
+        names[name] = world
+    return names
+
+
+def _page(reports: Mapping[str, Mapping[str, Any]], out: Path) -> str:
+    columns, rows = paper_rows(reports)
+    parts = [f"<h1>{len(reports)} worlds on the same clips</h1>", table(columns, rows)]
+    for file, caption in SHOWN.items():
+        parts.append(f"<h2>{caption}</h2>")
+        for name in reports:
+            path = out / name / "pictures" / file
+            picture = Picture(path.stem, f"{name}: {caption}", path.read_bytes(), path.suffix[1:])
+            parts.append(picture.figure(name))
+    return document("Worlds side by side", parts)

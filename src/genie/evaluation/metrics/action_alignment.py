@@ -1,0 +1,179 @@
+"""Latent against true actions, between chance and the most that can be read off the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from genie.evaluation.metrics import formulas, sections
+from genie.evaluation.metrics.action_classifier import Reader, grouped, merged
+from genie.models.layers.kmeans import distortion, lloyd, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from genie.world.genie import Genie
+
+GRID = 8
+"""Frame differences are averaged over a grid of so many cells each way before k-means."""
+SIDES = ("latent", "random", "kmeans", "past", "ceiling")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps between frames whose true action is known.
+
+    Attributes:
+        true: their true actions.
+        latent: inferred latent actions.
+        change: how a small version of the picture changed.
+        logits: of the inverse-dynamics network; none (n, 0) where there is no network.
+        past: of the one that does not see what the action led to.
+    """
+
+    true: Int[Tensor, " n"]
+    latent: Int[Tensor, " n"]
+    change: Float[Tensor, "n d"]
+    logits: Float[Tensor, "n k"]
+    past: Float[Tensor, "n k"]
+
+    @classmethod
+    def of(
+        cls,
+        world: Genie,
+        reader: Reader | None,
+        clips: Iterable[UInt8[Tensor, "B T H W C"]],
+        true: Int[Tensor, "N S"],
+    ) -> Steps:
+        """Looks at clips whose true actions are `true`, -1 where unknown."""
+        found: list[list[Tensor]] = []
+        for frames in clips:
+            latent = world.actions.infer(frames)
+            none = torch.zeros(*latent.shape, 0)
+            read = [reader.network(frames), reader.past(frames)] if reader else [none, none]
+            seen = (latent, change(frames), *read)
+            found.append([part.cpu() for part in seen])
+        known = true >= 0
+        return cls(true[known], *(torch.cat(part)[known] for part in zip(*found, strict=True)))
+
+
+def change(frames: UInt8[Tensor, "B T H W C"]) -> Float[Tensor, "B T-1 D"]:
+    """Returns differences of consecutive frames, averaged over a coarse grid."""
+    pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+    small = F.adaptive_avg_pool2d(pixels, GRID).flatten(1).unflatten(0, frames.shape[:2])
+    return small[:, 1:] - small[:, :-1]
+
+
+def kmeans(
+    points: Float[Tensor, "n d"], size: int, seed: int, rounds: int = 20, starts: int = 4
+) -> Float[Tensor, "size d"]:
+    """Returns centres by k-means: Lloyd's rounds from k-means++ starts, the best of a few."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def clustered() -> tuple[float, Tensor]:
+        first = points[torch.randint(len(points), (1,), generator=generator)]
+        centres = lloyd(points, spread(points, first, size, generator), rounds)
+        return distortion(points, centres), centres
+
+    return min((clustered() for _ in range(starts)), key=lambda found: found[0])[1]
+
+
+def agreement(
+    known: Steps, held_out: Steps, reader: Reader, num_actions: int, seed: int
+) -> dict[str, Any]:
+    """Compares latent actions with true ones beside random codes, k-means and the ceiling.
+
+    k-means groups coarse frame differences of training steps into as many codes as there are latent
+    actions: what needs no model at all. The ceiling takes what the inverse-dynamics network reads
+    as the code: about the most that a model of this size can read off three frames, since it was
+    trained with the true actions. The past is the same without the frame that the action led to:
+    what could be told beforehand, because players hold buttons. A latent action is to say what is
+    new, so what can be asked of it lies nearer to the ceiling less the past.
+
+    All on the same held-out steps, once with the true actions as they are (`raw`) and once with
+    those merged that cannot be told apart (`merged`).
+
+    Args:
+        known: training steps, which place the clusters and name the codes.
+        held_out: the steps that are measured.
+        reader: the network, and what is merged.
+        num_actions: A, how many latent actions there are.
+        seed: of random codes, clusters and draws.
+
+    Returns:
+        For `raw` and `merged` the figures of each side: `mutual_information` in nats, the
+        `normalised_mutual_information`, `purity`, and `maps` as of `sections.label_maps`; for the
+        ceiling also `accuracy` and `information`, the true entropy less its cross-entropy, which
+        counts what it is unsure of. `share_of_ceiling` is the mutual information of the latent
+        actions over that of the ceiling.
+    """
+    centres = kmeans(known.change, num_actions, seed)
+    truths = {
+        "raw": [[a] for a in range(len(reader.names))],
+        "merged": reader.groups,
+    }
+    result: dict[str, Any] = {}
+    for name, groups in truths.items():
+        few, many = (_coded(s, groups, centres, num_actions, seed) for s in (known, held_out))
+        result[name] = _compared(few, many, groups, num_actions, seed)
+    share = {name: part["share_of_ceiling"] for name, part in result.items()}
+    return {"agreement": result, "share_of_ceiling": share}
+
+
+@dataclass(frozen=True)
+class _Coded:
+    true: Tensor
+    codes: dict[str, Tensor]
+    logits: dict[str, Tensor]
+
+
+def _coded(steps: Steps, groups: list[list[int]], centres: Tensor, size: int, seed: int) -> _Coded:
+    true = merged(steps.true, groups)
+    kept = true >= 0
+    logits = {"past": grouped(steps.past, groups), "ceiling": grouped(steps.logits, groups)}
+    generator = torch.Generator().manual_seed(seed)
+    codes = {
+        "latent": steps.latent,
+        "random": torch.randint(size, true.shape, generator=generator),
+        "kmeans": torch.cdist(steps.change, centres).argmin(1),
+        **{side: part.argmax(1) for side, part in logits.items()},
+    }
+    codes, logits = ({side: p[kept] for side, p in parts.items()} for parts in (codes, logits))
+    return _Coded(true[kept], codes, logits)
+
+
+def _compared(
+    known: _Coded, held_out: _Coded, groups: list[list[int]], num_actions: int, seed: int
+) -> dict[str, Any]:
+    truths, true = len(groups), held_out.true
+    result: dict[str, Any] = {"transitions": len(true), "sides": {}}
+    for side in SIDES:
+        size = truths if side in held_out.logits else num_actions
+        table = formulas.contingency(held_out.codes[side], true, size, truths)
+        result["sides"][side] = {
+            "mutual_information": formulas.mutual_information(table),
+            "normalised_mutual_information": formulas.normalised_mutual_information(table),
+            "purity": formulas.purity(table),
+            "maps": sections.label_maps(
+                (known.codes[side], known.true), (held_out.codes[side], true), size, truths, seed
+            ),
+        }
+    counts = torch.bincount(true, minlength=truths)
+    entropy = formulas.entropy(counts)
+    for side, logits in held_out.logits.items():
+        result["sides"][side] |= {
+            "accuracy": (held_out.codes[side] == true).float().mean().item(),
+            "information": entropy - F.cross_entropy(logits, true).item(),
+        }
+    most = result["sides"]["ceiling"]["mutual_information"]
+    ours = result["sides"]["latent"]["mutual_information"]
+    return result | {
+        "true_entropy": entropy,
+        "commonest": (counts.max() / counts.sum()).item(),
+        "share_of_ceiling": ours / most if most > 0 else None,
+    }

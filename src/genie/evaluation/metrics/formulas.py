@@ -1,0 +1,363 @@
+"""The figures of a report as pure functions of frames, codes and labels.
+
+Letters: B clips, T frames, H W C pixels. Frames are uint8 with channels last; errors are squared
+differences of pixels scaled to 0-1, so that a PSNR is `10 * log10(1 / error)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from genie.models.layers.pixels import MOVED
+
+# Below the error of rounding to 8 bits (58.9 dB) a PSNR says nothing; identical frames get this.
+MAX_PSNR = 60.0
+# What two frames must differ by, in grey levels of 255, before a ratio of distances means anything.
+DISTANCE_FLOOR = 0.05
+
+
+# --- pictures -------------------------------------------------------------------------------
+
+
+def squared_error(
+    real: UInt8[Tensor, "*clips H W C"], predicted: UInt8[Tensor, "*clips H W C"]
+) -> Float[Tensor, "*clips H W"]:
+    """Returns the squared error of each pixel, mean over channels, in units where white is 1."""
+    return ((real.float() - predicted.float()) / 255.0).square().mean(-1)
+
+
+def psnr(error: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Returns the peak signal-to-noise ratio in dB of mean squared errors, at most `MAX_PSNR`."""
+    return -10.0 * error.clamp_min(10.0 ** (-MAX_PSNR / 10.0)).log10()
+
+
+def moving_pixels(
+    frames: UInt8[Tensor, "*clips H W C"],
+    reference: UInt8[Tensor, "*clips H W C"],
+    threshold: int = MOVED,
+) -> Bool[Tensor, "*clips H W"]:
+    """Returns where any channel differs from the reference by more than `threshold` of 255."""
+    return (frames.int() - reference.int()).abs().amax(-1) > threshold
+
+
+def ssim(
+    real: UInt8[Tensor, "*clips H W C"], predicted: UInt8[Tensor, "*clips H W C"]
+) -> Float[Tensor, "*clips"]:
+    """Returns the structural similarity of each frame, 1 for identical ones.
+
+    Gaussian window of 11 pixels (fewer for smaller frames), sigma 1.5, edges reflected, mean over
+    channels (Wang et al. 2004), as in torchmetrics. The window is applied as two products with
+    banded matrices, which on a CPU is many times faster than torchmetrics' convolution; a test
+    holds the two equal.
+    """
+    x, y = (_channels_first(frames) for frames in (real, predicted))
+    size = min(11, *x.shape[-2:])
+    rows, columns = (_blur_matrix(n, size).to(x.device) for n in x.shape[-2:])
+    stacked = torch.stack([x, y, x * x, y * y, x * y])
+    mean_x, mean_y, xx, yy, xy = rows @ stacked @ columns.mT
+    variance_x, variance_y = xx - mean_x.square(), yy - mean_y.square()
+    covariance = xy - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity /= (mean_x.square() + mean_y.square() + c1) * (variance_x + variance_y + c2)
+    return similarity.mean((1, 2, 3)).reshape(real.shape[:-3])
+
+
+def _channels_first(frames: Tensor) -> Tensor:
+    return frames.flatten(0, -4).movedim(-1, 1).float() / 255.0
+
+
+def _blur_matrix(length: int, size: int) -> Float[Tensor, "length length"]:
+    """Weights of each pixel of a line in each blurred pixel, an odd Gaussian window of `size`."""
+    half = (size - 1) // 2
+    weight = torch.exp(-(torch.arange(-half, half + 1) ** 2) / (2 * 1.5**2))
+    weight = (weight / weight.sum())[None, None]
+    lines = F.pad(torch.eye(length)[:, None], (half, half), mode="reflect")
+    return F.conv1d(lines, weight)[:, 0].mT
+
+
+@dataclass(frozen=True)
+class FrameErrors:
+    """What is wrong with predicted frames, clip by clip and frame by frame.
+
+    Small enough to keep for every clip, so that frames are dropped batch by batch.
+
+    Attributes:
+        error: mean squared error of each frame.
+        moving_error: squared errors summed over the pixels that moved.
+        moving_count: how many pixels moved.
+        similarity: structural similarity; NaN where it was not asked for.
+    """
+
+    error: Float[Tensor, "B T"]
+    moving_error: Float[Tensor, "B T"]
+    moving_count: Float[Tensor, "B T"]
+    similarity: Float[Tensor, "B T"]
+
+    @classmethod
+    def between(
+        cls,
+        real: UInt8[Tensor, "B T H W C"],
+        predicted: UInt8[Tensor, "B T H W C"],
+        moving: Bool[Tensor, "B T H W"],
+        ssim_frames: Sequence[int] | None = None,
+    ) -> FrameErrors:
+        """Compares frames; `ssim_frames` limits the (slower) SSIM to these frame indices."""
+        error = squared_error(real, predicted)
+        similarity = torch.full(real.shape[:2], torch.nan)
+        chosen = list(range(real.shape[1]) if ssim_frames is None else ssim_frames)
+        if chosen:
+            similarity[:, chosen] = ssim(real[:, chosen], predicted[:, chosen]).cpu()
+        return cls(
+            error.mean((-2, -1)).cpu(),
+            (error * moving).sum((-2, -1)).cpu(),
+            moving.sum((-2, -1)).float().cpu(),
+            similarity,
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence[FrameErrors]) -> FrameErrors:
+        """Joins the errors of several batches of clips."""
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    def at(self, frame: int) -> FrameErrors:
+        """Returns the errors of one frame index of every clip, as clips of one frame."""
+        return FrameErrors(*(getattr(self, f.name)[:, frame : frame + 1] for f in fields(self)))
+
+    def psnr(self) -> Float[Tensor, "B T"]:
+        """Returns the PSNR of each frame in dB."""
+        return psnr(self.error)
+
+    def moving_psnr(self) -> Float[Tensor, "B T"]:
+        """Returns the PSNR over the moving pixels of each frame; NaN where nothing moved."""
+        return psnr(self.moving_error / self.moving_count)
+
+    def intervals(
+        self, episodes: Int[Tensor, " B"], seed: int = 0, draws: int = 1000
+    ) -> dict[str, list[float]]:
+        """Returns 95 % intervals of the four figures of `summary`, low and high.
+
+        Percentiles of a bootstrap over episodes: clips of one episode are drawn together, since
+        they resemble each other (Efron and Tibshirani 1993). NaN for a single episode.
+
+        Args:
+            episodes: which episode each clip is from, the same for all its clips.
+            seed: of the draws.
+            draws: how often as many episodes are drawn as there are.
+        """
+        _, owner = episodes.unique(return_inverse=True)
+        known = ~self.similarity.isnan()
+        counted = (
+            torch.ones_like(self.error), self.psnr(), self.error, self.moving_error,
+            self.moving_count, known, self.similarity.nan_to_num() * known,
+        )  # fmt: skip
+        columns = torch.stack([part.double().sum(1) for part in counted], 1)
+        count = int(owner.max()) + 1
+        sums = columns.new_zeros(count, len(counted)).index_add_(0, owner, columns)
+        rng = np.random.default_rng([seed, 14])
+        weights = torch.from_numpy(rng.multinomial(count, [1 / count] * count, draws)).double()
+        frames, decibels, error, moved, moving, compared, similarity = (weights @ sums).unbind(1)
+        drawn = {
+            "psnr": decibels / frames,
+            "psnr_mean_error": psnr(error / frames),
+            "psnr_moving": psnr(moved / moving),
+            "ssim": similarity / compared,
+        }
+        limits = torch.tensor([0.025, 0.975]).double()
+        alone = [math.nan, math.nan]
+        return {
+            name: values.nanquantile(limits).tolist() if count > 1 else alone
+            for name, values in drawn.items()
+        }
+
+    def summary(self) -> dict[str, float]:
+        """Returns the four figures quoted together, since the first alone misleads.
+
+        `psnr` is the mean over frames, which frames that stand still rule; `psnr_mean_error` the
+        PSNR of the mean error, which the worst frames rule; `psnr_moving` the PSNR of the mean
+        error over moving pixels only; `ssim` the mean structural similarity.
+        """
+        moved = self.moving_count.sum()
+        return {
+            "psnr": self.psnr().mean().item(),
+            "psnr_mean_error": psnr(self.error.mean()).item(),
+            "psnr_moving": psnr(self.moving_error.sum() / moved).item() if moved else math.nan,
+            "ssim": self.similarity.nanmean().item(),
+        }
+
+
+# --- uncertainty ----------------------------------------------------------------------------
+
+
+def interval(values: Float[Tensor, " n"], confidence: float = 0.95) -> dict[str, float]:
+    """Returns mean, standard error and confidence interval of independent values.
+
+    NaN values are left out and the rest counted. The interval is Student's, so that it stays honest
+    for a handful of clips; it is NaN for fewer than two.
+    """
+    values = values[~values.isnan()].double()
+    count = len(values)
+    mean = values.mean().item() if count else math.nan
+    stderr = values.std().item() / math.sqrt(count) if count > 1 else math.nan
+    half = stderr * student_quantile(0.5 + confidence / 2, count - 1) if count > 1 else math.nan
+    return {"mean": mean, "stderr": stderr, "low": mean - half, "high": mean + half, "clips": count}
+
+
+def interval_over_episodes(
+    values: Float[Tensor, " n"], episodes: Int[Tensor, " n"]
+) -> dict[str, float]:
+    """Returns the interval of the means of the episodes: clips of one episode resemble each other.
+
+    Args:
+        values: one per clip; NaN values are left out.
+        episodes: which episode each clip is from.
+
+    Returns:
+        As `interval`, with the number of `episodes` beside that of `clips`.
+    """
+    known = ~values.isnan()
+    values, episodes = values[known].double(), episodes[known]
+    means = [values[episodes == episode].mean() for episode in episodes.unique()]
+    found = interval(torch.stack(means) if means else values)
+    return found | {"clips": len(values), "episodes": len(means)}
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """Returns the quantile of Student's t distribution, exact for 1, 2 and 4 degrees of freedom.
+
+    Otherwise the expansion in powers of `1 / freedom` (Abramowitz and Stegun 26.7.5), right to
+    0.5 % for the usual confidences.
+    """
+    if freedom == 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if freedom == 2:
+        return (2 * probability - 1) * math.sqrt(2 / (4 * probability * (1 - probability)))
+    z = math.sqrt(2) * torch.erfinv(torch.tensor(2 * probability - 1, dtype=torch.float64)).item()
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms))
+
+
+# --- codes and labels -----------------------------------------------------------------------
+
+
+def usage(codes: Int[Tensor, "*shape"], size: int) -> Int[Tensor, " size"]:
+    """Counts how often each of `size` codes occurs."""
+    return torch.bincount(codes.flatten().cpu(), minlength=size)
+
+
+def entropy(counts: Tensor) -> float:
+    """Returns the entropy in nats of a table of counts of any shape."""
+    share = counts.double().flatten() / counts.sum()
+    share = share[share > 0]
+    return -(share * share.log()).sum().item() + 0.0
+
+
+def perplexity(counts: Tensor) -> float:
+    """Returns how many codes are in use, as if all used ones were used equally: e to the "
+    "entropy."""
+    return math.exp(entropy(counts))
+
+
+def contingency(
+    latent: Int[Tensor, " n"], true: Int[Tensor, " n"], latents: int, truths: int
+) -> Int[Tensor, "latents truths"]:
+    """Counts how often each latent action stands beside each true one."""
+    return usage(latent * truths + true, latents * truths).reshape(latents, truths)
+
+
+def mutual_information(table: Tensor) -> float:
+    """Returns the mutual information in nats of the rows and columns of a table of counts."""
+    return max(0.0, entropy(table.sum(0)) + entropy(table.sum(1)) - entropy(table))
+
+
+def normalised_mutual_information(table: Tensor) -> float:
+    """Returns mutual information over the mean of the two entropies, 0 to 1; 0 for constants."""
+    mean = (entropy(table.sum(0)) + entropy(table.sum(1))) / 2
+    return mutual_information(table) / mean if mean > 0 else 0.0
+
+
+def purity(table: Tensor) -> float:
+    """Returns the share explained by giving each row its most common column."""
+    return (table.amax(1).sum() / table.sum()).item()
+
+
+def macro_f1(table: Int[Tensor, "truths truths"]) -> float:
+    """Returns the mean F1 of the true actions that occur, from true (rows) against read actions.
+
+    F1 is the harmonic mean of precision and recall; every action counts alike, however rare.
+    """
+    occur = table.sum(1) > 0
+    f1 = 2 * table.diagonal() / (table.sum(0) + table.sum(1)).clamp_min(1)
+    return f1[occur].mean().item()
+
+
+def button_map(table: Int[Tensor, "latents truths"]) -> Int[Tensor, " latents"]:
+    """Returns the true action that stands most often beside each latent one.
+
+    A latent action that does not occur in the table of counts gets the commonest true action.
+    """
+    return torch.where(table.sum(1) > 0, table.argmax(1), table.sum(0).argmax())
+
+
+def chance_tables(
+    latent: Int[Tensor, " n"],
+    true: Int[Tensor, " n"],
+    latents: int,
+    truths: int,
+    permutations: int,
+    seed: int,
+) -> list[Int[Tensor, "latents truths"]]:
+    """Returns contingency tables after shuffling the latent actions: what chance alone gives."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffles = (torch.randperm(len(latent), generator=generator) for _ in range(permutations))
+    return [contingency(latent[order], true, latents, truths) for order in shuffles]
+
+
+# --- buttons --------------------------------------------------------------------------------
+
+
+def frame_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the mean absolute difference of frames `(..., H, W, C)` in grey levels of 255."""
+    return (a.float() - b.float()).abs().mean((-3, -2, -1))
+
+
+def button_distances(
+    held: UInt8[Tensor, "N A 2 T H W C"],
+) -> Float[Tensor, "A A"]:
+    """Returns how far apart frames are after holding action a (first seed) and b (second seed).
+
+    The diagonal is the distance between two seeds of the same action, that is, chance alone. Both
+    sides of every pair have different seeds, so a world that ignores its buttons has the same
+    distance everywhere. Mean over prompts and steps.
+    """
+    actions = range(held.shape[1])
+    rows = [[frame_distance(held[:, a, 0], held[:, b, 1]).mean() for b in actions] for a in actions]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def button_separation(distances: Float[Tensor, "A A"]) -> dict[str, float]:
+    """Returns the distance between actions, between seeds, and their ratio.
+
+    The ratio is about 1 when the buttons change nothing that chance does not. `DISTANCE_FLOOR`
+    bounds both sides from below, so that it is finite for a world without chance.
+    """
+    same = distances.diagonal().mean().item()
+    count = len(distances)
+    pairs = max(1, count * (count - 1))
+    different = (distances.sum() - distances.diagonal().sum()).item() / pairs
+    ratio = max(different, DISTANCE_FLOOR) / max(same, DISTANCE_FLOOR)
+    return {"between_actions": different, "between_seeds": same, "ratio": ratio}

@@ -1,0 +1,1 @@
+"""What is played, and on which clips, for all metrics."""

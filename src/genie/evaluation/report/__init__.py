@@ -1,0 +1,1 @@
+"""What is shown of the figures: pages, tables and pictures."""

@@ -1,0 +1,91 @@
+"""What a report says about itself: the world, the data, the machine and the versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from genie.core.config import to_dict
+
+if TYPE_CHECKING:
+    from genie.data.store import ClipStore
+    from genie.world.genie import Genie
+
+
+def world_facts(world: Genie, name: str) -> dict[str, Any]:
+    """Returns name, sizes, parameter counts and configuration of a world."""
+    return {
+        "name": name,
+        "width": world.config.width,
+        "height": world.config.height,
+        "num_actions": world.config.num_actions,
+        "parameters": _parameters(world),
+        "config": to_dict(world.config),
+    }
+
+
+def store_facts(store: ClipStore, name: str, split: str) -> dict[str, Any]:
+    """Returns name, frame rate and size of one split of a store."""
+    episodes = [e for e in store.episodes if e.split == split]
+    return {
+        "name": name,
+        "split": split,
+        "fps": store.fps,
+        "episodes": len(episodes),
+        "frames": sum(e.length for e in episodes),
+    }
+
+
+def _parameters(world: Genie) -> dict[str, int]:
+    parts: dict[str, nn.Module] = {
+        "tokenizer": world.tokenizer,
+        "actions": world.actions,
+        "dynamics": world.dynamics,
+    }
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    return counts | {"total": sum(counts.values())}
+
+
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """Returns what the figures were computed on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": name,
+        "system": platform.system(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def version_facts() -> dict[str, str]:
+    """Returns the versions that the figures may depend on."""
+    try:
+        ours = version("genie-worlds")
+    except PackageNotFoundError:
+        ours = "unknown"
+    return {
+        "genie-worlds": ours,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,1 @@
+"""The three models and what they are built of."""

@@ -1,0 +1,126 @@
+"""Attention over space inside a frame and, causally within a window, over time at one position."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genie.models.layers.cache import KeyValue, View
+from genie.models.layers.rotary import rotate
+
+
+def causal_window_mask(frames: int, window: int, device: torch.device) -> Bool[Tensor, "t t"]:
+    """True where frame i may look at frame j: itself and the `window - 1` frames before it."""
+    age = torch.arange(frames, device=device)[:, None] - torch.arange(frames, device=device)
+    return (age >= 0) & (age < window)
+
+
+class Attention(nn.Module):
+    """Projections with normalised queries and keys, for attention over space and over time."""
+
+    def __init__(self, width: int, heads: int, head_width: int):
+        super().__init__()
+        self.heads, self.head_width = heads, head_width
+        self.qkv = nn.Linear(width, 3 * heads * head_width, bias=False)
+        self.query_norm = nn.LayerNorm(head_width, bias=False)
+        self.key_norm = nn.LayerNorm(head_width, bias=False)
+        self.out = nn.Linear(heads * head_width, width, bias=False)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns queries, keys and values, each (..., heads, head width)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_width))
+        query, key, value = qkv.unbind(-3)
+        return self.query_norm(query), self.key_norm(key), value
+
+
+class SpaceAttention(Attention):
+    """Every token attends to the tokens of its own frame."""
+
+    def forward(
+        self, x: Float[Tensor, "b t s d"], places: Int[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b t n d"]:
+        """Mixes the tokens within each frame; of a single frame also for some places only."""
+        q, k, v = self.project(x)
+        if places is not None:
+            q = gather_places(q, places)
+        q, k, v = (y.flatten(0, 1).transpose(1, 2) for y in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).flatten(2).unflatten(0, x.shape[:2]))
+
+
+class TimeAttention(Attention):
+    """Every token attends to the tokens at its own place in other frames, as a mask allows."""
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t s d"],
+        angles: Float[Tensor, "2 t half"],
+        mask: Bool[Tensor, "t t"],
+    ) -> tuple[Float[Tensor, "b t s d"], KeyValue]:
+        """Mixes the frames of whole clips; also returns their keys and values, (B, S, H, T, E).
+
+        Args:
+            x: features of the frames.
+            angles: those of `rotary` for the numbers of the frames.
+            mask: True where frame i may look at frame j.
+        """
+        q, k, v = (y.permute(0, 2, 3, 1, 4) for y in self.project(x))
+        q, k = rotate(q, angles), rotate(k, angles)
+        y = _attend(q, k, v, mask)
+        return self.out(y.permute(0, 3, 1, 2, 4).flatten(3)), (k, v)
+
+    def step(
+        self,
+        x: Float[Tensor, "b 1 s d"],
+        cached_keys: Float[Tensor, "slots b s h e"],
+        cached_values: Float[Tensor, "slots b s h e"],
+        view: View,
+    ) -> tuple[Float[Tensor, "b 1 s d"], KeyValue]:
+        """One frame after the cached ones; also returns its own key and value, for `append`.
+
+        The scores of a single frame are products of vectors. Sums over the cache as it lies need it
+        in no other layout, and beat the attention kernels of CPUs (docs/experiments).
+
+        Args:
+            x: features of the frame.
+            cached_keys, cached_values: this layer's part of the cache.
+            view: that of the cache, the same for all layers.
+        """
+        angles, hidden = view
+        q, k, v = (y[:, 0] for y in self.project(x))
+        q, k = rotate(q, angles) * self.head_width**-0.5, rotate(k, angles)
+        scores = torch.cat([(cached_keys * q).sum(-1) + hidden, (k * q).sum(-1)[None]])
+        shares = scores.softmax(dim=0)[..., None]
+        y = (shares[:-1] * cached_values).sum(0) + shares[-1] * v
+        return self.out(y.flatten(2)[:, None]), (k, v)
+
+    def remember(self, x: Float[Tensor, "b 1 s d"], view: View) -> KeyValue:
+        """The key and value of `step` without the rest."""
+        _, k, v = (y[:, 0] for y in self.project(x))
+        return rotate(k, view[0]), v
+
+
+def gather_places(
+    x: Float[Tensor, "b 1 s *f"], places: Int[Tensor, "b n"]
+) -> Float[Tensor, "b 1 n *f"]:
+    """The features of some places of a frame, others for each player."""
+    return x[rows_of(places), 0, places][:, None]
+
+
+def rows_of(places: Int[Tensor, "b n"]) -> Int[Tensor, "b 1"]:
+    """The player that each place belongs to, as an index beside that of the places."""
+    return torch.arange(len(places), device=places.device)[:, None]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "t t"]) -> Tensor:
+    """Attention over the last but one dimension, (B, S, heads, T, width)."""
+    if q.device.type != "cpu":
+        b = len(q)
+        q, k, v = (y.flatten(0, 1) for y in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).unflatten(0, (b, -1))
+    # The fused kernel of CPUs is for long sequences: over 16 frames, forward and backward, it took
+    # 2.5 times as long in fp32 and 10 times in bf16 (docs/experiments).
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ v

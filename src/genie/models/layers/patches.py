@@ -1,0 +1,95 @@
+"""Frames to patches and back, and the positions of a grid."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PatchEmbedding(nn.Module):
+    """Cuts frames into patches and gives each a feature vector.
+
+    Frames whose sides are no multiple of the patch are padded by repeating their edge.
+
+    Args:
+        frame_size: height and width in pixels.
+        patch: side of a patch in pixels.
+        channels: per pixel.
+        width: features per patch.
+        margin: pixels around its patch that a feature vector also sees.
+        placed: False leaves the learned position out, so that what happens in one patch gives the
+            same vector as in any other.
+    """
+
+    def __init__(
+        self,
+        frame_size: tuple[int, int],
+        patch: int,
+        channels: int,
+        width: int,
+        margin: int = 0,
+        placed: bool = True,
+    ):
+        super().__init__()
+        self.patch, self.margin, self.grid = patch, margin, grid_of(frame_size, patch)
+        self.project = nn.Linear((patch + 2 * margin) ** 2 * channels, width)
+        self.position = nn.Parameter(grid_positions(self.grid, width)) if placed else None
+
+    def forward(self, frames: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t s d"]:
+        """Returns one feature vector per patch, row by row."""
+        x = self.project(patches_of(frames, self.patch, self.margin))
+        return x if self.position is None else x + self.position
+
+
+def grid_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "s d"]:
+    """Sines and cosines of row and column at several wavelengths, where learned positions start.
+
+    They make neighbours alike from the first step on; positions that start as small noise are
+    drowned by the features and take long to matter (docs/experiments).
+    """
+    quarter = width // 4
+    rates = torch.pi / 2 ** torch.linspace(0, math.log2(2 * max(grid)), max(quarter, 1))
+    rows = torch.arange(grid[0])[:, None, None] * rates
+    columns = torch.arange(grid[1])[None, :, None] * rates
+    parts = [wave(angle) for angle in (rows, columns) for wave in (torch.sin, torch.cos)]
+    waves = torch.cat([part.expand(*grid, -1) for part in parts], dim=-1).flatten(0, 1)
+    return F.pad(waves, (0, width - waves.shape[1])) if waves.shape[1] < width else waves[:, :width]
+
+
+def grid_of(frame_size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Rows and columns of patches that cover a frame."""
+    return math.ceil(frame_size[0] / patch), math.ceil(frame_size[1] / patch)
+
+
+def patches_of(
+    frames: Float[Tensor, "b t h w c"], patch: int, margin: int = 0
+) -> Float[Tensor, "b t s pixels"]:
+    """Flattens each patch of each frame, with a margin around it, into one vector, row by row."""
+    frames = _padded(frames, patch, margin)
+    side = patch + 2 * margin
+    x = frames.unfold(2, side, patch).unfold(3, side, patch)  # b t rows columns c side side
+    return x.permute(0, 1, 2, 3, 5, 6, 4).flatten(4).flatten(2, 3)
+
+
+def frames_of(
+    patches: Float[Tensor, "b t s pixels"], frame_size: tuple[int, int], patch: int
+) -> Float[Tensor, "b t h w c"]:
+    """Inverse of `patches_of`; cuts the padding off."""
+    rows, columns = grid_of(frame_size, patch)
+    b, t = patches.shape[:2]
+    x = patches.reshape(b, t, rows, columns, patch, patch, -1).permute(0, 1, 2, 4, 3, 5, 6)
+    x = x.reshape(b, t, rows * patch, columns * patch, -1)
+    return x[:, :, : frame_size[0], : frame_size[1]]
+
+
+def _padded(frames: Tensor, patch: int, margin: int) -> Tensor:
+    below, right = -frames.shape[2] % patch + margin, -frames.shape[3] % patch + margin
+    if below or right:
+        flat = frames.flatten(0, 1).permute(0, 3, 1, 2)
+        flat = F.pad(flat, (margin, right, margin, below), mode="replicate")
+        frames = flat.permute(0, 2, 3, 1).unflatten(0, frames.shape[:2])
+    return frames

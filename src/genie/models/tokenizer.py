@@ -1,0 +1,157 @@
+"""The video tokenizer: a visual vocabulary (ST-ViViT, arXiv 2402.15391, section 2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from genie.core.config import require, require_at_most
+from genie.models.layers.cache import TemporalCache, View
+from genie.models.layers.compile import compile_method
+from genie.models.layers.patches import PatchEmbedding, frames_of, grid_positions
+from genie.models.layers.pixels import moved, to_float, to_uint8
+from genie.models.layers.transformer import STTransformer, TransformerConfig
+from genie.models.quantizers import QuantizerConfig, build_quantizer, perplexity
+
+
+@dataclass(frozen=True)
+class VideoTokenizerConfig:
+    """Size and losses of the tokenizer.
+
+    Attributes:
+        patch: side of a square patch in pixels; one token per patch.
+        encoder, decoder: the two transformers, both causal in time. An encoder window of 1 treats
+            every frame alone, so that tokens do not depend on where a clip was cut. Without
+            attention over space it does not know places either: a token then means the same
+            everywhere, and with a window of 1 it changes only where the picture does.
+        quantizer: the vocabulary.
+        squared: weight of the squared error.
+        absolute: weight of the absolute error.
+        motion: extra weight of pixels that changed since the frame before; without it a small
+            moving thing costs next to nothing to leave out.
+    """
+
+    patch: int = 8
+    encoder: TransformerConfig = field(default_factory=TransformerConfig)
+    decoder: TransformerConfig = field(default_factory=TransformerConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    squared: float = 1.0
+    absolute: float = 0.1
+    motion: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuses impossible combinations."""
+        require(self.patch >= 1, "patch: must be at least 1")
+        require_at_most(self, patch=1024)
+        require(
+            self.squared > 0 or self.absolute > 0, "squared: both pixel losses are switched off"
+        )
+        require(self.motion >= 0, "motion: must not be negative")
+
+
+class VideoTokenizer(nn.Module):
+    """Frames (B, T, H, W, 3) in uint8 to tokens (B, T, S) and back.
+
+    Args:
+        config: sizes and losses.
+        frame_size: height and width in pixels.
+
+    Attributes:
+        grid: rows and columns of tokens.
+        tokens_per_frame: S.
+        vocabulary: V.
+    """
+
+    def __init__(self, config: VideoTokenizerConfig, frame_size: tuple[int, int]):
+        super().__init__()
+        self.config, self.frame_size = config, frame_size
+        self.quantizer = build_quantizer(config.quantizer)
+        encoder = config.encoder
+        self.patches = PatchEmbedding(
+            frame_size, config.patch, 3, encoder.width, placed=encoder.space
+        )
+        self.grid = self.patches.grid
+        self.tokens_per_frame = self.grid[0] * self.grid[1]
+        self.vocabulary = self.quantizer.size
+        self.encoder = STTransformer(config.encoder)
+        self.to_code = nn.Linear(config.encoder.width, self.quantizer.dim)
+        self.from_code = nn.Linear(self.quantizer.dim, config.decoder.width)
+        self.position = nn.Parameter(grid_positions(self.grid, config.decoder.width))
+        self.decoder = STTransformer(config.decoder)
+        self.to_pixels = nn.Linear(config.decoder.width, config.patch**2 * 3)
+
+    @property
+    def spatial_encoder(self) -> bool:
+        """True when tokens of a frame do not depend on the frames before it."""
+        return self.config.encoder.window == 1
+
+    @torch.no_grad()
+    def encode(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t s"]:
+        """Frames to tokens."""
+        return self.quantizer.assign(self._features(to_float(frames, self.to_code.weight.dtype)))
+
+    @torch.no_grad()
+    def decode(self, tokens: Int[Tensor, "b t s"]) -> UInt8[Tensor, "b t h w 3"]:
+        """Tokens to frames; each frame from its tokens and those of the frames before it."""
+        features = self.decoder(self._embed(self.quantizer.lookup(tokens)))
+        return to_uint8(self._pixels(features))
+
+    @torch.no_grad()
+    def prefill(self, tokens: Int[Tensor, "b t s"]) -> TemporalCache:
+        """The decoder's memory of clips."""
+        return self.decoder.prefill(self._embed(self.quantizer.lookup(tokens)))
+
+    @torch.no_grad()
+    def decode_step(
+        self, tokens: Int[Tensor, "b s"], cache: TemporalCache
+    ) -> tuple[UInt8[Tensor, "b h w 3"], TemporalCache]:
+        """Decodes the frame that follows the cached ones; equals the last frame of `decode`."""
+        return self._decode_step(tokens, cache, cache.view())
+
+    def _decode_step(
+        self, tokens: Tensor, cache: TemporalCache, view: View
+    ) -> tuple[Tensor, TemporalCache]:
+        features = self._embed(self.quantizer.lookup(tokens[:, None]))
+        features, cache = self.decoder.step(features, cache, view)
+        return to_uint8(self._pixels(features))[:, 0], cache
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Passes `decode_step` through `torch.compile`, a graph for each number of players."""
+        compile_method(self, "_decode_step", *args, **options)
+
+    def loss(
+        self, frames: UInt8[Tensor, "b t h w 3"], progress: float = 1.0
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Reconstruction and quantizer loss of a batch of clips.
+
+        Args:
+            frames: clips in uint8.
+            progress: share of the training budget that is spent; not used here.
+        """
+        target = to_float(frames, self.to_code.weight.dtype)
+        quantized = self.quantizer(self._features(target))
+        error = self._pixels(self.decoder(self._embed(quantized.vectors))) - target
+        weight = 1 + self.config.motion * moved(frames)
+        squared = (weight * error.square()).mean() / weight.mean()
+        absolute = (weight * error.abs()).mean() / weight.mean()
+        loss = self.config.squared * squared + self.config.absolute * absolute + quantized.loss
+        logs = {
+            # Pixels lie in [-1, 1], so the peak is 2.
+            "psnr": 10 * torch.log10(4 / error.detach().square().mean()),
+            "perplexity": perplexity(quantized.codes, self.vocabulary),
+            "quantizer_loss": quantized.loss.detach(),
+        }
+        return loss, logs
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        return self.to_code(self.encoder(self.patches(pixels)))
+
+    def _embed(self, vectors: Tensor) -> Tensor:
+        return self.from_code(vectors.to(self.from_code.weight.dtype)) + self.position
+
+    def _pixels(self, features: Tensor) -> Tensor:
+        return frames_of(self.to_pixels(features), self.frame_size, self.config.patch)

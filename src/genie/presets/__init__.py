@@ -1,0 +1,1 @@
+"""Schedules of training and named configurations."""

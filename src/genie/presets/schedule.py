@@ -1,0 +1,213 @@
+"""How long, how fast and how carefully the stages train: configuration and pure functions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from genie.core.config import require
+
+WARMUP_SHARE = 0.1
+"""Warm-up ends after this share of the budget at the latest, whatever `warmup_steps` says."""
+
+DECAY_SHARE = 0.2
+"""Last share of the budget in which the "wsd" schedule decays."""
+
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+"""Where training can run."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Training of one model; a stage ends when `steps` or `minutes` is spent, whichever is first.
+
+    A stage with neither is left out, which only a run can do that goes on from another world.
+
+    Attributes:
+        steps: optimizer steps; 0 for no limit.
+        minutes: training time, counted over all resumed runs; 0 for no limit.
+        batch_size: clips per optimizer step, over all devices and accumulation parts together.
+        clip_frames: frames of one clip.
+        learning_rate: at the end of the warm-up.
+        final_learning_rate: at the end of the budget.
+        warmup_steps: steps of linear warm-up; at most a tenth of the budget is used for it.
+        decay: "cosine" (half a cosine over the budget), "wsd" (constant, then linear over the last
+            fifth) or "constant".
+        optimizer: "adamw", or "muon" (Muon on the hidden matrices, AdamW on the rest).
+        beta2: decay of AdamW's mean of squared gradients; the smaller the batch, the closer to 1
+            it should be.
+        muon_scale: learning rate of Muon, where it is used, as a multiple of `learning_rate`, which
+            AdamW has; its weight decay grows alike.
+        weight_decay: on the weights of linear and convolution layers only.
+        gradient_clip: largest global gradient norm; 0 for none.
+        ema_decay: of the averaged weights, which are what is saved as the world.
+        accumulate: parts that a batch is computed in one after the other, to save memory.
+    """
+
+    steps: int = 0
+    minutes: float = 0.0
+    batch_size: int = 16
+    clip_frames: int = 16
+    learning_rate: float = 3e-4
+    final_learning_rate: float = 3e-5
+    warmup_steps: int = 200
+    decay: Literal["cosine", "wsd", "constant"] = "cosine"
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    beta2: float = 0.95
+    muon_scale: float = 1.0
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, f"steps: {self.steps} is negative")
+        require(0 <= self.minutes < math.inf, f"minutes: {self.minutes} is not a time")
+        require(self.batch_size >= 1, f"batch_size: {self.batch_size}, must be at least 1")
+        require(self.clip_frames >= 2, f"clip_frames: {self.clip_frames}, must be at least 2")
+        require(
+            0 < self.learning_rate < math.inf,
+            f"learning_rate: {self.learning_rate}, must be above 0",
+        )
+        require(
+            0 <= self.final_learning_rate <= self.learning_rate,
+            f"final_learning_rate: {self.final_learning_rate}, must lie between 0 and "
+            f"learning_rate ({self.learning_rate})",
+        )
+        require(self.warmup_steps >= 0, f"warmup_steps: {self.warmup_steps} is negative")
+        require(0 <= self.beta2 < 1, f"beta2: {self.beta2}, must lie in [0, 1)")
+        require(0 < self.muon_scale < math.inf, f"muon_scale: {self.muon_scale}, must be above 0")
+        require(self.weight_decay >= 0, f"weight_decay: {self.weight_decay} is negative")
+        require(self.gradient_clip >= 0, f"gradient_clip: {self.gradient_clip} is negative")
+        require(0 <= self.ema_decay < 1, f"ema_decay: {self.ema_decay}, must lie in [0, 1)")
+        require(self.accumulate >= 1, f"accumulate: {self.accumulate}, must be at least 1")
+        require(
+            self.batch_size % self.accumulate == 0,
+            f"accumulate: {self.batch_size} clips do not divide into {self.accumulate} parts",
+        )
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the stage has no budget at all."""
+        return self.steps == 0 and self.minutes == 0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes of the clips that the tokenizer and the latent action model train on; all off.
+
+    The dynamics train on tokens that were computed once from the videos as they are, so nothing of
+    this reaches them: what a step or a colour means to them stays as it is in the videos.
+
+    Attributes:
+        flip: share of the clips that are mirrored left to right, whole.
+        colour: strength in [0, 1] with which brightness, contrast, saturation and hue change, each
+            clip's in its own way, the same over the clip.
+        stride: a clip is made of every k-th frame, k drawn from 1 to this number; less where its
+            episode ends before. Then the latent actions also explain larger steps.
+    """
+
+    flip: float = 0.0
+    colour: float = 0.0
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        require(0 <= self.flip <= 1, f"flip: {self.flip}, must lie in [0, 1]")
+        require(0 <= self.colour <= 1, f"colour: {self.colour}, must lie in [0, 1]")
+        require(self.stride >= 1, f"stride: {self.stride}, must be at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training of a world: one `StageConfig` per stage, and what the stages share.
+
+    Attributes:
+        tokenizer: the stage that trains `VideoTokenizer` on frames.
+        actions: the stage that trains `LatentActionModel` on frames.
+        dynamics: the stage that trains `Dynamics` on cached tokens and actions.
+        seed: of the weights, of the order of clips and of everything random inside a step.
+        precision: "32", or "bf16" for mixed precision.
+        compile: whether to pass the losses through `torch.compile`. That takes a minute or so in
+            the second step of a stage and the first of a resumed one, and for latent actions once
+            more when their codes are placed, all beside its budget. A CPU gains little.
+        joint: train the latent action model inside the dynamics stage, by its own loss, instead of
+            in a stage before it.
+        fresh_prompt_share: share of the dynamics clips whose tokens were encoded from their own
+            first frame, as those of a prompt are; only used when the tokenizer's encoder sees
+            the past.
+        augmentation: changes of the clips of frames.
+        checkpoint_minutes: write a checkpoint at least this often; 0 for never by time.
+        checkpoint_steps: write a checkpoint every so many steps; 0 for never by steps.
+        log_every: steps between two rows of scalars.
+        picture_every: steps between two sets of pictures; 0 for none at all.
+        watch_every: fewest steps between two looks for signs that something goes wrong; those after
+            the first take a hundredth of the time at most; 0 for not looking.
+        accelerator: where to train; "auto" takes the GPU when there is one.
+        devices: how many; "auto" for all there are.
+        workers: threads that read clips ahead.
+    """
+
+    tokenizer: StageConfig = StageConfig(steps=20_000)
+    actions: StageConfig = StageConfig(steps=20_000)
+    dynamics: StageConfig = StageConfig(steps=20_000)
+    seed: int = 0
+    precision: Literal["32", "bf16"] = "32"
+    compile: bool = False
+    joint: bool = False
+    fresh_prompt_share: float = 0.25
+    augmentation: Augmentation = Augmentation()
+    checkpoint_minutes: float = 5.0
+    checkpoint_steps: int = 1000
+    log_every: int = 20
+    picture_every: int = 1000
+    watch_every: int = 200
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, f"seed: {self.seed} is negative")
+        share = self.fresh_prompt_share
+        require(0 <= share <= 1, f"fresh_prompt_share: {share}, must lie in [0, 1]")
+        require(self.checkpoint_minutes >= 0, "checkpoint_minutes: must not be negative")
+        require(self.checkpoint_steps >= 0, "checkpoint_steps: must not be negative")
+        require(self.log_every >= 1, f"log_every: {self.log_every}, must be at least 1")
+        require(self.picture_every >= 0, f"picture_every: {self.picture_every} is negative")
+        require(self.watch_every >= 0, f"watch_every: {self.watch_every} is negative")
+        require(self.devices == "auto" or self.devices >= 1, f"devices: {self.devices} is below 1")
+        require(self.workers >= 1, f"workers: {self.workers}, must be at least 1")
+
+
+def progress(stage: StageConfig, step: int, seconds: float) -> float:
+    """Returns the share of a stage's budget that is spent, in [0, 1].
+
+    Args:
+        stage: the budget.
+        step: optimizer steps done.
+        seconds: training time spent. Without a budget in minutes it has no influence.
+    """
+    by_steps = step / stage.steps if stage.steps else 0.0
+    by_time = seconds / (60 * stage.minutes) if stage.minutes else 0.0
+    return min(1.0, max(by_steps, by_time))
+
+
+def lr_scale(stage: StageConfig, step: int, progress: float) -> float:
+    """Returns the learning rate as a share of `stage.learning_rate`.
+
+    Args:
+        stage: the schedule.
+        step: optimizer steps done, which the warm-up counts.
+        progress: share of the budget spent, in [0, 1], which the decay follows.
+    """
+    warmup = min(1.0, max((step + 1) / max(1, stage.warmup_steps), progress / WARMUP_SHARE))
+    final = stage.final_learning_rate / stage.learning_rate
+    return warmup * (final + (1 - final) * _decay(stage.decay, progress))
+
+
+def _decay(kind: str, progress: float) -> float:
+    if kind == "constant":
+        return 1.0
+    if kind == "wsd":
+        return min(1.0, (1 - progress) / DECAY_SHARE)
+    return 0.5 * (1 + math.cos(math.pi * progress))

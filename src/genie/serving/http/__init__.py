@@ -1,0 +1,1 @@
+"""The web application: pages, requests and who may make them."""

@@ -1,0 +1,172 @@
+"""Who may talk to the server: by which names, from which pages, and with which token."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from genie.core.config import require
+
+COOKIE = "genie_token"
+WITHOUT_TOKEN = ("/health", "/ready")  # for the probes of whoever runs the server
+SHORTEST_TOKEN = 16  # characters
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may talk to a server.
+
+    Attributes:
+        token: the secret that clients have to know; None lets everyone in.
+        hosts: names that clients call the server by, beside those of the loopback interface.
+    """
+
+    token: str | None = None
+    hosts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses a token that could be guessed."""
+        if self.token is not None:
+            plain = self.token.isascii() and self.token.isprintable() and " " not in self.token
+            require(
+                len(self.token) >= SHORTEST_TOKEN and plain,
+                f"token: must be at least {SHORTEST_TOKEN} ASCII characters without spaces; "
+                "make one with: openssl rand -hex 32",
+            )
+
+
+class Gate:
+    """ASGI middleware that refuses whoever may not talk to the server.
+
+    Another web page open in the same browser can reach a server that its user can: by DNS
+    rebinding, which the Host header shows, or by a WebSocket, whose Origin header shows it. The
+    token comes as `Authorization: Bearer TOKEN`; in a browser as `?token=TOKEN` of any page, which
+    sets a cookie and leads on to the address without it.
+
+    Args:
+        app: what to guard.
+        access: who may pass.
+        rejected: is told the reason of each refusal.
+    """
+
+    def __init__(
+        self, app: ASGIApp, access: Access, rejected: Callable[[str], None] = lambda reason: None
+    ) -> None:
+        self.app, self.access, self.rejected = app, access, rejected
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, or refuses it."""
+        refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
+        if refusal is None:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()  # the connection request
+            await deny(refusal, scope, receive, send)
+        else:
+            await refusal(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
+        if not self._is_known(_hostname(headers.get(b"host", ""))):
+            self.rejected("host")
+            return answer(
+                403, "This server does not go by that name (Host header); `--hosts` gives it more."
+            )
+        if not _is_own_page(headers):
+            self.rejected("origin")
+            return answer(403, "Only this server's own page is served (Origin header).")
+        if self.access.token is None or scope["path"] in WITHOUT_TOKEN:
+            return None
+        return self._without_token(scope, headers)
+
+    def _is_known(self, host: str) -> bool:
+        return is_loopback(host) or host in self.access.hosts
+
+    def _without_token(self, scope: Scope, headers: dict[bytes, str]) -> Response | None:
+        asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if scope["type"] == "http" and scope["method"] == "GET":
+            offered = [value for key, value in asked if key == "token"]
+            if offered and self._is_token(offered[-1]):
+                return _remember(offered[-1], scope, [pair for pair in asked if pair[0] != "token"])
+        if any(self._is_token(token) for token in _offered(headers)):
+            return None
+        self.rejected("token")
+        wrong = "The token is wrong" if any(_offered(headers)) else "A token is needed"
+        refusal = answer(401, f"{wrong}: send the header 'Authorization: Bearer TOKEN'.")
+        refusal.headers["WWW-Authenticate"] = "Bearer"
+        return refusal
+
+    def _is_token(self, offered: str) -> bool:
+        assert self.access.token is not None
+        return secrets.compare_digest(offered.encode(), self.access.token.encode())
+
+
+def answer(status: int, sentence: str, retry_after: int | None = None) -> Response:
+    """Returns a refusal as JSON, in the form of FastAPI's own; `retry_after` is in seconds."""
+    headers = None if retry_after is None else {"Retry-After": str(retry_after)}
+    return JSONResponse({"detail": sentence}, status, headers)
+
+
+async def deny(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers a WebSocket's connection request with an HTTP response."""
+    if "websocket.http.response" in scope.get("extensions", {}):
+        await refusal(scope, receive, send)
+    else:
+        await send({"type": "websocket.close", "code": 1008})
+
+
+def is_loopback(host: str) -> bool:
+    """Says whether a host name or address is of this machine's loopback interface."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_wildcard(host: str) -> bool:
+    """Says whether an address stands for all addresses of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _is_own_page(headers: dict[bytes, str]) -> bool:
+    host, origin = headers.get(b"host", ""), headers.get(b"origin")
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
+
+
+def _hostname(netloc: str) -> str:
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _offered(headers: dict[bytes, str]) -> Sequence[str]:
+    scheme, _, bearer = headers.get(b"authorization", "").partition(" ")
+    tokens = [bearer.strip()] if scheme.lower() == "bearer" else []
+    try:
+        cookies = SimpleCookie(headers.get(b"cookie", ""))
+    except CookieError:
+        return tokens
+    return [*tokens, cookies[COOKIE].value] if COOKIE in cookies else tokens
+
+
+def _remember(token: str, scope: Scope, others: list[tuple[str, str]]) -> Response:
+    # A path that begins with two slashes would lead to another server.
+    path = "/" + scope["path"].lstrip("/\\")
+    response = RedirectResponse(f"{path}?{urlencode(others)}" if others else path, 303)
+    secure = scope["scheme"] == "https"
+    response.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=secure)
+    return response

@@ -1,0 +1,1 @@
+"""What the action of a player passes through, and the frame that comes back."""

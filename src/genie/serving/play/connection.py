@@ -1,0 +1,148 @@
+"""One player's WebSocket: what comes in goes to the session, what the session has goes out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from functools import partial
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from genie.serving.limits import Limits, Rate
+from genie.serving.play.metrics import Metrics
+from genie.serving.play.scheduler import TickLoop
+from genie.serving.play.session import Session, SessionClosed
+from genie.serving.protocol import (
+    MAX_SMALL_MESSAGE,
+    Ack,
+    ProtocolError,
+    cost_of,
+    frame_id_of,
+    parse,
+)
+
+log = logging.getLogger(__name__)
+
+# WebSocket close codes, RFC 6455 section 7.4; 4000 and above are an application's own.
+POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART = 1008, 1011, 1012
+TIME_OVER = 4000  # the player's time is over: a page should not connect again by itself
+CLOSING_SECONDS = 5  # for a player who doesn't read
+
+
+class Connection:
+    """Serves one player until either side ends it.
+
+    Args:
+        websocket: accepted already.
+        clock: of the player's world.
+        session: the player's.
+        limits: how long the game may last, and how many messages may come.
+        metrics: where refusals and deliveries are counted.
+        world: the name under which they are.
+    """
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        clock: TickLoop,
+        session: Session,
+        limits: Limits,
+        metrics: Metrics,
+        world: str,
+    ) -> None:
+        self._websocket, self._clock, self._session = websocket, clock, session
+        self._limits, self._metrics = limits, metrics
+        self._delivery = metrics.delivery_seconds.labels(world)
+        self._sent: dict[int, float] = {}  # frames under way, and when each was sent
+        self._began = self._heard = time.monotonic()
+        self._code = INTERNAL_ERROR
+
+    async def serve(self) -> None:
+        """Runs the connection to its end."""
+        tasks = [asyncio.create_task(part()) for part in (self._send, self._receive, self._watch)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    log.error("a player's connection failed", exc_info=ended)
+                    await self._close(INTERNAL_ERROR, "The server failed; start again.")
+
+    def end(self, code: int, message: str) -> None:
+        """Ends the session; the player is told why."""
+        self._code = code
+        self._session.end(message)
+
+    async def _send(self) -> None:
+        try:
+            while True:
+                message = await self._session.next_message()
+                if isinstance(message, bytes):
+                    if (frame := frame_id_of(message)) is not None:
+                        self._sent[frame] = time.monotonic()
+                    await self._websocket.send_bytes(message)
+                else:
+                    await self._websocket.send_text(message)
+        except SessionClosed as reason:
+            await self._close(self._code, str(reason))
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # the player left while a message was under way
+
+    async def _receive(self) -> None:
+        rate = Rate(self._limits.messages_per_second)
+        work = Rate(self._limits.work_per_second)
+        try:
+            while True:
+                message = await self._websocket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                if not rate.allows():
+                    most = f"{self._limits.messages_per_second:g} messages a second"
+                    raise ProtocolError(f"a player may send {most}")
+                await self._take(message.get("text"), work)
+        except ProtocolError as error:
+            self._metrics.rejected("message")
+            await self._close(POLICY_VIOLATION, str(error))
+
+    async def _take(self, text: str | None, work: Rate) -> None:
+        if text is None:
+            raise ProtocolError("messages are JSON texts, not binary")
+        reading = partial(parse, text, self._limits.message_bytes)
+        long = len(text) > MAX_SMALL_MESSAGE
+        message = await self._clock.aside(reading) if long else reading()
+        if isinstance(message, Ack):
+            self._delivered(message.frame)
+        else:
+            self._heard = time.monotonic()
+        if wait := work.wait_for(cost_of(message)):
+            await asyncio.sleep(wait)
+        await self._clock.receive(self._session, message)
+
+    def _delivered(self, frame: int) -> None:
+        now = time.monotonic()
+        for arrived in [sent for sent in self._sent if sent <= frame]:
+            self._delivery.observe(now - self._sent.pop(arrived))
+
+    async def _watch(self) -> None:
+        """Waits until the player's time is over; the sending side then says so and closes."""
+        session, idle = self._limits.session_minutes * 60, self._limits.idle_minutes * 60
+        while True:
+            now = time.monotonic()
+            if now >= self._began + session:
+                words = f"A game lasts {self._limits.session_minutes:g} minutes here"
+                break
+            if now >= self._heard + idle:
+                words = f"Nothing was pressed for {self._limits.idle_minutes:g} minutes"
+                break
+            await asyncio.sleep(min(self._began + session, self._heard + idle) - now)
+        self.end(TIME_OVER, f"{words}; reload the page to play again.")
+        await asyncio.sleep(CLOSING_SECONDS)
+
+    async def _close(self, code: int, reason: str) -> None:
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._websocket.send_json({"type": "error", "message": reason})
+            await self._websocket.close(code)

@@ -1,0 +1,110 @@
+"""A world on disk: `config.json` and `model.safetensors`, never a pickle."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from genie.core.config import UserError
+from genie.core.io import replacing
+
+FORMAT, VERSION = "genie-world", 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+METADATA = {FORMAT: str(VERSION)}
+"""Of the weights. One entry: safetensors writes several in an order that changes by chance."""
+PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
+
+
+def write_world(folder: str | Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Writes a world, each of its two files whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full; an older world there is kept.
+    """
+    folder = Path(folder)
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    text = json.dumps({"format": FORMAT, "version": VERSION, "config": config}, indent=2)
+    try:
+        with replacing(folder / WEIGHTS) as path:
+            save_file(tensors, path, metadata=METADATA)
+        with replacing(folder / CONFIG) as path:
+            path.write_text(text + "\n")
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = "the disk is full" if getattr(error, "errno", 0) == errno.ENOSPC else str(error)
+        raise UserError(
+            f"cannot write a world to {folder}: {reason}; free some space or name another folder "
+            "(nothing that was there is lost)"
+        ) from error
+
+
+def read_config(folder: str | Path) -> Any:
+    """Reads the configuration of a world and checks that this is one we can load.
+
+    Raises:
+        UserError: no world, a pickle beside it, or a world of another version.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such world folder")
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise UserError(
+            f"{folder} holds a pickle ({pickles[0]}), which can run any code when it is opened: "
+            f"remove it, a world is {CONFIG} and {WEIGHTS} alone"
+        )
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder}: no {name} here, so it is not a finished world; train one with "
+                "`genie train`, or name another folder"
+            )
+    try:
+        values = json.loads((folder / CONFIG).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{folder / CONFIG}: not readable as JSON ({error})") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise UserError(f"{folder / CONFIG}: not the configuration of a Genie world")
+    if values.get("version") != VERSION:
+        raise UserError(
+            f"{folder}: a world of version {values.get('version')}, this program reads version "
+            f"{VERSION}; install the matching genie-worlds or train the world again"
+        )
+    return values.get("config")
+
+
+def read_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
+    """Reads the shapes of a world's weights from the head of the file, and nothing else of it.
+
+    Raises:
+        UserError: the file is cut short or damaged.
+    """
+    path = Path(folder) / WEIGHTS
+    with _damage_named(path), safetensors.safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def read_weights(folder: str | Path) -> dict[str, Tensor]:
+    """Reads the weights of a world, on the CPU.
+
+    Raises:
+        UserError: the file is cut short or damaged.
+    """
+    path = Path(folder) / WEIGHTS
+    with _damage_named(path):
+        return load_file(path)
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{path}: cut short or damaged ({error}); copy or train it again") from None

@@ -1,0 +1,58 @@
+"""All that is needed to build a world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from genie.core.config import (
+    require,
+    require_at_most,
+)
+from genie.models.dynamics import DynamicsConfig
+from genie.models.latent_actions import LatentActionConfig
+from genie.models.tokenizer import VideoTokenizerConfig
+from genie.world.maskgit import SamplingConfig
+
+
+@dataclass(frozen=True)
+class GenieConfig:
+    """All that is needed to build a world.
+
+    Attributes:
+        height, width: of a frame, in pixels.
+        fps: frames per second at which the world was recorded and is played.
+        num_actions: number of latent actions, the buttons.
+        tokenizer, actions, dynamics: the three models.
+        sampling: how frames are drawn unless a caller says otherwise.
+    """
+
+    height: int = 64
+    width: int = 64
+    fps: float = 15.0
+    num_actions: int = 8
+    tokenizer: VideoTokenizerConfig = field(default_factory=VideoTokenizerConfig)
+    actions: LatentActionConfig = field(default_factory=LatentActionConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        """Refuses impossible combinations."""
+        require(self.height >= 8, "height: must be at least 8 pixels")
+        require(self.width >= 8, "width: must be at least 8 pixels")
+        require(self.fps > 0, "fps: must be positive")
+        require(self.num_actions >= 2, "num_actions: must be at least 2")
+        require_at_most(self, height=16_384, width=16_384, fps=1000, num_actions=4096)
+        smallest = min(self.height, self.width)
+        for name in ("tokenizer", "actions"):
+            patch = getattr(self, name).patch
+            require(
+                patch <= smallest,
+                f"{name}.patch: {patch} is larger than a frame of {self.width}x{self.height}",
+            )
+
+    @property
+    def layers(self) -> int:
+        """Blocks of all transformers together."""
+        models = (self.tokenizer, self.actions)
+        stacks = [stack for model in models for stack in (model.encoder, model.decoder)]
+        return sum(stack.layers for stack in (*stacks, self.dynamics))

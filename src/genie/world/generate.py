@@ -1,0 +1,219 @@
+"""`genie generate`: a picture and a list of actions become a video; `genie replay`: a game does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from genie.core.config import Device, Dtype, UserError, require
+from genie.core.progress import Progress
+from genie.world import bundled, checkpoint, inputs
+from genie.world.genie import Genie
+from genie.world.hub import locate
+from genie.world.maskgit import Order, SamplingConfig, Schedule
+from genie.world.prompts import load_prompts
+from genie.world.replay import Replay
+from genie.world.threads import spared_threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Item = TypeVar("Item")
+VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".gif")
+
+
+def generate(
+    world: str | Path,
+    prompt: str | Path | None = None,
+    *,
+    actions: str | None = None,
+    frames: int = 32,
+    out: str | Path = "clip.mp4",
+    seed: int = 0,
+    steps: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    order: Order | None = None,
+    schedule: Schedule | None = None,
+    scale: int = 4,
+    device: Device | None = None,
+    dtype: Dtype = "float32",
+    progress: bool = True,
+) -> list[Path]:
+    """Plays a list of actions and writes the prompt and all frames after it.
+
+    Args:
+        world: folder of a world, or its id on the Hugging Face Hub.
+        prompt: picture to start from; one that came with the world when left out.
+        actions: latent actions such as 1,1,2,0; random ones when left out.
+        frames: how many frames to generate when no actions are given.
+        out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered picture per frame.
+        seed: decides all that is random.
+        steps: MaskGIT passes per frame; this and the four below are the world's own when left out.
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_k: draw from this many likeliest tokens only; 0 means all.
+        order: which tokens are settled first.
+        schedule: how many tokens are settled in each pass.
+        scale: how many times larger than the world's frames the pictures are.
+        device: where to run; chosen when left out.
+        dtype: of the weights; bfloat16 is faster for wide worlds on most machines.
+        progress: show a progress bar.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: an action or ending that there is not, no world or picture, or another version.
+    """
+    out = Path(out)
+    _check_output(out, scale)
+    require(frames >= 1, f"frames: {frames}, must be at least 1")
+    seed = inputs.seed_of(seed)
+    buttons = None if actions is None else parse_actions(actions)
+    folder = locate(world)
+    genie = Genie.from_pretrained(folder, device, dtype)
+    config = genie.config
+    start = load_prompts(prompt, config.height, config.width, folder)[0]
+    chosen = {
+        "steps": steps,
+        "temperature": temperature,
+        "top_k": top_k,
+        "order": order,
+        "schedule": schedule,
+    }
+    sampling = replace(config.sampling, **{k: v for k, v in chosen.items() if v is not None})
+    if buttons is None:
+        buttons = np.random.default_rng(seed).integers(config.num_actions, size=frames).tolist()
+    with _in_real_time(genie):
+        pictures = _frames(genie, start, buttons, seed, sampling, progress)
+        return _write(out, pictures, config.fps, scale)
+
+
+def replay(
+    file: str | Path,
+    *,
+    world: str | Path | None = None,
+    out: str | Path = "clip.mp4",
+    scale: int = 4,
+    device: Device | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Plays a replay file again and writes the prompt and all frames after it.
+
+    Args:
+        file: a replay that the page saved.
+        world: folder of the world it was played in, its id on the Hugging Face Hub or the name of
+            one that comes with the package; found by the name in the file when left out.
+        out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered picture per frame.
+        scale: how many times larger than the world's frames the pictures are.
+        device: where to run; chosen when left out. Frames are the same on the device and machine
+            that the game was played on; elsewhere rounding may lead it another way, and in bfloat16
+            also where others played beside it or the world was compiled.
+        progress: show a progress bar.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: not a replay, another world, or an ending that there is not.
+    """
+    out = Path(out)
+    _check_output(out, scale)
+    game = Replay.read(file)
+    folder = _world_of(game) if world is None else world
+    genie = Genie.from_pretrained(folder, device, game.dtype)
+    frames = game.frames(genie)
+    every = _tracked(frames, len(game.prompt) + len(game.actions), progress)
+    with _in_real_time(genie):
+        return _write(out, every, game.fps, scale)
+
+
+def _in_real_time(genie: Genie) -> AbstractContextManager[int]:
+    """A single CPU thread where that draws frames as fast as they are to be seen."""
+    config = genie.config
+    state = genie.start(np.zeros((config.height, config.width, 3), np.uint8))
+    return spared_threads(lambda: genie.step(state, 0), 1 / config.fps)
+
+
+def _world_of(game: Replay) -> str | Path:
+    if game.world in bundled.names():
+        return game.world
+    for folder in (Path(game.world), Path("runs") / game.world):
+        # The file may come from anywhere: its world's name is a name, not a path.
+        if Path(game.world).name == game.world and (folder / checkpoint.CONFIG).is_file():
+            return folder
+    raise UserError(f"the replay was played in {game.world}: say where that is with --world FOLDER")
+
+
+def _check_output(out: Path, scale: int) -> None:
+    known = (*VIDEO_ENDINGS, ".png")
+    require(out.suffix.lower() in known, f"out: {out} should end in one of {', '.join(known)}")
+    require(scale >= 1, f"scale: {scale}, must be at least 1")
+
+
+def parse_actions(text: str) -> list[int]:
+    """Reads actions such as "1,1,2,0"; spaces may stand for commas.
+
+    Raises:
+        UserError: something else stands there.
+    """
+    words = text.replace(",", " ").split()
+    try:
+        actions = [int(word) for word in words]
+    except ValueError:
+        raise UserError(f"actions: expected numbers such as 1,1,2,0, got {text!r}") from None
+    require(len(actions) > 0, "actions: give at least one, such as 1,1,2,0")
+    return actions
+
+
+def _frames(
+    genie: Genie,
+    prompt: np.ndarray,
+    actions: Sequence[int],
+    seed: int,
+    sampling: SamplingConfig,
+    progress: bool,
+) -> Iterator[np.ndarray]:
+    actions = inputs.script_of(actions, genie.config.num_actions, 1)[0].tolist()
+    yield from prompt[None] if prompt.ndim == 3 else prompt
+    state = genie.start(prompt, seed)
+    for action in _tracked(actions, len(actions), progress):
+        frame, state = genie.step(state, action, sampling)
+        yield _picture(frame)
+
+
+def _picture(frame: Tensor) -> np.ndarray:
+    return frame.cpu().numpy()
+
+
+def _tracked(items: Iterable[Item], total: int, progress: bool) -> Iterator[Item]:
+    with Progress("generating", total, unit="frames", show=progress, transient=True) as bar:
+        yield from bar.track(items)
+
+
+def _write(out: Path, frames: Iterator[np.ndarray], fps: float, scale: int) -> list[Path]:
+    from genie.data.video import write_video
+
+    first = next(frames)  # bad input leaves no folder behind
+    out.parent.mkdir(parents=True, exist_ok=True)
+    size = (first.shape[0] * scale, first.shape[1] * scale)
+    every = (frame for part in ([first], frames) for frame in part)
+    if out.suffix.lower() != ".png":
+        # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
+        pixels = "yuv444p" if scale == 1 else "yuv420p"
+        return [write_video(out, every, fps, size=size, pixel_format=pixels)]
+    return [_write_picture(out, i, frame, size) for i, frame in enumerate(every)]
+
+
+def _write_picture(out: Path, index: int, frame: np.ndarray, size: tuple[int, int]) -> Path:
+    from PIL import Image
+
+    path = out.with_name(f"{out.stem}-{index:04d}.png")
+    height, width = size
+    Image.fromarray(frame).resize((width, height), Image.Resampling.NEAREST).save(path)
+    return path

@@ -1,0 +1,440 @@
+"""A world that can be played: the three models as one, and the state of a game as a value."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor, nn
+
+from genie.core.config import (
+    Dtype,
+    UserError,
+    check_finite,
+    from_dict,
+    require,
+    to_dict,
+)
+from genie.models.dynamics import Dynamics
+from genie.models.latent_actions import LatentActionModel
+from genie.models.layers.compile import compile_method
+from genie.models.tokenizer import VideoTokenizer
+from genie.world import checkpoint, inputs, maskgit, rng
+from genie.world.config import GenieConfig
+from genie.world.hub import locate
+from genie.world.maskgit import SamplingConfig
+from genie.world.prompts import load_prompts, save_prompts
+from genie.world.state import Drawing, State
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+Numbers = int | np.integer | Sequence[Any] | np.ndarray | Tensor
+"""Whole numbers as callers give them: one, or one for each player."""
+Shape = tuple[int, ...]
+
+
+class Genie(nn.Module):
+    """A world: `start` a game from a picture, `step` it with one of `num_actions` buttons.
+
+    Args:
+        config: a `GenieConfig`, or the same as nested dicts.
+
+    Raises:
+        UserError: the configuration is impossible; the message names the field.
+    """
+
+    def __init__(self, config: GenieConfig | Mapping[str, Any] | None = None):
+        super().__init__()
+        if not isinstance(config, GenieConfig):
+            config = from_dict(GenieConfig, config or {})
+        check_finite(config)
+        self.config = config
+        size = (config.height, config.width)
+        self.tokenizer = VideoTokenizer(config.tokenizer, size)
+        self.actions = LatentActionModel(config.actions, size, config.num_actions)
+        self.dynamics = Dynamics(
+            config.dynamics, self.tokenizer.grid, self.tokenizer.vocabulary, config.num_actions
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | str = torch.float32,
+        **hub: Any,
+    ) -> Genie:
+        """Loads a world, ready to play.
+
+        Args:
+            name: a folder, a world that comes with the package ("coinrun-tiny"), or the id of a
+                repository on the Hugging Face Hub.
+            device: where to put it; the best there is when left out.
+            dtype: of the weights: float32, or bfloat16, which takes half the memory, and half the
+                time where a machine multiplies it faster. Then rounding decides tokens: frames of a
+                seed differ with the size of a batch and once compiled.
+            hub: passed to `huggingface_hub.snapshot_download`, `revision` for example.
+
+        Raises:
+            UserError: nothing there, a pickle, another version, damaged weights, or a device or
+                dtype that there is not.
+        """
+        dtype, device = _dtype(dtype), inputs.device_of(device)
+        folder = locate(name, **hub)
+        config = from_dict(GenieConfig, checkpoint.read_config(folder))
+        cls._check_fit(config, checkpoint.read_shapes(folder), folder)
+        world = cls(config)
+        world.load_state_dict(checkpoint.read_weights(folder))
+        return world.to(device, dtype).eval()
+
+    @classmethod
+    def _check_fit(cls, config: GenieConfig, shapes: dict[str, Shape], folder: Path) -> None:
+        """Refuses weights of other shapes than the configuration's, before any memory is taken."""
+        advice = "they come from another world or another version: copy or train it again"
+        require(
+            config.layers <= len(shapes),
+            f"{folder}: the weights do not fit the configuration ({config.layers} layers, "
+            f"{len(shapes)} tensors); {advice}",
+        )
+        with torch.device("meta"):
+            wanted = {name: tuple(w.shape) for name, w in cls(config).state_dict().items()}
+        wrong = sorted(n for n in wanted.keys() | shapes.keys() if wanted.get(n) != shapes.get(n))
+        if wrong:
+            there, here = (sizes.get(wrong[0], "missing") for sizes in (shapes, wanted))
+            raise UserError(
+                f"{folder}: the weights do not fit the configuration ({wrong[0]} is {there} in the "
+                f"weights, {here} in the configuration; {len(wrong)} such); {advice}"
+            )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes `config.json` and `model.safetensors` into a folder.
+
+        Raises:
+            UserError: the folder cannot be written; what was there is kept.
+        """
+        checkpoint.write_world(folder, to_dict(self.config), self.state_dict())
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        prompts: Any = None,
+        private: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Uploads the world to the Hugging Face Hub and returns its address.
+
+        Args:
+            repo_id: "user/name".
+            prompts: pictures to start games from, as `genie.world.prompts.load_prompts` reads them; the
+                folder `prompts/` of a run, for example.
+            private: whether to hide a new repository.
+            token: of the Hub; the one you logged in with when left out.
+        """
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            if prompts is not None:
+                size = (self.config.height, self.config.width)
+                save_prompts(load_prompts(prompts, *size), Path(folder))
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Makes steps faster by `torch.compile`, in place; results are the same up to rounding.
+
+        The first step with each number of players then takes about half a minute on a CPU; PyTorch
+        keeps what it compiled in a temporary folder (`TORCHINDUCTOR_CACHE_DIR`) for the next time.
+        A deep copy of a compiled world would play with the weights of the original.
+
+        Args:
+            args, options: of `torch.compile`. With `mode="reduce-overhead"`, on a GPU, CUDA graphs
+                save the time of launching, and what they return is copied, so that states stay.
+
+        Raises:
+            UserError: this machine has no C++ compiler, which a CPU needs for it.
+        """
+        if self.device.type == "cpu":
+            usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+            require(
+                shutil.which(os.environ.get("CXX", usual)) is not None,
+                f"compile: there is no C++ compiler; install {usual} (on Debian: apt-get install "
+                "g++) or name one in the environment variable CXX, or play without it",
+            )
+        self.dynamics.compile(*args, **options)
+        compile_method(self, "_draw_tokens", *args, varying=0, **options)
+        self.tokenizer.compile(*args, **options)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.dynamics.position.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.dynamics.position.dtype
+
+    @torch.no_grad()
+    def start(self, prompt: Any, seed: Numbers = 0) -> State:
+        """Starts a game.
+
+        Args:
+            prompt: a frame (H, W, 3) or several (T, H, W, 3), or for a batch of players
+                (B, T, H, W, 3), uint8; or a PIL image; or the path of an image file. Pictures of
+                another size are cropped and resized with a warning.
+            seed: decides all that is random; one number from 0 to 2**63 - 1, or one per player.
+                With one number, player i of a batch gets `seed + i`.
+
+        Raises:
+            UserError: the prompt is no picture, or the seed none or not one per player.
+        """
+        frames, batched = self._prompt(prompt)
+        seeds = self._seeds(seed, len(frames))
+        tokens = self.tokenizer.encode(frames)
+        one = frames.shape[1] == 1
+        actions = tokens.new_empty((len(frames), 0)) if one else self.actions.infer(frames)
+        dynamics = self.dynamics.prefill(tokens, actions)
+        decoder = self.tokenizer.prefill(tokens)
+        return State(frames[:, -1], dynamics, decoder, seeds, batched)
+
+    @torch.no_grad()
+    def reconstruct(self, prompt: Any) -> Tensor:
+        """Shows a prompt as the world sees it: taken apart into tokens and put together again.
+
+        Args:
+            prompt: as `start` takes it.
+
+        Returns:
+            Its last frame, (H, W, 3) or (B, H, W, 3) uint8.
+        """
+        frames, batched = self._prompt(prompt)
+        seen = self.tokenizer.decode(self.tokenizer.encode(frames))[:, -1]
+        return seen if batched else seen[0]
+
+    def step(
+        self,
+        state: State,
+        action: Numbers,
+        sampling: SamplingConfig | None = None,
+    ) -> tuple[Tensor, State]:
+        """Presses a button and draws the next frame.
+
+        Args:
+            state: where the game stands; it stays usable.
+            action: 0 ... A - 1; for a batch one number for all or one per player.
+            sampling: how to draw; the world's own when left out.
+
+        Returns:
+            The frame, (H, W, 3) or (B, H, W, 3) uint8, and the new state.
+
+        Raises:
+            UserError: there is no such button.
+        """
+        state = self.commit(self.draw(state, action, sampling))
+        return state.frame, state
+
+    @torch.no_grad()
+    def draw(
+        self,
+        state: State,
+        action: Numbers,
+        sampling: SamplingConfig | None = None,
+    ) -> Drawing:
+        """The first half of `step`: the next frame, to be shown at once.
+
+        What is left, a pass that takes the frame into the game's memory, needs no new button, so
+        it can be done while somebody looks at the frame. Arguments and errors are those of `step`.
+
+        Returns:
+            The frame as `drawing.frame`, and what `commit` makes the new state of.
+        """
+        actions = self._buttons(action, state.batch_size)
+        played = state.decoder.keys.dtype
+        require(played == self.dtype, f"state: of a world in {played}, this one is in {self.dtype}")
+        condition = self.dynamics.condition(actions, state.dynamics)
+        tokens = maskgit.sample(
+            lambda tokens, places: self.dynamics.draft(tokens, condition, places),
+            self.dynamics.grid,
+            self.dynamics.mask_token,
+            sampling or self.config.sampling,
+            rng.keys_of(state.seed, state.time),
+            self._draw_tokens,
+        )
+        frames, decoder = self.tokenizer.decode_step(tokens, state.decoder)
+        return Drawing(state, frames, tokens, condition, decoder)
+
+    def _draw_tokens(
+        self, logits: Tensor, keys: Tensor, temperature: float | Tensor, top_k: int
+    ) -> Tensor:
+        return maskgit.draw_by_key(logits, keys, temperature, top_k)
+
+    @torch.no_grad()
+    def commit(self, drawing: Drawing) -> State:
+        """The second half of `step`: where the game stands once a frame is drawn."""
+        return replace(
+            drawing.before,
+            frames=drawing.frames,
+            dynamics=self.dynamics.commit(drawing.tokens, drawing.condition),
+            decoder=drawing.decoder,
+        )
+
+    def generate(
+        self,
+        prompt: Any,
+        actions: Any = None,
+        num_frames: int | None = None,
+        *,
+        use_cache: bool = True,
+        seed: Numbers = 0,
+        sampling: SamplingConfig | None = None,
+    ) -> UInt8[Tensor, "*b t h w 3"]:
+        """Plays a list of buttons to the end.
+
+        Args:
+            prompt: as in `start`.
+            actions: (N,) buttons, or (B, N) for a batch; random ones when left out.
+            num_frames: how many frames to generate; the number of actions when left out.
+            use_cache: False takes the slow twin, which runs the whole game again for each pass.
+            seed: as in `start`.
+            sampling: as in `step`.
+
+        Returns:
+            The prompt's frames, unchanged, and then one frame per action: (T + N, H, W, 3), or with
+            a leading batch dimension for a batched prompt.
+        """
+        frames, batched = self._prompt(prompt)
+        seeds = self._seeds(seed, len(frames))
+        buttons = self._script(actions, num_frames, seeds)
+        if use_cache:
+            drawn = self._generate_cached(frames, buttons, seeds, sampling)
+        else:
+            drawn = self._generate_plain(frames, buttons, seeds, sampling)
+        out = torch.cat([frames, drawn], dim=1)
+        return out if batched else out[0]
+
+    def play(self, frame: Any, action: Numbers, seed: Numbers = 0) -> UInt8[Tensor, "h w 3"]:
+        """The frame that follows one frame when a button is pressed; keeps no memory of a game."""
+        return self.step(self.start(frame, seed), action)[0]
+
+    def infer_actions(self, frames: Any) -> Int[Tensor, "*b transitions"]:
+        """The latent actions that explain what changes in a real clip, from its pixels alone.
+
+        They are not a record of what was played: where two actions change a picture alike, or an
+        action has no effect, another one may explain the clip as well or better.
+
+        Args:
+            frames: (T, H, W, 3) or (B, T, H, W, 3) uint8, T at least 2.
+
+        Returns:
+            One action between each frame and the next: (T - 1,) or (B, T - 1).
+        """
+        clips, batched = self._prompt(frames)
+        require(clips.shape[1] >= 2, "frames: an action lies between two frames, give at least 2")
+        actions = self.actions.infer(clips)
+        return actions if batched else actions[0]
+
+    def create_environment(self, prompt: Any, **options: Any) -> gymnasium.Env:
+        """This world as a Gymnasium environment, the one of `gymnasium.make`.
+
+        Args:
+            prompt: picture, or pictures, that episodes start from.
+            options: of `genie.GenieEnv`: `horizon`, `reward_fn`, `termination_fn` and others.
+        """
+        import gymnasium
+        from gymnasium.envs.registration import load_env_creator
+
+        # Gymnasium's registry is asked, because environments import this module.
+        create: Any = load_env_creator(str(gymnasium.spec("genie/World-v0").entry_point))
+        return create(self, prompt, **options)
+
+    def _generate_cached(
+        self, frames: Tensor, buttons: Tensor, seeds: Tensor, sampling: SamplingConfig | None
+    ) -> Tensor:
+        state = self.start(frames, seeds.tolist())
+        drawn = []
+        for t in range(buttons.shape[1]):
+            frame, state = self.step(state, buttons[:, t], sampling)
+            drawn.append(frame)
+        return torch.stack(drawn, dim=1)
+
+    @torch.no_grad()
+    def _generate_plain(
+        self, frames: Tensor, buttons: Tensor, seeds: Tensor, sampling: SamplingConfig | None
+    ) -> Tensor:
+        tokens, start = self.tokenizer.encode(frames), frames.shape[1]
+        actions = self.actions.infer(frames) if start > 1 else buttons[:, :0]
+        for t in range(buttons.shape[1]):
+            past = tokens
+            actions = torch.cat([actions, buttons[:, t : t + 1]], dim=1)
+
+            def logits(
+                draft: Tensor, places: Tensor, past: Tensor = past, actions: Tensor = actions
+            ) -> Tensor:
+                clip = torch.cat([past, draft[:, None]], dim=1)
+                return self.dynamics.logits(clip, actions)[:, -1].take_along_dim(
+                    places[..., None], 1
+                )
+
+            drawn = maskgit.sample(
+                logits,
+                self.dynamics.grid,
+                self.dynamics.mask_token,
+                sampling or self.config.sampling,
+                rng.keys_of(seeds, tokens.shape[1]),
+            )
+            tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+        return self.tokenizer.decode(tokens)[:, start:]
+
+    def _prompt(self, prompt: Any) -> tuple[UInt8[Tensor, "b t h w 3"], bool]:
+        """Frames with batch and time dimensions on our device, and whether a batch was given."""
+        size = (self.config.height, self.config.width)
+        if isinstance(prompt, Tensor):
+            prompt = prompt.detach().cpu().numpy()
+        if isinstance(prompt, np.ndarray) and prompt.ndim == 5:
+            require(len(prompt) > 0, "prompt: the batch is empty, give at least one clip")
+            frames = np.stack(load_prompts(list(prompt), *size))
+            return torch.from_numpy(frames).to(self.device), True
+        clip = load_prompts([prompt], *size)[0]
+        clip = clip[None] if clip.ndim == 3 else clip
+        return torch.from_numpy(clip)[None].to(self.device), False
+
+    def _buttons(self, action: Any, players: int) -> Int[Tensor, " b"]:
+        actions = torch.from_numpy(inputs.actions_of(action, self.config.num_actions, players))
+        return actions.to(self.device, non_blocking=True)
+
+    def _seeds(self, seed: Any, players: int) -> Int[Tensor, " b"]:
+        return torch.from_numpy(inputs.seeds_of(seed, players)).to(self.device)
+
+    def _script(self, actions: Any, num_frames: Any, seeds: Tensor) -> Int[Tensor, "b n"]:
+        if num_frames is not None:
+            num_frames = inputs.whole_number(num_frames, "num_frames: expected a whole number")
+            require(num_frames >= 1, "num_frames: must be at least 1")
+        if actions is None:
+            if num_frames is None:
+                raise UserError("num_frames: say how many frames, or give actions")
+            return rng.integers(rng.keys_of(seeds, 0), num_frames, self.config.num_actions)
+        script = torch.from_numpy(inputs.script_of(actions, self.config.num_actions, len(seeds)))
+        if num_frames is not None and num_frames > script.shape[1]:
+            raise UserError(f"num_frames: {num_frames} frames need as many actions")
+        return script[:, :num_frames].to(self.device)
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    name, known = str(dtype).removeprefix("torch."), get_args(Dtype)
+    require(name in known, f"dtype: {name}, expected one of {', '.join(known)}")
+    return getattr(torch, name)

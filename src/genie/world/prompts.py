@@ -1,0 +1,140 @@
+"""The pictures that games start from: read, fitted to a world's size, found in a world's folder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from genie.core.config import UserError, shown
+from genie.core.io import replacing
+from genie.data.images import over_black, read_image, rgb
+
+PROMPT_FOLDER = "prompts"
+EXPECTED = "prompt: expected a picture of uint8 (H, W, 3) or a clip (T, H, W, 3)"
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+
+
+def load_prompts(
+    source: Any, height: int, width: int, world: str | Path | object = None
+) -> list[np.ndarray]:
+    """Reads prompts and fits them to a world's frame size.
+
+    Args:
+        source: one picture (an array `(H, W, C)`, a PIL image, or a file), several (an array
+            `(N, H, W, C)`, a list of pictures or of clips `(T, H, W, C)`, or a folder of pictures),
+            or None for the pictures in the world's folder.
+        height: pixels, the world's.
+        width: pixels, the world's.
+        world: the world's folder, where one is known; used when `source` is None.
+
+    Returns:
+        Prompts, each `uint8 (H, W, 3)` or, for a clip, `(T, H, W, 3)`. Pictures of another size are
+        cropped to the world's proportions and resized, with a warning.
+
+    Raises:
+        UserError: no picture was found, or one cannot be read; the message says what to give.
+    """
+    pictures = _bundled(world) if source is None else _pictures(source)
+    return [_fitted(_as_array(picture), height, width) for picture in pictures]
+
+
+def save_prompts(pictures: Iterable[np.ndarray], world: Path) -> None:
+    """Writes pictures `uint8 (H, W, 3)` into a world's folder, where `load_prompts` finds them."""
+    for i, picture in enumerate(pictures):
+        with replacing(world / PROMPT_FOLDER / f"{i}.png") as path:
+            Image.fromarray(np.ascontiguousarray(picture)).save(path, format="png")
+
+
+def _bundled(world: str | Path | object) -> list[Path]:
+    folder = Path(world) / PROMPT_FOLDER if isinstance(world, str | Path) else None
+    found = _pictures_in(folder) if folder is not None and folder.is_dir() else []
+    if not found:
+        place = f"{world} brings no prompt pictures along" if folder else "no prompt was given"
+        raise UserError(
+            f"{place}: name a picture to start from (--prompt picture.png, or prompt=... in "
+            f"Python), or put PNG files into the folder {PROMPT_FOLDER}/ of the world"
+        )
+    return found
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def _pictures(source: Any) -> Sequence[Any]:
+    if isinstance(source, str | Path):
+        if not Path(source).is_dir():
+            return [source]
+        found = _pictures_in(Path(source))
+        if not found:
+            raise UserError(f"{source}: no picture in this folder ({', '.join(PICTURE_SUFFIXES)})")
+        return found
+    if isinstance(source, Image.Image):
+        return [source]
+    if isinstance(source, list | tuple):
+        if not source:
+            raise UserError("prompt: the list is empty, give at least one picture")
+        return source
+    array = _array(source)
+    if array.ndim != 4 or len(array) == 0:
+        return [array]
+    return list(array)
+
+
+def _as_array(picture: Any) -> np.ndarray:
+    if isinstance(picture, str | Path):
+        return read_image(picture)
+    if isinstance(picture, Image.Image):
+        return _checked(_rgb(picture))
+    return _checked(_array(picture))
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    try:
+        return rgb(image)
+    except Exception as error:  # a file may be read only now, and be damaged
+        raise UserError(f"prompt: not a readable picture ({error})") from None
+
+
+def _array(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{EXPECTED}, got {shown(values)}") from None
+
+
+def _checked(array: np.ndarray) -> np.ndarray:
+    right = array.dtype == np.uint8 and array.ndim in (3, 4) and array.shape[-1] in (1, 3, 4)
+    if not right or array.size == 0:
+        raise UserError(f"{EXPECTED}, got {array.dtype} {array.shape}")
+    if array.shape[-1] == 4:
+        return over_black(array)
+    return array[..., [0, 0, 0]] if array.shape[-1] == 1 else array
+
+
+def _fitted(array: np.ndarray, height: int, width: int) -> np.ndarray:
+    if array.shape[-3:-1] == (height, width):
+        return np.array(array)
+    warnings.warn(
+        f"prompt: a picture of {array.shape[-2]}x{array.shape[-3]} pixels was cropped and resized "
+        f"to the world's {width}x{height}",
+        stacklevel=4,
+    )
+    if array.ndim == 4:
+        return np.stack([crop_resized(frame, height, width) for frame in array])
+    return crop_resized(array, height, width)
+
+
+def crop_resized(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Crops the middle of a picture `uint8 (H, W, 3)` to the target's proportions, then resizes."""
+    rows, columns = frame.shape[:2]
+    scale = min(rows / height, columns / width)
+    crop_height, crop_width = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (rows - crop_height) // 2, (columns - crop_width) // 2
+    box = (left, top, left + crop_width, top + crop_height)
+    return np.array(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX, box=box))

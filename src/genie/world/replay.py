@@ -1,0 +1,203 @@
+"""A game as a file: all that is needed to play it again, frame by frame the same.
+
+A replay is JSON: the world's name and hash, the prompt's pictures, the seed, how frames were drawn
+and the actions. It holds no frames but the prompt's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from genie.core.config import Dtype, UserError, from_dict, require, to_dict
+from genie.data.images import rgb
+from genie.world.maskgit import SamplingConfig
+
+if TYPE_CHECKING:
+    from genie.world.genie import Genie
+
+FORMAT, VERSION = "genie-replay", 1
+DRAWING = 2
+"""Part of a world's hash: goes up when the same seed draws other frames than before."""
+
+
+@dataclass(frozen=True)
+class SamplingChange:
+    """From this step on, counted from 0, frames were drawn this way."""
+
+    step: int
+    sampling: SamplingConfig
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A game that can be played again.
+
+    Attributes:
+        world: the name of the world.
+        hash: `world_hash` of it.
+        fps: frames per second at which it was played.
+        prompt: the frames it started from, each a PNG of the world's size in base64.
+        seed: of the game.
+        sampling: how frames were drawn, in the order of the steps, the first for step 0.
+        actions: one per step.
+        dtype: of the world's weights.
+        format, version: of the file.
+    """
+
+    world: str
+    hash: str
+    fps: float
+    prompt: tuple[str, ...]
+    seed: int
+    sampling: tuple[SamplingChange, ...]
+    actions: tuple[int, ...]
+    dtype: Dtype = "float32"
+    format: Literal["genie-replay"] = FORMAT
+    version: Literal[1] = VERSION
+
+    def __post_init__(self) -> None:
+        """Refuses a game that cannot be played."""
+        require(self.fps > 0, "fps: must be positive")
+        require(len(self.prompt) > 0, "prompt: a game starts from at least one picture")
+        require(0 <= self.seed < 2**31, "seed: must lie between 0 and 2147483647")
+        require(all(action >= 0 for action in self.actions), "actions: must not be negative")
+        steps = [change.step for change in self.sampling]
+        ordered = steps == sorted(set(steps))
+        require(ordered and steps[:1] == [0], "sampling: expected changes in order, from step 0 on")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Replay:
+        """Reads a replay file.
+
+        Raises:
+            UserError: there is none, or it is not one; the message names the field.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: there is no such replay file") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+            words = "save one with `Replay` on the page of `genie play`"
+            raise UserError(f"{path}: not a replay file; {words}") from None
+        return from_dict(cls, values, str(path))
+
+    def frames(self, world: Genie) -> Iterator[np.ndarray]:
+        """Plays the game again.
+
+        Args:
+            world: the one that it was played in.
+
+        Yields:
+            Frames uint8 (H, W, 3): those of the prompt, then one per action.
+
+        Raises:
+            UserError: another world, a picture or an action that does not fit it.
+        """
+        if world_hash(world) != self.hash:
+            raise UserError(
+                f"this replay was made in {self.world}, and this is another world or another "
+                "training or version of it: name the right one with --world"
+            )
+        prompt = prompt_of(self.prompt, (world.config.height, world.config.width))
+        yield from prompt[None] if prompt.ndim == 3 else prompt
+        state = world.start(prompt, self.seed)
+        for action, sampling in zip(self.actions, self.sampling_per_step(), strict=True):
+            frame, state = world.step(state, action, sampling)
+            yield frame.cpu().numpy()
+
+    def sampling_per_step(self) -> list[SamplingConfig]:
+        """How the frame of each action is drawn."""
+        return spread(self.sampling, len(self.actions))
+
+
+def spread(changes: Sequence[SamplingChange], steps: int) -> list[SamplingConfig]:
+    """Writes changes of sampling out, one entry per step."""
+    ends = [*(change.step for change in changes[1:]), steps]
+    drawn: list[SamplingConfig] = []
+    for change, end in zip(changes, ends, strict=True):
+        drawn += [change.sampling] * (min(end, steps) - len(drawn))
+    return drawn
+
+
+def changes_in(sampling: Iterable[SamplingConfig]) -> tuple[SamplingChange, ...]:
+    """The reverse of `spread`."""
+    changes: list[SamplingChange] = []
+    for step, drawn in enumerate(sampling):
+        if not changes or changes[-1].sampling != drawn:
+            changes.append(SamplingChange(step, drawn))
+    return tuple(changes)
+
+
+def dtype_name(dtype: torch.dtype) -> Dtype:
+    """What a replay calls the type of a world's weights."""
+    return cast("Dtype", str(dtype).removeprefix("torch."))
+
+
+def world_hash(world: Genie) -> str:
+    """SHA-256 of a world's configuration and weights and of how we draw, in hexadecimal."""
+    about = json.dumps([DRAWING, to_dict(world.config)], sort_keys=True)
+    digest = hashlib.sha256(about.encode())
+    for name, weight in sorted(world.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def prompt_of(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:
+    """Reads PNG pictures in base64 that have a world's size.
+
+    Args:
+        pictures: at least one.
+        size: height and width in pixels.
+
+    Returns:
+        uint8 (H, W, 3), or (T, H, W, 3) for several.
+
+    Raises:
+        UserError: one is not a PNG, is damaged, or has another size.
+    """
+    frames = [_picture_of(text, size) for text in pictures]
+    return frames[0] if len(frames) == 1 else np.stack(frames)
+
+
+def text_of(frame: np.ndarray) -> str:
+    """A frame uint8 (H, W, 3) as a PNG in base64."""
+    return base64.b64encode(png(frame)).decode()
+
+
+def png(frame: np.ndarray) -> bytes:
+    """A frame uint8 (H, W, 3) as a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _picture_of(text: str, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
+    try:
+        data = base64.b64decode(text, validate=True)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.size != (width, height):
+                found = "x".join(map(str, image.size))
+                raise UserError(f"prompt: a picture of {found}, the world's are {width}x{height}")
+            frame = rgb(image)
+            require(frame.shape[:2] == size, "prompt: a picture that lies on its side; turn it")
+            return frame
+    except UserError:
+        raise
+    except (binascii.Error, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise UserError(f"prompt: not a PNG picture ({error})") from None
+    except Exception as error:  # damaged files make the decoder raise whatever it likes
+        raise UserError(f"prompt: a damaged picture ({error})") from None

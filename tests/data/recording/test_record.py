@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import buttons
+import gymnasium
+import numpy as np
+import pytest
+
+from genie.core.config import UserError
+from genie.data.prepare import prepare
+from genie.data.recording import record as module
+from genie.data.recording.environments import Levels, ProcgenGames
+from genie.data.recording.record import record
+from genie.data.store import ClipStore
+from genie.data.video import probe, read_video
+
+procgen = pytest.mark.skipif(importlib.util.find_spec("procgen") is None, reason="needs procgen")
+BUTTONS = "gym:GenieTest/Buttons-v0"
+QUIET = {"progress": False, "crf": 4}
+
+
+@pytest.fixture(autouse=True)
+def _registered():
+    buttons.register()
+
+
+def decoded(path: Path) -> np.ndarray:
+    return np.stack([frame for _, frame in read_video(path)])
+
+
+def sidecar(path: Path) -> dict:
+    return json.loads(path.with_suffix(".actions.json").read_text())
+
+
+def videos(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.mp4"))
+
+
+def test_each_action_leads_to_the_next_frame(tmp_path):
+    report = record(BUTTONS, tmp_path / "out", episodes=5, num_envs=3, val_share=0.4, **QUIET)
+    assert report.episodes == {"train": 5, "val": 2}
+    assert report.frames == {"train": 5 * 21, "val": 2 * 21}
+    for path in [*videos(tmp_path / "out/train"), *videos(tmp_path / "out/val")]:
+        frames, told = decoded(path), sidecar(path)
+        assert buttons.last_actions(frames) == [-1, *told["actions"]]
+        assert buttons.steps(frames) == list(range(21))
+        assert told["rewards"] == told["actions"]
+        assert (told["terminated"], told["truncated"], told["frames"]) == (True, False, 21)
+        assert (told["env"], told["policy"], told["version"]) == (BUTTONS, "sticky", 1)
+        assert len(told["action_names"]) == 4
+
+
+def test_labels_of_a_prepared_recording(tmp_path):
+    record(BUTTONS, tmp_path / "out", episodes=4, **QUIET)
+    options = {"height": 32, "width": 32, "workers": 0, "progress": False, "scene_threshold": 1}
+    prepare(tmp_path / "out", tmp_path / "store", **options)
+    store = ClipStore.open(tmp_path / "store")
+    labels = store.labels()
+    for episode in store.episodes:
+        shown = buttons.last_actions(store.read(episode.start, episode.length))
+        span = slice(episode.start, episode.start + episode.length)
+        assert list(labels[span]) == [*shown[1:], -1]
+        # In this game the reward is the number of the action, and the last step is shown.
+        assert list(store.rewards()[span][:-1]) == shown[1:]
+        assert list(store.ends()[span]) == [0] * 19 + [1, -1]
+
+
+def test_levels_of_train_and_val_never_overlap(tmp_path):
+    options = {"episodes": 12, "val_share": 0.5, "num_levels": 7, "start_level": 3, "val_levels": 4}
+    record(BUTTONS, tmp_path / "out", **options, **QUIET)
+    train = {sidecar(path)["level"] for path in videos(tmp_path / "out/train")}
+    val = {sidecar(path)["level"] for path in videos(tmp_path / "out/val")}
+    assert train == set(range(3, 10))
+    assert val == set(range(10, 14))
+
+
+def test_frames_and_time_limit(tmp_path):
+    report = record(
+        BUTTONS,
+        tmp_path / "out",
+        frames=253,
+        num_envs=2,
+        max_episode_frames=8,
+        val_share=0,
+        **QUIET,
+    )
+    told = [sidecar(path) for path in videos(tmp_path / "out/train")]
+    assert report.frames == {"train": 253}
+    assert sum(t["frames"] for t in told) == 253
+    assert not (tmp_path / "out/val").exists()
+    assert {t["frames"] for t in told[:-2]} == {8}
+    assert all(t["truncated"] and not t["terminated"] for t in told)
+    for path, t in zip(videos(tmp_path / "out/train"), told, strict=True):
+        assert probe(path).fps == 15
+        assert len(t["actions"]) in (t["frames"] - 1, t["frames"])
+        assert buttons.last_actions(decoded(path))[1:] == t["actions"][: t["frames"] - 1]
+
+
+def test_the_same_seed_records_the_same(tmp_path):
+    def actions(name, seed):
+        record(BUTTONS, tmp_path / name, episodes=3, seed=seed, val_share=0, **QUIET)
+        return [sidecar(path)["actions"] for path in videos(tmp_path / name / "train")]
+
+    assert actions("a", 1) == actions("b", 1)
+    assert actions("c", 2) != actions("a2", 1)
+
+
+def kept(path: Path) -> float:
+    """Share of steps that keep the action."""
+    actions = [np.array(sidecar(video)["actions"]) for video in videos(path / "train")]
+    return float(np.mean(np.concatenate([a[1:] == a[:-1] for a in actions])))
+
+
+def test_policies(tmp_path):
+    def play(name, **options):
+        path = tmp_path / name
+        quick = {"preset": "ultrafast", "options": {"length": 40}, "val_share": 0}
+        record(BUTTONS, path, episodes=12, num_envs=4, **quick, **QUIET, **options)
+        return kept(path)
+
+    assert play("random", policy="random") == pytest.approx(0.25, abs=0.06)
+    assert play("sticky", stickiness=0.8) == pytest.approx(0.8 + 0.2 / 4, abs=0.05)
+    assert 0.4 < play("mixture", policy="mixture", random_share=0.3) < 0.75
+    press = lambda frames: np.full(len(frames), 2)  # noqa: E731
+    assert play("function", policy=press, random_share=0) == 1
+    assert play("noisy", policy=press, random_share=0.4) == pytest.approx(0.5, abs=0.1)
+    assert sidecar(videos(tmp_path / "noisy/train")[0])["policy"] == "<lambda>"
+
+
+def test_a_restless_player_drops_an_action_after_which_nothing_moved(tmp_path):
+    # After 25 steps this game shows the last action alone: to keep it is to stand still.
+    length = {"options": {"length": 400}, "val_share": 0, "preset": "ultrafast"}
+    for policy in ("sticky", "restless"):
+        path = tmp_path / policy
+        record(BUTTONS, path, episodes=4, num_envs=4, policy=policy, **length, **QUIET)
+    # It keeps 0.85 after a change and 0.25 after standing still, so 0.85 / 1.6 in the long run.
+    assert kept(tmp_path / "sticky") == pytest.approx(0.85, abs=0.05)
+    assert kept(tmp_path / "restless") == pytest.approx(0.53, abs=0.06)
+
+
+def test_chosen_actions_only(tmp_path):
+    record(BUTTONS, tmp_path / "out", episodes=4, actions=["action 1", "action 3"], **QUIET)
+    played = [sidecar(path)["actions"] for path in videos(tmp_path / "out/train")]
+    assert set(np.concatenate(played)) == {1, 3}
+    with pytest.raises(UserError, match="no action 'jump'; choose action 0"):
+        record(BUTTONS, tmp_path / "other", episodes=4, actions=["jump"], **QUIET)
+
+
+def test_size(tmp_path):
+    record(BUTTONS, tmp_path / "out", episodes=1, size=96, **QUIET)
+    assert decoded(videos(tmp_path / "out/train")[0]).shape == (21, 96, 96, 3)
+
+
+def test_a_folder_in_use(tmp_path):
+    out = tmp_path / "out"
+    record(BUTTONS, out, episodes=2, val_share=0.5, **QUIET)
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    with pytest.raises(UserError, match="holds 6 files already; choose another --out"):
+        record(BUTTONS, out, episodes=2, **QUIET)
+    record(BUTTONS, out, episodes=2, val_share=0.5, append=True, **QUIET)
+    assert all(path.read_bytes() == data for path, data in before.items())
+    assert [path.name for path in videos(out / "train")] == [
+        f"genietest-buttons-v0-{n:06d}.mp4" for n in range(4)
+    ]
+    played = [sidecar(path)["actions"] for path in videos(out / "train")]
+    assert played[:2] != played[2:]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frames": 5, "episodes": 5}, "not both"),
+        ({"frames": 0}, "above 0"),
+        ({"episodes": 2, "stickiness": 1.5}, "stickiness must be within"),
+        ({"episodes": 2, "num_envs": 0}, "num_envs"),
+        ({"episodes": 2, "max_episode_frames": 1}, "max_episode_frames"),
+        ({"episodes": 2, "policy": lambda frames: [9] * len(frames)}, "must return 2 actions"),
+        ({"episodes": 2, "policy": lambda frames: [0]}, "must return 2 actions"),
+    ],
+)
+def test_impossible_requests(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        record(BUTTONS, tmp_path / "out", **options, **QUIET)
+
+
+SPACES = {
+    "multidiscrete": gymnasium.spaces.MultiDiscrete([3, 2], start=[1, 5]),
+    "dict": gymnasium.spaces.Dict(
+        {"move": gymnasium.spaces.Discrete(3), "aim": gymnasium.spaces.Box(0, 1, (2,))}
+    ),
+    "tuple": gymnasium.spaces.Tuple((gymnasium.spaces.Discrete(2), gymnasium.spaces.Text(3))),
+    "box": gymnasium.spaces.Box(-1, 1, (2,)),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_actions_of_any_space_are_kept(tmp_path, name):
+    space = SPACES[name]
+    options = {"options": {"space": space, "length": 6}, "val_share": 0}
+    record(BUTTONS, tmp_path / "out", episodes=2, policy="mixture", **options, **QUIET)
+    told = sidecar(videos(tmp_path / "out/train")[0])
+    assert told["action_names"] is None
+    assert len(told["actions"]) == 6
+    back = {
+        "multidiscrete": np.array,
+        "dict": lambda a: {"move": np.int64(a["move"]), "aim": np.array(a["aim"], np.float32)},
+        "tuple": lambda a: (np.int64(a[0]), a[1]),
+        "box": lambda a: np.array(a, np.float32),
+    }[name]
+    assert all(space.contains(back(action)) for action in told["actions"])
+
+
+def test_a_failed_start_leaves_no_folder(tmp_path):
+    out = tmp_path / "deep" / "out"
+    with pytest.raises(UserError, match="must return"):
+        record(BUTTONS, out, episodes=2, policy=lambda frames: [9] * len(frames), **QUIET)
+    assert list(tmp_path.iterdir()) == []
+    out.mkdir(parents=True)
+    with pytest.raises(UserError, match="must return"):
+        record(BUTTONS, out, episodes=2, policy=lambda frames: [9] * len(frames), **QUIET)
+    assert list(out.iterdir()) == []
+
+
+def test_a_missing_dependency_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(UserError, match=r"CartPole-v1 needs .*pip install .gymnasium\[cla"):
+        record("gym:CartPole-v1", tmp_path / "out", episodes=1, **QUIET)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_while_writing_is_told_and_leaves_no_halves(tmp_path, monkeypatch):
+    class FullContainer:
+        def close(self, *_):
+            raise OSError(28, "No space left on device")
+
+        mux = close
+
+    def write(writer, frame, writing=module.VideoWriter.write):
+        writing(writer, frame)
+        if writer.frames > 9:
+            writer._container.close()
+            writer._container = FullContainer()
+
+    monkeypatch.setattr(module.VideoWriter, "write", write)
+    with pytest.raises(UserError, match="disk is full"):
+        record(BUTTONS, tmp_path / "out", episodes=50, **QUIET)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".mp4", ".part")]
+
+
+@procgen
+def test_a_kill_leaves_only_whole_videos(tmp_path):
+    out = tmp_path / "out"
+    call = f"record('procgen:maze', {str(out)!r}, frames=10**6, max_episode_frames=40, num_envs=4)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from genie.data.recording.record import *; {call}"]
+    )
+    end = time.monotonic() + 30
+    while len(videos(out / "train")) < 6 and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(videos(out / "train")) >= 6
+    for path in videos(out / "train"):
+        assert len(decoded(path)) == sidecar(path)["frames"]
+    record("procgen:maze", out, episodes=1, append=True, max_episode_frames=20, progress=False)
+    assert not list(out.glob("*/.*"))
+
+
+@procgen
+def test_procgen_frames_follow_from_the_actions(tmp_path):
+    options = {"episodes": 3, "num_envs": 1, "val_share": 0, "max_episode_frames": 60}
+    record("procgen:miner", tmp_path / "out", seed=5, num_levels=20, **options, **QUIET)
+    games = ProcgenGames("miner", 1, Levels(0, 20), 5, "easy", {})
+    for path in videos(tmp_path / "out/train"):
+        told, frames = sidecar(path), decoded(path)
+        assert games.levels == [told["level"]]
+        assert told["level"] < 20
+        again = []
+        for action in [*told["actions"], -1][: len(frames)]:
+            again.append(games.observe()[0])
+            games.step(np.array([action]), np.array([action < 0]))
+        error = np.abs(np.stack(again).astype(int) - frames).mean(axis=(1, 2, 3))
+        assert error.max() < 6
+    games.close()

@@ -1,0 +1,67 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from genie.core.config import UserError
+from genie.envs.gym import GenieEnv
+from genie.envs.vector import GenieVectorEnv
+from genie.world.genie import Genie
+from small import TINY
+
+PROMPTS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Random weights, large enough that each action leads to another frame."""
+    torch.manual_seed(0)
+    world = Genie(TINY).eval()
+    with torch.no_grad():
+        for weight in world.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+        world.dynamics.action.weight.mul_(5)
+    return world
+
+
+def test_reward_and_end_are_pluggable(world):
+    calls = []
+
+    def reward(frame, action, after, info):
+        calls.append((frame, action, after))
+        info["mean"] = after.mean()
+        return action / 2
+
+    env = GenieEnv(
+        world, PROMPTS, reward_fn=reward, termination_fn=lambda *t: t[-1]["step"] == 2, horizon=None
+    )
+    first, _ = env.reset(seed=1)
+    after, value, terminated, truncated, info = env.step(3)
+    assert (value, terminated, truncated) == (1.5, False, False)
+    np.testing.assert_array_equal(calls[0][0], first)
+    np.testing.assert_array_equal(calls[0][2], after)
+    assert info["mean"] == after.mean()
+    assert env.step(0)[2:4] == (True, False)
+
+
+def test_the_horizon_truncates(world):
+    env = GenieEnv(world, PROMPTS, horizon=3)
+    env.reset(seed=0)
+    assert [env.step(0)[3] for _ in range(3)] == [False, False, True]
+
+
+def test_misuse_is_explained(world, tmp_path):
+    with pytest.raises(gym.error.ResetNeeded):
+        GenieEnv(world, PROMPTS).step(0)
+    with pytest.raises(UserError, match="horizon"):
+        GenieEnv(world, PROMPTS, horizon=0)
+    with pytest.raises(UserError, match="rgb_array"):
+        GenieEnv(world, PROMPTS, render_mode="human")
+    with pytest.raises(UserError, match="--prompt"):
+        GenieEnv(world)
+    with pytest.raises(UserError, match="num_envs"):
+        GenieVectorEnv(world, 0, PROMPTS)
+    env = GenieEnv(world, PROMPTS)
+    env.reset()
+    with pytest.raises(UserError, match="out of range"):
+        env.step(4)

@@ -1,0 +1,122 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+from PIL import Image
+
+from genie.core.config import UserError
+from genie.envs.gym import ENV_ID, GenieEnv
+from genie.envs.vector import GenieVectorEnv
+from genie.world.genie import Genie
+from small import TINY
+
+PROMPTS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Random weights, large enough that each action leads to another frame."""
+    torch.manual_seed(0)
+    world = Genie(TINY).eval()
+    with torch.no_grad():
+        for weight in world.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+        world.dynamics.action.weight.mul_(5)
+    return world
+
+
+@pytest.fixture(scope="module")
+def folder(world, tmp_path_factory):
+    """The same world on disk, with its prompts."""
+    folder = tmp_path_factory.mktemp("world")
+    world.save_pretrained(folder)
+    (folder / "prompts").mkdir()
+    for i, prompt in enumerate(PROMPTS):
+        Image.fromarray(prompt).save(folder / "prompts" / f"{i}.png")
+    return folder
+
+
+def played(env, actions, seed=None):
+    frames = [env.reset(seed=seed)[0]]
+    return np.stack(frames + [env.step(action)[0] for action in actions])
+
+
+def singles(world, count, **options):
+    return [GenieEnv(world, PROMPTS, **options) for _ in range(count)]
+
+
+def test_a_batch_of_games_equals_single_games_across_their_ends(world):
+    """Game i ends after its own number of steps, so restarts never fall together."""
+    options = {
+        "reward_fn": lambda frame, action, after, info: float(after.mean()),
+        "termination_fn": lambda frame, action, after, info: info["step"] > info["prompt"] + 1,
+        "horizon": 3,
+    }
+    envs, alone = GenieVectorEnv(world, 3, PROMPTS, **options), singles(world, 3, **options)
+    frames, _ = envs.reset(seed=[4, 9, 2])
+    for i, (env, seed) in enumerate(zip(alone, (4, 9, 2), strict=True)):
+        np.testing.assert_array_equal(frames[i], env.reset(seed=seed)[0])
+    ended, restarts = [False] * 3, set()
+    for t in range(12):
+        actions = np.array([t % 4, (t + 1) % 4, 3])
+        frames, rewards, terminated, truncated, infos = envs.step(actions)
+        for i, env in enumerate(alone):
+            if ended[i]:
+                frame, info = env.reset()
+                outcome = (frame, 0.0, False, False, info)
+                restarts.add((i, t))
+            else:
+                outcome = env.step(actions[i])
+            np.testing.assert_array_equal(frames[i], outcome[0])
+            np.testing.assert_allclose(rewards[i], outcome[1])
+            assert (terminated[i], truncated[i]) == outcome[2:4]
+            assert {key: infos[key][i] for key in ("step", "prompt")} == outcome[4]
+            ended[i] = outcome[2] or outcome[3]
+    assert {i for i, _ in restarts} == {0, 1, 2}
+    assert len({t for _, t in restarts}) > 2
+
+
+def test_one_forward_steps_all_games(world, monkeypatch):
+    sizes, step = [], Genie.step
+    monkeypatch.setattr(
+        Genie,
+        "step",
+        lambda self, state, *rest: sizes.append(state.batch_size) or step(self, state, *rest),
+    )
+    envs = GenieVectorEnv(world, 4, PROMPTS)
+    envs.reset(seed=0)
+    envs.step(np.zeros(4, int))
+    assert sizes == [4]
+
+
+def test_gymnasium_makes_the_batched_environment(folder):
+    envs = gym.make_vec(ENV_ID, num_envs=2, world=str(folder), horizon=4, max_episode_steps=2)
+    assert isinstance(envs.unwrapped, GenieVectorEnv)
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    frames, infos = envs.reset(seed=1)
+    assert frames in envs.observation_space
+    assert infos["step"].tolist() == [0, 0]
+    envs.step(envs.action_space.sample())
+    assert envs.step(envs.action_space.sample())[3].all()
+    envs.close()
+
+
+def test_the_batch_renders_and_checks_its_actions(world):
+    envs = GenieVectorEnv(world, 2, PROMPTS, render_mode="rgb_array")
+    frames, _ = envs.reset(seed=3)
+    np.testing.assert_array_equal(np.stack(envs.render()), frames)
+    with pytest.raises(UserError, match=r"shape \(2,\)"):
+        envs.step(np.zeros(3, int))
+    with pytest.raises(UserError, match="2 seeds"):
+        envs.reset(seed=[1, 2, 3])
+
+
+def test_games_may_start_from_clips_of_different_length(world):
+    clips = [PROMPTS, PROMPTS[:2], PROMPTS[0]]
+    envs = GenieVectorEnv(world, 3, clips)
+    envs.reset(seed=6)
+    alone = GenieEnv(world, clips)
+    expected = played(alone, [1, 2], 7)
+    actual = played(envs, [np.full(3, 1), np.full(3, 2)], 6)
+    np.testing.assert_array_equal(actual[:, 1], expected)

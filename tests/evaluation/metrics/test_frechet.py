@@ -1,0 +1,64 @@
+import math
+
+import pytest
+import torch
+
+from genie.evaluation.metrics import frechet
+from genie.evaluation.metrics.frechet import Moments, Pixels, frechet_distance
+
+
+def test_equal_distributions_are_at_distance_zero():
+    rows = torch.randn(50, 8)
+    moments = Moments.of(rows)
+    assert moments.distance(moments) == pytest.approx(0, abs=1e-6)
+    few = Moments.of(rows[:4])  # a covariance without an inverse
+    assert few.distance(few) == pytest.approx(0, abs=1e-6)
+
+
+def test_normal_distributions_by_hand():
+    mean, other = torch.zeros(2), torch.tensor([3.0, 4.0])
+    a, b = torch.diag(torch.tensor([1.0, 9.0])), torch.diag(torch.tensor([4.0, 1.0]))
+    # Where axes agree it is the distance of means and of standard deviations, squared.
+    assert frechet_distance(mean, a, other, b) == pytest.approx(25 + (1 - 2) ** 2 + (3 - 1) ** 2)
+
+
+def test_covariances_that_do_not_commute():
+    torch.manual_seed(1)
+    a, b = (x @ x.T for x in torch.randn(2, 5, 7).double())
+    zero = torch.zeros(5).double()
+    shared = torch.linalg.eigvals(a @ b).sqrt().sum().real
+    expected = (a.trace() + b.trace() - 2 * shared).item()
+    assert frechet_distance(zero, a, zero, b) == pytest.approx(expected)
+    assert frechet_distance(zero, b, zero, a) == pytest.approx(expected)
+
+
+def test_moments_are_those_of_the_features():
+    rows = torch.randn(30, 4).double()
+    mean, covariance = Moments.of(rows[None])._normal()
+    assert torch.allclose(mean, rows.mean(0))
+    assert torch.allclose(covariance, rows.T.cov())
+    rest = Moments.of(rows) - Moments.of(rows[:10])
+    assert rest.distance(Moments.of(rows[10:])) == pytest.approx(0, abs=1e-6)
+    assert math.isnan(Moments.of(rows[:1]).distance(Moments.of(rows)))
+
+
+def test_pixels_leave_out_the_frame_before():
+    clips = torch.zeros(2, 3, 16, 16, 3, dtype=torch.uint8)
+    clips[:, 0] = 255
+    clips[1, 2, :2, :2, 0] = 255
+    features = Pixels().features(clips)
+    assert features.shape == (2, 2, 192)
+    assert features.sum() == 1
+    assert features[1, 1, 0] == 1
+    assert Pixels().name == "pixels-8x8"
+
+
+def test_the_floor_is_low_for_parts_alike_and_high_for_parts_that_differ():
+    alike = list(torch.randn(40, 16, 3))
+    apart = [part + 10 * (i % 2) for i, part in enumerate(alike)]
+    low, count = frechet.floor(alike, 8, seed=0)
+    assert 0 < low < 0.2
+    assert count == 8
+    assert frechet.floor(apart, 2, seed=0)[0] > 10 * low
+    assert frechet.floor(alike[:6], 8, seed=0)[1] == 3
+    assert math.isnan(frechet.floor(alike[:1], 8, seed=0)[0])

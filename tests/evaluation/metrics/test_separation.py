@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from genie.core.config import UserError
+from genie.evaluation.metrics.separation import SeparationConfig, press_all, separation
+
+
+def noise(states=40, actions=4, repeats=4):
+    return torch.randint(256, (states, actions, repeats, 2, 2, 3), dtype=torch.uint8)
+
+
+def test_frames_that_ignore_their_actions_have_uniform_p():
+    own = [separation(noise(states=1), 99, seed)["p"] for seed in range(60)]
+    assert 0.35 < np.mean(own) < 0.65
+    assert np.mean(np.array(own) < 0.2) == pytest.approx(0.2, abs=0.15)
+    found = separation(noise(), 199)
+    assert found["ratio"] == pytest.approx(1, abs=0.25)
+    assert found["ratio"] < 1.1 * found["null_95"]
+    assert found["share_separated"] < 0.2
+
+
+def test_frames_that_differ_by_action_stand_out():
+    frames = noise() // 4
+    frames += (40 * torch.arange(4)[:, None, None, None, None]).to(torch.uint8)
+    found = separation(frames, 199)
+    assert found["p"] == 1 / 200
+    assert found["share_separated"] == 1
+    assert found["ratio"] > 3 > found["null_95"]
+    assert 0.5 < found["explained"] < 1
+
+
+def test_the_ratio_by_hand():
+    frames = torch.tensor([[0, 2], [4, 10]], dtype=torch.uint8)[None, :, :, None, None, None]
+    # Means 1 and 7 around 4: between 4 * 3**2 = 36 with one degree of freedom; within
+    # 2 * 1**2 + 2 * 3**2 = 20 with two.
+    assert separation(frames, 19)["ratio"] == pytest.approx(36 / 10)
+    assert separation(frames, 19)["explained"] == pytest.approx(36 / 56)
+
+
+def test_a_world_without_chance_and_one_that_stands_still():
+    obeys = torch.zeros(3, 4, 4, 2, 2, 3, dtype=torch.uint8)
+    still = separation(obeys, 199)
+    assert (still["ratio"], still["p"], still["explained"]) == (1, 1, 0)
+    obeys += torch.arange(4, dtype=torch.uint8)[:, None, None, None, None]
+    found = separation(obeys, 199)
+    assert found["ratio"] > 1e3
+    assert found["p"] == 1 / 200
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_worlds_that_obey_and_that_do_not(game, obeys):
+    prompts = game.draw(torch.arange(12))[:, None]
+    world = game.world(obeys=obeys, noise=not obeys)
+    frames = press_all(world, prompts, repeats=4, seed=0, batch=50)
+    assert frames.shape == (12, 4, 4, 16, 16, 3)
+    found = separation(frames, 99)
+    assert (found["p"] <= 0.02) == obeys
+    assert torch.equal(frames, press_all(world, prompts, repeats=4, seed=0, batch=7))
+
+
+def test_each_press_has_noise_of_its_own(game):
+    world = game.world(obeys=False, noise=True)
+    cells = game.look(press_all(world, game.draw(torch.tensor([5]))[:, None], 8, 0, 64))[0]
+    assert len(cells.unique(dim=0)) > 1
+    assert len(cells.flatten().unique()) > 2
+
+
+def test_settings_that_test_nothing():
+    with pytest.raises(UserError, match="repeats: must be at least 2"):
+        SeparationConfig(repeats=1)

@@ -1,0 +1,107 @@
+import pytest
+import torch
+
+from genie.evaluation.metrics.controllability import ACTIONS, closed_loop
+from genie.evaluation.metrics.movement import SHIFTS, movement, scroll
+from genie.evaluation.protocol.clips import Clips, choose_clips
+from genie.evaluation.protocol.held_actions import HeldGames
+from genie.evaluation.protocol.rollouts import clip_seeds, rollout
+
+WAYS = {"left": (20, 0.9), "right": (20, 1.0), "jump": (30, 0.8)}
+SIZES = {"split": "val", "games": 11, "choosing_games": 3}
+
+
+def frames_of(frames):
+    return frames[:, 1:]
+
+
+def held(world, store, looks=None, **changes):
+    looks = looks or {"frames": frames_of}
+    sizes = {"prompt_frames": 2, "steps": 5, "seed": 0, "batch": 4}
+    return HeldGames(world, store, looks, **(sizes | changes))
+
+
+class Counted:
+    """A world that counts the games that it plays a step of."""
+
+    def __init__(self, world):
+        self.world, self.played = world, 0
+
+    def __getattr__(self, name):
+        return getattr(self.world, name)
+
+    def step(self, state, action, sampling=None):
+        self.played += len(action)
+        return self.world.step(state, action, sampling)
+
+
+@torch.no_grad()
+def test_games_are_those_of_plain_rollouts(real_world, game):
+    store, world = game.store(episodes=20), real_world.eval()
+    games = held(world, store)
+    prompts = games.prompts("val", 7)
+    buttons = torch.tensor([0, 1, 2, 2, 1, 0, 1])
+    starts = choose_clips(store, "val", 2, 7, 0)
+    (real,) = Clips(store, starts, 2, 7, torch.device("cpu"))
+    plain = rollout(world, real, buttons[:, None].expand(-1, 5), clip_seeds(0, 0, 7))
+    assert torch.equal(games.hold("frames", prompts, buttons), plain)
+    # Once more, half of them known by now and in other batches.
+    assert torch.equal(games.hold("frames", prompts, 2)[2:4], plain[2:4])
+    alone = rollout(world, real, torch.full((7, 5), 2), clip_seeds(0, 0, 7))
+    assert torch.equal(games.hold("frames", prompts, 2), alone)
+    other = rollout(world, real, torch.full((7, 5), 2), clip_seeds(1, 0, 7))
+    assert not torch.equal(alone, other)
+
+
+def test_a_look_sees_the_prompt_as_the_tokenizer_gives_it_back(game):
+    world, store, seen = game.world(), game.store(), []
+    world.tokenizer.decode = lambda tokens: 255 - game.draw(tokens.argmax(-1))
+    games = held(world, store, {"frames": lambda frames: seen.append(frames) or frames_of(frames)})
+    prompts = games.prompts("val", 3)
+    assert games.hold("frames", prompts, 1).shape == (3, 5, 16, 16, 3)
+    (real,) = prompts
+    assert torch.equal(seen[0][:, :2], 255 - real)
+
+
+def test_every_game_is_played_once_and_seen_by_all(game):
+    world = Counted(game.world())
+    looks = {
+        "frames": frames_of,
+        "bright": lambda frames: frames_of(frames).float().mean((2, 3, 4)),
+    }
+    games = held(world, game.store(episodes=20), looks)
+    prompts, ticks = games.prompts("val", 6), []
+    frames = games.hold("frames", prompts, 1, lambda: ticks.append(1))
+    assert (world.played, len(ticks)) == (6 * 5, 2 * 5)
+    bright = games.hold("bright", prompts, 1, lambda: ticks.append(1))
+    assert (world.played, len(ticks)) == (6 * 5, 2 * 5)
+    torch.testing.assert_close(bright, frames.float().mean((2, 3, 4)))
+    games.hold("frames", prompts, torch.tensor([1, 1, 0, 1, 1, 2]))
+    assert world.played == 8 * 5
+    # The same number in another split is another game.
+    games.hold("frames", games.prompts("train", 1), 1)
+    assert world.played == 9 * 5
+
+
+def test_streams_of_random_buttons(game):
+    games = held(game.world(), game.store(episodes=200))
+    prompts = games.prompts("val", 100)
+    drawn = games.random_buttons(prompts, 3)
+    assert drawn.unique().tolist() == [0, 1, 2, 3]
+    assert torch.equal(drawn, games.random_buttons(prompts, 3))
+    assert not torch.equal(drawn, games.random_buttons(prompts, 5))
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_figures_are_the_same_whether_games_are_shared_or_not(game, reader, noise):
+    store = game.store(episodes=30)
+    looks = {ACTIONS: reader.read, SHIFTS: scroll}
+
+    def measured(*games):
+        first, second = games
+        return closed_loop(first, reader, **SIZES), movement(second, WAYS, **SIZES)
+
+    worlds = [Counted(game.world(noise=noise)) for _ in range(3)]
+    shared, *apart = (held(world, store, looks, prompt_frames=1) for world in worlds)
+    assert measured(shared, shared) == measured(*apart)
+    assert worlds[0].played < 0.7 * (worlds[1].played + worlds[2].played)

@@ -1,0 +1,46 @@
+import torch
+
+from genie.evaluation.protocol import rollouts
+
+
+def test_rollout_plays_the_actions_in_order(game):
+    actions = torch.tensor([[1, 3, 0], [2, 2, 3]])
+    cells = torch.tensor([0, 5])
+    ticks = []
+    frames = rollouts.rollout(
+        game.world(), game.draw(cells)[:, None], actions, [0, 1], tick=lambda: ticks.append(1)
+    )
+    assert len(ticks) == 3
+    assert game.look(frames).tolist() == [[1, 5, 5], [4, 7, 11]]
+
+
+def test_random_actions_do_not_depend_on_batches():
+    whole = rollouts.random_actions(6, 5, 40, seed=3)
+    parts = [rollouts.random_actions(6, 2, 40, 3), rollouts.random_actions(6, 3, 40, 3, first=2)]
+    assert torch.equal(whole, torch.cat(parts))
+    assert set(whole.flatten().tolist()) == set(range(6))
+    assert not torch.equal(whole, rollouts.random_actions(6, 5, 40, seed=4))
+
+
+def test_seeds_do_not_depend_on_batches():
+    whole = rollouts.clip_seeds(1, 0, 5)
+    assert whole == rollouts.clip_seeds(1, 0, 2) + rollouts.clip_seeds(1, 2, 3)
+    assert len(set(whole)) == 5
+
+
+def test_held_buttons(game):
+    prompts = game.draw(torch.tensor([0, 5, 10]))[:, None]
+    held = rollouts.hold_buttons(game.world(), prompts, steps=2, seed=0, batch=5)
+    assert held.shape == (3, 4, 2, 2, 16, 16, 3)
+    cells = game.look(held)
+    assert cells[1, :, 0].tolist() == [[5, 5], [6, 7], [4, 7], [9, 13]]
+    assert torch.equal(cells[:, :, 0], cells[:, :, 1])
+
+
+def test_held_buttons_share_their_noise_and_batches_do_not_matter(game):
+    world = game.world(obeys=False, noise=True)
+    prompts = game.draw(torch.tensor([0, 5, 10]))[:, None]
+    held = rollouts.hold_buttons(world, prompts, steps=3, seed=0, batch=24)
+    assert torch.equal(held, rollouts.hold_buttons(world, prompts, steps=3, seed=0, batch=7))
+    assert (held == held[:, :1]).all()
+    assert not torch.equal(held[:, :, 0], held[:, :, 1])

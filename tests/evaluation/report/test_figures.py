@@ -1,0 +1,82 @@
+import base64
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genie.evaluation.report import figures
+
+
+def test_contact_sheet_shows_every_pixel_as_a_square():
+    frames = np.zeros((2, 16, 16, 3), np.uint8)
+    frames[1, 3, 5] = [250, 10, 20]
+    sheet = np.asarray(figures.contact_sheet([("row", frames)], ["a", "b"], scale=4))
+    red = np.argwhere((sheet == [250, 10, 20]).all(-1))
+    assert len(red) == 16
+    assert (red.max(0) - red.min(0)).tolist() == [3, 3]
+
+
+def test_small_frames_are_enlarged_and_large_ones_are_not():
+    assert figures.magnification(64, 64) == 2
+    assert figures.magnification(16, 8) == 8
+    assert figures.magnification(200, 300) == 1
+
+
+def test_heat_runs_from_black_to_white():
+    colours = figures.heat(np.array([0.0, 64 / 3, 128 / 3, 64.0, 200.0]))
+    assert colours.tolist() == [
+        [0, 0, 0], [255, 0, 0], [255, 255, 0], [255, 255, 255], [255, 255, 255],
+    ]  # fmt: skip
+
+
+def test_png_survives():
+    image = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    picture = figures.Picture("x", "caption", figures.png(image))
+    head, _, body = picture.uri.partition(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(body) == picture.data
+
+
+def test_button_sheet_marks_what_differs_from_the_stillest_action(game):
+    prompt = game.draw(torch.tensor(5))
+    held = game.draw(torch.tensor([[5, 5], [6, 7]]))
+    sheet = np.asarray(figures.button_sheet(prompt, held, stillest=0))
+    white = (sheet == 255).all(-1)
+    # Two cells of 4 x 4 pixels, magnified eight times: where the square was and where it went.
+    assert white.sum() == 2 * (4 * 8) ** 2
+    assert white[: sheet.shape[0] // 2].sum() == 0
+
+
+def test_clip_sheet_has_a_row_for_each_side(game):
+    real = game.draw(torch.arange(4))
+    played = dict.fromkeys(("reconstruction", "inferred", "random"), real)
+    sheet = figures.clip_sheet(real[0], real, played, [1, 4])
+    assert sheet.height > 4 * 128
+    assert sheet.width > 3 * 128
+
+
+def test_rollout_gif_stands_beside_the_real_video(game, tmp_path):
+    world = game.world()
+    real = game.draw(torch.tensor([[0, 1, 2, 6], [9, 9, 8, 11]]))
+    actions = world.infer_actions(real)
+    path = figures.rollout_gif(
+        world, real[:, :1].numpy(), actions, tmp_path / "a.gif", real=real[:, 1:].numpy(), scale=2
+    )
+    with Image.open(path) as image:
+        assert image.n_frames == 4
+        assert image.info["duration"] == 100
+        image.seek(3)
+        last = np.asarray(image.convert("RGB")).astype(int)
+    # A world that plays perfectly draws the same as the real video.
+    cells = np.argwhere((abs(last - [230, 30, 30]) < 12).all(-1))
+    assert len(cells) == 4 * (4 * 2) ** 2
+
+
+@pytest.mark.parametrize("actions", [[1, 3], torch.tensor([1, 3])])
+def test_rollout_gif_of_one_clip_without_the_real_video(game, tmp_path, actions):
+    prompt = game.draw(torch.tensor([4])).numpy()
+    path = figures.rollout_gif(game.world(), prompt, actions, tmp_path / "b.gif", fps=20)
+    with Image.open(path) as image:
+        assert image.n_frames == 3
+        assert image.info["duration"] == 50

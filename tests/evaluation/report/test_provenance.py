@@ -1,0 +1,18 @@
+import json
+
+import torch
+
+from genie.evaluation.report import provenance
+
+
+def test_facts_are_plain(game):
+    store = game.store()
+    facts = [
+        provenance.machine_facts(torch.device("cpu")),
+        provenance.version_facts(),
+        provenance.store_facts(store, "game", "val"),
+    ]
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts[0]["cores"] >= 1
+    assert facts[1]["torch"] == str(torch.__version__)
+    assert facts[2] | {"frames": 240, "episodes": 6} == facts[2]

@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from genie.core.progress import progress_bars
+from genie.evaluation.config import EvaluationConfig
+from genie.evaluation.metrics.controllability import ActionFollowing
+from genie.evaluation.supervised import Labelled, reader_of
+
+CONFIG = replace(
+    EvaluationConfig.quick(),
+    clips=8, horizon=5, batch=5, held_games=8, choosing_games=4, held_steps=4, inverse_steps=0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def labelled(game):
+    """What a report says of labels, given a store and settings; without gradients."""
+    bars = progress_bars(False)
+
+    def make(store, reader=None, **changes):
+        world, config = game.world(), replace(CONFIG, **changes)
+        reader = reader or reader_of(world, store, config, bars)
+        return Labelled(world, store, config, reader, None, bars)
+
+    with torch.no_grad():
+        yield make
+
+
+def test_a_store_without_true_actions(game, labelled):
+    found = labelled(game.store(labelled=False))
+    for part in (found.labels(), found.closed_loop()):
+        assert "without files of true actions" in part["skipped"]
+    assert "without files of true actions" in found.following(torch.arange(3).numpy())
+    assert "no true action is called" in found.movement()["skipped"]
+
+
+def test_no_true_action_is_known(game, labelled):
+    store = game.store()
+    store.labels = lambda split=None: torch.full((len(store.frames),), -1).numpy()
+    found = labelled(store, inverse_steps=20)
+    assert "no true action" in found.closed_loop()["skipped"]
+    assert found.labels() == {"skipped": "no true action is known in the 'val' split."}
+
+
+def test_held_out_actions_that_are_unknown_lose_only_what_needs_them(game, labelled, reader):
+    store = game.store()
+    known = store.labels().reshape(12, 40)
+    known[1::2] = -1
+    store.labels = lambda split=None: known.flatten()
+    found = labelled(store, reader)
+    assert "no true action is known in the 'val' split" in found.labels()["skipped"]
+    why = found.following(torch.arange(40, 43).numpy())
+    assert "no true action is known in the 'val' split" in why
+    closed = found.closed_loop()
+    assert closed["mean"]["share"] > 0.9
+    assert closed["mean"]["real"] is None
+
+
+def test_without_the_network_labels_are_compared_all_the_same(game, labelled):
+    found = labelled(game.store())
+    labels = found.labels()
+    assert labels["share_of_true_entropy"] == pytest.approx(1)
+    assert labels["true_actions"] == ["0", "1", "2", "3"]
+    assert "share_of_ceiling" not in labels
+    assert "inverse_steps: 0" in found.closed_loop()["skipped"]
+    assert "inverse_steps: 0" in found.following(torch.arange(3).numpy())
+
+
+def test_the_network_reads_as_far_as_games_are_held(game, labelled, reader):
+    store = game.store()
+    starts = torch.tensor([40, 125]).numpy()
+    found = labelled(store, reader, held_steps=3).following(starts)
+    assert isinstance(found, ActionFollowing)
+    assert torch.equal(found.true, torch.stack([store.true[1, :3], store.true[3, 5:8]]))
+
+
+def test_names_are_given_to_latent_actions_by_training_steps(game, labelled):
+    steps = labelled(game.store()).labels()["maps"]
+    assert steps[0]["labels"] == 50
+    assert steps[0]["accuracy"] > 0.95
+    # There is nothing to hold out where the training split itself is measured.
+    assert "maps" not in labelled(game.store(), split="train").labels()
+
+
+def test_without_a_training_split_no_button_can_be_chosen_by_movement(game, labelled):
+    store = game.store()
+    for episode in store.episodes:
+        episode.split = "val"
+    assert "no 'train' split" in labelled(store).movement()["skipped"]

@@ -1,0 +1,37 @@
+import torch
+
+from genie.models.layers.pixels import moved, shrunk, to_float, to_uint8
+
+
+def test_every_grey_level_survives_the_way_there_and_back():
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_float(levels)), levels)
+    assert to_float(levels).min() == -1
+    assert to_float(levels).max() == 1
+
+
+def test_values_outside_are_cut():
+    assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+
+
+def test_moved_marks_what_changed_visibly():
+    frames = torch.full((1, 3, 2, 2, 3), 200, dtype=torch.uint8)
+    frames[0, 1, 0, 0] = 10
+    frames[0, 2] = frames[0, 1]
+    frames[0, 2, 1, 1] += 3
+    assert moved(frames)[0, :, :, :, 0].tolist() == [
+        [[0, 0], [0, 0]],
+        [[1, 0], [0, 0]],
+        [[0, 0], [0, 0]],
+    ]
+
+
+def test_shrunk_averages_squares_and_rounds_sides_up():
+    frames = torch.zeros(1, 2, 3, 4, 3, dtype=torch.uint8)
+    frames[0, 1, 0, :2] = 100
+    frames[0, 1, 2, 2] = 80
+    small = shrunk(frames, 2)
+    assert small.shape == (1, 2, 2, 2, 3)
+    assert small.dtype == torch.uint8
+    assert small[0, 1, :, :, 0].tolist() == [[50, 0], [0, 40]]
+    assert shrunk(frames, 1) is frames

@@ -1,0 +1,427 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from genie.core.config import UserError
+from genie.models.dynamics import Dynamics, DynamicsConfig, MaskRate, two_stream_mask
+from genie.world.maskgit import SamplingConfig, sample
+
+CONFIG = DynamicsConfig(layers=2, width=32, heads=4, window=4, corruption=0.0)
+PAPERS = replace(
+    CONFIG,
+    context="masked",
+    conditioning="add",
+    mask_rate="uniform",
+    copying=False,
+    change_weight=1.0,
+)
+GRID, VOCABULARY, ACTIONS = (2, 3), 12, 3
+VARIANTS = [
+    replace(CONFIG, context=context, conditioning=conditioning)
+    for context in ("clean", "masked")
+    for conditioning in ("add", "prepend", "both")
+] + [replace(PAPERS, change_weight=3.0), PAPERS, replace(PAPERS, conditioning="prepend")]
+
+
+def name(config: DynamicsConfig) -> str:
+    copying = "copying" if config.copying else "plain"
+    return f"{config.context}-{config.conditioning}-{copying}-{config.change_weight:g}"
+
+
+def build(config: DynamicsConfig = CONFIG) -> Dynamics:
+    torch.manual_seed(0)
+    return Dynamics(config, GRID, VOCABULARY, ACTIONS)
+
+
+def stirred(config: DynamicsConfig = CONFIG) -> Dynamics:
+    """Untrained, but nothing is zero, so that all that goes in comes out."""
+    model = build(config).eval()
+    for weight in model.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight)
+    return model
+
+
+def counting(count: int, frames: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens that each action raises by 1, 2 or 3: the next frame needs the past and the action."""
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randint(0, VOCABULARY, (count, 1, 6), generator=generator)
+    actions = torch.randint(0, ACTIONS, (count, frames - 1), generator=generator)
+    raised = torch.cat([torch.zeros(count, 1, dtype=torch.int64), (actions + 1).cumsum(1)], dim=1)
+    return (first + raised[:, :, None]) % VOCABULARY, actions
+
+
+def test_two_stream_mask_by_hand():
+    # Clean frames 0, 1, 2, then masked copies of 1, 2, 3; window 2.
+    assert two_stream_mask(4, 2, torch.device("cpu")).int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [0, 1, 1, 0, 0, 0],
+        [1, 0, 0, 1, 0, 0],
+        [0, 1, 0, 0, 1, 0],
+        [0, 0, 1, 0, 0, 1],
+    ]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("config", VARIANTS, ids=name)
+def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: DynamicsConfig):
+    model = stirred(config)
+    tokens = torch.randint(0, VOCABULARY, (4, 12, 6))
+    actions = torch.randint(0, ACTIONS, (4, 11))
+    past = model.prefill(tokens[:, :2], actions[:, :1])
+    for t in range(2, 12):
+        draft = tokens[:, t].clone()
+        draft[:, ::2] = model.mask_token
+        condition = model.condition(actions[:, t - 1], past)
+        cached = model.draft(draft, condition, torch.arange(6).expand(4, -1))
+        plain = model.logits(torch.cat([tokens[:, :t], draft[:, None]], 1), actions[:, :t])[:, -1]
+        torch.testing.assert_close(cached, plain, atol=1e-4, rtol=0)
+        places = torch.rand(4, 6).argsort(dim=1)[:, :2]
+        asked = model.draft(draft, condition, places)
+        torch.testing.assert_close(asked, cached.take_along_dim(places[..., None], 1))
+        past = model.commit(tokens[:, t], condition)
+
+
+@torch.no_grad()
+def test_training_sees_what_play_sees():
+    """The masked copy of each frame in the two-stream forward equals a cached draft of it."""
+    model = stirred()
+    tokens = torch.randint(0, VOCABULARY, (2, 7, 6))
+    actions = torch.randint(0, ACTIONS, (2, 6))
+    masked = torch.rand(2, 6, 6) < 0.6
+    leading, level = model._leading(actions), torch.zeros(2, dtype=torch.int64)
+    trained = model._predict(*model._two_streams(tokens, tokens, masked, leading, level))
+    past = model.prefill(tokens[:, :1], actions[:, :0])
+    for t in range(1, 7):
+        condition = model.condition(actions[:, t - 1], past)
+        draft = tokens[:, t].masked_fill(masked[:, t - 1], model.mask_token)
+        played = model.draft(draft, condition, torch.arange(6).expand(2, -1))
+        torch.testing.assert_close(played, trained[:, t - 1], atol=1e-4, rtol=0)
+        past = model.commit(tokens[:, t], condition)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=name)
+def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsConfig):
+    model = build(replace(config, mask_rate="uniform")).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(120):
+        loss, _ = model.loss(*counting(32, seed=step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    tokens, actions = counting(1, seed=999)
+    past = model.prefill(tokens[:, :1], actions[:, :0])
+    for action in range(ACTIONS):
+        condition = model.condition(torch.tensor([action]), past)
+        drawn = sample(
+            lambda draft, places, condition=condition: model.draft(draft, condition, places),
+            GRID,
+            model.mask_token,
+            SamplingConfig(steps=2, temperature=0.0),
+            torch.tensor([0]),
+        )
+        assert torch.equal(drawn, (tokens[:, 0] + action + 1) % VOCABULARY), action
+
+
+@torch.no_grad()
+def test_copying_starts_as_likely_as_all_else_together():
+    model, (tokens, actions) = build().eval(), counting(8)
+    blind = torch.full_like(tokens, model.mask_token)
+    blind[:, 0] = tokens[:, 0]
+    chances = model.logits(blind, actions).softmax(dim=-1)
+    copied = chances[:, 1].gather(-1, tokens[:, 0, :, None])
+    torch.testing.assert_close(copied, torch.full_like(copied, 0.5), atol=0.1, rtol=0)
+    # A masked frame says nothing that could be copied; its successor has no favourite.
+    assert chances[:, 2].max() < 0.3
+
+
+def chance_of_copying(weight: float) -> float:
+    """As learned from frames of which three in five repeat the one before, and nothing tells which.
+
+    From two at a time, so that a loss divided by the sum of its weights would show.
+    """
+    model = build(replace(CONFIG, change_weight=weight)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    actions, chances = torch.zeros(2, 1, dtype=torch.int64), []
+    for step in range(600):
+        raised = (torch.rand(2, 2, 1, generator=generator) < 0.4).long().cumsum(dim=1)
+        first = torch.randint(0, VOCABULARY, (2, 1, 6), generator=generator)
+        tokens = (first + raised) % VOCABULARY
+        if step >= 300:
+            with torch.no_grad():
+                drafts = torch.full_like(tokens[:, 1:], model.mask_token)
+                logits = model.logits(torch.cat([tokens[:, :1], drafts], 1), actions)
+                copied = logits[:, 1].softmax(dim=-1).gather(-1, tokens[:, 0, :, None])
+                chances.append(copied.mean().item())
+        loss, _ = model.loss(tokens, actions)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return sum(chances) / len(chances)
+
+
+@pytest.mark.long
+def test_weight_of_changes_does_not_make_them_likelier():
+    plain = chance_of_copying(1.0)
+    assert plain == pytest.approx(0.6, abs=0.08)
+    assert chance_of_copying(8.0) == pytest.approx(plain, abs=0.08)
+
+
+@torch.no_grad()
+def test_corrupted_context_does_not_count_as_a_change(monkeypatch: pytest.MonkeyPatch):
+    """Frames that stand still weigh the same whatever is wrong in what the model sees of them."""
+    model = build().eval()
+    tokens = torch.randint(0, VOCABULARY, (4, 1, 6)).expand(4, 5, 6).contiguous()
+    wrong = (tokens + (torch.rand(tokens.shape) < 0.5)) % VOCABULARY
+    monkeypatch.setattr(model, "_corrupt", lambda _: (torch.zeros(4, dtype=torch.int64), wrong))
+    _, logs = model.loss(tokens, torch.zeros(4, 4, dtype=torch.int64))
+    assert logs["changed_cross_entropy"].isnan()
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=name)
+def test_read_everywhere_the_loss_is_that_of_what_is_masked(config, monkeypatch):
+    """As on a GPU, which would have to wait for the number of masked tokens."""
+    tokens, actions = counting(5)
+
+    def told() -> tuple[Tensor, ...]:
+        model = stirred(replace(config, corruption=0.2, label_smoothing=0.1)).train()
+        torch.manual_seed(1)
+        loss, logs = model.loss(tokens, actions)
+        loss.backward()
+        return loss, *logs.values(), model.token.weight.grad, model.head.weight.grad
+
+    masked_only = told()
+    monkeypatch.setattr("genie.models.dynamics._rows", lambda masked: None)
+    for one, other in zip(masked_only, told(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+STILL = 4
+
+
+def walking(count: int, side: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token among others that each of four actions moves by a place, if that is inside."""
+    generator = torch.Generator().manual_seed(seed)
+    moves = torch.tensor([[-1, 0], [1, 0], [0, -1], [0, 1]])
+    actions = torch.randint(0, 4, (count, 3), generator=generator)
+    place = torch.randint(0, side, (count, 2), generator=generator)
+    tokens = torch.zeros(count, 4, side, side, dtype=torch.int64)
+    for t in range(4):
+        tokens[torch.arange(len(tokens)), t, place[:, 0], place[:, 1]] = 1
+        if t < 3:
+            place = (place + moves[actions[:, t]]).clamp(0, side - 1)
+    return tokens.flatten(2), actions
+
+
+def walker(config: DynamicsConfig, label: Callable[[Tensor, Tensor], Tensor]) -> Dynamics:
+    """Trained on `walking`, with the actions that `label` makes of tokens and true actions."""
+    torch.manual_seed(0)
+    model = Dynamics(replace(config, layers=1), (5, 5), 4, STILL + 1).train()
+    steps, rate = 450, 1e-2
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * min(1, 2 * (1 - step / steps))
+        tokens, actions = walking(16, 5, seed=step)
+        loss, _ = model.loss(tokens, label(tokens, actions))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def walked(model: Dynamics, tokens: Tensor, actions: Tensor) -> Tensor:
+    """The next frame (N,25) as the model draws it, from (N,25) and an action each."""
+    past = model.prefill(tokens[:, None], actions[:, None][:, :0])
+    condition = model.condition(actions, past)
+    return sample(
+        lambda draft, places: model.draft(draft, condition, places),
+        (5, 5),
+        model.mask_token,
+        SamplingConfig(steps=4, temperature=1.0),
+        torch.arange(len(tokens)),
+    )
+
+
+def what_changed(tokens: Tensor, actions: Tensor) -> Tensor:
+    """As latent actions are: whatever was pressed, a step in which nothing changes is `STILL`."""
+    return actions.masked_fill((tokens[:, 1:] == tokens[:, :-1]).all(dim=-1), STILL)
+
+
+@pytest.mark.long
+def test_a_small_thing_goes_where_the_action_sends_it():
+    model = walker(CONFIG, lambda tokens, actions: actions)
+    tokens, actions = walking(64, 5, seed=9999)
+    drawn = walked(model, tokens[:, 0], actions[:, 0])
+    assert (drawn == tokens[:, 1]).all(dim=1).float().mean() > 0.9
+
+
+@pytest.mark.long
+def test_a_button_that_cannot_be_followed_leaves_things_as_they_are():
+    tokens, actions = walking(400, 5, seed=9999)
+    blocked = (tokens[:, 0] == tokens[:, 1]).all(dim=-1)
+    intact = {}
+    for share in (0.0, 0.5):
+        model = walker(replace(CONFIG, mask_rate="linear", no_effect=share), what_changed)
+        drawn = walked(model, tokens[:, 0], actions[:, 0])
+        same = (drawn == tokens[:, 1]).all(dim=1).float()
+        intact[share] = same[blocked].mean()
+        assert same[~blocked].mean() > 0.75
+    assert intact[0.5] > intact[0.0] + 0.2
+
+
+def jumps(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Action 1 jumps, but only from the ground, token 0; what is in the air goes on until it lands.
+
+    As latent actions are, those in the air say that no jump began.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    height = torch.randint(0, VOCABULARY, (count,), generator=generator)
+    heights, actions = [height], []
+    for _ in range(3):
+        starts = (height == 0) & (torch.rand(count, generator=generator) < 0.5)
+        height = torch.where(starts | (height > 0), (height + 1) % VOCABULARY, height)
+        actions.append(starts.long())
+        heights.append(height)
+    return torch.stack(heights, 1)[..., None].expand(-1, -1, 6), torch.stack(actions, 1)
+
+
+def test_with_noisy_actions_a_button_works_only_where_it_can():
+    wrong = {}
+    for noise in (0.0, 0.2):
+        torch.manual_seed(0)
+        model = build(replace(CONFIG, action_noise=noise)).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        for step in range(150):
+            loss, _ = model.loss(*jumps(32, seed=step))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        heights = torch.arange(VOCABULARY)
+        clips = torch.stack([heights, torch.full_like(heights, model.mask_token)], 1)
+        clips = clips[..., None].expand(-1, -1, 6)
+        pressed = torch.ones(VOCABULARY, 1, dtype=torch.int64)
+        chances = model.logits(clips, pressed)[:, 1].softmax(-1).mean(1)
+        rising = chances[heights, (heights + 1) % VOCABULARY]
+        assert rising[0] > 0.7
+        wrong[noise] = (1 - rising[1:]).max()
+    assert wrong[0.2] < 0.5 * wrong[0.0]
+
+
+def test_noise_replaces_its_share_of_actions_and_none_in_play():
+    model = build(replace(CONFIG, action_noise=0.2)).train()
+    tokens, actions = counting(2000)
+    actions = actions * 0
+    share = (model._disturbed(tokens, actions) != 0).float().mean()
+    assert share == pytest.approx(0.2 * (ACTIONS - 1) / ACTIONS, abs=0.03)
+    assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
+
+
+@pytest.mark.long
+def test_a_token_heeds_those_drawn_already():
+    """Nobody says where the walker goes, but once all others are drawn one place is left."""
+    model = walker(replace(CONFIG, mask_rate="linear"), lambda _, actions: actions * 0)
+    tokens, actions = walking(64, 5, seed=9999)
+    tokens, actions = tokens[:, :2], actions[:, :1] * 0
+    place = tokens[:, 1].argmax(dim=-1)
+
+    def chance(drafts: Tensor) -> Tensor:
+        logits = model.logits(torch.stack([tokens[:, 0], drafts], dim=1), actions)[:, 1]
+        return logits.detach().softmax(dim=-1)[torch.arange(64), place, 1].mean()
+
+    alone = tokens[:, 1].scatter(1, place[:, None], model.mask_token)
+    assert chance(alone) > 1.5 * chance(torch.full_like(alone, model.mask_token))
+
+
+def test_targets_are_the_tokens_and_not_the_mask(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def spy(logits: torch.Tensor, targets: torch.Tensor, **_: object) -> torch.Tensor:
+        seen.append(targets)
+        return logits.sum(dim=-1)
+
+    monkeypatch.setattr("genie.models.dynamics.F.cross_entropy", spy)
+    for config in VARIANTS:
+        build(config).train().loss(*counting(8))
+    for targets in seen:
+        assert targets.max() < VOCABULARY
+        assert len(targets.unique()) == VOCABULARY
+
+
+def test_loss_in_eval_mode_is_a_loss_too():
+    model, batch = build(), counting(64)
+    trained, evaluated = model.train().loss(*batch)[0], model.eval().loss(*batch)[0]
+    assert evaluated > 0.5
+    assert abs(trained - evaluated) < 0.3
+
+
+def test_corruption_replaces_the_share_that_the_level_says():
+    torch.manual_seed(0)
+    config = replace(CONFIG, corruption=0.4, corruption_levels=3)
+    model = build(config).train()
+    tokens = torch.randint(0, VOCABULARY, (300, 8, 6))
+    level, context = model._corrupt(tokens)
+    wrong = (context != tokens).float().mean(dim=(1, 2))
+    for index, share in enumerate((0.0, 0.2, 0.4)):
+        expected = share * (1 - 1 / VOCABULARY)
+        assert abs(wrong[level == index].mean() - expected) < 0.03
+    assert torch.equal(model.eval()._corrupt(tokens)[1], tokens)
+
+
+def test_random_actions_go_to_a_share_of_the_steps_in_which_nothing_changes():
+    torch.manual_seed(0)
+    model = build(replace(CONFIG, no_effect=0.5))
+    tokens = torch.randint(0, VOCABULARY, (2000, 1, 6)).repeat(1, 3, 1)
+    tokens[:, 2, 0] = (tokens[:, 2, 0] + 1) % VOCABULARY
+    actions = torch.zeros(2000, 2, dtype=torch.int64)
+    given = model.train()._disturbed(tokens, actions)
+    assert not given[:, 1].any()
+    assert abs((given[:, 0] > 0).float().mean() - 0.5 * (1 - 1 / ACTIONS)) < 0.05
+    assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
+
+
+def test_actions_are_hidden_in_a_share_of_the_steps():
+    torch.manual_seed(0)
+    model = build(replace(CONFIG, unconditional_share=0.3))
+    tokens = torch.randint(0, VOCABULARY, (2000, 3, 6))
+    actions = torch.randint(0, ACTIONS, (2000, 2))
+    given = model.train()._disturbed(tokens, actions)
+    hidden = given == ACTIONS
+    assert abs(hidden.float().mean() - 0.3) < 0.03
+    assert torch.equal(given[~hidden], actions[~hidden])
+    assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
+
+
+@pytest.mark.parametrize(
+    ("rate", "share"), [("uniform", 0.75), ("cosine", 2 / math.pi), ("linear", 0.5)]
+)
+def test_masks_have_the_share_of_their_schedule(rate: MaskRate, share: float):
+    torch.manual_seed(0)
+    masked = build()._draw_mask(torch.zeros(100, 20, 200, dtype=torch.int64), rate)
+    assert abs(masked.float().mean() - share) < 0.03
+    assert masked.any(dim=-1).all()
+    lowest = masked.float().mean(dim=-1).min()
+    assert (lowest < 0.02) == (rate != "uniform")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"window": 1}, "window"),
+        ({"corruption": 2.0}, "corruption"),
+        ({"layers": 0}, "layers"),
+        ({"change_weight": 0.0}, "change_weight"),
+        ({"no_effect": 1.5}, "no_effect"),
+        ({"space": False}, "conditioning"),
+    ],
+)
+def test_impossible_values_name_the_field(change: dict, field: str):
+    with pytest.raises(UserError, match=field):
+        DynamicsConfig(**change)

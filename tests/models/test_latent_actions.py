@@ -1,0 +1,289 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from genie.core.config import UserError
+from genie.models.latent_actions import RECENT, LatentActionConfig, LatentActionModel, Motion
+from genie.models.layers.transformer import TransformerConfig
+from genie.presets.schedule import StageConfig
+from genie.training.optimizers import build_optimizer
+
+CONFIG = LatentActionConfig(
+    patch=4,
+    encoder=TransformerConfig(layers=2, width=32, heads=4, window=2),
+    decoder=TransformerConfig(layers=2, width=32, heads=4, window=3),
+    dim=4,
+)
+
+
+def build(config: LatentActionConfig = CONFIG) -> LatentActionModel:
+    torch.manual_seed(0)
+    return LatentActionModel(config, (16, 16), 4)
+
+
+def moving_block(count: int, frames: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A bright 4x4 block that one of four actions moves by 4 pixels, never over the edge."""
+    generator = torch.Generator().manual_seed(seed)
+    moves = torch.tensor([[-4, 0], [4, 0], [0, -4], [0, 4]])
+    actions = torch.zeros(count, frames - 1, dtype=torch.int64)
+    video = torch.full((count, frames, 16, 16, 3), 20, dtype=torch.uint8)
+    for clip in range(count):
+        place = torch.randint(0, 4, (2,), generator=generator) * 4
+        for t in range(frames):
+            y, x = place.tolist()
+            video[clip, t, y : y + 4, x : x + 4] = 230
+            if t + 1 < frames:
+                inside = ((place + moves >= 0) & (place + moves <= 12)).all(dim=1).float()
+                actions[clip, t] = torch.multinomial(inside, 1, generator=generator)
+                place = place + moves[actions[clip, t]]
+    return video, actions
+
+
+def test_action_t_sees_frame_t_plus_one_and_nothing_later():
+    model = build().eval()
+    frames, _ = moving_block(2)
+    changed = frames.clone()
+    changed[:, 3] = 255 - changed[:, 3]
+    before, after = (model._latents(x) for x in (frames, changed))
+    moved = (before - after).abs().amax(dim=(0, 2)) > 1e-5
+    assert moved.tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("changes", "seen"), [(1, [0, 1, 1, 0]), (2, [0, 1, 1, 1])])
+def test_a_second_change_shows_the_speed_before_the_action(changes, seen):
+    model = build(replace(CONFIG, changes=changes, encoder=replace(CONFIG.encoder, window=1)))
+    frames, _ = moving_block(2)
+    other = frames.clone()
+    other[:, 2] = 255 - other[:, 2]
+    before, after = (model.eval()._latents(x) for x in (frames, other))
+    moved = (before - after).abs().amax(dim=(0, 2)) > 1e-5
+    assert moved.tolist() == [bool(x) for x in seen]
+    assert model.train().loss(frames)[0].isfinite()
+
+
+def test_one_action_for_each_step_within_range():
+    model = build()
+    frames, _ = moving_block(3)
+    actions = model.infer(frames)
+    assert actions.shape == (3, 4)
+    assert actions.min() >= 0
+    assert actions.max() < 4
+    assert model.reconstruct(frames).shape == (3, 4, 16, 16, 3)
+
+
+@pytest.mark.long
+def test_learns_what_was_pressed_from_pixels_alone():
+    model = build(replace(CONFIG, continuous_share=0.6)).train()
+    steps = 150
+    schedule = StageConfig(steps=steps, learning_rate=3e-3, optimizer="muon")
+    optimizer = build_optimizer(model, schedule)
+    for step in range(steps):
+        frames, _ = moving_block(16, seed=step)
+        loss, _ = model.loss(frames, step / steps)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    model.eval()
+    frames, actions = moving_block(64, seed=10_000)
+    codes = model.infer(frames)
+    table = torch.zeros(4, 4)
+    table.index_put_((codes.flatten(), actions.flatten()), torch.ones(codes.numel()), True)
+    assert table.amax(dim=1).sum() / table.sum() > 0.95  # a code of its own for each action,
+    # and the decoder uses it.
+    inferred = model.reconstruct(frames).float() - frames[:, 1:]
+    shifted = model.reconstruct(frames, (codes + 1) % 4).float() - frames[:, 1:]
+    assert inferred.square().mean() < 0.1 * shifted.square().mean()
+
+
+@pytest.mark.parametrize("reach", [1, 4, 8])
+def test_before_it_learns_nearly_nothing_changes(reach):
+    frames, actions = moving_block(2)
+    expected = frames[:, :-1].float()
+    made = build(replace(CONFIG, reach=reach)).reconstruct(frames, actions).float()
+    change = (frames[:, 1:].float() - expected).abs().mean()
+    assert (made - expected).abs().mean() < 0.2 * change
+
+
+@torch.no_grad()
+def test_the_same_move_is_the_same_action_at_every_patch():
+    torch.manual_seed(0)
+    model = LatentActionModel(replace(CONFIG, margin=2), (32, 32), 4).eval()
+
+    def latent(top: int, left: int, down: int, right: int) -> torch.Tensor:
+        frames = torch.full((1, 2, 32, 32, 3), 20, dtype=torch.uint8)
+        frames[:, 0, top : top + 4, left : left + 4] = 230
+        top, left = top + down, left + right
+        frames[:, 1, top : top + 4, left : left + 4] = 230
+        return model._latents(frames)
+
+    here = latent(8, 8, 0, 4)
+    torch.testing.assert_close(latent(20, 16, 0, 4), here, atol=1e-5, rtol=0)
+    assert (latent(8, 8, 4, 0) - here).abs().max() > 0.01
+
+
+def test_where_nothing_changes_the_action_is_always_the_same():
+    model = build().eval()
+    frames, _ = moving_block(2)
+    still = frames[:, :1].expand(-1, 3, -1, -1, -1).contiguous()
+    latents = model._latents(torch.cat([still, 255 - still]))
+    assert torch.allclose(latents, latents[:1, :1].expand_as(latents))
+
+
+def test_only_patches_that_changed_are_pooled():
+    model = build().eval()
+    frames, _ = moving_block(2)
+    patches = []
+    model.attend.register_forward_hook(lambda _, inputs, __: patches.append(inputs[0]))
+    with torch.no_grad():
+        pooled = model._latents(frames)
+        # Whatever the weights say, patches that stood still must not matter.
+        changed = (frames[:, 1:].int() - frames[:, :-1].int()).abs().amax(dim=-1) > 12
+        changed = changed.unflatten(2, (4, 4)).unflatten(4, (4, 4)).amax(dim=(3, 5)).flatten(2)
+        noise = 100 * torch.randn_like(patches[0]) * ~changed[..., None]
+        model.encoder.register_forward_hook(
+            lambda _, __, x: torch.cat([x[:, :1], x[:, 1:] + noise], dim=1)
+        )
+        assert torch.allclose(model._latents(frames), pooled, atol=1e-5)
+
+
+def test_a_motion_moves_pixels():
+    config = replace(CONFIG, kernels=1, reach=2)
+    motion = Motion(8, (8, 8), config)
+    for part in (motion.to_sources, motion.to_mixture):
+        torch.nn.init.zeros_(part.weight)
+    before = torch.rand(1, 1, 8, 8, 3)
+    bias = torch.full((5, 5), -50.0)
+    bias[2, 1] = 50  # what comes stood one pixel to the left
+    motion.to_sources.bias.data = bias.flatten()
+    after = motion(torch.randn(1, 1, 4, 8), before)
+    assert torch.allclose(after[:, :, :, 1:], before[:, :, :, :-1], atol=1e-5)
+
+
+def test_each_pixel_chooses_among_the_motions_of_its_patch():
+    motion = Motion(8, (4, 4), replace(CONFIG, kernels=2, reach=1))
+    for part in (motion.to_sources, motion.to_mixture):
+        torch.nn.init.zeros_(part.weight)
+    sources = torch.full((2, 3, 3), -50.0)
+    sources[0, 1, 1] = sources[1, 0, 1] = 50  # to stand still, and to come from above
+    motion.to_sources.bias.data = sources.flatten()
+    mixture = torch.tensor([50.0, -50]).repeat(16, 1)
+    mixture[8:] = -mixture[8:]  # the lower half takes the second
+    motion.to_mixture.bias.data = mixture.flatten()
+    before = torch.rand(1, 1, 4, 4, 3)
+    after = motion(torch.randn(1, 1, 1, 8), before)
+    assert torch.allclose(after[0, 0, :2], before[0, 0, :2], atol=1e-5)
+    assert torch.allclose(after[0, 0, 2:], before[0, 0, 1:3], atol=1e-5)
+
+
+@pytest.mark.parametrize(("shrink", "patch"), [(1, 4), (3, 4), (2, 16)])
+def test_any_frame_size(shrink, patch):
+    config = replace(CONFIG, shrink=shrink, patch=patch)
+    model = LatentActionModel(config, (17, 23), 4)
+    frames = torch.randint(0, 256, (2, 3, 17, 23, 3), dtype=torch.uint8)
+    assert model.reconstruct(frames).shape[2:4] == (-(-17 // shrink), -(-23 // shrink))
+    assert model.train().loss(frames)[0].isfinite()
+
+
+def test_latents_are_centred_over_the_batch_while_it_learns_and_as_remembered_later():
+    model = build().train()
+    frames, _ = moving_block(8)
+    before = model.mean.clone()
+    model.loss(frames, 0.1)
+    assert not torch.equal(model.mean, before)
+    learning = model._latents(frames, learn=True)
+    assert learning.mean(dim=(0, 1)).abs().max() < 1e-5
+    after = model.mean.clone()
+    model.eval().loss(frames, 0.1)
+    model.train().loss(frames, 0.9)
+    assert torch.equal(model.mean, after)
+
+
+def test_actions_are_told_from_smaller_frames():
+    model = build(replace(CONFIG, shrink=2, patch=2))
+    frames, _ = moving_block(2)
+    assert model.seen(frames).shape == (2, 5, 8, 8, 3)
+    assert model.infer(frames).shape == (2, 4)
+    assert model.reconstruct(frames).shape == (2, 4, 8, 8, 3)
+    loss, _ = model.train().loss(frames)
+    assert loss.isfinite()
+
+
+def test_inferring_learns_nothing_even_in_training_mode():
+    model = build().train()
+    frames, _ = moving_block(4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.infer(frames)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_latents_are_continuous_first_and_codes_later():
+    model = build().train()
+    frames, _ = moving_block(8)
+    _, logs = model.loss(frames, 0.1)
+    assert "perplexity" not in logs
+    assert not model.quantizer.placed
+    _, logs = model.loss(frames, 0.9)
+    assert "perplexity" in logs
+    assert model.quantizer.placed
+
+
+def test_codes_are_placed_from_many_steps():
+    model = build().train()
+    for step in range(12):
+        model.loss(moving_block(8, seed=step)[0], 0.1)
+    assert (model.recent.std(dim=0) > 0.1).all()
+    remembered = model.recent.clone()
+    model.eval().loss(moving_block(8, seed=50)[0], 0.1)
+    assert torch.equal(model.recent, remembered)
+    model.train()
+    placed_on = []
+    place = model.quantizer.place
+    model.quantizer.place = lambda features: placed_on.append(features) or place(features)
+    model.loss(moving_block(8, seed=99)[0], 0.9)
+    model.loss(moving_block(8, seed=100)[0], 0.9)
+    assert [len(features) for features in placed_on] == [RECENT * 4]
+    assert torch.equal(placed_on[0], model.recent)
+
+
+def test_codes_are_placed_anew_when_the_encoder_has_learned_more():
+    model = build().train()
+    books = []
+    for step, progress in enumerate((0.1, 0.9, 0.1, 0.9)):
+        model.loss(moving_block(8, seed=step)[0], progress)
+        assert model.quantizer.placed == (progress == 0.9)
+        books.append(model.quantizer.codebook.clone())
+    assert torch.equal(books[1], books[2])
+    assert not torch.allclose(books[2], books[3], atol=0.1)
+
+
+def encoder_learns(model: LatentActionModel, progress: float) -> bool:
+    model.zero_grad()
+    model.loss(moving_block(8)[0], progress)[0].backward()
+    assert model.from_latent.weight.grad is not None
+    return model.to_latent.weight.grad is not None
+
+
+def test_the_encoder_stands_still_once_there_are_codes():
+    model = build().train()
+    assert encoder_learns(model, 0.1)
+    assert not encoder_learns(model, 0.9)
+    assert encoder_learns(build(replace(CONFIG, continuous_share=0)).train(), 0.9)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dim": 1},
+        {"continuous_share": 1.0},
+        {"patch": 0},
+        {"shrink": 0},
+        {"changes": 0},
+        {"reach": -1},
+        {"kernels": 0},
+    ],
+)
+def test_impossible_values_name_the_field(change: dict):
+    with pytest.raises(UserError, match=next(iter(change))):
+        LatentActionConfig(**change)

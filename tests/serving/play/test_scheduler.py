@@ -1,0 +1,353 @@
+import asyncio
+import json
+import math
+import statistics
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+
+from genie.serving.play import start
+from genie.serving.play.batch import Games
+from genie.serving.play.scheduler import DEAR_REST, FAILED, TickLoop
+from genie.serving.play.session import SessionClosed
+from genie.serving.protocol import parse
+from genie.world.replay import text_of
+
+RUNS = ['{"type":"start","seq":1,"prompt":0}', '{"type":"idle","action":1}']
+
+
+async def joined(clock, *messages):
+    """A player who has sent these messages."""
+    session = clock.join()
+    for message in messages:
+        await clock.receive(session, parse(message))
+    return session
+
+
+def steps_of(*sessions):
+    return [len(session.game.actions) for session in sessions]
+
+
+async def until(condition, seconds=20):
+    """Waits for what a busy machine may take a while for."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def said(session):
+    """Why the session has ended, None while it goes on."""
+    try:
+        while session.ready() is not None:
+            pass
+    except SessionClosed as reason:
+        return str(reason)
+    return None
+
+
+def run_clock(games, play, fps=50):
+    """Runs a clock while `play(clock)` does."""
+
+    async def running():
+        clock = TickLoop(games, fps)
+        ticking = asyncio.create_task(clock.run())
+        try:
+            return await play(clock)
+        finally:
+            assert not ticking.done()
+            ticking.cancel()
+
+    return asyncio.run(running())
+
+
+@pytest.mark.parametrize("fault", ["start", "rewind", "take_turn", "show", "picture"])
+def test_a_fault_of_one_player_is_nobody_elses(dot_world, dot_prompts, monkeypatch, fault):
+    """The others play on in the same rounds; the one is told."""
+    games = Games(dot_world, dot_prompts)
+
+    def fails(*_):
+        raise RuntimeError("of one player")
+
+    async def play(clock):
+        one, other = [await joined(clock, *RUNS) for _ in range(2)]
+        await until(lambda: min(steps_of(one, other)) > 3)
+        before = steps_of(other)[0]
+        if fault == "start":
+            monkeypatch.setattr(dot_world, "start", fails)
+            await clock.receive(one, parse(RUNS[0]))
+        elif fault == "rewind":
+            monkeypatch.setattr(games, "_rewind", fails)
+            await clock.receive(one, parse('{"type":"undo","seq":2}'))
+        elif fault == "picture":
+            shown = games._count
+            own = one.key
+            monkeypatch.setattr(
+                games, "_count", lambda game: (fails if game == own else shown)(game)
+            )
+        else:
+            monkeypatch.setattr(one, fault, fails)
+        await until(lambda: steps_of(other)[0] > before + 10)
+        return said(one), said(other)
+
+    assert run_clock(games, play) == (FAILED, None)
+
+
+def test_a_failed_step_ends_those_who_were_in_it_only(dot_world, dot_prompts):
+    """Who draws with other passes is in another step."""
+    step = dot_world.draw
+
+    def fails_for_the_many(state, action, sampling=None):
+        if sampling == dot_world.config.sampling:
+            raise RuntimeError("out of memory")
+        return step(state, action, sampling)
+
+    async def play(clock):
+        alone = await joined(clock, '{"type":"sampling","steps":3,"temperature":null}', *RUNS)
+        many = [await joined(clock, *RUNS) for _ in range(2)]
+        await until(lambda: min(steps_of(alone, *many)) > 2)
+        before = steps_of(alone)[0]
+        dot_world.draw = fails_for_the_many
+        await until(lambda: steps_of(alone)[0] > before + 5)
+        ends = [said(session) for session in (alone, *many)]
+        for session in many:
+            clock.leave(session)
+        again = await joined(clock, RUNS[0])
+        await until(lambda: again.game.step == 0)
+        return ends
+
+    assert run_clock(Games(dot_world, dot_prompts), play) == [None, FAILED, FAILED]
+
+
+def test_pictures_do_not_wait_for_their_commit(dot_world, dot_prompts):
+    goes_on, waiting = threading.Event(), threading.Event()
+
+    def held_up(drawing):
+        waiting.set()
+        assert goes_on.wait(20), "no picture was shown meanwhile"
+        return drawing
+
+    async def play(clock):
+        session = await joined(clock, *RUNS)
+        await until(lambda: steps_of(session)[0] > 2)
+        dot_world.commit = held_up
+        await until(waiting.is_set)
+        shown = len(dot_world.batches)
+        await until(lambda: session.game.step == shown)
+        assert clock.slack() == 0
+        goes_on.set()
+        await until(lambda: steps_of(session)[0] > shown + 2)
+
+    run_clock(Games(dot_world, dot_prompts), play)
+
+
+def test_a_failed_commit_ends_those_who_were_in_it_only(dot_world, dot_prompts):
+    async def play(clock):
+        one, other = [await joined(clock, *RUNS) for _ in range(2)]
+        await until(lambda: min(steps_of(one, other)) > 2)
+        commit = dot_world.commit
+
+        def fails_once(drawing):
+            dot_world.commit = commit
+            raise RuntimeError("out of memory")
+
+        dot_world.commit = fails_once
+        late = await joined(clock, RUNS[0])
+        await until(lambda: said(one) and said(other))
+        await until(lambda: late.game.step == 0)
+        return said(late)
+
+    assert run_clock(Games(dot_world, dot_prompts), play) is None
+
+
+def test_reading_a_start_and_writing_a_replay_stop_nobodys_clock(
+    dot_world, dot_prompts, monkeypatch
+):
+    goes_on = threading.Event()
+
+    def held_up(function):
+        def wait(*arguments):
+            assert goes_on.wait(20), "nobody else played meanwhile"
+            return function(*arguments)
+
+        return wait
+
+    async def play(clock):
+        other = await joined(clock, *RUNS)
+        await until(lambda: steps_of(other)[0] > 3)
+        for name, function, message in (
+            ("session.read_start", start.read_start, RUNS[0]),
+            ("clock.text_of", text_of, '{"type":"save"}'),
+        ):
+            one = await joined(clock, RUNS[0])
+            goes_on.clear()
+            monkeypatch.setattr(f"genie.serving.{name}", held_up(function))
+            before = steps_of(other)[0]
+            work = asyncio.create_task(clock.receive(one, parse(message)))
+            await until(lambda before=before: steps_of(other)[0] > before + 5, 10)
+            assert not work.done()
+            goes_on.set()
+            await work
+
+    run_clock(Games(dot_world, dot_prompts), play)
+
+
+def test_a_film_is_given_up_when_its_player_leaves(dot_world, dot_prompts, monkeypatch):
+    decoding, ended = threading.Event(), threading.Event()
+    frames = []
+
+    def slow(frames_to_come, *_):
+        try:
+            for frame in frames_to_come:
+                frames.append(frame)
+                decoding.set()
+                time.sleep(0.02)
+        finally:
+            ended.set()
+        return b"film"
+
+    monkeypatch.setattr("genie.serving.play.scheduler.encode", slow)
+
+    async def play(clock):
+        one = await joined(clock, *RUNS)
+        await until(lambda: steps_of(one)[0] > 30)
+        await clock.receive(one, parse('{"type":"film","format":"gif"}'))
+        await until(decoding.is_set)
+        clock.leave(one)
+        await until(ended.is_set)
+        await until(lambda: clock._films == {})
+        return len(frames), len(one.film())
+
+    given_up, length = run_clock(Games(dot_world, dot_prompts), play)
+    assert 0 < given_up < length
+
+
+def test_players_with_ideas_of_their_own_share_a_quarter_of_the_time(dot_world, dot_prompts):
+    """Four of them, each with a temperature of its own, beside one who plays as the world does."""
+    dot_world.seconds = 0.008
+
+    async def play(clock):
+        usual = await joined(clock, *RUNS)
+        dear = []
+        for number in range(4):
+            own = {"type": "sampling", "steps": None, "temperature": 0.1 * (number + 1)}
+            dear.append(await joined(clock, json.dumps(own), *RUNS))
+        await until(lambda: min(steps_of(*dear)) >= 4)
+        return steps_of(usual, *dear)
+
+    usual, *dear = run_clock(Games(dot_world, dot_prompts), play)
+    assert usual > 2 * max(dear)
+    assert max(dear) - min(dear) <= 2
+
+
+def test_the_clock_keeps_its_pace_and_sleeps_without_players(dot_world, dot_prompts):
+    async def ticks():
+        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
+        running = asyncio.create_task(clock.run())
+        began = time.monotonic()
+        session = await joined(clock, *RUNS)
+        await until(lambda: len(dot_world.batches) >= 20)
+        most = 2 + 50 * (time.monotonic() - began)
+        played = len(dot_world.batches)
+        clock.leave(session)
+        left = clock._games
+        await until(lambda: (clock.sessions, left._alone, left._batches) == ({}, {}, []))
+        ended = len(dot_world.batches)
+        await asyncio.sleep(0.1)
+        running.cancel()
+        return played, most, ended, len(dot_world.batches)
+
+    played, most, ended, later = asyncio.run(ticks())
+    assert 20 <= played <= most
+    assert later == ended
+
+
+def test_a_player_with_more_passes_does_not_hold_the_others_up(dot_world, dot_prompts):
+    """Steps with more passes take 100 ms here, five ticks: then others have their time first."""
+    draw, spans = dot_world.draw, []  # when each of these steps began and ended
+
+    def slow_with_more_passes(state, action, sampling=None):
+        began = time.monotonic()
+        if sampling.steps > 8:
+            time.sleep(0.1)
+            spans.append((began, time.monotonic()))
+        return draw(state, action, sampling)
+
+    dot_world.draw = slow_with_more_passes
+
+    async def play():
+        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
+        running = asyncio.create_task(clock.run())
+        usual, dear = clock.join(), clock.join()
+        await clock.receive(dear, parse('{"type":"sampling","steps":20,"temperature":null}'))
+        for session in (usual, dear):
+            await clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
+            await clock.receive(session, parse('{"type":"idle","action":1}'))
+        await until(lambda: len(spans) >= 4)
+        beside = len(spans)
+        steps = steps_of(usual)[0]
+        clock.leave(usual)
+        await until(lambda: len(spans) >= beside + 7)
+        running.cancel()
+        return steps, beside
+
+    def rests(spans):
+        """The time from each to the next, in times of its length."""
+        return [(after - end) / (end - began) for (began, end), (after, _) in pairwise(spans)]
+
+    usual, dear = asyncio.run(play())
+    assert min(rests(spans[:dear])) >= DEAR_REST
+    assert usual > dear
+    assert statistics.median(rests(spans[dear:])) < DEAR_REST  # alone it takes none
+
+
+def test_a_player_can_play_at_a_part_of_the_pace(dot_world, dot_prompts):
+    async def play():
+        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
+        running = asyncio.create_task(clock.run())
+        full, quarter = clock.join(), clock.join()
+        await clock.receive(quarter, parse('{"type":"pace","every":4}'))
+        for session in (full, quarter):
+            await clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
+            await clock.receive(session, parse('{"type":"idle","action":1}'))
+        await until(lambda: steps_of(quarter)[0] >= 10)
+        running.cancel()
+        return len(full.game.actions), len(quarter.game.actions)
+
+    full, quarter = asyncio.run(play())
+    assert full / quarter == pytest.approx(4, rel=0.15)
+
+
+def test_the_clock_says_how_long_its_thread_is_free(dot_world, dot_prompts):
+    async def seen():
+        clock = TickLoop(Games(dot_world, dot_prompts), fps=5)
+        running = asyncio.create_task(clock.run())
+        slacks = [clock.slack()]
+        session = clock.join()
+        await clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
+        await clock.receive(session, parse('{"type":"idle","action":1}'))
+        while not dot_world.batches:
+            await asyncio.sleep(0.01)
+        while not (slack := clock.slack()):
+            await asyncio.sleep(0.001)
+        slacks.append(slack)
+        dot_world.seconds = 0.1
+        while clock.slack() > 0:
+            await asyncio.sleep(0.01)
+        slacks.append(clock.slack())
+        running.cancel()
+        return slacks
+
+    free, between, drawing = asyncio.run(seen())
+    assert free == math.inf
+    assert 0 < between <= 0.2
+    assert drawing == 0
+
+
+def test_a_piece_of_work_runs_in_the_thread_that_steps_the_world(dot_world, dot_prompts):
+    async def name():
+        clock = TickLoop(Games(dot_world, dot_prompts), fps=5)
+        return await clock.work(lambda: threading.current_thread().name)
+
+    assert asyncio.run(name()).startswith("genie-games")

@@ -1,0 +1,44 @@
+import base64
+
+import numpy as np
+import pytest
+
+from genie.core.config import UserError
+from genie.serving.play.start import Terms, read_start
+from genie.serving.protocol import ProtocolError, Start
+from genie.world.maskgit import SamplingConfig
+from genie.world.replay import text_of
+
+TERMS = Terms(prompt_frames=(1, 1), num_actions=4, size=(24, 24), window=3)
+OWN = SamplingConfig(steps=5)
+
+
+def read(**fields):
+    return read_start(Start(type="start", seq=1, **fields), TERMS, OWN)
+
+
+def test_a_start_is_read_with_the_players_sampling_for_each_step():
+    opening = read(prompt=1, seed=4, actions=[1, 2])
+    assert (opening.begin.prompt, opening.begin.seed, opening.sampling) == (1, 4, [OWN, OWN])
+
+
+def test_as_many_pictures_as_the_world_remembers_may_come():
+    noise = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), np.uint8)
+    texts = [text_of(frame) for frame in noise]
+    np.testing.assert_array_equal(read(prompt=texts[:3]).begin.prompt, noise[:3])
+    with pytest.raises(UserError, match="4 pictures, this world remembers 3"):
+        read(prompt=texts)
+
+
+def test_a_picture_takes_no_more_than_its_pixels_do():
+    """Data beside the pixels are not decoded."""
+    data = base64.b64decode(text_of(np.zeros((24, 24, 3), np.uint8)))
+    padded = base64.b64encode(data + bytes(8000)).decode()
+    with pytest.raises(UserError, match="24x24 takes 8565 characters at most, this one"):
+        read(prompt=[padded])
+
+
+@pytest.mark.parametrize("fields", [{"prompt": 2}, {"prompt": -1}, {"prompt": 0, "actions": [4]}])
+def test_what_there_is_not_is_against_the_protocol(fields):
+    with pytest.raises(ProtocolError):
+        read(**fields)

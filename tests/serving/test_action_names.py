@@ -1,0 +1,62 @@
+import json
+import shutil
+
+import pytest
+
+from genie.serving.action_names import FILE, checked_names, own_folder, read_names, write_names
+from genie.serving.limits import Refused
+from genie.world import bundled
+
+
+def test_names_are_written_and_read(tmp_path):
+    assert read_names(tmp_path, 2) == read_names(None, 2) == ["", ""]
+    write_names(tmp_path, ["links", "höher"])
+    assert read_names(tmp_path, 2) == ["links", "höher"]
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"names": ["a"]}', '{"names": [1, 2]}', "[]"])
+def test_a_damaged_file_is_as_none(tmp_path, text, caplog):
+    (tmp_path / FILE).write_text(text)
+    assert read_names(tmp_path, 2) == ["", ""]
+    assert FILE in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a"], "has 2 buttons, not 1"),
+        (["a"] * 3, "not 3"),
+        (["a", "b" * 21], "at most 20"),
+        (["a", "b\nc"], "line breaks"),
+        (["a", 1], "send JSON"),
+        ("ab", "send JSON"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(names, words):
+    with pytest.raises(Refused, match=words) as refused:
+        checked_names(json.dumps({"names": names}).encode(), 2)
+    assert refused.value.status == 422
+    with pytest.raises(Refused):
+        checked_names(b'{"names":["a","b"],"more":1}', 2)
+
+
+def test_names_lose_the_blanks_around_them():
+    assert checked_names(b'{"names":["  left ", " "]}', 2) == ["left", ""]
+
+
+def test_bundled_worlds_and_those_of_the_hub_are_nobodys_own(tmp_path):
+    assert own_folder(tmp_path) == tmp_path
+    assert own_folder(bundled.DEFAULT) is None
+    assert own_folder(bundled.folder_of(bundled.DEFAULT)) is None
+    assert own_folder("someone/world") is None
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    (folder / FILE).mkdir()  # nothing can take its place
+    with pytest.raises(Refused, match="stay in this browser") as refused:
+        write_names(folder, ["a"])
+    assert refused.value.status == 403
+    shutil.rmtree(folder)

@@ -1,0 +1,10 @@
+import pytest
+
+import genie
+
+
+def test_public_names_exist():
+    for name in genie.__all__:
+        assert getattr(genie, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = genie.nothing_of_the_kind

@@ -1,0 +1,112 @@
+import shutil
+from dataclasses import replace
+
+import pytest
+from schedules import small_schedule
+
+from genie.core.config import UserError
+from genie.data.store import ClipStore
+from genie.presets.schedule import Augmentation
+from genie.training import config
+from genie.training.config import Settings, resolve, share_minutes
+from genie.training.finetune import START
+
+
+def test_minutes_are_shared_in_proportion():
+    train = small_schedule()
+    train = replace(train, dynamics=replace(train.dynamics, steps=20))
+    shared = share_minutes(train, ("tokenizer", "actions", "dynamics"), 8.0)
+    stages = (shared.tokenizer, shared.actions, shared.dynamics)
+    assert [stage.minutes for stage in stages] == [2.0, 2.0, 4.0]
+    assert [stage.steps for stage in stages] == [0, 0, 0]
+    again = share_minutes(shared, ("tokenizer", "actions", "dynamics"), 16.0)
+    assert again.dynamics.minutes == 8.0
+
+
+def test_only_the_stages_that_run_share_the_minutes():
+    shared = share_minutes(small_schedule(), ("dynamics",), 3.0)
+    assert (shared.dynamics.minutes, shared.tokenizer.minutes) == (3.0, 0.0)
+    joint = share_minutes(replace(small_schedule(), joint=True), ("tokenizer", "actions"), 3.0)
+    assert (joint.tokenizer.minutes, joint.actions.minutes) == (3.0, 0.0)
+
+
+@pytest.fixture
+def begun(store, small_world, tmp_path):
+    config.write(tmp_path, resolve(tmp_path, store, world=small_world, schedule=small_schedule()))
+    return tmp_path
+
+
+def test_a_folder_remembers_what_it_is_for(begun, store, small_world):
+    again = resolve(begun, store)
+    assert again.world == replace(small_world, fps=store.fps)
+    assert again.train == small_schedule()
+
+
+def test_budgets_and_reporting_may_change_but_not_what_a_step_computes(begun, store, small_world):
+    free = small_schedule(log_every=1, workers=5, compile=True, checkpoint_minutes=1.0)
+    free = replace(free, tokenizer=replace(free.tokenizer, steps=99))
+    assert resolve(begun, store, schedule=free).train == free
+    bound = replace(free, tokenizer=replace(free.tokenizer, learning_rate=0.5))
+    with pytest.raises(UserError, match=r"schedule\.tokenizer\.learning_rate 0\.001 \(now 0\.5\)"):
+        resolve(begun, store, schedule=bound)
+    with pytest.raises(UserError, match=r"world\.num_actions 4 \(now 3\).*another folder"):
+        resolve(begun, store, world=replace(small_world, num_actions=3))
+
+
+def test_other_data_is_refused(begun, store):
+    recorded = config.read(begun)
+    config.write(begun, Settings(recorded.world, recorded.train, "other"))
+    with pytest.raises(UserError, match="other data"):
+        resolve(begun, store)
+
+
+def test_a_damaged_record_is_named(begun, store):
+    (begun / config.RECORD).write_text("{")
+    with pytest.raises(UserError, match="not readable as JSON"):
+        resolve(begun, store)
+    (begun / config.RECORD).write_text('{"worlds": {}}')
+    with pytest.raises(UserError, match="another version"):
+        resolve(begun, store)
+
+
+def test_frames_of_another_size_are_refused(store, tmp_path):
+    with pytest.raises(UserError, match="prepare the videos with --height 64 --width 64"):
+        resolve(tmp_path, store, preset="tiny")
+
+
+def test_frames_beside_their_tokens_are_not_changed(store, small_world, tmp_path):
+    world = replace(small_world, actions=replace(small_world.actions, continuous_share=0))
+    schedule = small_schedule(joint=True, augmentation=Augmentation(flip=0.5))
+    with pytest.raises(UserError, match=r"schedule\.augmentation.*leave augmentation out"):
+        resolve(tmp_path, store, world=world, schedule=schedule)
+
+
+@pytest.mark.parametrize("file", ["notes.txt", "clips/a.mp4", "config.json"])
+def test_a_folder_full_of_something_else_is_refused(store, small_world, tmp_path, file):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(UserError, match=rf"{path.relative_to(tmp_path).parts[0]}.*another --out"):
+        resolve(tmp_path, store, world=small_world, schedule=small_schedule())
+
+
+def test_many_strange_things_are_counted_and_a_file_is_no_folder(store, small_world, tmp_path):
+    for name in "edcba":
+        (tmp_path / name).touch()
+    options = {"world": small_world, "schedule": small_schedule()}
+    with pytest.raises(UserError, match=r"\(a, b, c and 2 more\)"):
+        resolve(tmp_path, store, **options)
+    with pytest.raises(UserError, match="is a file; choose another --out"):
+        resolve(tmp_path / "a", store, **options)
+
+
+def test_its_own_store_and_a_log_may_lie_in_the_folder_of_a_run(store, small_world, tmp_path):
+    shutil.copytree(store.path, tmp_path / "run" / "data" / "clips")
+    for name in ("train.log", ".gitkeep"):
+        (tmp_path / "run" / name).touch()
+    (tmp_path / "run" / START).mkdir()
+    inside = ClipStore.open(tmp_path / "run" / "data" / "clips")
+    options = {"world": small_world, "schedule": small_schedule()}
+    assert resolve(tmp_path / "run", inside, **options).train == small_schedule()
+    with pytest.raises(UserError, match=r"\(data\)"):
+        resolve(tmp_path / "run", store, **options)

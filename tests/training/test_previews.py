@@ -1,0 +1,68 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from genie.training.config import Settings
+from genie.training.interrupts import StopRequest
+from genie.training.pipeline import _Pipeline
+from genie.training.previews import (
+    bars,
+    draw_actions,
+    draw_tokenizer,
+    grid,
+    held_out_clips,
+    perplexity,
+    psnr,
+    shown_split,
+)
+from genie.training.stage import StageRun
+from genie.world.genie import Genie
+
+
+def test_clips_are_held_out_where_that_is_possible(store):
+    held_out = {store.read(int(i), 1).tobytes() for i in store.frames_in_split("val")}
+    assert {frame.numpy().tobytes() for frame in held_out_clips(store, 1)[:, 0]} <= held_out
+    assert held_out_clips(store, 30).shape == (4, 30, 16, 16, 3)  # longer than the val episode
+
+
+def test_figures_of_videos_that_are_trained_on_say_so(store, small_world):
+    assert [shown_split(store, frames) for frames in (20, 21)] == ["val", "train"]
+    torch.manual_seed(0)
+    world = Genie(small_world).eval()
+    assert draw_actions(world.actions, held_out_clips(store, 4)) == ({}, {})  # no codes yet
+    world.actions.quantizer.placed.fill_(True)
+    for draw in (partial(draw_tokenizer, world.tokenizer), partial(draw_actions, world.actions)):
+        _, figures = draw(held_out_clips(store, 4), "train")
+        assert {name.split("/")[0] for name in figures} == {"train"}
+
+
+def test_a_missing_held_out_video_is_noted_once(store, small_world, schedule, console, tmp_path):
+    run = StageRun(tmp_path, schedule, StopRequest(console), console)
+    pipeline = _Pipeline(run, store, Settings(small_world, schedule))
+    assert [pipeline._shown(frames)[1] for frames in (20, 30, 30)] == ["val", "train", "train"]
+    assert console.file.getvalue().count("no held-out video has 30 frames") == 1
+
+
+def test_grid_puts_clips_below_each_other():
+    rows = [torch.full((3, 4, 5, 3), value, dtype=torch.uint8) for value in (10, 20)]
+    picture = grid(rows)
+    assert picture.shape == (2 * 6, 3 * 7, 3)
+    assert (picture[:4, 7:12] == 10).all()
+    assert (picture[6:10, 14:19] == 20).all()
+    assert (picture[4:6] == 255).all()
+
+
+def test_bars_are_as_high_as_counts():
+    picture = bars(torch.tensor([0, 4, 2, 4]), height=8, width=4)
+    filled = (picture[..., 0] == 40).sum(axis=0)
+    assert picture.dtype == np.uint8
+    assert filled.tolist() == [8, 8, 4, 0]
+
+
+def test_figures():
+    assert perplexity(torch.tensor([5, 5, 0])) == pytest.approx(2)
+    black = torch.zeros(2, 2, 3, dtype=torch.uint8)
+    assert psnr(black, black + 255) == pytest.approx(0, abs=1e-4)
+    assert psnr(black, black + 1) == pytest.approx(48.13, abs=0.01)

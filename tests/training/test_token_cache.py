@@ -1,0 +1,335 @@
+import os
+import shutil
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from killing import SMALL_PIECES, derive_here
+
+from genie.core.config import UserError
+from genie.data.store import ClipStore
+from genie.models.latent_actions import LatentActionModel
+from genie.models.tokenizer import VideoTokenizer
+from genie.training import token_cache
+from genie.training.token_cache import derive_actions, derive_tokens, fingerprint, receptive_past
+from genie.world.genie import Genie
+
+
+def ignore(share):
+    assert 0 < share <= 1
+
+
+@pytest.fixture
+def world(small_world):
+    torch.manual_seed(1)
+    return Genie(small_world).eval()
+
+
+def clip(store, start, length):
+    return torch.from_numpy(store.windows([start], length))
+
+
+def test_tokens_equal_those_of_whole_episodes_and_of_segments(store, world, monkeypatch):
+    monkeypatch.setattr("genie.training.token_cache.SHORTEST_CHUNK", 7)
+    whole, fresh = derive_tokens(store, world.tokenizer, 4, ignore)
+    assert fresh is not None
+    for e in store.episodes:
+        direct = world.tokenizer.encode(clip(store, e.start, e.length))[0]
+        assert np.array_equal(whole[e.start : e.start + e.length], direct.numpy())
+        for start in range(e.start, e.start + e.length, 4):
+            length = min(4, e.start + e.length - start)
+            direct = world.tokenizer.encode(clip(store, start, length))[0]
+            assert np.array_equal(fresh[start : start + length], direct.numpy())
+    assert not np.array_equal(whole, fresh)
+
+
+def test_a_spatial_encoder_needs_one_array_only(store, small_world):
+    from dataclasses import replace
+
+    encoder = replace(small_world.tokenizer.encoder, window=1)
+    world = Genie(replace(small_world, tokenizer=replace(small_world.tokenizer, encoder=encoder)))
+    whole, fresh = derive_tokens(store, world.eval().tokenizer, 4, ignore)
+    assert fresh is None
+    direct = world.tokenizer.encode(clip(store, 3, 9))[0]
+    assert np.array_equal(whole[3:12], direct.numpy())
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_actions_equal_those_of_whole_episodes(store, small_world, window, monkeypatch):
+    torch.manual_seed(0)
+    encoder = replace(small_world.actions.encoder, window=window)
+    world = Genie(
+        replace(small_world, actions=replace(small_world.actions, encoder=encoder))
+    ).eval()
+    monkeypatch.setattr("genie.training.token_cache.SHORTEST_CHUNK", 7)
+    actions = derive_actions(store, world.actions, ignore)
+    assert actions.dtype == np.int64
+    for e in store.episodes:
+        assert actions[e.start + e.length - 1] == -1
+        if e.length > 1:
+            direct = world.actions.infer(clip(store, e.start, e.length))[0]
+            assert np.array_equal(actions[e.start : e.start + e.length - 1], direct.numpy())
+
+
+def test_what_is_cached_is_not_computed_again_until_weights_change(store, world, monkeypatch):
+    first = derive_actions(store, world.actions, ignore)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.actions), "infer", None)
+        assert np.array_equal(derive_actions(store, world.actions, ignore), first)
+    before = fingerprint(world.actions)
+    world.actions.quantizer.codebook[0, 0] += 1
+    assert fingerprint(world.actions) != before
+    derive_actions(store, world.actions, ignore)
+    assert store.has_derived(f"actions-{fingerprint(world.actions)}")
+
+
+def test_arrays_of_models_long_gone_are_deleted(store, world, monkeypatch):
+    monkeypatch.setattr("genie.training.token_cache.KEPT", 2)
+    names = []
+    for _ in range(3):
+        derive_actions(store, world.actions, ignore)
+        names.append(f"actions-{fingerprint(world.actions)}")
+        world.actions.quantizer.codebook[0, 0] += 1
+    assert [store.has_derived(name) for name in names] == [False, True, True]
+
+
+def test_stopping_leaves_no_half_array(store, world):
+    with torch.no_grad():
+        world.actions.to_latent.bias += 1
+
+    def stop(share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        derive_actions(store, world.actions, stop)
+    assert not store.has_derived(f"actions-{fingerprint(world.actions)}")
+
+
+@pytest.fixture
+def another_process(world, monkeypatch):
+    """This process is not the one that computes; nobody is."""
+    monkeypatch.setattr("genie.training.token_cache.rank_zero_only.rank", 1)
+    monkeypatch.setattr("genie.training.token_cache.POLL", 0.01)
+    with torch.no_grad():
+        world.actions.to_latent.bias += 2
+
+
+def test_waiting_can_be_interrupted(store, world, another_process):
+    calls = []
+
+    def stop(share):
+        calls.append(share)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        derive_actions(store, world.actions, stop)
+
+
+@pytest.mark.parametrize("sign", ["silent", "dead"])
+def test_waiting_ends_when_the_first_process_has_failed(
+    store, world, another_process, monkeypatch, sign
+):
+    if sign == "silent":
+        monkeypatch.setattr("genie.training.token_cache.PATIENCE", 0.05)
+    else:
+        parents = iter(range(10))
+        monkeypatch.setattr("os.getppid", lambda: next(parents))
+    with pytest.raises(UserError, match="first process"):
+        derive_actions(store, world.actions, lambda share: None)
+
+
+def test_receptive_past_counts_all_layers(small_world):
+    assert receptive_past(small_world.tokenizer.encoder) == 2 * (3 - 1)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """The store is several pieces of several forwards."""
+    for name, frames in zip(
+        ("SHORTEST_CHUNK", "FRAMES_AT_ONCE", "PIECE_FRAMES"), SMALL_PIECES, strict=True
+    ):
+        monkeypatch.setattr(token_cache, name, frames)
+
+
+@pytest.fixture
+def copy_of(store, tmp_path):
+    """Makes a copy of the store without anything derived."""
+
+    def copy(name):
+        left_out = shutil.ignore_patterns("derived")
+        return ClipStore.open(shutil.copytree(store.path, tmp_path / name, ignore=left_out))
+
+    return copy
+
+
+def derive_all(store, world, advance=ignore):
+    derive_tokens(store, world.tokenizer, 4, advance)
+    derive_actions(store, world.actions, advance)
+
+
+def files_of(store):
+    """The content of all files below `derived`, by name."""
+    folder = store.path / "derived"
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def counted(world, monkeypatch):
+    """Counts the forwards of both models."""
+    calls = []
+    for model, name in ((VideoTokenizer, "encode"), (LatentActionModel, "infer")):
+        real = getattr(model, name)
+
+        def count(self, frames, real=real):
+            calls.append(frames.shape)
+            return real(self, frames)
+
+        monkeypatch.setattr(model, name, count)
+    return calls
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after(batches):
+    left = iter(range(batches, -1, -1))
+
+    def advance(share):
+        if next(left) == 1:
+            raise Interrupted
+
+    return advance
+
+
+def test_what_was_interrupted_anywhere_goes_on_and_ends_the_same(
+    copy_of, world, small_pieces, monkeypatch
+):
+    calls, whole = counted(world, monkeypatch), copy_of("whole")
+    derive_all(whole, world)
+    total = len(calls)
+    assert total > 12
+    assert set(files_of(whole)) == {f"{name}.npy" for name in derived_names(world)}
+    write, safe = ClipStore.write_piece, []
+
+    def note(self, *piece):
+        write(self, *piece)
+        safe.append(len(calls))
+
+    monkeypatch.setattr(ClipStore, "write_piece", note)
+    for stop in range(1, total + 1, 3):
+        cut = copy_of(f"cut-{stop}")
+        calls.clear()
+        safe[:] = [0]
+        with pytest.raises(Interrupted):
+            derive_all(cut, world, interrupt_after(stop))
+        before = safe[-1]
+        calls.clear()
+        derive_all(cut, world)
+        assert len(calls) == total - before, "only what was in no piece yet is computed again"
+        assert files_of(cut) == files_of(whole)
+
+
+def derived_names(world):
+    tokens, actions = fingerprint(world.tokenizer), fingerprint(world.actions)
+    return f"tokens-whole-{tokens}", f"tokens-fresh4-{tokens}", f"actions-{actions}"
+
+
+def test_what_was_killed_goes_on_and_ends_the_same(
+    copy_of, world, small_world, small_pieces, monkeypatch, in_a_process
+):
+    calls, whole, killed = counted(world, monkeypatch), copy_of("whole"), copy_of("killed")
+    derive_all(whole, world)
+    total = len(calls)
+    code = in_a_process(derive_here, killed.path, small_world, 8)
+    assert code == -signal.SIGKILL
+    assert files_of(killed)
+    calls.clear()
+    derive_all(killed, world)
+    assert len(calls) < total
+    assert files_of(killed) == files_of(whole)
+
+
+def test_a_piece_counts_once_it_is_safe_on_the_disk(copy_of, world, small_pieces, monkeypatch):
+    """The file is flushed before it has its name, and the folder after."""
+    store, done = copy_of("store"), []
+    monkeypatch.setattr("os.fsync", lambda file: done.append("flush"))
+    rename = os.replace
+
+    def replace_file(source, target):
+        done.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr("os.replace", replace_file)
+    with pytest.raises(Interrupted):
+        derive_actions(store, world.actions, interrupt_after(5))
+    assert len(store.pieces(derived_names(world)[-1])) * ["flush", "rename", "flush"] == done != []
+
+
+def test_every_process_takes_its_share(copy_of, world, small_pieces, monkeypatch):
+    whole, shared = copy_of("whole"), copy_of("shared")
+    derive_actions(whole, world.actions, ignore)
+    name = derived_names(world)[-1]
+
+    def computed_by(rank, pieces):
+        """Lets a process compute some pieces and die."""
+        monkeypatch.setattr("genie.training.token_cache.rank_zero_only.rank", rank)
+        before = shared.pieces(name)
+        write, left = ClipStore.write_piece, iter(range(pieces))
+
+        def write_some(self, name, first, rows):
+            if next(left, None) is None:
+                raise Interrupted
+            write(self, name, first, rows)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ClipStore, "write_piece", write_some)
+            with pytest.raises(Interrupted):
+                derive_actions(shared, world.actions, lambda share: None)
+        return shared.pieces(name) - before
+
+    shares = [computed_by(rank, pieces=1) for rank in (1, 2)]
+    assert [len(share) for share in shares] == [1, 1]
+    monkeypatch.setattr("genie.training.token_cache.rank_zero_only.rank", 0)
+    calls = counted(world, monkeypatch)
+    derive_actions(shared, world.actions, ignore)
+    alone = len(calls)
+    calls.clear()
+    derive_actions(copy_of("alone"), world.actions, ignore)
+    assert alone < len(calls)
+    assert files_of(shared) == files_of(whole)
+
+
+def test_pieces_that_another_process_takes_away_are_no_failure(
+    copy_of, world, small_pieces, monkeypatch
+):
+    whole, store = copy_of("whole"), copy_of("store")
+    derive_actions(whole, world.actions, ignore)
+    join, taken = ClipStore.join_pieces, []
+
+    def take_away_once(self, name, spans):
+        if not taken:
+            taken.append(name)
+            self.drop_pieces(name)
+        join(self, name, spans)
+
+    monkeypatch.setattr(ClipStore, "join_pieces", take_away_once)
+    derive_actions(store, world.actions, ignore)
+    assert taken
+    assert files_of(store) == files_of(whole)
+
+
+def test_pieces_of_another_division_are_not_used(copy_of, world, small_pieces, monkeypatch):
+    whole, store = copy_of("whole"), copy_of("store")
+    derive_actions(whole, world.actions, ignore)
+    with pytest.raises(Interrupted):
+        derive_actions(store, world.actions, interrupt_after(4))
+    monkeypatch.setattr(token_cache, "PIECE_FRAMES", 37)
+    derive_actions(store, world.actions, ignore)
+    assert files_of(store) == files_of(whole)

@@ -1,0 +1,70 @@
+"""The worlds that come with the package: there, small, playable, and obedient."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genie.core.config import to_dict
+from genie.evaluation.metrics.separation import press_all, separation
+from genie.world import bundled
+from genie.world.genie import Genie
+from genie.world.prompts import load_prompts
+
+MEGABYTES = 20
+PARAMETERS = 10e6
+
+
+@pytest.fixture(scope="module", params=bundled.names())
+def folder(request) -> Path:
+    found = bundled.folder_of(request.param)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def world(folder) -> Genie:
+    return Genie.from_pretrained(folder.name, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prompts(folder, world) -> list[np.ndarray]:
+    return load_prompts(None, world.config.height, world.config.width, folder)
+
+
+def test_the_default_is_one_of_them():
+    assert bundled.DEFAULT in bundled.names()
+    assert bundled.folder_of("no such world") is None
+
+
+def test_it_is_small(folder, world):
+    assert sum(f.stat().st_size for f in folder.rglob("*")) < MEGABYTES * 2**20
+    assert sum(p.numel() for p in world.parameters()) < PARAMETERS
+
+
+def test_it_says_how_it_was_made_and_how_good_it_is(folder, world):
+    card = (folder / "README.md").read_text()
+    for part in ("genie record", "genie prepare", "genie train", "genie evaluate", "seed"):
+        assert part in card
+    report = json.loads((folder / "report.json").read_text())
+    assert report["data"]["split"] == "val"
+    assert report["world"]["config"] == to_dict(world.config), "measure it again"
+    assert report["rollouts"]["at"]["4"]["delta_psnr"]["mean"] > 1
+
+
+def test_a_prompt_comes_back_from_its_tokens(world, prompts):
+    frames = torch.from_numpy(np.stack(prompts))[:, None]
+    rebuilt = world.tokenizer.decode(world.tokenizer.encode(frames))
+    error = (rebuilt.float() - frames.float()).square().mean() / 255**2
+    assert 10 * torch.log10(1 / error) > 25
+
+
+@pytest.mark.long
+def test_its_buttons_do_different_things(world, prompts):
+    """The next frames of different buttons differ by more than noise lets them."""
+    starts = torch.from_numpy(np.stack(prompts))[:, None]
+    found = separation(press_all(world, starts, repeats=4, seed=0, batch=32), permutations=99)
+    assert found["p"] < 0.02  # none of the permutations reaches it
+    assert found["ratio"] > 2 * found["null_95"]

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from genie import Genie, GenieConfig, SamplingConfig, UserError
+from genie.models.dynamics import DynamicsConfig
+from genie.models.latent_actions import LatentActionConfig
+from genie.models.layers.transformer import TransformerConfig
+from genie.models.quantizers import QuantizerConfig
+from genie.models.tokenizer import VideoTokenizerConfig
+from genie.world import bundled
+from genie.world.hub import locate
+
+LAYERS = TransformerConfig(layers=1, width=32, heads=4, window=3)
+CONFIG = GenieConfig(
+    height=16,
+    width=16,
+    num_actions=4,
+    tokenizer=VideoTokenizerConfig(
+        patch=4, encoder=LAYERS, decoder=LAYERS, quantizer=QuantizerConfig(codes=32, dim=8)
+    ),
+    actions=LatentActionConfig(patch=4, encoder=LAYERS, decoder=LAYERS),
+    dynamics=DynamicsConfig(layers=2, width=32, heads=4, window=4),
+    sampling=SamplingConfig(steps=3),
+)
+
+
+def stirred(config: GenieConfig) -> Genie:
+    """Random weights, turned up so that the action and the past matter as in a trained world."""
+    torch.manual_seed(0)
+    world = Genie(config)
+    with torch.no_grad():
+        for weight in world.dynamics.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+        world.dynamics.head.weight.mul_(5)
+    return world.eval()
+
+
+@pytest.fixture(scope="module")
+def world() -> Genie:
+    return stirred(CONFIG)
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    def offline(*_: object, **__: object) -> str:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(UserError, match="check the name or your connection"):
+        Genie.from_pretrained("someone/world")
+
+
+def test_a_folder_from_the_hub_is_read(
+    world: Genie, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    world.save_pretrained(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    assert Genie.from_pretrained("me/world", device="cpu").config == world.config
+
+
+def test_a_bundled_world_is_found_by_name_and_not_hidden_by_an_empty_folder(
+    world: Genie, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("genie.world.bundled.HERE", tmp_path / "bundle")
+    world.save_pretrained(tmp_path / "bundle" / "toy")
+    (tmp_path / "cwd" / "toy").mkdir(parents=True)  # a report of it may have made one
+    monkeypatch.chdir(tmp_path / "cwd")
+    assert bundled.names() == ["toy"]
+    assert locate("toy") == tmp_path / "bundle" / "toy"
+    Genie(world.config).save_pretrained("toy")  # a world of one's own goes first
+    assert locate("toy") == Path("toy")
