@@ -15,9 +15,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-import genie.envs.gym
+import genie.envs
 
-gym.register_envs(genie.envs.gym)  # importing it has made the id "genie/World-v0" known
+gym.register_envs(genie.envs)  # importing it has made the id "genie/World-v0" known
 
 
 def movement(frame: np.ndarray, action: int, after: np.ndarray, info: dict[str, Any]) -> float:

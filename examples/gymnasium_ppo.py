@@ -17,9 +17,9 @@ import numpy as np
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 
-import genie.envs.gym
+import genie.envs
 
-gym.register_envs(genie.envs.gym)  # importing it has made the id "genie/World-v0" known
+gym.register_envs(genie.envs)  # importing it has made the id "genie/World-v0" known
 
 
 def brightness(frame: np.ndarray, action: int, after: np.ndarray, info: dict[str, Any]) -> float:

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import genie
-from genie.presets import registry
+from genie import presets
 
 
 def main(args: Sequence[str] | None = None) -> None:
     options = parse(args)
-    preset = registry.get(options.preset)
+    preset = presets.get(options.preset)
     store = options.out / "clips"
     size = {"height": preset.world.height, "width": preset.world.width}
     genie.prepare(options.videos, store, fps=preset.world.fps, workers=options.workers, **size)

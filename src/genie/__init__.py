@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import genie.envs.gym as _environments  # registers the ids with Gymnasium  # noqa: F401
+import genie.envs as _environments  # registers the ids with Gymnasium  # noqa: F401
 
 if TYPE_CHECKING:
     from genie.core.config import UserError

@@ -1,27 +1,11 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
+from prompted import PROMPTS
 
 from genie.core.config import UserError
 from genie.envs.gym import GenieEnv
 from genie.envs.vector import GenieVectorEnv
-from genie.world.genie import Genie
-from small import TINY
-
-PROMPTS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def world():
-    """Random weights, large enough that each action leads to another frame."""
-    torch.manual_seed(0)
-    world = Genie(TINY).eval()
-    with torch.no_grad():
-        for weight in world.parameters():
-            weight.add_(0.3 * torch.randn_like(weight))
-        world.dynamics.action.weight.mul_(5)
-    return world
 
 
 def test_reward_and_end_are_pluggable(world):

@@ -5,44 +5,12 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env
-from PIL import Image
+from prompted import PROMPTS, played
 
 from genie.core.config import UserError
-from genie.envs.gym import ENV_ID, GenieEnv
-from genie.world.genie import Genie
-from small import TINY
-
-PROMPTS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def world():
-    """Random weights, large enough that each action leads to another frame."""
-    torch.manual_seed(0)
-    world = Genie(TINY).eval()
-    with torch.no_grad():
-        for weight in world.parameters():
-            weight.add_(0.3 * torch.randn_like(weight))
-        world.dynamics.action.weight.mul_(5)
-    return world
-
-
-@pytest.fixture(scope="module")
-def folder(world, tmp_path_factory):
-    """The same world on disk, with its prompts."""
-    folder = tmp_path_factory.mktemp("world")
-    world.save_pretrained(folder)
-    (folder / "prompts").mkdir()
-    for i, prompt in enumerate(PROMPTS):
-        Image.fromarray(prompt).save(folder / "prompts" / f"{i}.png")
-    return folder
-
-
-def played(env, actions, seed=None):
-    frames = [env.reset(seed=seed)[0]]
-    return np.stack(frames + [env.step(action)[0] for action in actions])
+from genie.envs import ENV_ID
+from genie.envs.gym import GenieEnv
 
 
 def test_the_environment_checker_finds_nothing(folder):
@@ -52,9 +20,7 @@ def test_the_environment_checker_finds_nothing(folder):
 
 
 def test_the_id_is_known_by_its_module():
-    code = (
-        "import gymnasium; gymnasium.make('genie.envs.gym:genie/World-v0', world='/nowhere/at/all')"
-    )
+    code = "import gymnasium; gymnasium.make('genie.envs:genie/World-v0', world='/nowhere/at/all')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "/nowhere/at/all: there is no such world folder" in done.stderr
 
@@ -69,7 +35,7 @@ def test_a_world_makes_its_environment(world):
 
 
 def test_registering_does_not_import_torch():
-    code = "import genie.envs.gym, sys; assert 'torch' not in sys.modules"
+    code = "import genie.envs, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

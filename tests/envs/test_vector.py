@@ -1,45 +1,14 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium.vector import AutoresetMode
-from PIL import Image
+from prompted import PROMPTS, played
 
 from genie.core.config import UserError
-from genie.envs.gym import ENV_ID, GenieEnv
+from genie.envs import ENV_ID
+from genie.envs.gym import GenieEnv
 from genie.envs.vector import GenieVectorEnv
 from genie.world.genie import Genie
-from small import TINY
-
-PROMPTS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def world():
-    """Random weights, large enough that each action leads to another frame."""
-    torch.manual_seed(0)
-    world = Genie(TINY).eval()
-    with torch.no_grad():
-        for weight in world.parameters():
-            weight.add_(0.3 * torch.randn_like(weight))
-        world.dynamics.action.weight.mul_(5)
-    return world
-
-
-@pytest.fixture(scope="module")
-def folder(world, tmp_path_factory):
-    """The same world on disk, with its prompts."""
-    folder = tmp_path_factory.mktemp("world")
-    world.save_pretrained(folder)
-    (folder / "prompts").mkdir()
-    for i, prompt in enumerate(PROMPTS):
-        Image.fromarray(prompt).save(folder / "prompts" / f"{i}.png")
-    return folder
-
-
-def played(env, actions, seed=None):
-    frames = [env.reset(seed=seed)[0]]
-    return np.stack(frames + [env.step(action)[0] for action in actions])
 
 
 def singles(world, count, **options):

@@ -1,5 +1,5 @@
 import pytest
-from tests.evaluation.test_report import check_page, small
+from tests.evaluation.test_evaluate import check_page, small
 
 from genie.core.config import UserError
 from genie.evaluation import compare

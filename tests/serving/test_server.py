@@ -17,7 +17,7 @@ from genie.cli.main import main
 from genie.core.config import UserError
 from genie.serving import create_app, serve, serve_worlds
 from genie.serving import server as server_module
-from genie.world import bundled as worlds
+from genie.world import bundled
 from genie.world.genie import Genie
 
 
@@ -174,8 +174,8 @@ def test_names_are_kept_with_worlds_of_ones_own_alone(two_worlds):
     load = server_module._load
     assert load(two_worlds[0], names=True).can_name
     assert not load(two_worlds[0]).can_name
-    for bundled in ("coinrun-tiny", worlds.folder_of("coinrun-tiny")):
-        assert not load(bundled, device="cpu", names=True).can_name
+    for world in ("coinrun-tiny", bundled.folder_of("coinrun-tiny")):
+        assert not load(world, device="cpu", names=True).can_name
 
 
 @pytest.mark.parametrize(
@@ -197,4 +197,4 @@ def test_an_address_for_all_is_no_name_of_the_server(monkeypatch, host, hosts, k
     monkeypatch.setattr(server_module, "_listen", lambda *_: socket.socket())
     monkeypatch.setattr(server_module, "create_server", made)
     with pytest.raises(Stop):
-        serve_worlds([worlds.DEFAULT], host=host, hosts=hosts, token="a-secret-of-some-length")
+        serve_worlds([bundled.DEFAULT], host=host, hosts=hosts, token="a-secret-of-some-length")

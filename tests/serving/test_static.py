@@ -13,12 +13,12 @@ import pytest
 import torch
 from browsing import DOT, dot, needs_chromium, press, step, tap, wait_for_dot, wait_until
 from PIL import Image
-from test_replay import TINY
 
 from genie.cli import main
 from genie.data.video import read_video, write_video
 from genie.serving import create_app
 from genie.world.genie import Genie
+from small import TINY
 
 pytestmark = needs_chromium
 

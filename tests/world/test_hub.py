@@ -1,45 +1,10 @@
 from pathlib import Path
 
 import pytest
-import torch
 
-from genie import Genie, GenieConfig, SamplingConfig, UserError
-from genie.models.dynamics import DynamicsConfig
-from genie.models.latent_actions import LatentActionConfig
-from genie.models.layers.transformer import TransformerConfig
-from genie.models.quantizers import QuantizerConfig
-from genie.models.tokenizer import VideoTokenizerConfig
+from genie import Genie, UserError
 from genie.world import bundled
 from genie.world.hub import locate
-
-LAYERS = TransformerConfig(layers=1, width=32, heads=4, window=3)
-CONFIG = GenieConfig(
-    height=16,
-    width=16,
-    num_actions=4,
-    tokenizer=VideoTokenizerConfig(
-        patch=4, encoder=LAYERS, decoder=LAYERS, quantizer=QuantizerConfig(codes=32, dim=8)
-    ),
-    actions=LatentActionConfig(patch=4, encoder=LAYERS, decoder=LAYERS),
-    dynamics=DynamicsConfig(layers=2, width=32, heads=4, window=4),
-    sampling=SamplingConfig(steps=3),
-)
-
-
-def stirred(config: GenieConfig) -> Genie:
-    """Random weights, turned up so that the action and the past matter as in a trained world."""
-    torch.manual_seed(0)
-    world = Genie(config)
-    with torch.no_grad():
-        for weight in world.dynamics.parameters():
-            weight.add_(0.2 * torch.randn_like(weight))
-        world.dynamics.head.weight.mul_(5)
-    return world.eval()
-
-
-@pytest.fixture(scope="module")
-def world() -> Genie:
-    return stirred(CONFIG)
 
 
 def test_a_hub_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch):

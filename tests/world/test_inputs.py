@@ -9,6 +9,7 @@ from PIL import Image
 
 from genie.cli import main
 from genie.core.config import UserError
+from genie.core.numbers import seed_of, seeds_of, whole_numbers
 from genie.world import inputs
 from genie.world.genie import Genie
 from small import TINY
@@ -24,12 +25,12 @@ NONE_WHOLE += [torch.tensor(1.5), torch.tensor(True), Fraction(1), [[1], [1, 2]]
 )
 def test_all_else_is_refused_in_one_sentence(value):
     with pytest.raises(UserError, match=r"^x: expected y, got ") as error:
-        inputs.whole_numbers(value, "x: expected y")
+        whole_numbers(value, "x: expected y")
     assert len(str(error.value)) < 100
     for check in (inputs.actions_of, inputs.script_of):
         with pytest.raises(UserError, match=r"actions?: expected"):
             check(value, 4, 1)
-    for check in (lambda seed: inputs.seeds_of(seed, 1), inputs.seed_of):
+    for check in (lambda seed: seeds_of(seed, 1), seed_of):
         with pytest.raises(UserError, match="seed: expected"):
             check(value)
 

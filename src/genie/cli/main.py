@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from genie import __version__
 from genie.cli.output import unbreakable_output
 from genie.core.config import Device, Dtype, UserError, require
-from genie.world import bundled as worlds
+from genie.world import bundled
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -444,9 +444,9 @@ def _play_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "world",
         nargs="?",
-        default=worlds.DEFAULT,
+        default=bundled.DEFAULT,
         help="folder of a world, its id on the Hugging Face Hub, or one that comes with the "
-        f"package, {', '.join(worlds.names())}; {worlds.DEFAULT} when left out",
+        f"package, {', '.join(bundled.names())}; {bundled.DEFAULT} when left out",
     )
     parser.add_argument("--prompt", help="picture, or folder of pictures, that games start from")
     parser.add_argument("--host", default="127.0.0.1", help="loopback address to serve on")
@@ -479,10 +479,10 @@ def _serve_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "worlds",
         nargs="*",
-        default=[worlds.DEFAULT],
+        default=[bundled.DEFAULT],
         metavar="WORLD",
         help="folders of worlds, ids on the Hugging Face Hub, or names of those that come with the "
-        f"package; {worlds.DEFAULT} when left out. Each goes by the last part of it",
+        f"package; {bundled.DEFAULT} when left out. Each goes by the last part of it",
     )
     words = "address to serve on; one that is not loopback wants a token"
     parser.add_argument("--host", default="127.0.0.1", help=words)

@@ -11,10 +11,10 @@ import gymnasium
 import numpy as np
 
 from genie.core.config import UserError, require
-from genie.world import inputs
+from genie.core.numbers import whole_number
 from genie.world.prompts import load_prompts
 
-if TYPE_CHECKING:  # torch takes seconds to import, and registering the ids must stay cheap
+if TYPE_CHECKING:  # torch takes seconds to import
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
     from genie.world.state import State
@@ -26,7 +26,7 @@ TerminationFn = Callable[[np.ndarray, int, np.ndarray, dict[str, Any]], bool]
 
 
 @dataclass(frozen=True)
-class _Rules:
+class Rules:
     """What both environments share: the world, where games start, and how a step is judged."""
 
     world: Genie
@@ -39,23 +39,25 @@ class _Rules:
     def __post_init__(self) -> None:
         if self.horizon is not None:
             words = "horizon: expected a whole number of steps above 0, or None for no end"
-            limit = inputs.whole_number(self.horizon, words)
+            limit = whole_number(self.horizon, words)
             require(limit > 0, f"{words}, got {limit}")
 
     @property
     def observation_space(self) -> gymnasium.spaces.Box:
+        """Frames, `uint8 (H, W, 3)`."""
         config = self.world.config
         return gymnasium.spaces.Box(0, 255, (config.height, config.width, 3), np.uint8)
 
     @property
     def action_space(self) -> gymnasium.spaces.Discrete:
+        """Latent actions."""
         return gymnasium.spaces.Discrete(self.world.config.num_actions)
 
     def draw(self, rng: np.random.Generator, options: dict[str, Any] | None) -> tuple[int, int]:
         """Draws (index of the prompt, seed of the game) for one episode from an env's stream."""
         index, seed = int(rng.integers(len(self.prompts))), int(rng.integers(2**31))
         known = f"options['prompt']: choose 0 to {len(self.prompts) - 1}"
-        wanted = inputs.whole_number((options or {}).get("prompt", index), known)
+        wanted = whole_number((options or {}).get("prompt", index), known)
         require(0 <= wanted < len(self.prompts), f"{known}, got {wanted}")
         return wanted, seed
 
@@ -77,7 +79,7 @@ class _Rules:
         return float(reward), bool(ended), self.horizon is not None and info["step"] >= self.horizon
 
 
-def _rules(
+def rules_of(
     world: Genie | str | Path,
     prompt: Any,
     device: str | None,
@@ -85,7 +87,8 @@ def _rules(
     reward_fn: RewardFn | None,
     termination_fn: TerminationFn | None,
     sampling: SamplingConfig | None,
-) -> _Rules:
+) -> Rules:
+    """Loads the world, where it is given by name, and the prompts; arguments of `GenieEnv`."""
     folder = world
     if isinstance(world, str | Path):
         from genie.world.genie import Genie
@@ -94,16 +97,17 @@ def _rules(
         folder = locate(world)
         world = Genie.from_pretrained(folder, device=device)
     prompts = load_prompts(prompt, world.config.height, world.config.width, folder)
-    return _Rules(world, prompts, horizon, reward_fn, termination_fn, sampling)
+    return Rules(world, prompts, horizon, reward_fn, termination_fn, sampling)
 
 
-def _checked_render_mode(render_mode: str | None) -> str | None:
+def checked_render_mode(render_mode: str | None) -> str | None:
+    """Returns a render mode that there is."""
     allowed = (None, "rgb_array")
     if render_mode not in allowed:
         raise UserError(f"render_mode: {render_mode!r} is not known, use 'rgb_array' or None")
     return render_mode
 
 
-def _pixels(state: State) -> np.ndarray:
+def pixels(state: State) -> np.ndarray:
     """The last frame(s) as the caller's own array."""
     return np.array(state.frame.cpu().numpy())

@@ -1,12 +1,4 @@
-"""A world as a Gymnasium environment: one game (`GenieEnv`) or a batch of them (`GenieVectorEnv`).
-
-    import gymnasium as gym, genie
-    env = gym.make("genie/World-v0", world="runs/coinrun", prompt="prompt.png")
-    envs = gym.make_vec("genie/World-v0", num_envs=8, world="runs/coinrun")
-
-Both are thin adapters over `Genie.start` and `Genie.step`. A world knows pictures and latent
-actions only: what counts as reward and as the end of an episode is yours to give.
-"""
+"""A world as a Gymnasium environment: one game."""
 
 from __future__ import annotations
 
@@ -16,33 +8,21 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
+from genie.core.numbers import seed_of
 from genie.envs.episode import (
     DEFAULT_HORIZON,
     RewardFn,
     TerminationFn,
-    _checked_render_mode,
-    _pixels,
-    _rules,
+    checked_render_mode,
+    pixels,
+    rules_of,
 )
 from genie.world import inputs
 
-if TYPE_CHECKING:  # torch takes seconds to import, and registering the ids must stay cheap
+if TYPE_CHECKING:  # torch takes seconds to import
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
     from genie.world.state import State
-
-
-ENV_ID = "genie/World-v0"
-
-
-def register_envs() -> None:
-    """Registers `genie/World-v0` with Gymnasium; doing it twice is harmless."""
-    if ENV_ID not in gymnasium.registry:
-        gymnasium.register(
-            ENV_ID,
-            entry_point="genie.envs.gym:GenieEnv",
-            vector_entry_point="genie.envs.gym:GenieVectorEnv",
-        )
 
 
 class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
@@ -84,8 +64,8 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         render_mode: str | None = None,
         device: str | None = None,
     ) -> None:
-        self.render_mode = _checked_render_mode(render_mode)
-        self.rules = _rules(world, prompt, device, horizon, reward_fn, termination_fn, sampling)
+        self.render_mode = checked_render_mode(render_mode)
+        self.rules = rules_of(world, prompt, device, horizon, reward_fn, termination_fn, sampling)
         self.metadata = {**self.metadata, "render_fps": round(self.rules.world.config.fps)}
         self.observation_space = self.rules.observation_space
         self.action_space = self.rules.action_space
@@ -104,11 +84,11 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         Raises:
             UserError: the seed or the index is none.
         """
-        super().reset(seed=None if seed is None else inputs.seed_of(seed))
+        super().reset(seed=None if seed is None else seed_of(seed))
         index, game_seed = self.rules.draw(self.np_random, options)
         self._state = self.rules.world.start(self.rules.prompts[index], seed=game_seed)
         self._info = {"step": 0, "prompt": index}
-        return _pixels(self._state), dict(self._info)
+        return pixels(self._state), dict(self._info)
 
     def step(
         self, action: int | np.integer | np.ndarray
@@ -121,7 +101,7 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         before = self._game()
         action = int(inputs.actions_of(action, self.rules.world.config.num_actions, 1)[0])
         _, self._state = self.rules.world.step(before, action, self.rules.sampling)
-        frame, after = _pixels(before), _pixels(self._state)
+        frame, after = pixels(before), pixels(self._state)
         self._info = {**self._info, "step": self._info["step"] + 1}
         info = dict(self._info)
         reward, terminated, truncated = self.rules.judge(frame, action, after, info)
@@ -129,13 +109,9 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
 
     def render(self) -> np.ndarray | None:
         """Returns the current frame, `uint8 (H, W, 3)`; None without a render mode."""
-        return None if self.render_mode is None else _pixels(self._game())
+        return None if self.render_mode is None else pixels(self._game())
 
     def _game(self) -> State:
         if self._state is None:
             raise gymnasium.error.ResetNeeded("call reset() before step() and render()")
         return self._state
-
-
-# Gymnasium's convention: importing the module makes its ids known; also genie.envs.gym:genie/World-v0.
-register_envs()

@@ -13,17 +13,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from genie.core.config import require
+from genie.core.numbers import seed_of, seeds_of, whole_number, whole_numbers
 from genie.envs.episode import (
     DEFAULT_HORIZON,
     RewardFn,
     TerminationFn,
-    _checked_render_mode,
-    _pixels,
-    _rules,
+    checked_render_mode,
+    pixels,
+    rules_of,
 )
 from genie.world import inputs
 
-if TYPE_CHECKING:  # torch takes seconds to import, and registering the ids must stay cheap
+if TYPE_CHECKING:  # torch takes seconds to import
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
     from genie.world.state import State
@@ -73,11 +74,11 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         device: str | None = None,
     ) -> None:
         words = "num_envs: expected a whole number of games above 0"
-        num_envs = inputs.whole_number(num_envs, words)
+        num_envs = whole_number(num_envs, words)
         require(num_envs > 0, f"{words}, got {num_envs}")
-        self.render_mode = _checked_render_mode(render_mode)
+        self.render_mode = checked_render_mode(render_mode)
         limit = min((n for n in (horizon, max_episode_steps) if n is not None), default=None)
-        self.rules = _rules(world, prompt, device, limit, reward_fn, termination_fn, sampling)
+        self.rules = rules_of(world, prompt, device, limit, reward_fn, termination_fn, sampling)
         self.metadata = {**self.metadata, "render_fps": round(self.rules.world.config.fps)}
         self.num_envs = num_envs
         self.single_observation_space = self.rules.observation_space
@@ -108,7 +109,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         games = self._start(range(self.num_envs), options)
         self._games = _stack(games)
         self._ended[:] = False
-        return _pixels(self._games), self._merged(self._infos)
+        return pixels(self._games), self._merged(self._infos)
 
     def step(
         self, actions: np.ndarray
@@ -120,7 +121,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             `bool (N,)`, and the infos, arrays of length N.
         """
         expected = f"actions: expected integers of shape ({self.num_envs},), one for each game"
-        actions = inputs.whole_numbers(actions, expected)
+        actions = whole_numbers(actions, expected)
         require(actions.shape == (self.num_envs,), f"{expected}, got {actions.shape}")
         inputs.check_range(actions, self.rules.world.config.num_actions, "actions")
         running, before = ~self._ended, self._frames()
@@ -167,9 +168,9 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         count = self.num_envs
         if isinstance(seed, list | tuple):
             require(len(seed) == count, f"seed: {count} games need {count} seeds, got {len(seed)}")
-            seeds = [None if one is None else inputs.seed_of(one) for one in seed]
+            seeds = [None if one is None else seed_of(one) for one in seed]
         else:
-            seeds = [None] * count if seed is None else inputs.seeds_of(seed, count).tolist()
+            seeds = [None] * count if seed is None else seeds_of(seed, count).tolist()
         if not self._streams:
             self._streams = [seeding.np_random()[0] for _ in range(count)]
             self._infos = [{} for _ in range(count)]
@@ -186,7 +187,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def _frames(self) -> np.ndarray:
         if self._games is None:
             raise gymnasium.error.ResetNeeded("call reset() before step() and render()")
-        return _pixels(self._games)
+        return pixels(self._games)
 
 
 def _stack(games: Sequence[State]) -> State:

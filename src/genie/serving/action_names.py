@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genie.core.io import replacing
 from genie.serving.limits import Refused
-from genie.world import bundled as worlds
+from genie.world import bundled
 
 FILE = "names.json"
 LONGEST = 20  # characters of a name
@@ -28,8 +28,8 @@ class Names(BaseModel):
 def own_folder(world: str | Path) -> Path | None:
     """Returns the folder of a world that is the user's: not bundled, and no copy from the Hub."""
     folder = Path(world)
-    bundled = folder.resolve().is_relative_to(worlds.HERE.resolve())
-    return folder if folder.is_dir() and not bundled else None
+    ours = folder.resolve().is_relative_to(bundled.HERE.resolve())
+    return folder if folder.is_dir() and not ours else None
 
 
 def read_names(folder: Path | None, count: int) -> list[str]:

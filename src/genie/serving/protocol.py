@@ -86,8 +86,8 @@ class Start(_Message):
     """Begins a game from a prompt, or begins it anew; without a seed the server draws one.
 
     The prompt is an index, or PNG pictures of the world's size in base64. With actions the game is
-    played that far, each step drawn as `sampling` says (as in `genie.world.replay.Replay`); with a hash
-    only in that world.
+    played that far, each step drawn as `sampling` says (as in `genie.world.replay.Replay`); with a
+    hash only in that world.
     """
 
     type: Literal["start"]

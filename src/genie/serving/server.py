@@ -55,8 +55,8 @@ def serve(
         world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub.
         host: a loopback address.
         port: TCP port; 0 takes any free one.
-        prompts: what games start from, as `genie.world.prompts.load_prompts` reads it; None takes the
-            pictures in the world's folder.
+        prompts: what games start from, as `genie.world.prompts.load_prompts` reads it; None takes
+            the pictures in the world's folder.
         open_browser: opens the page in the default browser.
         fps: ticks per second; None takes the world's own.
         device: where a world given as a path is put; None chooses.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from genie.core.config import Device, Dtype, UserError, require
+from genie.core.numbers import seed_of
 from genie.core.progress import Progress
 from genie.world import bundled, checkpoint, inputs
 from genie.world.genie import Genie
@@ -73,7 +74,7 @@ def generate(
     out = Path(out)
     _check_output(out, scale)
     require(frames >= 1, f"frames: {frames}, must be at least 1")
-    seed = inputs.seed_of(seed)
+    seed = seed_of(seed)
     buttons = None if actions is None else parse_actions(actions)
     folder = locate(world)
     genie = Genie.from_pretrained(folder, device, dtype)

@@ -23,6 +23,7 @@ from genie.core.config import (
     require,
     to_dict,
 )
+from genie.core.numbers import seeds_of, whole_number
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.compile import compile_method
@@ -136,8 +137,8 @@ class Genie(nn.Module):
 
         Args:
             repo_id: "user/name".
-            prompts: pictures to start games from, as `genie.world.prompts.load_prompts` reads them; the
-                folder `prompts/` of a run, for example.
+            prompts: pictures to start games from, as `genie.world.prompts.load_prompts` reads them;
+                the folder `prompts/` of a run, for example.
             private: whether to hide a new repository.
             token: of the Hub; the one you logged in with when left out.
         """
@@ -418,11 +419,11 @@ class Genie(nn.Module):
         return actions.to(self.device, non_blocking=True)
 
     def _seeds(self, seed: Any, players: int) -> Int[Tensor, " b"]:
-        return torch.from_numpy(inputs.seeds_of(seed, players)).to(self.device)
+        return torch.from_numpy(seeds_of(seed, players)).to(self.device)
 
     def _script(self, actions: Any, num_frames: Any, seeds: Tensor) -> Int[Tensor, "b n"]:
         if num_frames is not None:
-            num_frames = inputs.whole_number(num_frames, "num_frames: expected a whole number")
+            num_frames = whole_number(num_frames, "num_frames: expected a whole number")
             require(num_frames >= 1, "num_frames: must be at least 1")
         if actions is None:
             if num_frames is None:

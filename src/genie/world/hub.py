@@ -8,16 +8,15 @@ from typing import Any
 from genie.core.config import (
     UserError,
 )
-from genie.world import bundled as worlds
-from genie.world import checkpoint
+from genie.world import bundled, checkpoint
 
 
 def locate(name: str | Path, **hub: Any) -> Path:
     """The folder of a world: `name` itself, of a bundled world, or of a copy from the Hub."""
-    bundled = worlds.folder_of(str(name))
-    if Path(name).is_dir() and (bundled is None or (Path(name) / checkpoint.CONFIG).is_file()):
+    inside = bundled.folder_of(str(name))
+    if Path(name).is_dir() and (inside is None or (Path(name) / checkpoint.CONFIG).is_file()):
         return Path(name)
-    return bundled or _download(str(name), **hub)
+    return inside or _download(str(name), **hub)
 
 
 def _download(repo_id: str, **options: Any) -> Path:
@@ -32,5 +31,5 @@ def _download(repo_id: str, **options: Any) -> Path:
     except Exception as error:
         raise UserError(
             f"{repo_id}: no such folder, and the Hugging Face Hub did not give it; check the name "
-            f"or your connection ({', '.join(worlds.names())} comes with the package)"
+            f"or your connection ({', '.join(bundled.names())} comes with the package)"
         ) from error

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_replay import TINY
 
 from genie.serving.play.batch import (
     MARK_EVERY,
@@ -22,6 +21,7 @@ from genie.serving.play.batch import (
 )
 from genie.world.genie import Genie
 from genie.world.maskgit import SamplingConfig
+from small import TINY
 
 
 def dot(drawn):

@@ -178,11 +178,11 @@ def test_reading_a_start_and_writing_a_replay_stop_nobodys_clock(
         await until(lambda: steps_of(other)[0] > 3)
         for name, function, message in (
             ("session.read_start", start.read_start, RUNS[0]),
-            ("clock.text_of", text_of, '{"type":"save"}'),
+            ("scheduler.text_of", text_of, '{"type":"save"}'),
         ):
             one = await joined(clock, RUNS[0])
             goes_on.clear()
-            monkeypatch.setattr(f"genie.serving.{name}", held_up(function))
+            monkeypatch.setattr(f"genie.serving.play.{name}", held_up(function))
             before = steps_of(other)[0]
             work = asyncio.create_task(clock.receive(one, parse(message)))
             await until(lambda before=before: steps_of(other)[0] > before + 5, 10)

@@ -17,7 +17,7 @@ COLOURS = 6
 
 def document(title: str, parts: Sequence[str]) -> str:
     """Returns a page of a title (plain text) and parts (HTML) in the style of all reports."""
-    template = Template(files("genie.evaluation").joinpath("page.html").read_text("utf-8"))
+    template = Template(files("genie.evaluation.report").joinpath("page.html").read_text("utf-8"))
     return template.substitute(title=escape(title), body="\n".join(parts))
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from genie.world.config import GenieConfig
     from genie.world.genie import Genie
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 PAGE_HEADERS = [
     (
         b"content-security-policy",

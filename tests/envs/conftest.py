@@ -1,0 +1,32 @@
+"""A small world whose actions matter, on disk and in memory."""
+
+import pytest
+import torch
+from PIL import Image
+from prompted import PROMPTS
+
+from genie.world.genie import Genie
+from small import TINY
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Random weights, large enough that each action leads to another frame."""
+    torch.manual_seed(0)
+    world = Genie(TINY).eval()
+    with torch.no_grad():
+        for weight in world.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+        world.dynamics.action.weight.mul_(5)
+    return world
+
+
+@pytest.fixture(scope="module")
+def folder(world, tmp_path_factory):
+    """The same world on disk, with its prompts."""
+    folder = tmp_path_factory.mktemp("world")
+    world.save_pretrained(folder)
+    (folder / "prompts").mkdir()
+    for i, prompt in enumerate(PROMPTS):
+        Image.fromarray(prompt).save(folder / "prompts" / f"{i}.png")
+    return folder
