@@ -1,57 +1,14 @@
 import errno
-import json
 import os
 import subprocess
 import sys
 import warnings
-from functools import wraps
-from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-import yaml
-from PIL import Image
+from failing import fails
 
 from genie.cli import main
 from genie.core.config import UserError
-from genie.data.prepare import PrepareReport, prepare
-from genie.models.dynamics import DynamicsConfig
-from genie.models.layers.transformer import TransformerConfig
-from genie.models.tokenizer import VideoTokenizerConfig
-from genie.presets import registry
-from genie.world import bundled
-from genie.world.config import GenieConfig
-from genie.world.genie import Genie
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """The folder of a small world with a prompt, never trained."""
-    small = TransformerConfig(layers=1, width=16, heads=2, window=2)
-    config = GenieConfig(
-        height=16,
-        width=16,
-        num_actions=3,
-        tokenizer=VideoTokenizerConfig(patch=8, encoder=small, decoder=small),
-        dynamics=DynamicsConfig(layers=1, width=16, heads=2, window=2),
-    )
-    folder = tmp_path_factory.mktemp("world")
-    torch.manual_seed(0)
-    Genie(config).save_pretrained(folder)
-    (folder / "prompts").mkdir()
-    Image.new("RGB", (16, 16), "teal").save(folder / "prompts" / "0.png")
-    return folder
-
-
-def fails(capsys, *arguments: object, code: int = 2) -> str:
-    """Runs a command that fails; returns its one sentence."""
-    assert main.main([str(argument) for argument in arguments]) == code
-    said = capsys.readouterr().err.strip()
-    assert "Traceback" not in said
-    assert said.startswith("genie: ")
-    assert len(said.splitlines()) == 1
-    return said.removeprefix("genie: ")
 
 
 def test_help_is_quick_and_imports_nothing_heavy():
@@ -83,89 +40,6 @@ def test_a_misspelt_command_is_guessed(capsys):
     assert "choose one of record, prepare" in fails(capsys, "xyz")
 
 
-def resolved(capsys, *arguments: object) -> dict:
-    """The configuration that `genie train` ends up with."""
-    command = ["train", "--data", "d", "--out", "o", *map(str, arguments), "--print_config"]
-    assert main.main(command) == 0
-    return yaml.safe_load(capsys.readouterr().out)
-
-
-def test_a_preset_gives_the_defaults_and_flags_override_them(capsys):
-    flags = ("--dynamics.layers", 2, "--schedule.tokenizer.minutes", 5, "--num-actions", 4)
-    config = resolved(capsys, "--preset", "coinrun", *flags)
-    assert config["dynamics"]["layers"] == 2
-    assert config["dynamics"]["width"] == 512
-    assert config["num_actions"] == 4
-    assert config["schedule"]["tokenizer"]["minutes"] == 5
-    assert config["schedule"]["dynamics"]["steps"] == 200_000
-
-
-def test_a_file_names_the_preset_and_flags_override_the_file(capsys, tmp_path):
-    file = tmp_path / "mine.yaml"
-    file.write_text("preset: coinrun\ndynamics:\n  layers: 3\n  heads: 4\n")
-    config = resolved(capsys, "--config", file, "--dynamics.heads", 16)
-    assert config["num_actions"] == registry.get("coinrun").world.num_actions
-    assert (config["dynamics"]["layers"], config["dynamics"]["heads"]) == (3, 16)
-
-
-def test_a_printed_configuration_reads_back(capsys, tmp_path):
-    config = resolved(capsys, "--preset", "small", "--dynamics.layers", 2)
-    file = tmp_path / "printed.yaml"
-    file.write_text(yaml.safe_dump(config))
-    assert resolved(capsys, "--config", file) == config
-
-
-def test_an_unfinished_run_keeps_its_settings(capsys, tmp_path):
-    settings = {"world": {"num_actions": 5}, "train": {"seed": 7}}
-    (tmp_path / "train.json").write_text(json.dumps(settings))
-    config = resolved(capsys, "--out", tmp_path)
-    assert (config["num_actions"], config["schedule"]["seed"]) == (5, 7)
-    assert resolved(capsys, "--out", tmp_path, "--preset", "tiny")["num_actions"] == 8
-
-
-def test_a_world_to_go_on_from_gives_its_sizes(capsys, world):
-    config = resolved(capsys, "--from", world, "--num-actions", 5)
-    assert config["from"] == str(world)
-    assert (config["num_actions"], config["height"], config["dynamics"]["width"]) == (5, 16, 16)
-    tiny = registry.get("tiny").train.dynamics
-    assert config["schedule"]["dynamics"]["learning_rate"] == tiny.learning_rate / 4
-    other = resolved(capsys, "--from", world, "--preset", "demo")
-    assert other["dynamics"]["width"] == 16
-    assert other["schedule"]["dynamics"]["clip_frames"] == 5
-    said = fails(capsys, "train", "--data", "d", "--out", "o", "--from", world / "none")
-    assert "none" in said
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--preset", "huge"], "there is no 'huge'; choose one of demo, tiny,"),
-        (["--dynamics.layerz", "3"], "did you mean --dynamics.layers?"),
-        (["--dynamics.layers", "many"], "dynamics.layers: expected a whole number, got 'many'"),
-        (["--dynamics.layers", "0"], "dynamics.layers: must be at least 1"),
-        (["--dynamics.context", "x"], "dynamics.context: expected clean or masked, got 'x'"),
-        (["--schedule.seed", "-1"], "schedule.seed: -1 is negative"),
-        (["--device", "tpu"], "device: expected cpu or cuda or mps, got 'tpu'"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml: there is no such file"),
-    ],
-)
-def test_a_bad_training_option_is_named(arguments, sentence, capsys):
-    assert sentence in fails(capsys, "train", "--data", "d", "--out", "o", *arguments)
-
-
-@pytest.mark.parametrize("text", ["a: [b", "- 1", "\x00"])
-def test_a_broken_configuration_file_is_named(text, capsys, tmp_path):
-    file = tmp_path / "broken.yaml"
-    file.write_text(text)
-    assert str(file) in fails(capsys, "train", "--data", "d", "--out", "o", "--config", file)
-
-
-def test_a_missing_gpu_is_said(capsys, monkeypatch, world):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    said = fails(capsys, "generate", world, "--actions", "1", "--device", "cuda")
-    assert "there is no cuda here" in said
-
-
 def test_missing_folders_and_videos_are_said(capsys, tmp_path, world):
     nowhere = tmp_path / "nowhere"
     assert "no such folder" in fails(capsys, "prepare", nowhere, "--out", tmp_path / "a")
@@ -174,62 +48,6 @@ def test_missing_folders_and_videos_are_said(capsys, tmp_path, world):
     assert "not a clip store" in fails(capsys, "evaluate", world, "--data", tmp_path)
     assert "no such world folder" in fails(capsys, "play", nowhere)
     assert "there is no such picture" in fails(capsys, "generate", world, nowhere / "x.png")
-
-
-def test_evaluate_writes_a_page_again(capsys, tmp_path):
-    report = bundled.folder_of(bundled.DEFAULT) / "report.json"
-    page = tmp_path / "page.html"
-    assert main.main(["evaluate", str(report), "--out", str(page)]) == 0
-    assert str(page) in capsys.readouterr().out
-    assert "coinrun-tiny" in page.read_text()
-    assert "names one page" in fails(capsys, "evaluate", report, report, "--out", page)
-    assert "no such report" in fails(capsys, "evaluate", tmp_path / "none.json")
-    assert "--data" in fails(capsys, "evaluate", "coinrun-tiny")
-
-
-def test_many_notes_on_videos_are_shortened(capsys, monkeypatch):
-    skipped = {f"{number}.mp4": "holds no frames" for number in range(main.SHOWN_NOTES + 3)}
-    report = PrepareReport(Path("store"), 0, 0, {}, 15.0, skipped)
-    monkeypatch.setattr("genie.data.prepare.prepare", wraps(prepare)(lambda *_, **__: report))
-    assert main.main(["prepare", "videos", "--out", "store"]) == 0
-    said = capsys.readouterr().err
-    assert said.count("holds no frames") == main.SHOWN_NOTES
-    assert "3 more like these in store/store.json" in said
-
-
-def test_environments_that_there_are_not(capsys, tmp_path):
-    said = fails(capsys, "record", "procgen:pong", "--out", tmp_path / "v")
-    assert "coinrun" in said
-    assert "CartPole" in fails(capsys, "record", "gym:CartPool-v1", "--out", tmp_path / "v")
-
-
-def test_a_world_of_another_version_and_a_damaged_one(capsys, tmp_path, world):
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "model.safetensors").write_bytes((world / "model.safetensors").read_bytes()[:-100])
-    (other / "config.json").write_text((world / "config.json").read_text())
-    assert "model.safetensors" in fails(capsys, "generate", other, "--actions", "1")
-    values = json.loads((world / "config.json").read_text())
-    values["version"] = 99
-    (other / "config.json").write_text(json.dumps(values))
-    assert "version" in fails(capsys, "generate", other, "--actions", "1")
-
-
-def test_a_world_with_a_pickle_is_refused(capsys, tmp_path):
-    (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
-    assert "pickle" in fails(capsys, "generate", tmp_path, "--actions", "1")
-
-
-def test_a_picture_of_another_size_is_noted(capsys, tmp_path, world):
-    picture = tmp_path / "wide.png"
-    Image.fromarray(np.full((20, 50), 7, np.uint8)).save(picture)
-    out = tmp_path / "clip.gif"
-    assert (
-        main.main(["generate", str(world), str(picture), "--actions", "1", "--out", str(out)]) == 0
-    )
-    heard = capsys.readouterr()
-    assert heard.err.startswith("note: prompt: a picture of 50x20 pixels was cropped and resized")
-    assert heard.out.strip() == str(out)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from genie.cli import demo as module
-from genie.cli.demo import default_game, demo, find_samples
+from genie.cli.commands import demo as module
+from genie.cli.commands.demo import default_game, demo, find_samples
 from genie.core.config import UserError
 from genie.data.video import write_video
 from genie.models.layers.transformer import TransformerConfig

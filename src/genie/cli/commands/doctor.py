@@ -13,8 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
+from genie.cli.commands import Command
+from genie.cli.options import values_of
+
 if TYPE_CHECKING:
     import torch
+    from jsonargparse import ArgumentParser, Namespace
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("lightning", "tensorboard", "torchmetrics", "matplotlib"),
@@ -254,3 +258,20 @@ def _rate(work: Callable[[], object], seconds: float) -> float:
         work()
         count += 1
     return count / spent
+
+
+def _options(parser: ArgumentParser) -> None:
+    parser.add_function_arguments(doctor)
+
+
+def _run(options: Namespace) -> None:
+    doctor(**values_of(options))
+
+
+COMMAND = Command(
+    order=8,
+    about="say what this machine has, and what would be slow or missing",
+    example="",
+    options=_options,
+    run=_run,
+)

@@ -10,10 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genie.cli.commands import Command
+from genie.cli.headlines import print_headlines
+from genie.cli.options import require_device, values_of
 from genie.core.config import Device, UserError, require
 from genie.world import bundled
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
     from rich.console import Console
 
 SAMPLES = "samples"
@@ -131,39 +135,6 @@ def default_game(games: list[str]) -> str:
     return next((game for game in games if game in BASES), games[0])
 
 
-def print_headlines(
-    report: dict[str, Any], console: Console | None = None, before: dict[str, Any] | None = None
-) -> None:
-    """Prints the figures of an evaluation to read first, as a table.
-
-    Args:
-        report: as `genie.evaluate` returns it.
-        console: where to print; standard output when left out.
-        before: the report of the world that this one goes on from, shown beside it.
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    from genie.evaluation.report.summary import figure
-
-    colours = {"good": "green", "fair": "yellow", "poor": "red"}
-    table = Table("", "what", *(["before"] if before else []), "figure", "beside")
-    older = {line["name"]: line for line in before["headlines"]} if before else {}
-    for line in report["headlines"]:
-        colour = colours.get(line["verdict"], "white")
-        cells = [line] if before is None else [older.get(line["name"]), line]
-        table.add_row(
-            f"[{colour}]{line['verdict']}[/{colour}]",
-            f"{line['name']}\n[dim]{line['words']}[/dim]",
-            *(figure(cell["value"], cell["unit"]) if cell else "–" for cell in cells),
-            f"{figure(line['baseline'], line['unit'])}\n[dim]{line['baseline_name']}[/dim]",
-        )
-    console = console or Console(highlight=False)
-    console.print(table)
-    for note in report["notes"]:
-        console.print(f"note: {note}", markup=False)
-
-
 def _title(console: Console, text: str) -> None:
     console.print(f"\n[bold]{text}[/bold]", soft_wrap=True)
 
@@ -242,3 +213,24 @@ def _serve(out: Path, port: int, device: str | None) -> None:
             raise
         warnings.warn(f"{error}; taking a free port", stacklevel=2)
         serve(out, port=0, device=device)
+
+
+def _options(parser: ArgumentParser) -> None:
+    parser.add_function_arguments(demo, skip={"play"})
+    parser.add_argument("--no-play", action="store_true", help="end after the report")
+
+
+def _run(options: Namespace) -> None:
+    require_device(options.device)
+    values = values_of(options)
+    play = not values.pop("no_play") and sys.stdin.isatty()
+    demo(**values, play=play)
+
+
+COMMAND = Command(
+    order=9,
+    about="make a small world of the sample videos, report, and play it",
+    example="",
+    options=_options,
+    run=_run,
+)

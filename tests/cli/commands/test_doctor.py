@@ -4,8 +4,8 @@ from importlib.metadata import requires
 import pytest
 import torch
 
-from genie.cli import doctor as module
-from genie.cli.doctor import EXTRAS, Finding, doctor, examine, matmul_rate
+from genie.cli.commands import doctor as module
+from genie.cli.commands.doctor import EXTRAS, Finding, doctor, examine, matmul_rate
 
 
 def test_the_table_covers_the_machine_and_every_extra(capsys):

@@ -1,0 +1,42 @@
+"""The commands of `genie`: each module here is one, by its name."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the program, as `COMMAND` in the module of its name.
+
+    The module imports what takes time inside its functions, so that help is quick.
+
+    Attributes:
+        order: its place in the overview.
+        about: one line for `genie --help`.
+        example: how it is called, "" to be left out of the way from videos to a world.
+        options: puts the options on a parser.
+        run: does the work with the parsed options.
+        defaults: values of the options in place of their own, from the arguments as given.
+    """
+
+    order: int
+    about: str
+    example: str
+    options: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], None]
+    defaults: Callable[[list[str]], dict[str, Any]] | None = None
+
+
+def find_commands() -> dict[str, Command]:
+    """Returns all commands by name, in the order of the overview."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    commands = {name: import_module(f"{__name__}.{name}").COMMAND for name in names}
+    return dict(sorted(commands.items(), key=lambda item: item[1].order))

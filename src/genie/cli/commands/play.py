@@ -1,0 +1,54 @@
+"""`genie play`: play a world in the browser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genie.cli.commands import Command
+from genie.cli.options import require_device, speed_options
+from genie.world import bundled
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+
+def _options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "world",
+        nargs="?",
+        default=bundled.DEFAULT,
+        help="folder of a world, its id on the Hugging Face Hub, or one that comes with the "
+        f"package, {', '.join(bundled.names())}; {bundled.DEFAULT} when left out",
+    )
+    parser.add_argument("--prompt", help="picture, or folder of pictures, that games start from")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address to serve on")
+    parser.add_argument("--port", type=int, default=8000, help="TCP port; 0 takes any free one")
+    parser.add_argument("--fps", type=float | None, help="frames per second; the world's own")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    speed_options(parser)
+
+
+def _run(options: Namespace) -> None:
+    from genie.serving.server import serve
+
+    require_device(options.device)
+    serve(
+        options.world,
+        options.host,
+        options.port,
+        options.prompt,
+        open_browser=options.open,
+        fps=options.fps,
+        device=options.device,
+        dtype=options.dtype,
+        compile=options.compile,
+    )
+
+
+COMMAND = Command(
+    order=5,
+    about="play a world in the browser",
+    example="play runs/coinrun",
+    options=_options,
+    run=_run,
+)

@@ -1,0 +1,48 @@
+"""`genie prepare`: turn videos into a clip store."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from genie.cli.commands import Command
+from genie.cli.options import values_of
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+
+SHOWN_NOTES = 10
+"""Of the notes on videos; all of them are in the store."""
+
+
+def _options(parser: ArgumentParser) -> None:
+    from genie.data.prepare import prepare
+
+    parser.add_argument("source", help="folder of videos, at any depth")
+    parser.add_function_arguments(prepare, skip={"source"})
+
+
+def _run(options: Namespace) -> None:
+    from genie.data.prepare import prepare
+
+    report = prepare(**values_of(options))
+    for problems in (report.skipped, report.notes):
+        for video, reason in list(problems.items())[:SHOWN_NOTES]:
+            print(f"note: {video}: {reason}", file=sys.stderr)
+        if len(problems) > SHOWN_NOTES:
+            more = len(problems) - SHOWN_NOTES
+            print(f"note: {more} more like these in {report.store}/store.json", file=sys.stderr)
+    splits = ", ".join(f"{count:,} {split}" for split, count in report.frames.items())
+    done = " (was complete before)" if report.complete_before else ""
+    counts = f"{report.episodes:,} clips of {report.videos:,} videos, {splits} frames"
+    print(f"{report.store}: {counts}{done}")
+
+
+COMMAND = Command(
+    order=1,
+    about="turn a folder of videos into a clip store",
+    example="prepare videos/ --out data/coinrun",
+    options=_options,
+    run=_run,
+)

@@ -1,0 +1,35 @@
+"""What the options of several commands have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from genie.core.config import Device, Dtype
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+
+def speed_options(parser: ArgumentParser) -> None:
+    """Puts on a parser where, in what precision and how fast a world plays."""
+    parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
+    words = "of the weights; bfloat16 is faster for wide worlds on most machines (docs/commands.md)"
+    parser.add_argument("--dtype", type=Dtype, default="float32", help=words)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="faster frames after some minutes of compiling, half a minute for each size of batch",
+    )
+
+
+def values_of(options: Namespace) -> dict[str, Any]:
+    """Returns the options as arguments of a function."""
+    return {key: value for key, value in options.as_dict().items() if key != "config"}
+
+
+def require_device(device: str | None) -> None:
+    """Refuses a device that this machine lacks, before anything slow is imported."""
+    from genie.world.inputs import device_of
+
+    if device not in (None, "cpu"):
+        device_of(device)

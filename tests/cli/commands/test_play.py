@@ -1,0 +1,22 @@
+from failing import fails
+
+from genie.cli.main import main
+from genie.world import bundled
+
+
+def test_options_reach_the_server(monkeypatch):
+    given = []
+    monkeypatch.setattr("genie.serving.server.serve", lambda *a, **k: given.append((a, k)))
+    assert main(["play"]) == 0
+    arguments, options = given.pop()
+    assert arguments == (bundled.DEFAULT, "127.0.0.1", 8000, None)
+    assert options["dtype"] == "float32"
+    assert options["fps"] is None
+    assert main(["play", "runs/a", "--port", "0", "--prompt", "p.png", "--fps", "9", "--open"]) == 0
+    arguments, options = given.pop()
+    assert arguments == ("runs/a", "127.0.0.1", 0, "p.png")
+    assert (options["fps"], options["open_browser"], options["compile"]) == (9.0, True, False)
+
+
+def test_a_port_is_a_number(capsys):
+    assert "port: expected a whole number, got 'x'" in fails(capsys, "play", "--port", "x")

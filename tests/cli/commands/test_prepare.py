@@ -1,0 +1,16 @@
+from functools import wraps
+from pathlib import Path
+
+from genie.cli import main
+from genie.cli.commands.prepare import SHOWN_NOTES
+from genie.data.prepare import PrepareReport, prepare
+
+
+def test_many_notes_on_videos_are_shortened(capsys, monkeypatch):
+    skipped = {f"{number}.mp4": "holds no frames" for number in range(SHOWN_NOTES + 3)}
+    report = PrepareReport(Path("store"), 0, 0, {}, 15.0, skipped)
+    monkeypatch.setattr("genie.data.prepare.prepare", wraps(prepare)(lambda *_, **__: report))
+    assert main.main(["prepare", "videos", "--out", "store"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("holds no frames") == SHOWN_NOTES
+    assert "3 more like these in store/store.json" in said
