@@ -41,6 +41,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_rehearsal_leaves_a_world_a_report_and_a_film(tmp_path):
     script, out = tmp_path / "tiny.py", tmp_path / "out"

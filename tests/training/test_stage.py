@@ -145,24 +145,24 @@ def test_weights_that_are_no_numbers_are_not_saved_between_two_rows_of_scalars(f
     assert all(value.isfinite().all() for value in kept["model"].values())
 
 
-def test_minutes_are_counted_over_all_runs(fit):
-    def slow(place):
-        time.sleep(0.02)
-        return batches(place)
+def test_minutes_are_counted_over_all_runs(fit, monkeypatch):
+    """Of a clock that only steps move, by a second each."""
+    clock, loss = [0.0], Regression.loss
 
-    stage = replace(STAGE, steps=0, minutes=0.6 / 60)
+    def slow(self, *batch, progress):
+        clock[0] += 1.0
+        return loss(self, *batch, progress=progress)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Regression, "loss", slow)
+    stage = replace(STAGE, steps=0, minutes=12 / 60)
     with pytest.raises(Crash):
-        fit(stage, "run", crashing_at(12, slow), checkpoint_steps=10)
-    started = time.monotonic()
-    _, end = fit(stage, "run", slow)
-    assert 0.6 <= end["seconds"] < 5
-    assert end["step"] > 10
-    steps = end["step"]
-    _, end = fit(stage, "run", slow)  # nothing is left of the budget
-    assert end["step"] == steps
-    _, end = fit(replace(stage, minutes=(end["seconds"] + 0.2) / 60), "run", slow)
-    assert end["step"] > steps
-    assert time.monotonic() - started < 30
+        fit(stage, "run", crashing_at(8), checkpoint_steps=5)
+    for _ in range(2):  # the second time nothing is left of the budget
+        _, end = fit(stage, "run")
+        assert (end["step"], end["seconds"]) == (12, 12.0)
+    _, end = fit(replace(stage, minutes=15 / 60), "run")
+    assert (end["step"], end["seconds"]) == (15, 15.0)
 
 
 def test_a_stage_that_does_not_fit_the_devices_says_so(fit):
