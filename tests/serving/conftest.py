@@ -210,8 +210,8 @@ class Player:
         """Waits for the next frame and acknowledges it; notes on the way are kept."""
         while isinstance(message := self.socket.recv(timeout), str):
             self.notes.append(json.loads(message))
-        _, _, leads_to, *fields = HEADER.unpack_from(message)
-        assert leads_to == 0
+        _, _, preview_action, *fields = HEADER.unpack_from(message)
+        assert preview_action == 0
         picture = np.asarray(Image.open(io.BytesIO(message[HEADER.size :])).convert("RGB"))
         if ack:
             self._acknowledge(fields[0])

@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
-from genie.serving.action_names import FILE, checked_names, own_folder, read_names, write_names
-from genie.serving.limits import Refused
+from genie.serving.action_names import FILE, checked_names, read_names, writable_folder, write_names
+from genie.serving.limits import RequestRejected
 from genie.world import bundled
 
 
@@ -34,10 +34,10 @@ def test_a_damaged_file_is_as_none(tmp_path, text, caplog):
     ],
 )
 def test_names_that_do_not_fit_are_refused(names, words):
-    with pytest.raises(Refused, match=words) as refused:
+    with pytest.raises(RequestRejected, match=words) as refused:
         checked_names(json.dumps({"names": names}).encode(), 2)
     assert refused.value.status == 422
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRejected):
         checked_names(b'{"names":["a","b"],"more":1}', 2)
 
 
@@ -46,17 +46,17 @@ def test_names_lose_the_blanks_around_them():
 
 
 def test_bundled_worlds_and_those_of_the_hub_are_nobodys_own(tmp_path):
-    assert own_folder(tmp_path) == tmp_path
-    assert own_folder(bundled.DEFAULT) is None
-    assert own_folder(bundled.folder_of(bundled.DEFAULT)) is None
-    assert own_folder("someone/world") is None
+    assert writable_folder(tmp_path) == tmp_path
+    assert writable_folder(bundled.DEFAULT) is None
+    assert writable_folder(bundled.folder_of(bundled.DEFAULT)) is None
+    assert writable_folder("someone/world") is None
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     folder = tmp_path / "gone"
     folder.mkdir()
     (folder / FILE).mkdir()  # nothing can take its place
-    with pytest.raises(Refused, match="stay in this browser") as refused:
+    with pytest.raises(RequestRejected, match="stay in this browser") as refused:
         write_names(folder, ["a"])
     assert refused.value.status == 403
     shutil.rmtree(folder)

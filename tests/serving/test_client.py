@@ -9,9 +9,9 @@ from PIL import Image
 
 from genie.serving.client import Client, ServerError
 from genie.serving.http.app import create_server
-from genie.serving.http.auth import Access
+from genie.serving.http.auth import AuthConfig
 from genie.serving.limits import Limits
-from genie.serving.service import Playable
+from genie.serving.service import ServedWorld
 
 TOKEN = "a-secret-of-some-length"
 
@@ -19,10 +19,10 @@ TOKEN = "a-secret-of-some-length"
 @pytest.fixture
 def app(dot_world, dot_prompts):
     worlds = [
-        Playable("dots", dot_world, dot_prompts),
-        Playable("b & c", dot_world, dot_prompts[1:]),
+        ServedWorld("dots", dot_world, dot_prompts),
+        ServedWorld("b & c", dot_world, dot_prompts[1:]),
     ]
-    return create_server(worlds, Access(TOKEN), Limits(players=1))
+    return create_server(worlds, AuthConfig(TOKEN), Limits(players=1))
 
 
 @pytest.fixture
@@ -81,9 +81,9 @@ def test_a_game_whose_first_frame_fails_leaves_no_connection(client, app, dot_wo
     with pytest.raises(ServerError, match="failed to draw"):
         client.play()
     del dot_world.start
-    room = app.state.service.room(None)
+    served = app.state.service.world(None)
     deadline = time.monotonic() + 5
-    while room.clock.sessions:
+    while served.scheduler.sessions:
         assert time.monotonic() < deadline
     gc.collect()  # a socket that was left open would warn
     with client.play() as game:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genie.serving import clips
-from genie.serving.limits import Limits, Refused
+from genie.serving.limits import Limits, RequestRejected
 
 LIMITS = Limits(actions=4)
 
@@ -29,7 +29,7 @@ def test_actions_are_read():
     ],
 )
 def test_other_actions_are_refused_with_the_remedy(text, words):
-    with pytest.raises(Refused, match=words) as refused:
+    with pytest.raises(RequestRejected, match=words) as refused:
         clips.read_actions(text, 4, LIMITS)
     assert refused.value.status == 422
 
@@ -38,11 +38,11 @@ def test_the_scale_is_chosen_and_bounded():
     assert clips.choose_scale(None, 10, 64, 64) == 4
     assert clips.choose_scale(None, 10, 360, 640) == 1
     assert clips.choose_scale(8, 100, 64, 64) == 8
-    with pytest.raises(Refused, match="at most 8"):
+    with pytest.raises(RequestRejected, match="at most 8"):
         clips.choose_scale(9, 300, 64, 64)
 
 
-def draw(world, prompt, actions, wanted=lambda: True):
+def generate_clip(world, prompt, actions, wanted=lambda: True):
     pieces = []
 
     async def work(piece):
@@ -52,28 +52,28 @@ def draw(world, prompt, actions, wanted=lambda: True):
     async def still_wanted():
         return wanted()
 
-    return asyncio.run(clips.draw(world, prompt, actions, 0, work, still_wanted)), pieces
+    return asyncio.run(clips.generate_clip(world, prompt, actions, 0, work, still_wanted)), pieces
 
 
 def test_a_clip_is_the_prompt_and_a_frame_for_each_action(dot_world, dot_prompts):
-    frames, pieces = draw(dot_world, dot_prompts[0], [1, 1, 3])
+    frames, pieces = generate_clip(dot_world, dot_prompts[0], [1, 1, 3])
     places = [np.unravel_index(frame[..., 0].argmax(), (24, 24)) for frame in frames]
     assert places == [(12, 12), (12, 13), (12, 14), (13, 14)]
     assert len(pieces) == 4
-    assert len(draw(dot_world, np.stack(dot_prompts), [1])[0]) == 3
+    assert len(generate_clip(dot_world, np.stack(dot_prompts), [1])[0]) == 3
 
 
 def test_what_nobody_waits_for_is_not_drawn(dot_world, dot_prompts):
     answers = iter([True, True, False])
-    frames, pieces = draw(dot_world, dot_prompts[0], [1] * 50, lambda: next(answers))
+    frames, pieces = generate_clip(dot_world, dot_prompts[0], [1] * 50, lambda: next(answers))
     assert (len(frames), len(pieces)) == (3, 3)
 
 
-class Clock:
-    """Always busy, or always free, as far as `Turns` can see."""
+class SchedulerDouble:
+    """Always busy, or always free, as far as `ClipScheduler` can see."""
 
-    def __init__(self, slack):
-        self.slack, self.order, self.starts = lambda: slack, [], []
+    def __init__(self, idle_seconds):
+        self.idle_seconds, self.order, self.starts = lambda: idle_seconds, [], []
 
     async def work(self, piece):
         self.starts.append(time.monotonic())
@@ -81,28 +81,28 @@ class Clock:
         self.order.append(piece())
 
 
-def take_turns(clock, names, pieces):
+def take_turns(scheduler, names, pieces):
     async def clip(turns, name):
         for _ in range(pieces):
             await turns(lambda: name)
 
     async def all_clips():
-        turns = clips.Turns(clock)
+        turns = clips.ClipScheduler(scheduler)
         await asyncio.gather(*(clip(turns, name) for name in names))
 
     asyncio.run(all_clips())
 
 
 def test_pieces_of_several_clips_take_turns():
-    clock = Clock(math.inf)
-    take_turns(clock, "ab", 3)
-    assert clock.order == ["a", "b"] * 3
-    assert clock.starts[-1] - clock.starts[0] < 1 / clips.LEAST_PIECES * 5
+    scheduler = SchedulerDouble(math.inf)
+    take_turns(scheduler, "ab", 3)
+    assert scheduler.order == ["a", "b"] * 3
+    assert scheduler.starts[-1] - scheduler.starts[0] < 1 / clips.MIN_PIECES * 5
 
 
 def test_where_players_leave_no_room_a_few_pieces_are_run_all_the_same():
-    clock = Clock(0.0)
-    take_turns(clock, "a", 4)
-    gaps = np.diff(clock.starts)
+    scheduler = SchedulerDouble(0.0)
+    take_turns(scheduler, "a", 4)
+    gaps = np.diff(scheduler.starts)
     assert len(gaps) == 3
-    assert gaps.min() >= 1 / clips.LEAST_PIECES
+    assert gaps.min() >= 1 / clips.MIN_PIECES

@@ -8,8 +8,8 @@ from browsing import needs_chromium, wait_until
 from PIL import Image
 
 from genie.serving import create_server
-from genie.serving.http.auth import Access
-from genie.serving.service import Playable
+from genie.serving.http.auth import AuthConfig
+from genie.serving.service import ServedWorld
 
 pytestmark = needs_chromium
 
@@ -22,7 +22,7 @@ def test_the_interface_is_described_and_can_be_tried(
     asked, problems = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: problems.append(message.text))
-    world = Playable("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
+    world = ServedWorld("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
     with running(create_server([world])) as address:
         page.goto(f"http://{address}/docs")
         page.wait_for_selector("section")
@@ -54,7 +54,7 @@ def test_the_interface_is_described_and_can_be_tried(
 
 def test_a_person_opens_the_page_with_the_token_once(browser, running, dot_world, dot_prompts):
     app = create_server(
-        [Playable("dots", dot_world, dot_prompts)], Access("a-secret-of-some-length")
+        [ServedWorld("dots", dot_world, dot_prompts)], AuthConfig("a-secret-of-some-length")
     )
     context = browser.new_context()
     page = context.new_page()

@@ -3,12 +3,12 @@ import asyncio
 import pytest
 
 from genie.core.config import UserError
-from genie.serving.limits import Limits, Places, Rate, Refused, read_upload
+from genie.serving.limits import Limits, RateLimiter, RequestRejected, Slots, read_upload
 
 
 def test_a_rate_gives_a_burst_and_then_so_many_a_second():
     now = 0.0
-    rate = Rate(10, clock=lambda: now)
+    rate = RateLimiter(10, clock=lambda: now)
     assert [rate.allows() for _ in range(21)] == [True] * 20 + [False]
     now = 0.5
     assert [rate.allows() for _ in range(6)] == [True] * 5 + [False]
@@ -17,8 +17,8 @@ def test_a_rate_gives_a_burst_and_then_so_many_a_second():
 
 
 def test_places_are_taken_and_given_back():
-    places = Places(1, retry_seconds=7)
-    with places, pytest.raises(Refused, match="try again in 7 seconds") as refused, places:
+    places = Slots(1, retry_seconds=7)
+    with places, pytest.raises(RequestRejected, match="try again in 7 seconds") as refused, places:
         pass
     assert (refused.value.status, refused.value.retry_after) == (503, 7)
     assert places.taken == 0
@@ -46,7 +46,7 @@ def test_an_upload_is_cut_where_it_becomes_too_large():
 
     assert upload([b"ab", b"cd"]) == b"abcd"
     assert len(upload([bytes(5000)] * 2, upload_megabytes=0.01)) == 10_000
-    with pytest.raises(Refused, match=r"0\.01 MB") as refused:
+    with pytest.raises(RequestRejected, match=r"0\.01 MB") as refused:
         upload(endless(), upload_megabytes=0.01)
     assert refused.value.status == 413
     assert len(sent) == 11
@@ -58,7 +58,7 @@ def test_an_upload_that_takes_too_long_is_given_up():
             await asyncio.sleep(0.01)
             yield b"a"
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRejected) as refused:
         asyncio.run(read_upload(trickling(), Limits(upload_seconds=0.05)))
     assert refused.value.status == 408
 
@@ -71,7 +71,7 @@ def test_a_limit_that_lets_nobody_in_is_refused(field):
 
 def test_who_asks_for_more_work_than_the_rate_gives_waits_for_it():
     now = 0.0
-    rate = Rate(10, clock=lambda: now)
+    rate = RateLimiter(10, clock=lambda: now)
     assert [rate.wait_for(cost) for cost in (0, 15, 5, 1, 0, 4)] == [0, 0, 0, 0.1, 0, 0.5]
     now = 0.5
     assert [rate.wait_for(0), rate.wait_for(1)] == [0, 0.1]

@@ -7,23 +7,23 @@ from PIL import Image
 
 from genie.serving import protocol
 from genie.serving.protocol import (
-    Ack,
-    Branch,
-    Close,
+    AckMessage,
+    BranchMessage,
+    CloseMessage,
     Codec,
-    Film,
-    Idle,
-    Keys,
-    Pace,
-    Pause,
-    Peek,
+    IdleMessage,
+    KeysMessage,
+    PaceMessage,
+    PauseMessage,
+    PreviewMessage,
     ProtocolError,
-    Sampling,
-    Save,
-    Start,
-    Step,
-    Switch,
-    Undo,
+    SamplingMessage,
+    SaveMessage,
+    StartMessage,
+    StepMessage,
+    SwitchMessage,
+    UndoMessage,
+    VideoMessage,
 )
 
 
@@ -32,29 +32,29 @@ from genie.serving.protocol import (
     [
         (
             '{"type":"start","seq":1,"prompt":2,"seed":3}',
-            Start(type="start", seq=1, prompt=2, seed=3),
+            StartMessage(type="start", seq=1, prompt=2, seed=3),
         ),
-        ('{"type":"start","seq":1,"prompt":2}', Start(type="start", seq=1, prompt=2)),
-        ('{"type":"keys","seq":9,"held":[3,1]}', Keys(type="keys", seq=9, held=[3, 1])),
-        ('{"type":"idle","action":null}', Idle(type="idle", action=None)),
-        ('{"type":"pause","paused":true}', Pause(type="pause", paused=True)),
-        ('{"type":"pace","every":4}', Pace(type="pace", every=4)),
-        ('{"type":"ack","frame":7}', Ack(type="ack", frame=7)),
-        ('{"type":"step","seq":2,"action":1}', Step(type="step", seq=2, action=1)),
-        ('{"type":"undo","seq":2}', Undo(type="undo", seq=2, steps=1)),
-        ('{"type":"branch"}', Branch(type="branch")),
-        ('{"type":"switch","game":1}', Switch(type="switch", game=1)),
-        ('{"type":"close","game":1}', Close(type="close", game=1)),
-        ('{"type":"peek","steps":4}', Peek(type="peek", steps=4)),
-        ('{"type":"save"}', Save(type="save")),
-        ('{"type":"film","format":"gif"}', Film(type="film", format="gif")),
+        ('{"type":"start","seq":1,"prompt":2}', StartMessage(type="start", seq=1, prompt=2)),
+        ('{"type":"keys","seq":9,"held":[3,1]}', KeysMessage(type="keys", seq=9, held=[3, 1])),
+        ('{"type":"idle","action":null}', IdleMessage(type="idle", action=None)),
+        ('{"type":"pause","paused":true}', PauseMessage(type="pause", paused=True)),
+        ('{"type":"pace","every":4}', PaceMessage(type="pace", every=4)),
+        ('{"type":"ack","frame":7}', AckMessage(type="ack", frame=7)),
+        ('{"type":"step","seq":2,"action":1}', StepMessage(type="step", seq=2, action=1)),
+        ('{"type":"undo","seq":2}', UndoMessage(type="undo", seq=2, steps=1)),
+        ('{"type":"branch"}', BranchMessage(type="branch")),
+        ('{"type":"switch","game":1}', SwitchMessage(type="switch", game=1)),
+        ('{"type":"close","game":1}', CloseMessage(type="close", game=1)),
+        ('{"type":"peek","steps":4}', PreviewMessage(type="peek", steps=4)),
+        ('{"type":"save"}', SaveMessage(type="save")),
+        ('{"type":"film","format":"gif"}', VideoMessage(type="film", format="gif")),
         (
             '{"type":"sampling","steps":null,"temperature":0.5}',
-            Sampling(type="sampling", steps=None, temperature=0.5),
+            SamplingMessage(type="sampling", steps=None, temperature=0.5),
         ),
         (
             '{"type":"start","seq":1,"prompt":["iVBO"],"actions":[1,2]}',
-            Start(type="start", seq=1, prompt=["iVBO"], actions=[1, 2]),
+            StartMessage(type="start", seq=1, prompt=["iVBO"], actions=[1, 2]),
         ),
     ],
 )
@@ -105,14 +105,14 @@ def test_small_pictures_are_lossless_and_large_ones_jpeg():
     smooth = np.broadcast_to(np.arange(160, dtype=np.uint8)[None, :, None], (90, 160, 3)).copy()
     codec, data = protocol.encode_picture(smooth)
     assert codec is Codec.JPEG
-    decoded = np.asarray(Image.open(io.BytesIO(data)))
-    assert np.abs(decoded.astype(int) - smooth).max() < 8
+    decode_frames = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.abs(decode_frames.astype(int) - smooth).max() < 8
 
 
 def test_only_frames_of_the_game_are_acknowledged():
     picture = (Codec.WEBP, b"")
     assert protocol.frame_id_of(protocol.pack(5, 0, 0, 0.0, picture)) == 5
-    assert protocol.frame_id_of(protocol.pack(5, 0, 0, 0.0, picture, leads_to=2)) is None
+    assert protocol.frame_id_of(protocol.pack(5, 0, 0, 0.0, picture, preview_action=2)) is None
     assert protocol.frame_id_of(protocol.pack(0, 0, 0, 0.0, (Codec.GIF, b""))) is None
 
 
@@ -133,7 +133,7 @@ def test_a_frame_message_is_the_documented_header_and_the_picture():
     ],
 )
 def test_messages_cost_the_work_that_they_make(fields, cost):
-    assert protocol.cost_of(protocol.parse(json.dumps(fields))) == cost
+    assert protocol.message_cost(protocol.parse(json.dumps(fields))) == cost
 
 
 def test_the_length_of_a_message_is_counted_in_bytes():

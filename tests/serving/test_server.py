@@ -172,10 +172,10 @@ def test_a_world_is_drawn_by_the_server_as_it_is_alone(two_worlds, serve_process
 
 def test_names_are_kept_with_worlds_of_ones_own_alone(two_worlds):
     load = server_module._load
-    assert load(two_worlds[0], names=True).can_name
+    assert load(two_worlds[0], action_names=True).can_name
     assert not load(two_worlds[0]).can_name
     for world in ("coinrun-tiny", bundled.folder_of("coinrun-tiny")):
-        assert not load(world, device="cpu", names=True).can_name
+        assert not load(world, device="cpu", action_names=True).can_name
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_an_address_for_all_is_no_name_of_the_server(monkeypatch, host, hosts, k
     class Stop(Exception):
         pass
 
-    def made(playables, access, limits):
+    def made(served_worlds, access, limits):
         assert access.hosts == known
         raise Stop
 

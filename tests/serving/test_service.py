@@ -3,39 +3,39 @@ import asyncio
 import pytest
 
 from genie.core.config import UserError
-from genie.serving.limits import Limits, Refused
-from genie.serving.service import Playable, Service, batch_sizes
+from genie.serving.limits import Limits, RequestRejected
+from genie.serving.service import ServedWorld, Service, batch_sizes
 
 
 def test_worlds_are_found_by_name_and_the_first_one_without(dot_world, dot_prompts):
-    service = Service([Playable(name, dot_world, dot_prompts) for name in ("b", "a")])
-    assert service.room("a").name == "a"
-    assert service.room(None).name == "b"
+    service = Service([ServedWorld(name, dot_world, dot_prompts) for name in ("b", "a")])
+    assert service.world("a").name == "a"
+    assert service.world(None).name == "b"
     for name in ("", "c", "../a", "/etc/passwd", "a/../b"):
-        with pytest.raises(Refused, match="GET /worlds") as refused:
-            service.room(name)
+        with pytest.raises(RequestRejected, match="GET /worlds") as refused:
+            service.world(name)
         assert refused.value.status == 404
         assert "passwd" not in str(refused.value)
 
 
 def test_two_worlds_of_one_name_are_refused(dot_world, dot_prompts):
     with pytest.raises(UserError, match="rename"):
-        Service([Playable("a", dot_world, dot_prompts)] * 2)
+        Service([ServedWorld("a", dot_world, dot_prompts)] * 2)
     with pytest.raises(UserError, match="at least one"):
         Service([])
 
 
 def test_the_service_is_ready_when_all_worlds_are_warm_until_it_stops(dot_world, dot_prompts):
-    service = Service([Playable(name, dot_world, dot_prompts) for name in ("a", "b")])
+    service = Service([ServedWorld(name, dot_world, dot_prompts) for name in ("a", "b")])
 
     async def live():
         assert not service.ready
         async with service.running():
             while not service.ready:
                 await asyncio.sleep(0.01)
-            assert all(room.warm for room in service.rooms.values())
+            assert all(world.warm for world in service.worlds.values())
             service.stop()
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RequestRejected) as refused:
                 service.require_ready()
             assert refused.value.retry_after == service.limits.retry_seconds
 
@@ -43,7 +43,7 @@ def test_the_service_is_ready_when_all_worlds_are_warm_until_it_stops(dot_world,
 
 
 def test_a_world_that_does_not_warm_up_is_a_failure(dot_world, dot_prompts):
-    service = Service([Playable("a", dot_world, dot_prompts)])
+    service = Service([ServedWorld("a", dot_world, dot_prompts)])
     dot_world.broken = True
 
     async def live():
@@ -62,7 +62,7 @@ def test_a_world_that_does_not_warm_up_is_a_failure(dot_world, dot_prompts):
 )
 def test_a_compiled_world_is_warmed_for_all_sizes_of_batch(dot_world, dot_prompts, players, sizes):
     assert batch_sizes(players) == sizes
-    compiled = Playable("a", dot_world, dot_prompts, compiled=True)
+    compiled = ServedWorld("a", dot_world, dot_prompts, compiled=True)
 
     async def live():
         service = Service([compiled], Limits(players=players))

@@ -26,7 +26,7 @@ from served import MALFORMED, SVG, encoded, figures, gif_of, png_of
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from genie.serving.play.batch import Act, Begin, Forget, Games
+from genie.serving.play.batch import DropGame, GameBatch, PlayAction, StartGame
 from genie.serving.protocol import HEADER, ClientMessage
 from genie.world import bundled
 from genie.world.genie import Genie
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.timeout(sized(240, 3600))
 @pytest.fixture(scope="module")
 def serving(two_worlds_of_module, serve_process):
     """A server of a small world: (process, host:port, folder of the world)."""
-    limits = ["--limits.messages_per_second", "100000", "--limits.players", "64", "--names"]
+    limits = ["--limits.messages_per_second", "100000", "--limits.players", "64", "--action_names"]
     with serve_process(two_worlds_of_module[0], "--device", "cpu", *limits) as (process, address):
         yield process, address, two_worlds_of_module[0]
         assert process.poll() is None, "the server died"
@@ -135,19 +135,19 @@ def test_tokens_are_the_same_whoever_else_plays(two_worlds_of_module):
         return drawing
 
     world.draw = watched
-    games, guests = Games(world, [prompt]), set()
-    games.advance({player: Begin(0, seed=player) for player in range(3)})
+    games, guests = GameBatch(world, [prompt]), set()
+    games.advance({player: StartGame(0, seed=player) for player in range(3)})
     for t in range(steps):
         for guest in (3, 4):
             if dice.random() < 0.3:
                 if guest in guests:
-                    games.do([Forget(guest)])
+                    games.run_maintenance([DropGame(guest)])
                 else:
-                    games.advance({guest: Begin(0, guest)})
+                    games.advance({guest: StartGame(0, guest)})
                 guests ^= {guest}
         turns = [*range(3), *guests]
         dice.shuffle(turns)
-        games.advance({player: Act((player + t // 7) % 4) for player in turns})
+        games.advance({player: PlayAction((player + t // 7) % 4) for player in turns})
     together = {player: drawn[player] for player in range(3)}
     drawn.clear()
     for player in range(3):
@@ -242,7 +242,7 @@ GOOD = [
 
 
 def test_every_message_of_the_protocol_is_fuzzed():
-    known = {kind.__name__.lower() for kind in get_args(ClientMessage)}
+    known = {get_args(kind.model_fields["type"].annotation)[0] for kind in get_args(ClientMessage)}
     assert {message["type"] for message in GOOD} == known
 
 

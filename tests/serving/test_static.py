@@ -64,7 +64,7 @@ def test_buttons_play_by_mouse_touch_and_keyboard(page):
 
 
 def test_the_idle_action_runs_on_until_paused(page):
-    page.select_option("#idle", label="it runs on with action 3")
+    page.select_option("#idle", label="it continues with action 3")
     wait_for_dot(page, lambda at: at[0] < 10)
     page.keyboard.press("Escape")
     page.keyboard.press("p")
@@ -97,7 +97,7 @@ def test_actions_are_named_and_bound_by_the_player_and_remembered(page):
     page.reload()
     page.wait_for_selector("#canvas[data-frame]")
     assert page.get_by_role("button", name="Action 4, down, left arrow, down arrow").is_visible()
-    assert page.locator("#idle option").last.inner_text() == "it runs on with down"
+    assert page.locator("#idle option").last.inner_text() == "it continues with down"
     tap(page, "ArrowLeft")
     wait_for_dot(page, lambda at: at == (13, 12))
     page.get_by_role("button", name="Keys of action 4").click()
@@ -131,7 +131,7 @@ def test_a_lost_server_is_said_and_found_again(browser, running, dot_world, dot_
         page.wait_for_selector("#overlay:has-text('Hold a key')")
         tap(page, "Digit1")
         wait_for_dot(page, lambda at: at == (12, 11))
-    page.wait_for_selector("#overlay:has-text('The server is gone')")
+    page.wait_for_selector("#overlay:has-text('The connection to the server is lost')")
     page.close()
 
 
@@ -194,7 +194,7 @@ def test_a_branch_keeps_the_game_and_one_can_go_back(page):
         press(page, "Branch")
     page.wait_for_selector("#branch[disabled]")
     for number in (1, 2, 3):
-        press(page, f"Forget game {number}")
+        press(page, f"Delete game {number}")
     page.wait_for_selector("#games", state="hidden")
     page.keyboard.press("r")
     wait_for_dot(page, lambda at: at == (12, 12))
@@ -210,14 +210,14 @@ def test_the_world_can_run_slower(page):
 
 def test_passes_and_temperature_are_the_players_own(page, dot_world):
     page.get_by_text("Advanced").click()
-    page.get_by_label("Passes").fill("20")
+    page.get_by_label("MaskGIT steps").fill("20")
     page.get_by_label("Temperature").fill("0.5")
     page.keyboard.press("Escape")
     tap(page, "Digit2")
     wait_for_dot(page, lambda at: at == (12, 13))
     drawn = [sampling for sampling in dot_world.samplings if sampling is not None]
     assert (drawn[-1].steps, drawn[-1].temperature) == (20, 0.5)
-    page.get_by_label("Passes").fill("0")
+    page.get_by_label("MaskGIT steps").fill("0")
     page.keyboard.press("Escape")
     tap(page, "Digit2")
     wait_for_dot(page, lambda at: at == (12, 14))
@@ -288,7 +288,7 @@ def test_each_key_shows_where_it_leads_from_here(page):
     wait_for_dot(page, lambda at: at == (12, 13))
     assert peeked(page, 3) == (16, 13)
     page.get_by_text("Advanced").click()
-    page.get_by_label("show where each key would lead").uncheck()
+    page.get_by_label("preview each action").uncheck()
     assert not page.locator("#pad canvas").first.is_visible()
     page.reload()
     page.wait_for_selector("#canvas[data-frame]")
@@ -636,9 +636,7 @@ def test_a_machine_that_is_too_slow_is_said(page, dot_world):
     dot_world.seconds = 0.05
     page.keyboard.down("2")
     page.wait_for_selector("#warning:not([hidden])")
-    assert re.search(
-        r"draws 1?\d\.\d frames/s where the world asks for 60", page.inner_text("#warning")
-    )
+    assert re.search(r"generates 1?\d\.\d of 60 frames/s", page.inner_text("#warning"))
     page.keyboard.up("2")
     page.wait_for_selector("#warning", state="hidden")
 

@@ -9,7 +9,7 @@ from browsing import dot, needs_chromium, tap, wait_for_dot, wait_until
 
 from genie.serving import create_app, create_server
 from genie.serving.limits import Limits
-from genie.serving.service import Playable
+from genie.serving.service import ServedWorld
 
 pytestmark = needs_chromium
 HIDE = """hidden => {
@@ -25,7 +25,7 @@ def test_a_full_server_is_asked_again_when_it_said_and_no_sooner(
     page, tries = browser.new_page(), []
     page.on("websocket", lambda _: tries.append(time.monotonic()))
     with running(
-        create_server([Playable("dots", dot_world, dot_prompts)], None, limits)
+        create_server([ServedWorld("dots", dot_world, dot_prompts)], None, limits)
     ) as address:
         with playing(address):
             page.goto(f"http://{address}/")
@@ -131,7 +131,7 @@ def test_who_played_for_too_long_comes_back_only_when_asked(
     limits = Limits(idle_minutes=0.02)
     page, tries = browser.new_page(), []
     page.on("websocket", lambda _: tries.append(time.monotonic()))
-    app = create_server([Playable("dots", dot_world, dot_prompts)], None, limits)
+    app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, limits)
     with running(app) as address:
         page.goto(f"http://{address}/")
         page.wait_for_selector("#overlay:has-text('Nothing was pressed')")
@@ -162,7 +162,7 @@ def test_a_world_that_is_gone_is_said_and_not_asked_for_again(browser, dots):
 
     page.route("**/worlds", rename)
     page.goto(f"http://{dots}/")
-    page.wait_for_selector("#overlay:has-text('There is no world of this name: reload the page.')")
+    page.wait_for_selector("#overlay:has-text('There is no world of this name. Reload the page.')")
     assert page.inner_text("#again") == "Connect again"
     page.wait_for_timeout(1500)
     assert len(tries) == 1

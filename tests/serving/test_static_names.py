@@ -6,7 +6,7 @@ import pytest
 from browsing import needs_chromium, press
 
 from genie.serving import create_server
-from genie.serving.service import Playable
+from genie.serving.service import ServedWorld
 
 pytestmark = needs_chromium
 
@@ -16,7 +16,7 @@ def kept(browser, running, dot_world, dot_prompts, tmp_path):
     """A page of a world in whose folder one button has a name, and the file with the names."""
     file = tmp_path / "names.json"
     file.write_text(json.dumps({"names": ["", "fast", "", ""]}))
-    world = Playable("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
+    world = ServedWorld("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
     page = browser.new_page()
     with running(create_server([world])) as address:
         page.goto(f"http://{address}/")
@@ -62,8 +62,8 @@ def test_arrows_play_what_the_worlds_names_say(kept):
     assert "←" in page.inner_text(keys.format(1)), "no name says where an action leads"
     for action, words in enumerate(("", "Right", "jump", "left")):
         name(page, action, words)
-    press(page, "Keep the names in the world’s folder")
-    page.wait_for_selector("#named:has-text('come with it from now on')")
+    press(page, "Save the names with the world")
+    page.wait_for_selector("#named:has-text('saved with the world')")
     page.evaluate("localStorage.clear()")
     page.reload()
     page.wait_for_selector("#canvas[data-frame]")
@@ -75,8 +75,8 @@ def test_names_are_kept_in_the_worlds_folder_on_request(kept):
     page, file = kept
     name(page, 3, "duck ")
     assert names_in(file) == ["", "fast", "", ""]
-    press(page, "Keep the names in the world’s folder")
-    page.wait_for_selector("#named:has-text('come with it from now on')")
+    press(page, "Save the names with the world")
+    page.wait_for_selector("#named:has-text('saved with the world')")
     assert names_in(file) == ["", "fast", "", "duck"]
     own = page.evaluate("JSON.parse(localStorage['genie.buttons.dots']).names")
     assert own == [None] * 4, "later names of the world would be hidden by an old copy"
@@ -93,7 +93,7 @@ def test_a_refusal_to_keep_names_is_said_and_they_stay_in_the_browser(kept):
         lambda route: route.fulfill(status=403, json={"detail": "Not here."}),
     )
     name(page, 0, "left")
-    press(page, "Keep the names in the world’s folder")
+    press(page, "Save the names with the world")
     page.wait_for_selector("#named:has-text('Not here.')")
     page.reload()
     page.wait_for_selector("#canvas[data-frame]")

@@ -8,15 +8,15 @@ from PIL import Image
 
 from genie.data.video import probe, read_video
 from genie.serving.protocol import encode_picture
-from genie.serving.video_export import Unwanted, decoded, encode, scale_of
+from genie.serving.video_export import Cancelled, decode_frames, display_scale, encode
 
 
 @pytest.mark.parametrize("format", ["mp4", "gif"])
 def test_a_film_shows_the_pictures_enlarged_at_their_rate(tmp_path, format):
     frames = [np.full((24, 25, 3), 40 * i, np.uint8) for i in range(6)]
-    pictures = decoded([encode_picture(frame) for frame in frames], threading.Event())
+    pictures = decode_frames([encode_picture(frame) for frame in frames], threading.Event())
     path = tmp_path / f"film.{format}"
-    path.write_bytes(encode(pictures, format, 10.0, scale_of(24, 25)))
+    path.write_bytes(encode(pictures, format, 10.0, display_scale(24, 25)))
     info = probe(path)
     assert info.fps == pytest.approx(10)
     shown = np.stack([frame for _, frame in read_video(path)])
@@ -45,6 +45,6 @@ def test_pictures_are_decoded_one_at_a_time_until_nobody_wants_them():
                 unwanted.set()
             yield picture
 
-    with pytest.raises(Unwanted):
-        encode(decoded(watched(), unwanted), "mp4", 10, 1)
+    with pytest.raises(Cancelled):
+        encode(decode_frames(watched(), unwanted), "mp4", 10, 1)
     assert len(seen) == 3

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genie.core.io import replacing
-from genie.serving.limits import Refused
+from genie.serving.limits import RequestRejected
 from genie.world import bundled
 
 FILE = "names.json"
@@ -18,14 +18,14 @@ LONGEST = 20  # characters of a name
 log = logging.getLogger(__name__)
 
 
-class Names(BaseModel):
+class ActionNames(BaseModel):
     """One name for each button, in the order of the actions; "" where there is none."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     names: list[str]
 
 
-def own_folder(world: str | Path) -> Path | None:
+def writable_folder(world: str | Path) -> Path | None:
     """Returns the folder of a world that is the user's: not bundled, and no copy from the Hub."""
     folder = Path(world)
     ours = folder.resolve().is_relative_to(bundled.HERE.resolve())
@@ -38,7 +38,7 @@ def read_names(folder: Path | None, count: int) -> list[str]:
         return [""] * count
     try:
         return checked_names((folder / FILE).read_bytes(), count)
-    except (OSError, Refused) as error:
+    except (OSError, RequestRejected) as error:
         log.warning("%s is not read: %s", folder / FILE, error)
         return [""] * count
 
@@ -54,7 +54,7 @@ def write_names(folder: Path, names: Sequence[str]) -> None:
             path.write_text(json.dumps({"names": list(names)}, ensure_ascii=False) + "\n", "utf-8")
     except OSError as error:
         log.warning("%s can't be written: %s", folder / FILE, error)
-        raise not_kept() from None
+        raise read_only_error() from None
 
 
 def checked_names(text: bytes, count: int) -> list[str]:
@@ -64,18 +64,20 @@ def checked_names(text: bytes, count: int) -> list[str]:
         Refused: it is something else, or does not fit the world; the message says what to send.
     """
     try:
-        names = [name.strip() for name in Names.model_validate_json(text).names]
+        names = [name.strip() for name in ActionNames.model_validate_json(text).names]
     except ValidationError:
-        raise Refused(422, "names", 'names: send JSON, {"names": ["left", ...]}.') from None
+        raise RequestRejected(422, "names", 'names: send JSON, {"names": ["left", ...]}.') from None
     if len(names) != count:
-        raise Refused(422, "names", f"names: this world has {count} buttons, not {len(names)}.")
+        raise RequestRejected(
+            422, "names", f"names: this world has {count} buttons, not {len(names)}."
+        )
     if any(len(name) > LONGEST or (name and not name.isprintable()) for name in names):
         words = f"names: at most {LONGEST} characters each, without line breaks."
-        raise Refused(422, "names", words)
+        raise RequestRejected(422, "names", words)
     return names
 
 
-def not_kept() -> Refused:
+def read_only_error() -> RequestRejected:
     """Returns the refusal of a server that keeps no names of this world."""
     words = "Names are not kept with this world here; they stay in this browser."
-    return Refused(403, "names", words)
+    return RequestRejected(403, "names", words)

@@ -114,7 +114,9 @@ class Client:
             Path(out).write_bytes(clip)
         return clip
 
-    def play(self, *, world: str | None = None, prompt: int = 0, seed: int | None = None) -> Game:
+    def play(
+        self, *, world: str | None = None, prompt: int = 0, seed: int | None = None
+    ) -> RemoteGame:
         """Begins a game.
 
         Args:
@@ -128,13 +130,13 @@ class Client:
             url = url.copy_add_param("world", world)
         try:
             opened = connect(str(url), additional_headers=self._headers, max_size=None)
-            return Game(opened, prompt, seed, self._timeout)
+            return RemoteGame(opened, prompt, seed, self._timeout)
         except InvalidStatus as refusal:
             answer = refusal.response
             raise _error(answer.status_code, bytes(answer.body or b""), answer.headers) from None
 
 
-class Game:
+class RemoteGame:
     """A game on a server, one step at a time; `Client.play` begins one.
 
     Attributes:
@@ -163,7 +165,7 @@ class Game:
             self.close()
             raise
 
-    def __enter__(self) -> Game:
+    def __enter__(self) -> RemoteGame:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genie.core.config import UserError
-from genie.serving.limits import Limits, Refused
-from genie.serving.video_export import scale_of
+from genie.serving.limits import Limits, RequestRejected
+from genie.serving.video_export import display_scale
 from genie.world.inputs import check_range
 
 if TYPE_CHECKING:
-    from genie.serving.play.scheduler import TickLoop
+    from genie.serving.play.scheduler import BatchScheduler
     from genie.world.genie import Genie
 
-LEAST_PIECES = 4  # a second, of all clips together
-LOOK_AGAIN = 0.004  # seconds
-MOST_PIXELS = 80e6  # of all frames of a clip together
+MIN_PIECES = 4  # a second, of all clips together
+RETRY_SECONDS = 0.004  # seconds
+MAX_PIXELS = 80e6  # of all frames of a clip together
 
 
 def read_actions(text: str, num_actions: int, limits: Limits) -> list[int]:
@@ -32,16 +32,18 @@ def read_actions(text: str, num_actions: int, limits: Limits) -> list[int]:
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
-        raise Refused(422, "actions", "actions: give numbers with commas between, such as 1,1,2,0.")
+        raise RequestRejected(
+            422, "actions", "actions: give numbers with commas between, such as 1,1,2,0."
+        )
     if len(words) > limits.actions:
-        raise Refused(
+        raise RequestRejected(
             422, "actions", f"actions: {len(words)} are too many, at most {limits.actions}."
         )
     actions = [int(word) for word in words]
     try:
         check_range(np.array(actions), num_actions, "actions")
     except UserError as error:
-        raise Refused(422, "actions", f"{error}.") from None
+        raise RequestRejected(422, "actions", f"{error}.") from None
     return actions
 
 
@@ -52,15 +54,15 @@ def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int
         Refused: the wanted clip is too large.
     """
     if scale is None:
-        scale = scale_of(height, width)
-    most = math.isqrt(int(MOST_PIXELS / (frames * height * width)))
+        scale = display_scale(height, width)
+    most = math.isqrt(int(MAX_PIXELS / (frames * height * width)))
     if scale > max(1, most):
         words = f"scale: {scale} is too large for {frames} frames, at most {max(1, most)}."
-        raise Refused(422, "scale", words)
+        raise RequestRejected(422, "scale", words)
     return scale
 
 
-async def draw(
+async def generate_clip(
     world: Genie,
     prompt: np.ndarray,
     actions: Sequence[int],
@@ -96,18 +98,18 @@ def _step(world: Genie, state: Any, action: int) -> tuple[np.ndarray, Any]:
     return frame.cpu().numpy(), state
 
 
-class Turns:
+class ClipScheduler:
     """Gives work its turn in a world's thread: one piece at a time, where players leave room.
 
     A piece is run when it will be over before the players' next round. Where rounds leave no room
-    for that, `LEAST_PIECES` a second are run all the same, and the players wait for them.
+    for that, `MIN_PIECES` a second are run all the same, and the players wait for them.
 
     Args:
         clock: of the world.
     """
 
-    def __init__(self, clock: TickLoop) -> None:
-        self._clock = clock
+    def __init__(self, scheduler: BatchScheduler) -> None:
+        self._scheduler = scheduler
         self._lock = asyncio.Lock()
         self._seconds = 0.0  # that the last piece took
         self._ended = -math.inf
@@ -115,11 +117,11 @@ class Turns:
     async def __call__(self, piece: Callable[[], Any]) -> Any:
         """Waits for a turn and runs one piece."""
         async with self._lock:
-            latest = self._ended + 1 / LEAST_PIECES
-            while self._clock.slack() < self._seconds and time.monotonic() < latest:
-                await asyncio.sleep(LOOK_AGAIN)
+            latest = self._ended + 1 / MIN_PIECES
+            while self._scheduler.idle_seconds() < self._seconds and time.monotonic() < latest:
+                await asyncio.sleep(RETRY_SECONDS)
             try:
-                return await self._clock.work(lambda: self._timed(piece))
+                return await self._scheduler.work(lambda: self._timed(piece))
             finally:
                 self._ended = time.monotonic()
 

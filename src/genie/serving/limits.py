@@ -11,7 +11,7 @@ from genie.core.config import require
 from genie.serving.protocol import MAX_MESSAGE_BYTES
 
 
-class Refused(Exception):
+class RequestRejected(Exception):
     """A request that is not served.
 
     Attributes:
@@ -21,9 +21,9 @@ class Refused(Exception):
     """
 
     def __init__(
-        self, status: int, reason: str, sentence: str, retry_after: int | None = None
+        self, status: int, reason: str, message: str, retry_after: int | None = None
     ) -> None:
-        super().__init__(sentence)
+        super().__init__(message)
         self.status, self.reason, self.retry_after = status, reason, retry_after
 
 
@@ -37,8 +37,9 @@ class Limits:
         idle_minutes: without an input after which a game ends.
         messages_per_second: of one player; for a moment twice as many.
         message_bytes: of one message of a player.
-        work_per_second: of one player, in pictures to read or steps to look ahead, see
-            `genie.serving.protocol.cost_of`; for a moment twice as much. Who asks for more waits.
+        work_per_second: of one player, in pictures to read or steps to preview, see
+            `genie.serving.protocol.message_cost`; for a moment twice as much. Clients that ask for
+            more wait.
         generations: requests to `/generate` that are worked on at the same time.
         actions: in one request to `/generate`.
         uploads: pictures that arrive at the same time.
@@ -68,7 +69,7 @@ class Limits:
             require(getattr(self, field.name) > 0, f"{field.name}: must be more than 0")
 
 
-class Rate:
+class RateLimiter:
     """Counts events of one client: so many a second, for a moment twice as many.
 
     Args:
@@ -100,7 +101,7 @@ class Rate:
         self._room, self._seen = min(2 * self._per_second, self._room + gained), now
 
 
-class Places:
+class Slots:
     """A number of places that are taken and given back, for players or for work.
 
     Args:
@@ -111,7 +112,7 @@ class Places:
     def __init__(self, count: int, retry_seconds: int) -> None:
         self.count, self.taken, self._retry = count, 0, retry_seconds
 
-    def require_room(self) -> None:
+    def require_free(self) -> None:
         """Refuses who would find no place now.
 
         Raises:
@@ -119,10 +120,12 @@ class Places:
         """
         if self.taken >= self.count:
             again = f"try again in {self._retry} seconds"
-            raise Refused(503, "full", f"All {self.count} places are taken; {again}.", self._retry)
+            raise RequestRejected(
+                503, "full", f"All {self.count} places are taken; {again}.", self._retry
+            )
 
-    def __enter__(self) -> Places:
-        self.require_room()
+    def __enter__(self) -> Slots:
+        self.require_free()
         self.taken += 1
         return self
 
@@ -150,9 +153,9 @@ async def read_upload(
             async for chunk in chunks:
                 if len(body) + len(chunk) > most:
                     size = f"{most / 1e6:g} MB"
-                    raise Refused(413, "upload", f"{size} are the most; send less.")
+                    raise RequestRejected(413, "upload", f"{size} are the most; send less.")
                 body += chunk
     except TimeoutError:
         slow = f"The upload took longer than {limits.upload_seconds:g} seconds; send less."
-        raise Refused(408, "upload", slow) from None
+        raise RequestRejected(408, "upload", slow) from None
     return bytes(body)

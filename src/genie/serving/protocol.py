@@ -12,8 +12,8 @@ binary messages: a fixed little-endian header, then the picture.
     12      uint32   step of the game; 0 is the prompt
     16      float32  milliseconds that drawing the frame took
 
-A film (MP4, GIF) is the answer to `Film` and has zeros after the codec. Only frames of the game are
-acknowledged.
+A video (MP4, GIF) answers a `VideoMessage` and has zeros after the codec. Only frames of the game
+are acknowledged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VERSION = 2
 HEADER = struct.Struct("<BBHIIIf")
 MAX_MESSAGE_BYTES = 2**18  # of a start with own pictures or a whole game; others are far smaller
 MAX_SMALL_MESSAGE = 1024
-MAX_PASSES = 32
+MAX_MASKGIT_STEPS = 32
 LOSSLESS_UP_TO = 128  # pixels of the longer side
 
 Sequence = Annotated[int, Field(ge=0, lt=2**32)]
@@ -74,15 +74,15 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Sampling(_Message):
+class SamplingMessage(_Message):
     """How the player's frames are drawn from now on; None is the world's own."""
 
     type: Literal["sampling"]
-    steps: Annotated[int, Field(ge=1, le=MAX_PASSES)] | None
+    steps: Annotated[int, Field(ge=1, le=MAX_MASKGIT_STEPS)] | None
     temperature: Annotated[float, Field(ge=0, le=10)] | None
 
 
-class Start(_Message):
+class StartMessage(_Message):
     """Begins a game from a prompt, or begins it anew; without a seed the server draws one.
 
     The prompt is an index, or PNG pictures of the world's size in base64. With actions the game is
@@ -99,7 +99,7 @@ class Start(_Message):
     hash: str | None = None
 
 
-class Keys(_Message):
+class KeysMessage(_Message):
     """The actions whose keys are held now, in the order they were pressed: the last one counts."""
 
     type: Literal["keys"]
@@ -107,28 +107,28 @@ class Keys(_Message):
     held: Annotated[list[int], Field(max_length=64)]
 
 
-class Idle(_Message):
+class IdleMessage(_Message):
     """What to play while no key is held: an action, or None to wait for a key."""
 
     type: Literal["idle"]
     action: int | None
 
 
-class Pause(_Message):
+class PauseMessage(_Message):
     """Stops the game's clock or lets it run on."""
 
     type: Literal["pause"]
     paused: bool
 
 
-class Pace(_Message):
+class PaceMessage(_Message):
     """Plays at every second tick of the world's clock, say, instead of at each."""
 
     type: Literal["pace"]
     every: Annotated[int, Field(ge=1, le=8)]
 
 
-class Step(_Message):
+class StepMessage(_Message):
     """Plays one action, also while the game is paused."""
 
     type: Literal["step"]
@@ -136,7 +136,7 @@ class Step(_Message):
     action: int
 
 
-class Undo(_Message):
+class UndoMessage(_Message):
     """Takes the last steps back."""
 
     type: Literal["undo"]
@@ -144,47 +144,47 @@ class Undo(_Message):
     steps: Annotated[int, Field(ge=1, le=10_000)] = 1
 
 
-class Branch(_Message):
+class BranchMessage(_Message):
     """Goes on in a copy of the game; the game itself is kept."""
 
     type: Literal["branch"]
 
 
-class Switch(_Message):
+class SwitchMessage(_Message):
     """Goes back to a game that was kept."""
 
     type: Literal["switch"]
     game: int
 
 
-class Close(_Message):
+class CloseMessage(_Message):
     """Forgets a game that was kept."""
 
     type: Literal["close"]
     game: int
 
 
-class Peek(_Message):
+class PreviewMessage(_Message):
     """Asks what each action would lead to, held for this many steps."""
 
     type: Literal["peek"]
     steps: Annotated[int, Field(ge=1, le=8)] = 1
 
 
-class Save(_Message):
+class SaveMessage(_Message):
     """Asks for the game as a replay, which comes as a note."""
 
     type: Literal["save"]
 
 
-class Film(_Message):
+class VideoMessage(_Message):
     """Asks for a film of the game's last minute."""
 
     type: Literal["film"]
     format: Literal["mp4", "gif"]
 
 
-class Ack(_Message):
+class AckMessage(_Message):
     """The frame with this id, and every one before it, was shown."""
 
     type: Literal["ack"]
@@ -192,36 +192,36 @@ class Ack(_Message):
 
 
 ClientMessage = (
-    Start
-    | Keys
-    | Idle
-    | Pause
-    | Pace
-    | Step
-    | Undo
-    | Branch
-    | Switch
-    | Close
-    | Sampling
-    | Peek
-    | Save
-    | Film
-    | Ack
+    StartMessage
+    | KeysMessage
+    | IdleMessage
+    | PauseMessage
+    | PaceMessage
+    | StepMessage
+    | UndoMessage
+    | BranchMessage
+    | SwitchMessage
+    | CloseMessage
+    | SamplingMessage
+    | PreviewMessage
+    | SaveMessage
+    | VideoMessage
+    | AckMessage
 )
 _PARSER: TypeAdapter[ClientMessage] = TypeAdapter(
     Annotated[ClientMessage, Field(discriminator="type")]
 )
 
 
-def cost_of(message: ClientMessage) -> float:
+def message_cost(message: ClientMessage) -> float:
     """Returns the work that a message makes: pictures to read or draw, beside ordinary steps."""
     match message:
-        case Start(prompt=prompt, actions=actions, sampling=sampling):
+        case StartMessage(prompt=prompt, actions=actions, sampling=sampling):
             pictures = 1 if isinstance(prompt, int) else len(prompt)
             return pictures + len(sampling) / 100 + len(actions) / 10_000
-        case Peek(steps=steps):
+        case PreviewMessage(steps=steps):
             return steps
-        case Save():
+        case SaveMessage():
             return 1
         case _:
             return 0
@@ -246,7 +246,7 @@ def parse(text: str, most_bytes: int = MAX_MESSAGE_BYTES) -> ClientMessage:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "message"
         raise ProtocolError(f"{where}: {first['msg']}") from None
-    if size > MAX_SMALL_MESSAGE and not isinstance(message, Start):
+    if size > MAX_SMALL_MESSAGE and not isinstance(message, StartMessage):
         raise ProtocolError(f"a message may be {MAX_SMALL_MESSAGE} bytes long")
     return message
 
@@ -268,11 +268,11 @@ def pack(
     step: int,
     generation_ms: float,
     picture: tuple[Codec, bytes],
-    leads_to: int = 0,
+    preview_action: int = 0,
 ) -> bytes:
     """Returns a frame message: the header of this module's table, then the picture."""
     codec, payload = picture
-    header = HEADER.pack(VERSION, codec, leads_to, frame_id, last_input, step, generation_ms)
+    header = HEADER.pack(VERSION, codec, preview_action, frame_id, last_input, step, generation_ms)
     return header + payload
 
 
@@ -283,5 +283,5 @@ def decode_picture(picture: tuple[Codec, bytes]) -> np.ndarray:
 
 def frame_id_of(message: bytes) -> int | None:
     """Returns the frame id of a frame of the game, which the player acknowledges."""
-    _, codec, leads_to, frame_id, *_ = HEADER.unpack_from(message)
-    return frame_id if leads_to == 0 and codec in (Codec.WEBP, Codec.JPEG) else None
+    _, codec, preview_action, frame_id, *_ = HEADER.unpack_from(message)
+    return frame_id if preview_action == 0 and codec in (Codec.WEBP, Codec.JPEG) else None

@@ -19,22 +19,22 @@ import uvicorn
 from fastapi import FastAPI
 
 from genie.core.config import UserError, require
-from genie.serving.action_names import own_folder
+from genie.serving.action_names import writable_folder
 from genie.serving.http.app import create_server
-from genie.serving.http.auth import Access, is_loopback, is_wildcard
+from genie.serving.http.auth import AuthConfig, is_loopback, is_wildcard
 from genie.serving.http.idle_timeout import HTTPProtocol
 from genie.serving.limits import Limits
-from genie.serving.service import Playable, Service
+from genie.serving.service import ServedWorld, Service
 from genie.world.prompts import load_prompts
 from genie.world.threads import spared_threads
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie
 
-MOST_CONNECTIONS = 800  # beyond the limits on players: a process may often open 1024 files
-FAREWELL_SECONDS = 1.0  # between telling the players and closing, so that probes see it, too
-EASY_SHARE = 0.25  # of a tick in which one CPU thread draws a frame of each world: no more needed
-LAST_SECONDS = 9.0  # after which the process ends even in the middle of a frame
+MAX_CONNECTIONS = 800  # beyond the limits on players: a process may often open 1024 files
+CLOSE_SECONDS = 1.0  # between telling the players and closing, so that probes see it, too
+LIGHT_LOAD = 0.25  # of a tick in which one CPU thread draws a frame of each world: no more needed
+SHUTDOWN_SECONDS = 9.0  # after which the process ends even in the middle of a frame
 
 
 def serve(
@@ -73,14 +73,14 @@ def serve(
         "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        playable = _load(
-            world, prompts, fps=fps, device=device, dtype=dtype, compile=compile, names=True
+        served = _load(
+            world, prompts, fps=fps, device=device, dtype=dtype, compile=compile, action_names=True
         )
-        with _prepared([playable]):
+        with _warm_worlds([served]):
             # Each size of batch is compiled before play begins: few players, few sizes.
-            app = create_server([playable], None, Limits(players=4) if compile else None)
+            app = create_server([served], None, Limits(players=4) if compile else None)
             url = _address(host, listener)
-            print(f"Play {playable.name} at {url} (Ctrl+C stops)", flush=True)
+            print(f"Play {served.name} at {url} (Ctrl+C stops)", flush=True)
             if open_browser:
                 webbrowser.open(url)  # the listener queues the page's request until it is up
             run(app, listener)
@@ -97,7 +97,7 @@ def serve_worlds(
     device: str | None = None,
     dtype: str = "float32",
     compile: bool = False,
-    names: bool = False,
+    action_names: bool = False,
 ) -> None:
     """Serves worlds to others until Ctrl+C or SIGTERM.
 
@@ -121,20 +121,20 @@ def serve_worlds(
     """
     # An address that stands for all of this machine's is not a name to call it by.
     known = hosts if is_wildcard(host) else (host, *hosts)
-    access = Access(token, tuple(name.lower() for name in known))
+    auth = AuthConfig(token, tuple(name.lower() for name in known))
     require(
         token is not None or is_loopback(host),
         f"host: {host} can be reached from elsewhere, so a token is needed; set one in the "
         "environment with: export GENIE_TOKEN=$(openssl rand -hex 32)",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        playables = [
-            _load(world, device=device, dtype=dtype, compile=compile, names=names)
+        served_worlds = [
+            _load(world, device=device, dtype=dtype, compile=compile, action_names=action_names)
             for world in worlds
         ]
-        with _prepared(playables):
-            app = create_server(playables, access, limits)
-            listed = ", ".join(playable.name for playable in playables)
+        with _warm_worlds(served_worlds):
+            app = create_server(served_worlds, auth, limits)
+            listed = ", ".join(served.name for served in served_worlds)
             print(f"Serving {listed} at {_address(host, listener)}", flush=True)
             run(app, listener)
 
@@ -145,17 +145,17 @@ def run(app: FastAPI, listener: socket.socket) -> None:
     Raises:
         Exception: what made a world fail, if one did.
     """
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    logging.getLogger("uvicorn.error").addFilter(_is_relevant)
     server = Server(app)
     try:
         server.run(sockets=[listener])
     finally:
-        server.disarm()
+        server.cancel_forced_exit()
     if app.state.service.failure is not None:
         raise app.state.service.failure
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
     # uvicorn takes each refused WebSocket for an error of the application.
     return "without completing handshake" not in record.getMessage()
 
@@ -170,7 +170,7 @@ def server_config(app: FastAPI) -> uvicorn.Config:
         server_header=False,
         ws_max_size=2 * service.limits.message_bytes,
         ws_per_message_deflate=False,
-        limit_concurrency=service.limits.players + MOST_CONNECTIONS,
+        limit_concurrency=service.limits.players + MAX_CONNECTIONS,
         timeout_graceful_shutdown=2,
     )
 
@@ -178,19 +178,19 @@ def server_config(app: FastAPI) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """Ends in order: not ready at once, the players are told, then the connections are closed.
 
-    The process then ends with exit code 0, and after `LAST_SECONDS` in any case.
+    The process then ends with exit code 0, and after `SHUTDOWN_SECONDS` in any case.
     """
 
     def __init__(self, app: FastAPI) -> None:
         super().__init__(server_config(app))
         self._service: Service = app.state.service
         self._end_at: float | None = None
-        self._watch: threading.Timer | None = None
+        self._forced_exit: threading.Timer | None = None
 
-    def disarm(self) -> None:
+    def cancel_forced_exit(self) -> None:
         """The server has ended: what runs in this process afterwards is to live on."""
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._forced_exit is not None:
+            self._forced_exit.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begins to end; a second signal hurries."""
@@ -198,11 +198,11 @@ class Server(uvicorn.Server):
             self._end_at = time.monotonic()
             return
         self._service.stopping = True
-        farewell = 0 if sig == signal.SIGINT else FAREWELL_SECONDS
+        farewell = 0 if sig == signal.SIGINT else CLOSE_SECONDS
         self._end_at = time.monotonic() + farewell
-        self._watch = threading.Timer(LAST_SECONDS, os._exit, [0])
-        self._watch.daemon = True
-        self._watch.start()
+        self._forced_exit = threading.Timer(SHUTDOWN_SECONDS, os._exit, [0])
+        self._forced_exit.daemon = True
+        self._forced_exit.start()
 
     async def on_tick(self, counter: int) -> bool:
         """Looks, ten times a second, whether it is time to end."""
@@ -220,41 +220,41 @@ def _load(
     device: str | None = None,
     dtype: str = "float32",
     compile: bool = False,
-    names: bool = False,
-) -> Playable:
+    action_names: bool = False,
+) -> ServedWorld:
     folder, name, own = None, "world", None
     if isinstance(world, str | Path):
         from genie.world.genie import Genie
         from genie.world.hub import locate
 
-        folder, own = locate(world), own_folder(world)
+        folder, own = locate(world), writable_folder(world)
         name = Path(world).resolve().name
         world = Genie.from_pretrained(folder, device, dtype)
     size = (world.config.height, world.config.width)
-    return Playable(
+    return ServedWorld(
         name,
         world,
         load_prompts(prompts, *size, folder or world),
         fps,
         folder=folder,
-        can_name=names and own is not None,
+        can_name=action_names and own is not None,
         compiled=compile,
     )
 
 
 @contextlib.contextmanager
-def _prepared(playables: Sequence[Playable]) -> Iterator[None]:
+def _warm_worlds(served_worlds: Sequence[ServedWorld]) -> Iterator[None]:
     """Takes one CPU thread where that is enough; then worlds that want it are compiled for it."""
 
     def draw() -> None:
-        for playable, state in zip(playables, states, strict=True):
-            playable.world.step(state, 0)
+        for served, state in zip(served_worlds, states, strict=True):
+            served.world.step(state, 0)
 
-    states = [playable.world.start(playable.prompts[0]) for playable in playables]
-    with spared_threads(draw, EASY_SHARE / max(playable.pace for playable in playables)):
-        for playable in playables:
-            if playable.compiled:
-                playable.world.compile()
+    states = [served.world.start(served.prompts[0]) for served in served_worlds]
+    with spared_threads(draw, LIGHT_LOAD / max(served.pace for served in served_worlds)):
+        for served in served_worlds:
+            if served.compiled:
+                served.world.compile()
                 print(
                     "Compiling, for each size of batch: /ready tells when it is done.", flush=True
                 )

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from genie.core.config import require
-from genie.serving.action_names import checked_names, not_kept, read_names, write_names
-from genie.serving.clips import Turns
-from genie.serving.limits import Limits, Places, Refused
+from genie.serving.action_names import checked_names, read_names, read_only_error, write_names
+from genie.serving.clips import ClipScheduler
+from genie.serving.limits import Limits, RequestRejected, Slots
 from genie.serving.play.connection import SERVICE_RESTART, Connection
-from genie.serving.play.metrics import MeasuredGames, Metrics
-from genie.serving.play.scheduler import TickLoop
+from genie.serving.play.metrics import InstrumentedGameBatch, Metrics
+from genie.serving.play.scheduler import BatchScheduler
 from genie.serving.protocol import VERSION, World, png
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Playable:
+class ServedWorld:
     """A world, and how it is offered.
 
     Attributes:
@@ -68,32 +68,32 @@ def batch_sizes(players: int) -> tuple[int, ...]:
     return tuple(2**i for i in range(max(2, (players - 1).bit_length() + 1)))
 
 
-class Room:
+class WorldService:
     """One world with its clock, which steps all its players."""
 
-    def __init__(self, playable: Playable, service: Service) -> None:
-        self.name, self.world, self.prompts = playable.name, playable.world, playable.prompts
-        self.fps = playable.pace
+    def __init__(self, served: ServedWorld, service: Service) -> None:
+        self.name, self.world, self.prompts = served.name, served.world, served.prompts
+        self.fps = served.pace
         metrics = service.metrics
-        sizes = batch_sizes(service.limits.players) if playable.compiled else ()
-        games = MeasuredGames(self.world, self.prompts, sizes).measure(metrics, self.name)
-        self.clock = TickLoop(
-            games, self.fps, self.name, reading=service.reading, encoding=service.encoding
+        sizes = batch_sizes(service.limits.players) if served.compiled else ()
+        games = InstrumentedGameBatch(self.world, self.prompts, sizes).measure(metrics, self.name)
+        self.scheduler = BatchScheduler(
+            games, self.fps, self.name, reader=service.reader, encoder=service.encoder
         )
-        self.turns = Turns(self.clock)
+        self.clip_scheduler = ClipScheduler(self.scheduler)
         # The last frame of a clip is where its game goes on.
         last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]
-        self.pictures = [png(picture) for picture in last]
-        self._playable = playable
-        self.names = read_names(playable.folder, self.world.config.num_actions)
+        self.prompt_images = [png(picture) for picture in last]
+        self._served = served
+        self.action_names = read_names(served.folder, self.world.config.num_actions)
         self.warm = False
-        metrics.sessions.labels(self.name).set_function(lambda: len(self.clock.sessions))
+        metrics.sessions.labels(self.name).set_function(lambda: len(self.scheduler.sessions))
 
     async def run(self) -> None:
         """Warms up, then ticks until it is cancelled."""
-        await self.clock.warm_up()
+        await self.scheduler.warm_up()
         self.warm = True
-        await self.clock.run()
+        await self.scheduler.run()
 
     def describe(self) -> World:
         """Returns what clients need to know of the world."""
@@ -106,8 +106,8 @@ class Room:
             fps=self.fps,
             num_actions=config.num_actions,
             prompts=[f"{path}/prompts/{i}.png" for i in range(len(self.prompts))],
-            names=self.names,
-            can_name=self._playable.can_name,
+            names=self.action_names,
+            can_name=self._served.can_name,
         )
 
     def require_names(self) -> None:
@@ -116,24 +116,24 @@ class Room:
         Raises:
             Refused: this world is not the operator's own, or the operator did not allow it.
         """
-        if not self._playable.can_name:
-            raise not_kept()
+        if not self._served.can_name:
+            raise read_only_error()
 
     def keep_names(self, text: bytes) -> list[str]:
         """Keeps what a player calls the buttons in the world's folder; for later pages of everyone.
 
         Args:
-            text: JSON, as `genie.serving.action_names.Names`.
+            text: JSON, as `genie.serving.action_names.ActionNames`.
 
         Raises:
             Refused: it does not fit the world, or the folder can't be written.
         """
         self.require_names()
-        assert self._playable.folder is not None
-        names = checked_names(text, self.world.config.num_actions)
-        write_names(self._playable.folder, names)
-        self.names = names
-        return names
+        assert self._served.folder is not None
+        action_names = checked_names(text, self.world.config.num_actions)
+        write_names(self._served.folder, action_names)
+        self.action_names = action_names
+        return action_names
 
 
 class Service:
@@ -147,21 +147,21 @@ class Service:
         UserError: there is none, or two have one name.
     """
 
-    def __init__(self, worlds: Sequence[Playable], limits: Limits | None = None) -> None:
-        names = [playable.name for playable in worlds]
+    def __init__(self, worlds: Sequence[ServedWorld], limits: Limits | None = None) -> None:
+        names = [served.name for served in worlds]
         require(len(names) > 0, "worlds: give at least one")
         for name in names:
             alone = names.count(name) == 1
             require(alone, f"worlds: two are called {name!r}; rename the folder of one of them")
         self.limits, self.metrics = limits or Limits(), Metrics()
         # One thread each: what they do needs memory.
-        self.reading = ThreadPoolExecutor(1, "genie-reading")
-        self.encoding = ThreadPoolExecutor(1, "genie-encoding")
-        self.rooms = {playable.name: Room(playable, self) for playable in worlds}
+        self.reader = ThreadPoolExecutor(1, "genie-reading")
+        self.encoder = ThreadPoolExecutor(1, "genie-encoding")
+        self.worlds = {served.name: WorldService(served, self) for served in worlds}
         retry = self.limits.retry_seconds
-        self.players = Places(self.limits.players, retry)
-        self.generations = Places(self.limits.generations, retry)
-        self.uploads = Places(self.limits.uploads, retry)
+        self.players = Slots(self.limits.players, retry)
+        self.generations = Slots(self.limits.generations, retry)
+        self.uploads = Slots(self.limits.uploads, retry)
         self.connections: set[Connection] = set()
         self.stopping = False
         self.failure: BaseException | None = None
@@ -169,19 +169,21 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether all worlds are warm and the server is not about to end."""
-        warm = all(room.warm for room in self.rooms.values())
+        warm = all(world.warm for world in self.worlds.values())
         return warm and not self.stopping and self.failure is None
 
-    def room(self, name: str | None) -> Room:
+    def world(self, name: str | None) -> WorldService:
         """Returns the world of this name, or the first one.
 
         Raises:
             Refused: there is none of this name.
         """
-        room = next(iter(self.rooms.values())) if name is None else self.rooms.get(name)
-        if room is None:
-            raise Refused(404, "world", "There is no world of this name; GET /worlds lists them.")
-        return room
+        world = next(iter(self.worlds.values())) if name is None else self.worlds.get(name)
+        if world is None:
+            raise RequestRejected(
+                404, "world", "There is no world of this name; GET /worlds lists them."
+            )
+        return world
 
     def require_ready(self) -> None:
         """Refuses work before the worlds are warm, and when the server is about to end.
@@ -191,7 +193,7 @@ class Service:
         """
         if not self.ready:
             words = "The server is not ready; GET /ready says when it is."
-            raise Refused(503, "not_ready", words, self.limits.retry_seconds)
+            raise RequestRejected(503, "not_ready", words, self.limits.retry_seconds)
 
     def stop(self) -> None:
         """Lets nobody in any more and tells the players."""
@@ -202,7 +204,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Ticks while the context lasts."""
-        tasks = [asyncio.create_task(self._run(room)) for room in self.rooms.values()]
+        tasks = [asyncio.create_task(self._run(world)) for world in self.worlds.values()]
         try:
             yield
         finally:
@@ -210,12 +212,12 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for threads in (self.reading, self.encoding):
+            for threads in (self.reader, self.encoder):
                 threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, room: Room) -> None:
+    async def _run(self, world: WorldService) -> None:
         try:
-            await room.run()
+            await world.run()
         except Exception as error:
-            log.exception("%s can no longer be played", room.name)
+            log.exception("%s can no longer be played", world.name)
             self.failure = error

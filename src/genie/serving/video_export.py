@@ -19,20 +19,20 @@ from genie.serving.protocol import Codec, decode_picture, png
 Format = Literal["mp4", "gif", "png"]
 MEDIA_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "png": "application/zip"}
 CODECS = {"mp4": Codec.MP4, "gif": Codec.GIF}
-SIDE = 256  # pixels that the longer side of a frame has at least
+TARGET_SIDE = 256  # pixels that the longer side of a frame has at least
 
 
-class Unwanted(Exception):
+class Cancelled(Exception):
     """Nobody waits for the film any more."""
 
 
-def scale_of(height: int, width: int) -> int:
+def display_scale(height: int, width: int) -> int:
     """Returns how many times a world's frames are enlarged, to be seen well, unless asked for."""
-    return max(1, SIDE // max(height, width))
+    return max(1, TARGET_SIDE // max(height, width))
 
 
-def decoded(
-    pictures: Iterable[tuple[Codec, bytes]], unwanted: threading.Event
+def decode_frames(
+    pictures: Iterable[tuple[Codec, bytes]], cancelled: threading.Event
 ) -> Iterator[np.ndarray]:
     """Yields the frames `uint8 (H, W, 3)` of pictures as a player got them, one at a time.
 
@@ -44,8 +44,8 @@ def decoded(
         Unwanted: it was set.
     """
     for picture in pictures:
-        if unwanted.is_set():
-            raise Unwanted
+        if cancelled.is_set():
+            raise Cancelled
         yield decode_picture(picture)
 
 

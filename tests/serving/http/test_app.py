@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from genie.data.video import read_video
 from genie.serving import create_app, create_server
 from genie.serving.limits import Limits
-from genie.serving.service import Playable
+from genie.serving.service import ServedWorld
 
 
 def dot(picture):
@@ -134,16 +134,16 @@ def test_a_message_out_of_protocol_closes_the_connection_only(dots, message, pla
 
 def test_nothing_is_left_of_players_who_left(dot_world, dot_prompts, playing, running):
     app = create_app(dot_world, dot_prompts)
-    room = app.state.service.room(None)
+    served = app.state.service.world(None)
     with running(app) as address:
         for _ in range(20):
             with playing(address) as player:
                 player.send("start", prompt=0)
                 player.frame()
         deadline = time.monotonic() + 20
-        while room.clock.sessions and time.monotonic() < deadline:
+        while served.scheduler.sessions and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert room.clock.sessions == {}
+        assert served.scheduler.sessions == {}
 
 
 # The page and what it asks for
@@ -218,7 +218,10 @@ def test_the_own_origin_can_play(dots, playing):
 
 def test_worlds_are_played_by_name(dot_world, dot_prompts, running, playing):
     other = type(dot_world)()
-    worlds = [Playable("first", dot_world, dot_prompts), Playable("second", other, dot_prompts[1:])]
+    worlds = [
+        ServedWorld("first", dot_world, dot_prompts),
+        ServedWorld("second", other, dot_prompts[1:]),
+    ]
     with running(create_server(worlds)) as address:
         names = [world["name"] for world in httpx.get(f"http://{address}/worlds").json()]
         assert names == ["first", "second"]
@@ -294,7 +297,7 @@ def picture_of(place, size=24, format="PNG"):
     return buffer.getvalue()
 
 
-def frames_of(answer):
+def frames_in(answer):
     assert answer.status_code == 200, answer.text
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         return [np.asarray(Image.open(archive.open(name))) for name in archive.namelist()]
@@ -302,9 +305,9 @@ def frames_of(answer):
 
 def test_a_clip_starts_from_the_upload_and_plays_the_actions(client):
     asked = {"actions": "1,1,3", "format": "png", "scale": 1, "world": "dots & more"}
-    frames = frames_of(client.post("/generate", params=asked, content=picture_of((5, 5))))
+    frames = frames_in(client.post("/generate", params=asked, content=picture_of((5, 5))))
     assert [dot(frame) for frame in frames] == [(5, 5), (5, 6), (5, 7), (6, 7)]
-    frames = frames_of(client.post("/generate", params={**asked, "prompt": 1}))
+    frames = frames_in(client.post("/generate", params={**asked, "prompt": 1}))
     assert [dot(frame) for frame in frames] == [(3, 3), (3, 4), (3, 5), (4, 5)]
 
 
@@ -314,7 +317,7 @@ def test_an_upload_of_another_size_is_fitted(client):
     pixels[40:44, 128:132] = 255  # in the middle square, at (10, 20) of 24 x 24
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
-    frames = frames_of(client.post("/generate", params=asked, content=buffer.getvalue()))
+    frames = frames_in(client.post("/generate", params=asked, content=buffer.getvalue()))
     assert [frame.shape for frame in frames] == [(48, 48, 3)] * 2
     assert dot(frames[0][::2, ::2]) == (10, 20)
 
@@ -352,7 +355,7 @@ def test_a_wrong_request_says_what_to_do(client, asked, body, status, words):
 
 def test_clips_beyond_the_places_are_refused_at_once(dot_world, dot_prompts, running):
     held, step = threading.Event(), dot_world.draw
-    app = create_server([Playable("dots", dot_world, dot_prompts)], None, Limits(generations=2))
+    app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, Limits(generations=2))
     with running(app) as address, ThreadPoolExecutor(2) as pool, httpx.Client() as client:
         url = f"http://{address}/generate?actions=1,1&format=png"
         while client.get(f"http://{address}/ready").status_code != 200:
@@ -375,7 +378,7 @@ def test_clips_beyond_the_places_are_refused_at_once(dot_world, dot_prompts, run
 
 def test_who_uploads_slowly_takes_no_place_for_clips(dot_world, dot_prompts, running):
     limits = Limits(generations=1, uploads=2)
-    app = create_server([Playable("dots", dot_world, dot_prompts)], None, limits)
+    app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, limits)
     with running(app) as address, contextlib.ExitStack() as open_sockets, httpx.Client() as client:
         url = f"http://{address}/generate?actions=1&format=png"
         while client.get(f"http://{address}/ready").status_code != 200:
@@ -449,8 +452,8 @@ def test_names_are_kept_in_the_worlds_folder_and_given_to_later_pages(
     dot_world, dot_prompts, tmp_path
 ):
     def client():
-        playable = Playable("dots & more", dot_world, dot_prompts, folder=tmp_path, can_name=True)
-        return TestClient(create_server([playable]), base_url="http://localhost")
+        served = ServedWorld("dots & more", dot_world, dot_prompts, folder=tmp_path, can_name=True)
+        return TestClient(create_server([served]), base_url="http://localhost")
 
     url, names = "/worlds/dots%20%26%20more/names", ["left", "", "up", "down"]
     with client() as first:

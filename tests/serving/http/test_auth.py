@@ -5,8 +5,8 @@ from websockets.exceptions import InvalidStatus
 
 from genie.core.config import UserError
 from genie.serving.http.app import create_server
-from genie.serving.http.auth import COOKIE, Access, Gate, is_loopback
-from genie.serving.service import Playable
+from genie.serving.http.auth import COOKIE, AuthConfig, AuthMiddleware, is_loopback
+from genie.serving.service import ServedWorld
 
 TOKEN = "0123456789abcdef-secret"
 
@@ -18,8 +18,8 @@ def refusals():
 
 @pytest.fixture
 def client(refusals):
-    access = Access(TOKEN, ("play.example.org",))
-    app = Gate(PlainTextResponse("welcome"), access, refusals.append)
+    auth = AuthConfig(TOKEN, ("play.example.org",))
+    app = AuthMiddleware(PlainTextResponse("welcome"), auth, refusals.append)
     return TestClient(app, base_url="http://play.example.org", follow_redirects=False)
 
 
@@ -76,7 +76,7 @@ def test_another_page_is_refused_whoever_has_the_cookie(client, refusals):
 @pytest.mark.parametrize("token", ["short", "", "with spaces in the middle", "ümlaute-sind-keine"])
 def test_a_token_that_is_none_is_refused(token):
     with pytest.raises(UserError, match="openssl rand"):
-        Access(token)
+        AuthConfig(token)
 
 
 def test_loopback_names():
@@ -85,7 +85,7 @@ def test_loopback_names():
 
 
 def test_the_token_is_asked_for_on_the_websocket(dot_world, dot_prompts, running, playing):
-    app = create_server([Playable("dots", dot_world, dot_prompts)], Access(TOKEN))
+    app = create_server([ServedWorld("dots", dot_world, dot_prompts)], AuthConfig(TOKEN))
     with running(app) as address:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"{COOKIE}=wrong"}):
             with pytest.raises(InvalidStatus) as refused, playing(address, **headers):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from served import MALFORMED, encoded, gif_of
 
-from genie.serving.http.uploads import FORMATS, read_picture
-from genie.serving.limits import Limits, Refused
+from genie.serving.http.uploads import FORMATS, decode_upload
+from genie.serving.limits import Limits, RequestRejected
 from genie.world.prompts import load_prompts
 
 LIMITS = Limits()
@@ -24,18 +24,18 @@ MODES = {
 
 @pytest.mark.parametrize(("format", "mode"), [(f, mode) for f in FORMATS for mode in MODES[f]])
 def test_known_formats_of_any_mode_are_read(format, mode):
-    picture = read_picture(encoded(format, mode=mode), LIMITS)
+    picture = decode_upload(encoded(format, mode=mode), LIMITS)
     assert (picture.shape, picture.dtype) == ((10, 20, 3), np.uint8)
 
 
 def test_a_picture_is_read_exactly_and_upright():
     data = encoded("PNG")
     np.testing.assert_array_equal(
-        read_picture(data, LIMITS), np.asarray(Image.open(io.BytesIO(data)))
+        decode_upload(data, LIMITS), np.asarray(Image.open(io.BytesIO(data)))
     )
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    assert read_picture(encoded("JPEG", exif=exif), LIMITS).shape == (20, 10, 3)
+    assert decode_upload(encoded("JPEG", exif=exif), LIMITS).shape == (20, 10, 3)
 
 
 def test_an_upload_is_read_as_a_prompt_is(tmp_path):
@@ -51,13 +51,13 @@ def test_an_upload_is_read_as_a_prompt_is(tmp_path):
     }
     for name, data in uploads.items():
         (tmp_path / name).write_bytes(data)
-        (prompt,) = load_prompts(tmp_path / name, *read_picture(data, LIMITS).shape[:2])
-        np.testing.assert_array_equal(read_picture(data, LIMITS), prompt)
+        (prompt,) = load_prompts(tmp_path / name, *decode_upload(data, LIMITS).shape[:2])
+        np.testing.assert_array_equal(decode_upload(data, LIMITS), prompt)
 
 
 def test_a_palette_with_transparency_is_read():
     data = encoded("PNG", mode="P", transparency=bytes(range(256)))
-    assert read_picture(data, LIMITS).shape == (10, 20, 3)
+    assert decode_upload(data, LIMITS).shape == (10, 20, 3)
 
 
 def test_of_a_moving_picture_the_first_frame_is_taken():
@@ -65,15 +65,15 @@ def test_of_a_moving_picture_the_first_frame_is_taken():
     for format in ("GIF", "WEBP"):
         buffer = io.BytesIO()
         frames[0].save(buffer, format, save_all=True, append_images=frames[1:], lossless=True)
-        assert tuple(read_picture(buffer.getvalue(), LIMITS)[0, 0]) == (255, 0, 0)
+        assert tuple(decode_upload(buffer.getvalue(), LIMITS)[0, 0]) == (255, 0, 0)
 
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_uploads_are_refused_quickly_and_in_little_memory(name):
     data, statuses = MALFORMED[name]
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    with pytest.raises(Refused, match="send") as refused:
-        read_picture(data, LIMITS)
+    with pytest.raises(RequestRejected, match="send") as refused:
+        decode_upload(data, LIMITS)
     assert refused.value.status in (statuses if isinstance(statuses, tuple) else (statuses,))
     assert time.monotonic() - began < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
@@ -82,15 +82,15 @@ def test_malformed_uploads_are_refused_quickly_and_in_little_memory(name):
 def test_a_gif_of_a_million_frames_is_read_as_one():
     data = gif_of(500_000)  # under the limit on bytes
     began = time.monotonic()
-    assert read_picture(data, LIMITS).shape == (16, 16, 3)
+    assert decode_upload(data, LIMITS).shape == (16, 16, 3)
     assert time.monotonic() - began < 1
 
 
 def test_the_limit_on_pixels_is_exact():
     limits = Limits(megapixels=0.0002)
-    assert read_picture(encoded("PNG", (20, 10)), limits).shape == (10, 20, 3)
-    with pytest.raises(Refused, match="21 x 10"):
-        read_picture(encoded("PNG", (21, 10)), limits)
+    assert decode_upload(encoded("PNG", (20, 10)), limits).shape == (10, 20, 3)
+    with pytest.raises(RequestRejected, match="21 x 10"):
+        decode_upload(encoded("PNG", (21, 10)), limits)
 
 
 def test_a_jpeg_of_ever_more_scans_is_refused():
@@ -98,6 +98,6 @@ def test_a_jpeg_of_ever_more_scans_is_refused():
     Image.new("RGB", (16, 16)).save(file, "JPEG", progressive=True)
     data = file.getvalue()
     scan = data[data.rindex(b"\xff\xda") : -2]
-    assert read_picture(data, Limits()).shape == (16, 16, 3)
-    with pytest.raises(Refused, match="64 scans"):
-        read_picture(data[:-2] + 100 * scan + data[-2:], Limits())
+    assert decode_upload(data, Limits()).shape == (16, 16, 3)
+    with pytest.raises(RequestRejected, match="64 scans"):
+        decode_upload(data[:-2] + 100 * scan + data[-2:], Limits())

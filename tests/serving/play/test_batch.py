@@ -7,17 +7,17 @@ import torch
 from PIL import Image
 
 from genie.serving.play.batch import (
-    MARK_EVERY,
-    Act,
-    Begin,
-    Forget,
-    Fork,
-    Games,
-    Look,
-    Peek,
+    SNAPSHOT_EVERY,
+    CopyGame,
+    DropGame,
+    GameBatch,
+    PlayAction,
+    PreviewActions,
     Rewind,
-    passes_beside,
-    thinned,
+    ShowFrame,
+    StartGame,
+    extra_maskgit_steps,
+    thin_snapshots,
 )
 from genie.world.genie import Genie
 from genie.world.maskgit import SamplingConfig
@@ -32,86 +32,86 @@ def dot(drawn):
 
 @pytest.fixture
 def games(dot_world, dot_prompts):
-    return Games(dot_world, dot_prompts)
+    return GameBatch(dot_world, dot_prompts)
 
 
 def test_a_game_begins_at_its_prompt_and_follows_its_actions(games):
-    assert dot(games.advance({7: Begin(0, seed=1)})[7]) == (12, 12)
-    assert dot(games.advance({7: Act(1)})[7]) == (12, 13)
-    assert dot(games.advance({7: Act(2)})[7]) == (11, 13)
+    assert dot(games.advance({7: StartGame(0, seed=1)})[7]) == (12, 12)
+    assert dot(games.advance({7: PlayAction(1)})[7]) == (12, 13)
+    assert dot(games.advance({7: PlayAction(2)})[7]) == (11, 13)
 
 
 def test_everyone_is_stepped_in_one_batch(games, dot_world):
-    games.advance({i: Begin(i % 2, seed=i) for i in range(4)})
-    drawn = games.advance({i: Act(i) for i in range(4)})
+    games.advance({i: StartGame(i % 2, seed=i) for i in range(4)})
+    drawn = games.advance({i: PlayAction(i) for i in range(4)})
     assert [dot(drawn[i]) for i in range(4)] == [(12, 11), (3, 4), (11, 12), (4, 3)]
     assert dot_world.batches == [4]
 
 
 def test_joining_leaving_and_pausing_leave_the_others_alone(games):
-    games.advance({1: Begin(0, seed=0), 2: Begin(1, seed=0)})
-    games.advance({1: Act(1), 2: Act(3)})
-    games.advance({1: Act(1)})
-    games.advance({1: Act(1), 3: Begin(1, seed=5)})
-    drawn = games.advance({3: Act(1), 2: Act(3), 1: Act(1)})
+    games.advance({1: StartGame(0, seed=0), 2: StartGame(1, seed=0)})
+    games.advance({1: PlayAction(1), 2: PlayAction(3)})
+    games.advance({1: PlayAction(1)})
+    games.advance({1: PlayAction(1), 3: StartGame(1, seed=5)})
+    drawn = games.advance({3: PlayAction(1), 2: PlayAction(3), 1: PlayAction(1)})
     assert [dot(drawn[i]) for i in (1, 2, 3)] == [(12, 16), (5, 3), (3, 4)]
-    games.do([Forget(2)])
-    assert dot(games.advance({1: Act(1)})[1]) == (12, 17)
+    games.run_maintenance([DropGame(2)])
+    assert dot(games.advance({1: PlayAction(1)})[1]) == (12, 17)
 
 
 def test_beginning_anew_forgets_the_old_game(games):
-    games.advance({1: Begin(0, seed=0), 2: Begin(0, seed=0)})
-    games.advance({1: Act(1), 2: Act(1)})
-    assert dot(games.advance({1: Begin(0, seed=0), 2: Act(1)})[1]) == (12, 12)
-    drawn = games.advance({1: Act(1), 2: Act(1)})
+    games.advance({1: StartGame(0, seed=0), 2: StartGame(0, seed=0)})
+    games.advance({1: PlayAction(1), 2: PlayAction(1)})
+    assert dot(games.advance({1: StartGame(0, seed=0), 2: PlayAction(1)})[1]) == (12, 12)
+    drawn = games.advance({1: PlayAction(1), 2: PlayAction(1)})
     assert (dot(drawn[1]), dot(drawn[2])) == ((12, 13), (12, 15))
 
 
 def test_forgetting_leaves_nothing_behind(games):
-    games.advance({i: Begin(0, seed=0) for i in range(3)})
-    games.advance({i: Act(0) for i in range(3)})
-    games.do([Forget(game) for game in (0, 1, 2, 99)])
-    assert (games._games, games._alone, games._batches, games._dreams) == ({}, {}, [], {})
+    games.advance({i: StartGame(0, seed=0) for i in range(3)})
+    games.advance({i: PlayAction(0) for i in range(3)})
+    games.run_maintenance([DropGame(game) for game in (0, 1, 2, 99)])
+    assert (games._games, games._single, games._batches, games._previews) == ({}, {}, [], {})
 
 
 def test_players_with_other_sampling_step_apart_and_are_drawn_by_it(games, dot_world):
     slow = SamplingConfig(steps=20)
-    games.advance({i: Begin(0, seed=0) for i in range(3)})
+    games.advance({i: StartGame(0, seed=0) for i in range(3)})
     for _ in range(2):
-        drawn = games.advance({0: Act(1), 1: Act(1, slow), 2: Act(1)})
+        drawn = games.advance({0: PlayAction(1), 1: PlayAction(1, slow), 2: PlayAction(1)})
     assert [dot(drawn[i]) for i in range(3)] == [(12, 14)] * 3
     assert dot_world.batches == [2, 1, 2, 1]
     assert dot_world.samplings == [None, slow, None, slow]
-    drawn = games.advance({i: Act(3, slow) for i in range(3)})
+    drawn = games.advance({i: PlayAction(3, slow) for i in range(3)})
     assert dot_world.batches[4:] == [3]
     assert {dot(drawn[i]) for i in range(3)} == {(13, 14)}
 
 
 def test_a_game_goes_back_to_its_nearest_mark_or_to_its_start(games, dot_world, monkeypatch):
-    games.advance({1: Begin(0, seed=0), 2: Begin(1, seed=0)})
+    games.advance({1: StartGame(0, seed=0), 2: StartGame(1, seed=0)})
     monkeypatch.setattr(dot_world, "start", None)  # going back starts nothing anew
-    for _ in range(MARK_EVERY + 3):
-        last = games.advance({1: Act(1), 2: Act(3)})
-    assert last[1].step == MARK_EVERY + 3
-    back = games.advance({1: Rewind(MARK_EVERY + 2)})[1]
-    assert (back.step, dot(back)) == (MARK_EVERY, (12, 12 + MARK_EVERY))
-    assert games.advance({1: Rewind(MARK_EVERY + 2)})[1].step == MARK_EVERY
-    back = games.advance({1: Rewind(MARK_EVERY - 1)})[1]
+    for _ in range(SNAPSHOT_EVERY + 3):
+        last = games.advance({1: PlayAction(1), 2: PlayAction(3)})
+    assert last[1].step == SNAPSHOT_EVERY + 3
+    back = games.advance({1: Rewind(SNAPSHOT_EVERY + 2)})[1]
+    assert (back.step, dot(back)) == (SNAPSHOT_EVERY, (12, 12 + SNAPSHOT_EVERY))
+    assert games.advance({1: Rewind(SNAPSHOT_EVERY + 2)})[1].step == SNAPSHOT_EVERY
+    back = games.advance({1: Rewind(SNAPSHOT_EVERY - 1)})[1]
     assert (back.step, dot(back)) == (0, (12, 12))
-    assert dot(games.advance({2: Act(3)})[2]) == ((3 + MARK_EVERY + 4) % 24, 3)
+    assert dot(games.advance({2: PlayAction(3)})[2]) == ((3 + SNAPSHOT_EVERY + 4) % 24, 3)
 
 
 def test_marks_are_few_and_none_is_far():
     """Of a game of n steps about log2(n) are kept; going back d steps replays less than 2 d."""
-    marks = ((0, None),)
-    for step in range(MARK_EVERY, 4000, MARK_EVERY):
-        marks = thinned((*marks, (step, None)))
-        assert len(marks) <= 3 + math.log2(step / MARK_EVERY)
-        kept = np.array([at for at, _ in marks])
-        wanted = np.arange(step + MARK_EVERY)
+    snapshots = ((0, None),)
+    for step in range(SNAPSHOT_EVERY, 4000, SNAPSHOT_EVERY):
+        snapshots = thin_snapshots((*snapshots, (step, None)))
+        assert len(snapshots) <= 3 + math.log2(step / SNAPSHOT_EVERY)
+        kept = np.array([at for at, _ in snapshots])
+        wanted = np.arange(step + SNAPSHOT_EVERY)
         nearest = kept[np.searchsorted(kept, wanted, side="right") - 1]
         back = np.maximum(step - wanted, 0)
-        assert (wanted - nearest < np.maximum(MARK_EVERY, 2 * back)).all()
+        assert (wanted - nearest < np.maximum(SNAPSHOT_EVERY, 2 * back)).all()
 
 
 def test_an_undone_game_is_the_one_that_was_played_first():
@@ -120,19 +120,19 @@ def test_an_undone_game_is_the_one_that_was_played_first():
     world = Genie(TINY).eval()
     prompt = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     script = np.random.default_rng(1).integers(4, size=70).tolist()
-    games = Games(world, [prompt])
-    games.advance({1: Begin(0, seed=5)})
+    games = GameBatch(world, [prompt])
+    games.advance({1: StartGame(0, seed=5)})
 
     def play(actions):
         for action in actions:
-            games.advance({1: Act(action)})
-            games.settle()
+            games.advance({1: PlayAction(action)})
+            games.commit()
             yield games._state(1).dynamics.tokens.tolist()
 
     first = list(play(script))
     for back in (1, 20, 60):
         step = games.advance({1: Rewind(70 - back)})[1].step
-        assert 70 - back - step < max(MARK_EVERY, 2 * back)
+        assert 70 - back - step < max(SNAPSHOT_EVERY, 2 * back)
         assert list(play(script[step:])) == first[step:]
 
 
@@ -140,39 +140,41 @@ def test_a_drawn_frame_is_committed_once_and_before_the_next_turn(games, dot_wor
     committed = []
     commit = dot_world.commit
     dot_world.commit = lambda drawing: committed.append(drawing) or commit(drawing)
-    games.advance({1: Begin(0, seed=0), 2: Begin(1, seed=0)})
-    games.advance({1: Act(1), 2: Act(3)})
+    games.advance({1: StartGame(0, seed=0), 2: StartGame(1, seed=0)})
+    games.advance({1: PlayAction(1), 2: PlayAction(3)})
     assert committed == []
     for _ in range(2):
-        games.settle()
+        games.commit()
         assert len(committed) == 1
-    games.advance({1: Act(1), 2: Act(3)})
-    assert dot(games.advance({1: Act(1)})[1]) == (12, 15)
+    games.advance({1: PlayAction(1), 2: PlayAction(3)})
+    assert dot(games.advance({1: PlayAction(1)})[1]) == (12, 15)
     assert len(committed) == 2
-    games.do([Fork(1, 3)])
+    games.run_maintenance([CopyGame(1, 3)])
     assert len(committed) == 3
-    assert dot(games.advance({3: Act(1)})[3]) == (12, 16)
+    assert dot(games.advance({3: PlayAction(1)})[3]) == (12, 16)
 
 
 def test_a_fault_of_one_player_does_not_keep_the_others_from_their_turns(games):
-    games.advance({1: Begin(0, seed=0), 2: Begin(0, seed=0)})
-    drawn = games.advance({1: Act(1), 2: Begin(99, seed=0), 3: Act(0), 4: Rewind(3)})
+    games.advance({1: StartGame(0, seed=0), 2: StartGame(0, seed=0)})
+    drawn = games.advance(
+        {1: PlayAction(1), 2: StartGame(99, seed=0), 3: PlayAction(0), 4: Rewind(3)}
+    )
     assert dot(drawn[1]) == (12, 13)
     assert all(isinstance(drawn[player], LookupError) for player in (2, 3, 4))
-    assert dot(games.advance({1: Act(1)})[1]) == (12, 14)
+    assert dot(games.advance({1: PlayAction(1)})[1]) == (12, 14)
 
 
 def test_a_compiled_world_meets_few_sizes_of_batch(dot_world, dot_prompts):
-    games = Games(dot_world, dot_prompts, batch_sizes=(1, 2, 4))
+    games = GameBatch(dot_world, dot_prompts, batch_sizes=(1, 2, 4))
     for players in games.batch_sizes:
         games.warm_up(players)
     assert dot_world.batches == [1, 2, 4]
-    games.advance({i: Begin(i % 2, seed=i) for i in range(5)})
+    games.advance({i: StartGame(i % 2, seed=i) for i in range(5)})
     for players in (3, 1, 4, 5, 2):
-        drawn = games.advance({i: Act(1) for i in range(players)})
+        drawn = games.advance({i: PlayAction(1) for i in range(players)})
         assert len(drawn) == players
     assert dot_world.batches[3:] == [4, 1, 4, 5, 2]
-    assert [dot(games.advance({i: Look()})[i]) for i in range(5)] == [
+    assert [dot(games.advance({i: ShowFrame()})[i]) for i in range(5)] == [
         (12, 17), (3, 7), (12, 15), (3, 5), (12, 13),
     ]  # fmt: skip
 
@@ -183,12 +185,12 @@ def test_padding_changes_nobodys_tokens():
     prompt = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 
     def tokens(sizes):
-        games, seen = Games(world, [prompt], sizes), []
-        games.advance({player: Begin(0, seed=player) for player in range(3)})
+        games, seen = GameBatch(world, [prompt], sizes), []
+        games.advance({player: StartGame(0, seed=player) for player in range(3)})
         for t in range(12):
             playing = range(3 if t % 4 else 1)
-            games.advance({player: Act((player + t) % 4) for player in playing})
-            games.settle()
+            games.advance({player: PlayAction((player + t) % 4) for player in playing})
+            games.commit()
             seen += [games._state(player).dynamics.tokens.tolist() for player in playing]
         return seen
 
@@ -196,15 +198,15 @@ def test_padding_changes_nobodys_tokens():
 
 
 def test_a_fork_and_its_source_go_their_own_ways(games):
-    games.advance({1: Begin(0, seed=0)})
-    games.advance({1: Act(1)})
-    games.do([Fork(1, "b"), Fork(99, "c")])
-    copy = games.advance({"b": Look()})["b"]
+    games.advance({1: StartGame(0, seed=0)})
+    games.advance({1: PlayAction(1)})
+    games.run_maintenance([CopyGame(1, "b"), CopyGame(99, "c")])
+    copy = games.advance({"b": ShowFrame()})["b"]
     assert (copy.step, dot(copy)) == (1, (12, 13))
-    drawn = games.advance({"b": Act(3), 1: Act(2)})
+    drawn = games.advance({"b": PlayAction(3), 1: PlayAction(2)})
     assert (dot(drawn["b"]), dot(drawn[1])) == ((13, 13), (11, 13))
-    games.do([Forget("b")])
-    assert dot(games.advance({1: Look()})[1]) == (11, 13)
+    games.run_maintenance([DropGame("b")])
+    assert dot(games.advance({1: ShowFrame()})[1]) == (11, 13)
 
 
 def test_a_peek_dreams_of_every_action_and_leaves_the_game_alone(games):
@@ -212,20 +214,22 @@ def test_a_peek_dreams_of_every_action_and_leaves_the_game_alone(games):
         pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("L")) for _, data in drawn]
         return [tuple(int(i) for i in np.argwhere(picture)[0]) for picture in pictures]
 
-    games.advance({1: Begin(0, seed=0)})
+    games.advance({1: StartGame(0, seed=0)})
     every = (0, 1, 2, 3)
-    once = games.advance({1: Peek(every, first=True, last=True)})[1]
-    assert ends(once.peeks) == [(12, 11), (12, 13), (11, 12), (13, 12)]
-    assert games.advance({1: Peek((1, 2), first=True, last=False)})[1].peeks == ()
-    twice = games.advance({1: Peek((1, 2), first=False, last=True)})[1]
-    assert ends(twice.peeks) == [(12, 14), (10, 12)]
-    assert games._dreams == {}
-    assert dot(games.advance({1: Act(1)})[1]) == (12, 13)
-    assert ends(games.advance({1: Peek((3,), first=True, last=True)})[1].peeks) == [(13, 13)]
+    once = games.advance({1: PreviewActions(every, first=True, last=True)})[1]
+    assert ends(once.previews) == [(12, 11), (12, 13), (11, 12), (13, 12)]
+    assert games.advance({1: PreviewActions((1, 2), first=True, last=False)})[1].previews == ()
+    twice = games.advance({1: PreviewActions((1, 2), first=False, last=True)})[1]
+    assert ends(twice.previews) == [(12, 14), (10, 12)]
+    assert games._previews == {}
+    assert dot(games.advance({1: PlayAction(1)})[1]) == (12, 13)
+    assert ends(games.advance({1: PreviewActions((3,), first=True, last=True)})[1].previews) == [
+        (13, 13)
+    ]
 
 
 def test_a_game_can_start_from_pixels(games, dot_prompts):
-    assert dot(games.advance({1: Begin(dot_prompts[1], seed=0)})[1]) == (3, 3)
+    assert dot(games.advance({1: StartGame(dot_prompts[1], seed=0)})[1]) == (3, 3)
 
 
 def test_a_game_is_the_same_whatever_the_others_do():
@@ -238,8 +242,8 @@ def test_a_game_is_the_same_whatever_the_others_do():
     script = rng.integers(4, size=60).tolist()
 
     def play(crowded):
-        games = Games(world, prompts)
-        games.advance({"me": Begin(0, seed=5)})
+        games = GameBatch(world, prompts)
+        games.advance({"me": StartGame(0, seed=5)})
         tokens, pictures, steps = [], [], {}
         for action in script:
             turns = {}
@@ -247,19 +251,19 @@ def test_a_game_is_the_same_whatever_the_others_do():
                 choice = int(rng.integers(8))
                 sampling = other_ways[rng.integers(3)]
                 if other not in steps or choice == 0:
-                    turns[other] = Begin(1, seed=other)
+                    turns[other] = StartGame(1, seed=other)
                 elif choice == 1:
                     turns[other] = Rewind(steps[other] // 2)
                 elif choice == 2:
-                    games.do([Fork("me", other)])
-                    turns[other] = Look()
+                    games.run_maintenance([CopyGame("me", other)])
+                    turns[other] = ShowFrame()
                 elif choice == 3:
-                    turns[other] = Peek((0, 1, 2), True, True, sampling)
+                    turns[other] = PreviewActions((0, 1, 2), True, True, sampling)
                 elif choice > 4:
-                    turns[other] = Act(choice % 4, sampling)
-            drawn = games.advance({**turns, "me": Act(action)})
+                    turns[other] = PlayAction(choice % 4, sampling)
+            drawn = games.advance({**turns, "me": PlayAction(action)})
             steps |= {game: drawn[game].step for game in turns}
-            games.settle()
+            games.commit()
             tokens.append(games._state("me").dynamics.tokens)
             pictures.append(np.asarray(Image.open(io.BytesIO(drawn["me"].picture[1])), np.int16))
         return torch.stack(tokens), np.stack(pictures)
@@ -272,18 +276,18 @@ def test_a_game_is_the_same_whatever_the_others_do():
 @pytest.mark.parametrize(
     ("turn", "passes"),
     [
-        (Begin(0, 1), 0),
-        (Begin(0, 1, frames=3), 3),
-        (Begin(np.zeros((24, 24, 3), np.uint8), 1), 0),
-        (Begin(np.zeros((9, 24, 24, 3), np.uint8), 1, frames=9), 9),
-        (Act(1), 0),
-        (Act(1, SamplingConfig()), 0),
-        (Act(1, SamplingConfig(temperature=0.5)), 8),
-        (Act(1, SamplingConfig(steps=3, order="confidence")), 3),
-        (Peek((0, 1), True, True), 16),
+        (StartGame(0, 1), 0),
+        (StartGame(0, 1, frames=3), 3),
+        (StartGame(np.zeros((24, 24, 3), np.uint8), 1), 0),
+        (StartGame(np.zeros((9, 24, 24, 3), np.uint8), 1, frames=9), 9),
+        (PlayAction(1), 0),
+        (PlayAction(1, SamplingConfig()), 0),
+        (PlayAction(1, SamplingConfig(temperature=0.5)), 8),
+        (PlayAction(1, SamplingConfig(steps=3, order="confidence")), 3),
+        (PreviewActions((0, 1), True, True), 16),
         (Rewind(0), 0),
-        (Look(), 0),
+        (ShowFrame(), 0),
     ],
 )
 def test_what_nobody_else_shares_is_counted_in_passes(turn, passes):
-    assert passes_beside(turn, SamplingConfig()) == passes
+    assert extra_maskgit_steps(turn, SamplingConfig()) == passes

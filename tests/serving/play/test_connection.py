@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from genie.serving.http.app import create_server
 from genie.serving.limits import Limits
 from genie.serving.play.connection import TIME_OVER
-from genie.serving.service import Playable
+from genie.serving.service import ServedWorld
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def serving(dot_world, dot_prompts, running):
 
     def run(**limits):
         return running(
-            create_server([Playable("dots", dot_world, dot_prompts)], None, Limits(**limits))
+            create_server([ServedWorld("dots", dot_world, dot_prompts)], None, Limits(**limits))
         )
 
     return run

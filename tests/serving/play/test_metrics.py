@@ -1,19 +1,19 @@
 import numpy as np
 from served import figures
 
-from genie.serving.play.batch import Act, Begin
-from genie.serving.play.metrics import MeasuredGames, Metrics
+from genie.serving.play.batch import PlayAction, StartGame
+from genie.serving.play.metrics import InstrumentedGameBatch, Metrics
 
 
 def test_rounds_are_counted(dot_world, dot_prompts):
     metrics = Metrics()
-    games = MeasuredGames(dot_world, dot_prompts).measure(metrics, "dots")
-    games.advance({1: Begin(0, 0), 2: Begin(1, 0)})
+    games = InstrumentedGameBatch(dot_world, dot_prompts).measure(metrics, "dots")
+    games.advance({1: StartGame(0, 0), 2: StartGame(1, 0)})
     games.advance({})
-    drawn = games.advance({1: Act(1), 2: Act(0)})
+    drawn = games.advance({1: PlayAction(1), 2: PlayAction(0)})
     assert set(drawn) == {1, 2}
     for _ in range(2):
-        games.settle()
+        games.commit()
     counted = figures(metrics.text().decode())
     assert counted["genie_frames_total", "dots"] == 4
     assert counted["genie_batch_size_count", "dots"] == 2
@@ -25,10 +25,10 @@ def test_rounds_are_counted(dot_world, dot_prompts):
 
 def test_failed_turns_are_counted(dot_world, dot_prompts):
     metrics = Metrics()
-    games = MeasuredGames(dot_world, dot_prompts).measure(metrics, "dots")
-    games.advance({1: Begin(0, 0)})
+    games = InstrumentedGameBatch(dot_world, dot_prompts).measure(metrics, "dots")
+    games.advance({1: StartGame(0, 0)})
     dot_world.broken = True
-    assert isinstance(games.advance({1: Act(0)})[1], RuntimeError)
+    assert isinstance(games.advance({1: PlayAction(0)})[1], RuntimeError)
     counted = figures(metrics.text().decode())
     assert counted["genie_failed_turns_total", "dots"] == 1
     assert counted["genie_frames_total", "dots"] == 1

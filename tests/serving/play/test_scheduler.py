@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from genie.serving.play import start
-from genie.serving.play.batch import Games
-from genie.serving.play.scheduler import DEAR_REST, FAILED, TickLoop
+from genie.serving.play.batch import GameBatch
+from genie.serving.play.scheduler import EXPENSIVE_PAUSE, FAILURE_TEXT, BatchScheduler
 from genie.serving.play.session import SessionClosed
 from genie.serving.protocol import parse
 from genie.world.replay import text_of
@@ -18,11 +18,11 @@ from genie.world.replay import text_of
 RUNS = ['{"type":"start","seq":1,"prompt":0}', '{"type":"idle","action":1}']
 
 
-async def joined(clock, *messages):
+async def joined(scheduler, *messages):
     """A player who has sent these messages."""
-    session = clock.join()
+    session = scheduler.join()
     for message in messages:
-        await clock.receive(session, parse(message))
+        await scheduler.receive(session, parse(message))
     return session
 
 
@@ -47,14 +47,14 @@ def said(session):
     return None
 
 
-def run_clock(games, play, fps=50):
+def run_scheduler(games, play, fps=50):
     """Runs a clock while `play(clock)` does."""
 
     async def running():
-        clock = TickLoop(games, fps)
-        ticking = asyncio.create_task(clock.run())
+        scheduler = BatchScheduler(games, fps)
+        ticking = asyncio.create_task(scheduler.run())
         try:
-            return await play(clock)
+            return await play(scheduler)
         finally:
             assert not ticking.done()
             ticking.cancel()
@@ -65,21 +65,21 @@ def run_clock(games, play, fps=50):
 @pytest.mark.parametrize("fault", ["start", "rewind", "take_turn", "show", "picture"])
 def test_a_fault_of_one_player_is_nobody_elses(dot_world, dot_prompts, monkeypatch, fault):
     """The others play on in the same rounds; the one is told."""
-    games = Games(dot_world, dot_prompts)
+    games = GameBatch(dot_world, dot_prompts)
 
     def fails(*_):
         raise RuntimeError("of one player")
 
-    async def play(clock):
-        one, other = [await joined(clock, *RUNS) for _ in range(2)]
+    async def play(scheduler):
+        one, other = [await joined(scheduler, *RUNS) for _ in range(2)]
         await until(lambda: min(steps_of(one, other)) > 3)
         before = steps_of(other)[0]
         if fault == "start":
             monkeypatch.setattr(dot_world, "start", fails)
-            await clock.receive(one, parse(RUNS[0]))
+            await scheduler.receive(one, parse(RUNS[0]))
         elif fault == "rewind":
             monkeypatch.setattr(games, "_rewind", fails)
-            await clock.receive(one, parse('{"type":"undo","seq":2}'))
+            await scheduler.receive(one, parse('{"type":"undo","seq":2}'))
         elif fault == "picture":
             shown = games._count
             own = one.key
@@ -91,7 +91,7 @@ def test_a_fault_of_one_player_is_nobody_elses(dot_world, dot_prompts, monkeypat
         await until(lambda: steps_of(other)[0] > before + 10)
         return said(one), said(other)
 
-    assert run_clock(games, play) == (FAILED, None)
+    assert run_scheduler(games, play) == (FAILURE_TEXT, None)
 
 
 def test_a_failed_step_ends_those_who_were_in_it_only(dot_world, dot_prompts):
@@ -103,21 +103,25 @@ def test_a_failed_step_ends_those_who_were_in_it_only(dot_world, dot_prompts):
             raise RuntimeError("out of memory")
         return step(state, action, sampling)
 
-    async def play(clock):
-        alone = await joined(clock, '{"type":"sampling","steps":3,"temperature":null}', *RUNS)
-        many = [await joined(clock, *RUNS) for _ in range(2)]
+    async def play(scheduler):
+        alone = await joined(scheduler, '{"type":"sampling","steps":3,"temperature":null}', *RUNS)
+        many = [await joined(scheduler, *RUNS) for _ in range(2)]
         await until(lambda: min(steps_of(alone, *many)) > 2)
         before = steps_of(alone)[0]
         dot_world.draw = fails_for_the_many
         await until(lambda: steps_of(alone)[0] > before + 5)
         ends = [said(session) for session in (alone, *many)]
         for session in many:
-            clock.leave(session)
-        again = await joined(clock, RUNS[0])
+            scheduler.leave(session)
+        again = await joined(scheduler, RUNS[0])
         await until(lambda: again.game.step == 0)
         return ends
 
-    assert run_clock(Games(dot_world, dot_prompts), play) == [None, FAILED, FAILED]
+    assert run_scheduler(GameBatch(dot_world, dot_prompts), play) == [
+        None,
+        FAILURE_TEXT,
+        FAILURE_TEXT,
+    ]
 
 
 def test_pictures_do_not_wait_for_their_commit(dot_world, dot_prompts):
@@ -128,23 +132,23 @@ def test_pictures_do_not_wait_for_their_commit(dot_world, dot_prompts):
         assert goes_on.wait(20), "no picture was shown meanwhile"
         return drawing
 
-    async def play(clock):
-        session = await joined(clock, *RUNS)
+    async def play(scheduler):
+        session = await joined(scheduler, *RUNS)
         await until(lambda: steps_of(session)[0] > 2)
         dot_world.commit = held_up
         await until(waiting.is_set)
         shown = len(dot_world.batches)
         await until(lambda: session.game.step == shown)
-        assert clock.slack() == 0
+        assert scheduler.idle_seconds() == 0
         goes_on.set()
         await until(lambda: steps_of(session)[0] > shown + 2)
 
-    run_clock(Games(dot_world, dot_prompts), play)
+    run_scheduler(GameBatch(dot_world, dot_prompts), play)
 
 
 def test_a_failed_commit_ends_those_who_were_in_it_only(dot_world, dot_prompts):
-    async def play(clock):
-        one, other = [await joined(clock, *RUNS) for _ in range(2)]
+    async def play(scheduler):
+        one, other = [await joined(scheduler, *RUNS) for _ in range(2)]
         await until(lambda: min(steps_of(one, other)) > 2)
         commit = dot_world.commit
 
@@ -153,12 +157,12 @@ def test_a_failed_commit_ends_those_who_were_in_it_only(dot_world, dot_prompts):
             raise RuntimeError("out of memory")
 
         dot_world.commit = fails_once
-        late = await joined(clock, RUNS[0])
+        late = await joined(scheduler, RUNS[0])
         await until(lambda: said(one) and said(other))
         await until(lambda: late.game.step == 0)
         return said(late)
 
-    assert run_clock(Games(dot_world, dot_prompts), play) is None
+    assert run_scheduler(GameBatch(dot_world, dot_prompts), play) is None
 
 
 def test_reading_a_start_and_writing_a_replay_stop_nobodys_clock(
@@ -173,24 +177,24 @@ def test_reading_a_start_and_writing_a_replay_stop_nobodys_clock(
 
         return wait
 
-    async def play(clock):
-        other = await joined(clock, *RUNS)
+    async def play(scheduler):
+        other = await joined(scheduler, *RUNS)
         await until(lambda: steps_of(other)[0] > 3)
         for name, function, message in (
-            ("session.read_start", start.read_start, RUNS[0]),
+            ("session.parse_start", start.parse_start, RUNS[0]),
             ("scheduler.text_of", text_of, '{"type":"save"}'),
         ):
-            one = await joined(clock, RUNS[0])
+            one = await joined(scheduler, RUNS[0])
             goes_on.clear()
             monkeypatch.setattr(f"genie.serving.play.{name}", held_up(function))
             before = steps_of(other)[0]
-            work = asyncio.create_task(clock.receive(one, parse(message)))
+            work = asyncio.create_task(scheduler.receive(one, parse(message)))
             await until(lambda before=before: steps_of(other)[0] > before + 5, 10)
             assert not work.done()
             goes_on.set()
             await work
 
-    run_clock(Games(dot_world, dot_prompts), play)
+    run_scheduler(GameBatch(dot_world, dot_prompts), play)
 
 
 def test_a_film_is_given_up_when_its_player_leaves(dot_world, dot_prompts, monkeypatch):
@@ -209,17 +213,17 @@ def test_a_film_is_given_up_when_its_player_leaves(dot_world, dot_prompts, monke
 
     monkeypatch.setattr("genie.serving.play.scheduler.encode", slow)
 
-    async def play(clock):
-        one = await joined(clock, *RUNS)
+    async def play(scheduler):
+        one = await joined(scheduler, *RUNS)
         await until(lambda: steps_of(one)[0] > 30)
-        await clock.receive(one, parse('{"type":"film","format":"gif"}'))
+        await scheduler.receive(one, parse('{"type":"film","format":"gif"}'))
         await until(decoding.is_set)
-        clock.leave(one)
+        scheduler.leave(one)
         await until(ended.is_set)
-        await until(lambda: clock._films == {})
-        return len(frames), len(one.film())
+        await until(lambda: scheduler._videos == {})
+        return len(frames), len(one.video_frames())
 
-    given_up, length = run_clock(Games(dot_world, dot_prompts), play)
+    given_up, length = run_scheduler(GameBatch(dot_world, dot_prompts), play)
     assert 0 < given_up < length
 
 
@@ -227,32 +231,32 @@ def test_players_with_ideas_of_their_own_share_a_quarter_of_the_time(dot_world, 
     """Four of them, each with a temperature of its own, beside one who plays as the world does."""
     dot_world.seconds = 0.008
 
-    async def play(clock):
-        usual = await joined(clock, *RUNS)
-        dear = []
+    async def play(scheduler):
+        usual = await joined(scheduler, *RUNS)
+        expensive = []
         for number in range(4):
             own = {"type": "sampling", "steps": None, "temperature": 0.1 * (number + 1)}
-            dear.append(await joined(clock, json.dumps(own), *RUNS))
-        await until(lambda: min(steps_of(*dear)) >= 4)
-        return steps_of(usual, *dear)
+            expensive.append(await joined(scheduler, json.dumps(own), *RUNS))
+        await until(lambda: min(steps_of(*expensive)) >= 4)
+        return steps_of(usual, *expensive)
 
-    usual, *dear = run_clock(Games(dot_world, dot_prompts), play)
-    assert usual > 2 * max(dear)
-    assert max(dear) - min(dear) <= 2
+    usual, *expensive = run_scheduler(GameBatch(dot_world, dot_prompts), play)
+    assert usual > 2 * max(expensive)
+    assert max(expensive) - min(expensive) <= 2
 
 
 def test_the_clock_keeps_its_pace_and_sleeps_without_players(dot_world, dot_prompts):
     async def ticks():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
-        running = asyncio.create_task(clock.run())
+        scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), fps=50)
+        running = asyncio.create_task(scheduler.run())
         began = time.monotonic()
-        session = await joined(clock, *RUNS)
+        session = await joined(scheduler, *RUNS)
         await until(lambda: len(dot_world.batches) >= 20)
         most = 2 + 50 * (time.monotonic() - began)
         played = len(dot_world.batches)
-        clock.leave(session)
-        left = clock._games
-        await until(lambda: (clock.sessions, left._alone, left._batches) == ({}, {}, []))
+        scheduler.leave(session)
+        left = scheduler._games
+        await until(lambda: (scheduler.sessions, left._single, left._batches) == ({}, {}, []))
         ended = len(dot_world.batches)
         await asyncio.sleep(0.1)
         running.cancel()
@@ -277,17 +281,19 @@ def test_a_player_with_more_passes_does_not_hold_the_others_up(dot_world, dot_pr
     dot_world.draw = slow_with_more_passes
 
     async def play():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
-        running = asyncio.create_task(clock.run())
-        usual, dear = clock.join(), clock.join()
-        await clock.receive(dear, parse('{"type":"sampling","steps":20,"temperature":null}'))
-        for session in (usual, dear):
-            await clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
-            await clock.receive(session, parse('{"type":"idle","action":1}'))
+        scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), fps=50)
+        running = asyncio.create_task(scheduler.run())
+        usual, expensive = scheduler.join(), scheduler.join()
+        await scheduler.receive(
+            expensive, parse('{"type":"sampling","steps":20,"temperature":null}')
+        )
+        for session in (usual, expensive):
+            await scheduler.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
+            await scheduler.receive(session, parse('{"type":"idle","action":1}'))
         await until(lambda: len(spans) >= 4)
         beside = len(spans)
         steps = steps_of(usual)[0]
-        clock.leave(usual)
+        scheduler.leave(usual)
         await until(lambda: len(spans) >= beside + 7)
         running.cancel()
         return steps, beside
@@ -296,21 +302,21 @@ def test_a_player_with_more_passes_does_not_hold_the_others_up(dot_world, dot_pr
         """The time from each to the next, in times of its length."""
         return [(after - end) / (end - began) for (began, end), (after, _) in pairwise(spans)]
 
-    usual, dear = asyncio.run(play())
-    assert min(rests(spans[:dear])) >= DEAR_REST
-    assert usual > dear
-    assert statistics.median(rests(spans[dear:])) < DEAR_REST  # alone it takes none
+    usual, expensive = asyncio.run(play())
+    assert min(rests(spans[:expensive])) >= EXPENSIVE_PAUSE
+    assert usual > expensive
+    assert statistics.median(rests(spans[expensive:])) < EXPENSIVE_PAUSE  # alone it takes none
 
 
 def test_a_player_can_play_at_a_part_of_the_pace(dot_world, dot_prompts):
     async def play():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=50)
-        running = asyncio.create_task(clock.run())
-        full, quarter = clock.join(), clock.join()
-        await clock.receive(quarter, parse('{"type":"pace","every":4}'))
+        scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), fps=50)
+        running = asyncio.create_task(scheduler.run())
+        full, quarter = scheduler.join(), scheduler.join()
+        await scheduler.receive(quarter, parse('{"type":"pace","every":4}'))
         for session in (full, quarter):
-            await clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
-            await clock.receive(session, parse('{"type":"idle","action":1}'))
+            await scheduler.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
+            await scheduler.receive(session, parse('{"type":"idle","action":1}'))
         await until(lambda: steps_of(quarter)[0] >= 10)
         running.cancel()
         return len(full.game.actions), len(quarter.game.actions)
@@ -321,23 +327,23 @@ def test_a_player_can_play_at_a_part_of_the_pace(dot_world, dot_prompts):
 
 def test_the_clock_says_how_long_its_thread_is_free(dot_world, dot_prompts):
     async def seen():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=5)
-        running = asyncio.create_task(clock.run())
-        slacks = [clock.slack()]
-        session = clock.join()
-        await clock.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
-        await clock.receive(session, parse('{"type":"idle","action":1}'))
+        scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), fps=5)
+        running = asyncio.create_task(scheduler.run())
+        idle_times = [scheduler.idle_seconds()]
+        session = scheduler.join()
+        await scheduler.receive(session, parse('{"type":"start","seq":1,"prompt":0}'))
+        await scheduler.receive(session, parse('{"type":"idle","action":1}'))
         while not dot_world.batches:
             await asyncio.sleep(0.01)
-        while not (slack := clock.slack()):
+        while not (idle_seconds := scheduler.idle_seconds()):
             await asyncio.sleep(0.001)
-        slacks.append(slack)
+        idle_times.append(idle_seconds)
         dot_world.seconds = 0.1
-        while clock.slack() > 0:
+        while scheduler.idle_seconds() > 0:
             await asyncio.sleep(0.01)
-        slacks.append(clock.slack())
+        idle_times.append(scheduler.idle_seconds())
         running.cancel()
-        return slacks
+        return idle_times
 
     free, between, drawing = asyncio.run(seen())
     assert free == math.inf
@@ -347,7 +353,7 @@ def test_the_clock_says_how_long_its_thread_is_free(dot_world, dot_prompts):
 
 def test_a_piece_of_work_runs_in_the_thread_that_steps_the_world(dot_world, dot_prompts):
     async def name():
-        clock = TickLoop(Games(dot_world, dot_prompts), fps=5)
-        return await clock.work(lambda: threading.current_thread().name)
+        scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), fps=5)
+        return await scheduler.work(lambda: threading.current_thread().name)
 
     assert asyncio.run(name()).startswith("genie-games")

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 
 from genie.core.config import UserError
-from genie.serving.play.batch import Act, Begin, Drawn, Forget, Fork, Games, Look, Peek, Rewind
+from genie.serving.play.batch import (
+    CopyGame,
+    DropGame,
+    GameBatch,
+    PlayAction,
+    PreviewActions,
+    Rewind,
+    ShowFrame,
+    StartGame,
+    TurnResult,
+)
 from genie.serving.play.session import MAX_GAMES, STALLED_AFTER, Session, SessionClosed
-from genie.serving.play.start import Terms
-from genie.serving.protocol import HEADER, Codec, ProtocolError, Start, decode_picture, parse
+from genie.serving.play.start import WorldInfo
+from genie.serving.protocol import HEADER, Codec, ProtocolError, StartMessage, decode_picture, parse
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import text_of
 
@@ -17,38 +27,38 @@ PICTURE = (Codec.WEBP, b"x")
 USUAL = SamplingConfig()
 
 
-def tell(session, type, **fields):
+def notify(session, type, **fields):
     message = parse(json.dumps({"type": type, **fields}))
-    if isinstance(message, Start):
-        session.open(session.reading(message)())
+    if isinstance(message, StartMessage):
+        session.start_game(session.parse_later(message)())
     else:
         session.receive(message)
 
 
 def draws(session, now=0, step=None):
     """Shows what the turn that was taken last leads to."""
-    turn = session._of_turn
-    session.show(Drawn(PICTURE, 1.0, len(turn.actions) if step is None else step), now)
+    turn = session._turn_game
+    session.show(TurnResult(PICTURE, 1.0, len(turn.actions) if step is None else step), now)
 
 
 def act(action):
-    return Act(action, USUAL)
+    return PlayAction(action, USUAL)
 
 
 @pytest.fixture
 def session():
-    return Session(0, Terms(prompt_frames=(1, 1), num_actions=4, size=(24, 24), fps=60))
+    return Session(0, WorldInfo(prompt_frames=(1, 1), num_actions=4, size=(24, 24), fps=60))
 
 
 @pytest.fixture
 def playing(session):
     """A session whose prompt was shown and acknowledged."""
-    tell(session, "start", seq=1, prompt=1, seed=5)
-    assert session.take_turn() == Begin(1, 5)
+    notify(session, "start", seq=1, prompt=1, seed=5)
+    assert session.take_turn() == StartGame(1, 5)
     draws(session)
     assert note(session)["type"] == "started"
     assert packet(session)[0] == 1
-    tell(session, "ack", frame=1)
+    notify(session, "ack", frame=1)
     return session
 
 
@@ -66,15 +76,15 @@ def turns(session, now=0.0):
     if not session.wants_turn(now):
         return None
     turn = session.take_turn()
-    if isinstance(turn, Peek):
+    if isinstance(turn, PreviewActions):
         seen = (PICTURE,) * len(turn.actions) if turn.last else ()
-        session.show(Drawn(PICTURE, 1.0, session.game.step, seen), now)
-    elif isinstance(turn, Look):
-        session.show(Drawn(PICTURE, 1.0, max(0, session.game.step)), now)
+        session.show(TurnResult(PICTURE, 1.0, session.game.step, seen), now)
+    elif isinstance(turn, ShowFrame):
+        session.show(TurnResult(PICTURE, 1.0, max(0, session.game.step)), now)
     elif isinstance(turn, Rewind):  # as if the start alone were known
-        session.show(Drawn(PICTURE, 1.0, 0), now)
+        session.show(TurnResult(PICTURE, 1.0, 0), now)
     else:
-        session.show(Drawn(PICTURE, 1.0, session.game.step + 1), now)
+        session.show(TurnResult(PICTURE, 1.0, session.game.step + 1), now)
     return turn
 
 
@@ -85,98 +95,98 @@ def arrives(session):
         if isinstance(message, str):
             sent.append(json.loads(message))
             continue
-        _, _, leads_to, frame, _, step, _ = HEADER.unpack_from(message)
-        sent.append((leads_to, step))
-        if not leads_to:
-            tell(session, "ack", frame=frame)
+        _, _, preview_action, frame, _, step, _ = HEADER.unpack_from(message)
+        sent.append((preview_action, step))
+        if not preview_action:
+            notify(session, "ack", frame=frame)
     return sent
 
 
 def test_nothing_happens_before_a_start(session):
-    tell(session, "keys", seq=1, held=[1])
+    notify(session, "keys", seq=1, held=[1])
     assert not session.wants_turn(0)
 
 
 def test_a_start_without_seed_draws_one_and_says_it(session):
-    tell(session, "start", seq=1, prompt=0)
+    notify(session, "start", seq=1, prompt=0)
     turn = session.take_turn()
     assert note(session) == {"type": "started", "prompt": 0, "seed": turn.seed}
 
 
 def test_the_last_key_held_counts(playing):
-    tell(playing, "keys", seq=2, held=[1])
+    notify(playing, "keys", seq=2, held=[1])
     assert turns(playing) == act(1)
     assert turns(playing) == act(1)
-    tell(playing, "keys", seq=3, held=[1, 3])
+    notify(playing, "keys", seq=3, held=[1, 3])
     assert turns(playing) == act(3)
-    tell(playing, "keys", seq=4, held=[1])
+    notify(playing, "keys", seq=4, held=[1])
     assert turns(playing) == act(1)
-    tell(playing, "keys", seq=5, held=[])
+    notify(playing, "keys", seq=5, held=[])
     assert turns(playing) is None
 
 
 def test_a_tap_between_two_ticks_counts_once(playing):
-    tell(playing, "keys", seq=2, held=[2])
-    tell(playing, "keys", seq=3, held=[])
+    notify(playing, "keys", seq=2, held=[2])
+    notify(playing, "keys", seq=3, held=[])
     assert [turns(playing), turns(playing)] == [act(2), None]
 
 
 def test_the_idle_action_runs_on(playing):
-    tell(playing, "idle", action=3)
+    notify(playing, "idle", action=3)
     assert [turns(playing), turns(playing)] == [act(3), act(3)]
-    tell(playing, "keys", seq=2, held=[0])
+    notify(playing, "keys", seq=2, held=[0])
     assert turns(playing) == act(0)
-    tell(playing, "keys", seq=3, held=[])
+    notify(playing, "keys", seq=3, held=[])
     assert turns(playing) == act(3)
-    tell(playing, "idle", action=None)
+    notify(playing, "idle", action=None)
     assert turns(playing) is None
 
 
 def test_a_pause_stops_the_clock_and_a_start_ends_it(playing):
-    tell(playing, "keys", seq=2, held=[1])
-    tell(playing, "pause", paused=True)
+    notify(playing, "keys", seq=2, held=[1])
+    notify(playing, "pause", paused=True)
     assert turns(playing) is None
-    tell(playing, "pause", paused=False)
+    notify(playing, "pause", paused=False)
     assert turns(playing) == act(1)
-    tell(playing, "pause", paused=True)
-    tell(playing, "start", seq=3, prompt=0, seed=1)
-    assert turns(playing) == Begin(0, 1)
+    notify(playing, "pause", paused=True)
+    notify(playing, "start", seq=3, prompt=0, seed=1)
+    assert turns(playing) == StartGame(0, 1)
 
 
 def test_single_steps_are_played_while_the_game_is_paused(playing):
-    tell(playing, "pause", paused=True)
-    tell(playing, "step", seq=2, action=3)
-    tell(playing, "step", seq=3, action=1)
+    notify(playing, "pause", paused=True)
+    notify(playing, "step", seq=2, action=3)
+    notify(playing, "step", seq=3, action=1)
     assert not playing.in_real_time()
     assert [turns(playing) for _ in range(3)] == [act(3), act(1), None]
     for seq in range(20):
-        tell(playing, "step", seq=seq + 4, action=0)
+        notify(playing, "step", seq=seq + 4, action=0)
     assert sum(turns(playing) is not None for _ in range(30)) == 8
 
 
 def test_an_undone_game_is_played_again_up_to_there_in_silence(playing):
-    tell(playing, "pause", paused=True)
+    notify(playing, "pause", paused=True)
     for seq, action in enumerate([3, 1, 2]):
-        tell(playing, "step", seq=seq + 2, action=action)
+        notify(playing, "step", seq=seq + 2, action=action)
         turns(playing)
     arrives(playing)
-    tell(playing, "undo", seq=5)
+    notify(playing, "undo", seq=5)
     assert [turns(playing) for _ in range(4)] == [Rewind(2), act(3), act(1), None]
     assert arrives(playing) == [(0, 2)]
-    assert len(playing.film()) == 3
-    tell(playing, "undo", seq=6, steps=10)
+    assert len(playing.video_frames()) == 3
+    notify(playing, "undo", seq=6, steps=10)
     assert [turns(playing) for _ in range(2)] == [Rewind(0), None]
-    tell(playing, "undo", seq=7)
+    notify(playing, "undo", seq=7)
     assert turns(playing) is None
-    tell(playing, "step", seq=8, action=0)
+    notify(playing, "step", seq=8, action=0)
     assert [turns(playing), playing.game.actions] == [act(0), [0]]
 
 
 def test_an_undo_while_a_step_is_drawn_undoes_that_step(playing):
-    tell(playing, "keys", seq=2, held=[1])
+    notify(playing, "keys", seq=2, held=[1])
     turn = playing.take_turn()
-    tell(playing, "keys", seq=3, held=[])
-    tell(playing, "undo", seq=4)
+    notify(playing, "keys", seq=3, held=[])
+    notify(playing, "undo", seq=4)
     arrives(playing)
     draws(playing, step=1)
     assert (turn, arrives(playing)) == (act(1), [])
@@ -185,87 +195,87 @@ def test_an_undo_while_a_step_is_drawn_undoes_that_step(playing):
 
 
 def test_a_branch_is_a_second_game_and_the_first_is_kept(playing):
-    tell(playing, "step", seq=2, action=3)
+    notify(playing, "step", seq=2, action=3)
     turns(playing)
     first = playing.key
-    tell(playing, "branch")
+    notify(playing, "branch")
     assert playing.key != first
-    assert playing.take_chores() == [Fork(first, playing.key)]
-    assert turns(playing) == Look()
-    tell(playing, "step", seq=3, action=1)
+    assert playing.take_maintenance() == [CopyGame(first, playing.key)]
+    assert turns(playing) == ShowFrame()
+    notify(playing, "step", seq=3, action=1)
     assert turns(playing) == act(1)
     assert playing.game.actions == [3, 1]
-    tell(playing, "switch", game=first[1])
-    assert [turns(playing), playing.game.actions] == [Look(), [3]]
-    tell(playing, "close", game=1)
+    notify(playing, "switch", game=first[1])
+    assert [turns(playing), playing.game.actions] == [ShowFrame(), [3]]
+    notify(playing, "close", game=1)
     assert arrives(playing)[0]["games"] == [{"game": 0, "step": 1}]
-    assert playing.take_chores() == [Forget((0, 1))]
+    assert playing.take_maintenance() == [DropGame((0, 1))]
     assert playing.keys == [(0, 0)]
 
 
 def test_a_branch_left_before_its_first_turn_keeps_where_it_began(playing, dot_world, dot_prompts):
-    games = Games(dot_world, dot_prompts)
-    games.advance({playing.key: Begin(0, 5)})
+    games = GameBatch(dot_world, dot_prompts)
+    games.advance({playing.key: StartGame(0, 5)})
 
     def draw():
         while playing.wants_turn(0):
-            games.do(playing.take_chores())
+            games.run_maintenance(playing.take_maintenance())
             playing.show(games.advance({playing.key: playing.take_turn()})[playing.key], 0)
 
     def step(action, times=1):
         for _ in range(times):
-            tell(playing, "step", seq=1, action=action)
+            notify(playing, "step", seq=1, action=action)
 
     step(3, 2)
     draw()
-    tell(playing, "branch")  # from step 2, into game 1
-    tell(playing, "switch", game=0)
+    notify(playing, "branch")  # from step 2, into game 1
+    notify(playing, "switch", game=0)
     step(1, 3)
     draw()
-    tell(playing, "undo", seq=1, steps=4)
+    notify(playing, "undo", seq=1, steps=4)
     draw()
-    tell(playing, "switch", game=1)
+    notify(playing, "switch", game=1)
     draw()
     assert (playing.game.step, playing.game.actions) == (2, [3, 3])
-    shown = decode_picture(games.advance({playing.key: Look()})[playing.key].picture)
+    shown = decode_picture(games.advance({playing.key: ShowFrame()})[playing.key].picture)
     assert tuple(np.argwhere(shown[..., 0])[0]) == (14, 12)
 
 
 def test_a_branch_of_a_game_that_was_not_drawn_yet_is_drawn_on_its_own(session):
-    tell(session, "start", seq=1, prompt=0, seed=3)
-    tell(session, "branch")
-    assert turns(session) == Begin(0, 3)
+    notify(session, "start", seq=1, prompt=0, seed=3)
+    notify(session, "branch")
+    assert turns(session) == StartGame(0, 3)
     for _ in range(MAX_GAMES + 2):
-        tell(session, "branch")
+        notify(session, "branch")
     assert len(session.keys) == MAX_GAMES
-    tell(session, "close", game=session.key[1])
+    notify(session, "close", game=session.key[1])
     assert len(session.keys) == MAX_GAMES
 
 
 def test_sampling_is_the_players_own_and_remembered_per_step(playing):
-    tell(playing, "step", seq=2, action=0)
+    notify(playing, "step", seq=2, action=0)
     turns(playing)
-    tell(playing, "sampling", steps=20, temperature=0.5)
-    tell(playing, "step", seq=3, action=0)
+    notify(playing, "sampling", steps=20, temperature=0.5)
+    notify(playing, "step", seq=3, action=0)
     other = SamplingConfig(steps=20, temperature=0.5)
-    assert turns(playing) == Act(0, other)
-    tell(playing, "sampling", steps=None, temperature=None)
+    assert turns(playing) == PlayAction(0, other)
+    notify(playing, "sampling", steps=None, temperature=None)
     assert playing.game.sampling == [USUAL, other]
-    tell(playing, "undo", seq=4)
+    notify(playing, "undo", seq=4)
     assert playing.game.sampling == [USUAL]
 
 
 def test_a_peek_comes_when_nothing_is_played_and_belongs_to_its_frame(playing):
-    tell(playing, "peek", steps=2)
-    tell(playing, "step", seq=2, action=0)
+    notify(playing, "peek", steps=2)
+    notify(playing, "step", seq=2, action=0)
     assert turns(playing) == act(0)
     assert turns(playing) is None
-    tell(playing, "peek", steps=2)
+    notify(playing, "peek", steps=2)
     assert [turns(playing) for _ in range(5)] == [
-        Peek((0, 1), True, False, USUAL),
-        Peek((0, 1), False, True, USUAL),
-        Peek((2, 3), True, False, USUAL),
-        Peek((2, 3), False, True, USUAL),
+        PreviewActions((0, 1), True, False, USUAL),
+        PreviewActions((0, 1), False, True, USUAL),
+        PreviewActions((2, 3), True, False, USUAL),
+        PreviewActions((2, 3), False, True, USUAL),
         None,
     ]
     assert arrives(playing) == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]
@@ -275,10 +285,10 @@ def test_a_whole_game_can_be_opened_and_is_shown_as_it_is_played(session):
     picture = text_of(np.zeros((24, 24, 3), np.uint8))
     sampling = [{"step": 0, "sampling": {"steps": 3}}, {"step": 1, "sampling": {"steps": 5}}]
     fields = {"prompt": [picture], "seed": 7, "actions": [1, 2], "sampling": sampling}
-    tell(session, "start", seq=1, **fields)
+    notify(session, "start", seq=1, **fields)
     begin = turns(session)
     assert begin.prompt.shape == (24, 24, 3)
-    drawn = [Act(1, SamplingConfig(steps=3)), Act(2, SamplingConfig(steps=5))]
+    drawn = [PlayAction(1, SamplingConfig(steps=3)), PlayAction(2, SamplingConfig(steps=5))]
     assert [turns(session), turns(session), turns(session)] == [*drawn, None]
     note, *frames = arrives(session)
     assert (note, frames) == ({"type": "started", "prompt": None, "seed": 7}, [(0, 2)])
@@ -299,18 +309,18 @@ def test_a_start_that_does_not_fit_the_world_is_refused_and_the_game_goes_on(
     playing, fields, reason
 ):
     with pytest.raises(UserError, match=reason):
-        tell(playing, "start", seq=2, **fields)
-    tell(playing, "step", seq=3, action=2)
+        notify(playing, "start", seq=2, **fields)
+    notify(playing, "step", seq=3, action=2)
     assert turns(playing) == act(2)
 
 
 def test_frames_carry_the_input_that_they_have_seen_and_their_step(playing):
-    tell(playing, "keys", seq=2, held=[1])
+    notify(playing, "keys", seq=2, held=[1])
     playing.take_turn()
-    tell(playing, "keys", seq=3, held=[])
+    notify(playing, "keys", seq=3, held=[])
     draws(playing)
     assert packet(playing) == (2, 2, 1)
-    tell(playing, "start", seq=4, prompt=0)
+    notify(playing, "start", seq=4, prompt=0)
     playing.take_turn()
     draws(playing)
     note(playing)
@@ -323,19 +333,19 @@ def test_two_frames_may_be_under_way_and_the_latest_wins(playing):
         draws(playing)
         under_way.append(playing.ready())
     assert [frame is None for frame in under_way] == [False, False, True, True, True, True]
-    tell(playing, "ack", frame=2)
+    notify(playing, "ack", frame=2)
     assert packet(playing)[0] == 7
     assert playing.ready() is None
 
 
 def test_a_player_who_stops_reading_stalls_only_the_own_game(playing):
-    tell(playing, "idle", action=0)
+    notify(playing, "idle", action=0)
     for now in range(4):
         draws(playing, now, step=now + 1)
         playing.ready()
     assert playing.wants_turn(3 + STALLED_AFTER)
     assert not playing.wants_turn(3.1 + STALLED_AFTER)
-    tell(playing, "ack", frame=3)
+    notify(playing, "ack", frame=3)
     assert playing.wants_turn(100)
 
 
@@ -353,7 +363,7 @@ def test_a_player_who_stops_reading_stalls_only_the_own_game(playing):
 )
 def test_what_there_is_not_is_refused(playing, message):
     with pytest.raises(ProtocolError):
-        tell(playing, **message)
+        notify(playing, **message)
 
 
 def test_an_ended_session_says_why(playing):
@@ -367,7 +377,7 @@ def test_waiting_for_a_message_ends_when_there_is_one(session):
     async def wait():
         waiting = asyncio.create_task(session.next_message())
         await asyncio.sleep(0)
-        tell(session, "start", seq=1, prompt=0, seed=2)
+        notify(session, "start", seq=1, prompt=0, seed=2)
         return await asyncio.wait_for(waiting, 1)
 
     assert json.loads(asyncio.run(wait()))["seed"] == 2
@@ -380,7 +390,7 @@ MOVES = np.array([[0, -1], [0, 1], [-1, 0], [1, 0]])
 def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_prompts, seed):
     """Messages at random, also while a turn is being drawn: every game ends where its list says."""
     rng = np.random.default_rng(seed)
-    games, session = Games(dot_world, dot_prompts), Session(0, Terms((1, 1), 4, (24, 24)))
+    games, session = GameBatch(dot_world, dot_prompts), Session(0, WorldInfo((1, 1), 4, (24, 24)))
 
     def say_something():
         action, number = int(rng.integers(4)), int(rng.integers(5))
@@ -400,11 +410,11 @@ def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_p
                 if key[1] in session._games
             ),
         ]
-        tell(session, **messages[rng.integers(len(messages))])
+        notify(session, **messages[rng.integers(len(messages))])
 
     def draw(talking):
         key, turn = session.key, session.take_turn()
-        games.do(session.take_chores())
+        games.run_maintenance(session.take_maintenance())
         while talking and rng.random() < 0.5:
             say_something()
         drawn = games.advance({key: turn})[key]
@@ -417,8 +427,8 @@ def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_p
         if session.wants_turn(0):
             draw(talking=True)
     for key in [key for key in session.keys if session.game is not None]:
-        tell(session, "switch", game=key[1])
-        tell(session, "keys", seq=1, held=[])
+        notify(session, "switch", game=key[1])
+        notify(session, "keys", seq=1, held=[])
         drawn = None
         while session.wants_turn(0):
             drawn = draw(talking=False)
@@ -427,6 +437,6 @@ def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_p
         moves = MOVES[game.actions].sum(0) if game.actions else 0
         picture = decode_picture(drawn.picture)[..., 0]
         assert tuple(np.argwhere(picture)[0]) == tuple((start + moves) % 24)
-        assert [step for step, _ in game.film] == list(range(len(game.actions) + 1))
-    games.do(session.take_chores())
+        assert [step for step, _ in game.video_frames] == list(range(len(game.actions) + 1))
+    games.run_maintenance(session.take_maintenance())
     assert sorted(games._games) == sorted((0, number) for number in session._games)

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from genie.core.config import UserError
-from genie.serving.play.start import Terms, read_start
-from genie.serving.protocol import ProtocolError, Start
+from genie.serving.play.start import WorldInfo, parse_start
+from genie.serving.protocol import ProtocolError, StartMessage
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import text_of
 
-TERMS = Terms(prompt_frames=(1, 1), num_actions=4, size=(24, 24), window=3)
+TERMS = WorldInfo(prompt_frames=(1, 1), num_actions=4, size=(24, 24), window=3)
 OWN = SamplingConfig(steps=5)
 
 
 def read(**fields):
-    return read_start(Start(type="start", seq=1, **fields), TERMS, OWN)
+    return parse_start(StartMessage(type="start", seq=1, **fields), TERMS, OWN)
 
 
 def test_a_start_is_read_with_the_players_sampling_for_each_step():

@@ -39,9 +39,9 @@ def _options(parser: ArgumentParser) -> None:
     )
     speed_options(parser)
     parser.add_argument(
-        "--names",
+        "--action_names",
         action="store_true",
-        help="let players keep the names of buttons in the worlds' folders",
+        help="let players save names for the buttons in the world folders",
     )
     parser.add_class_arguments(Limits, "limits")
 

@@ -19,14 +19,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from genie.serving import clips, video_export
-from genie.serving.action_names import Names
-from genie.serving.http.auth import Access, Gate, answer, deny
-from genie.serving.http.uploads import read_picture
-from genie.serving.limits import Limits, Refused, read_upload
+from genie.serving.action_names import ActionNames
+from genie.serving.http.auth import AuthConfig, AuthMiddleware, http_error, reject_websocket
+from genie.serving.http.uploads import decode_upload
+from genie.serving.limits import Limits, RequestRejected, read_upload
 from genie.serving.play.connection import Connection
 from genie.serving.play.metrics import CONTENT_TYPE
 from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World, png
-from genie.serving.service import Playable, Room, Service
+from genie.serving.service import ServedWorld, Service, WorldService
 from genie.world.prompts import crop_resized
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ ABOUT = """Worlds that can be played. A person plays at `/`. A program asks for 
 plays through the WebSocket `/play?world=NAME`, see `genie.serving.protocol`."""
 
 
-class Status(BaseModel):
+class HealthResponse(BaseModel):
     """How the server is."""
 
     status: str
 
 
-class Problem(BaseModel):
+class ErrorResponse(BaseModel):
     """Why a request was not served, and what to do."""
 
     detail: str
@@ -83,11 +83,11 @@ def create_app(
     Raises:
         UserError: there is no prompt, or `fps` is not positive.
     """
-    return create_server([Playable(name, world, prompts, fps)])
+    return create_server([ServedWorld(name, world, prompts, fps)])
 
 
 def create_server(
-    worlds: Sequence[Playable], access: Access | None = None, limits: Limits | None = None
+    worlds: Sequence[ServedWorld], auth: AuthConfig | None = None, limits: Limits | None = None
 ) -> FastAPI:
     """Builds the application that serves worlds.
 
@@ -121,9 +121,11 @@ def create_server(
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.add_middleware(Gate, access=access or Access(), rejected=service.metrics.rejected)
+    app.add_middleware(
+        AuthMiddleware, config=auth or AuthConfig(), rejected=service.metrics.rejected
+    )
     app.add_middleware(PageHeaders)
-    _add_problems(app, service)
+    _add_error_handlers(app, service)
     _add_world_routes(app, service)
     _add_operator_routes(app, service)
     _add_reconstruction_route(app, service)
@@ -156,43 +158,43 @@ class PageHeaders:
         await self.app(scope, receive, sending)
 
 
-def _add_problems(app: FastAPI, service: Service) -> None:
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> Response:
+def _add_error_handlers(app: FastAPI, service: Service) -> None:
+    @app.exception_handler(RequestRejected)
+    async def refused(_: Request, error: RequestRejected) -> Response:
         service.metrics.rejected(error.reason)
-        refusal = answer(error.status, str(error), error.retry_after)
+        refusal = http_error(error.status, str(error), error.retry_after)
         refusal.headers["Connection"] = "close"  # the rest of an upload is not read
         return refusal
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> Response:
-        return answer(400, "The upload was broken off.")  # nobody is there to read it
+        return http_error(400, "The upload was broken off.")  # nobody is there to read it
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> Response:
-        return answer(500, "The server failed at this; its log says why.")
+        return http_error(500, "The server failed at this; its log says why.")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         service.metrics.rejected("parameter")
         first = error.errors()[0]
-        return answer(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}.")
+        return http_error(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}.")
 
 
-def _problems(**statuses: str) -> dict[int | str, dict[str, Any]]:
+def _error_responses(**statuses: str) -> dict[int | str, dict[str, Any]]:
     return {
-        int(status[1:]): {"model": Problem, "description": about}
+        int(status[1:]): {"model": ErrorResponse, "description": about}
         for status, about in statuses.items()
     }
 
 
 def _add_world_routes(app: FastAPI, service: Service) -> None:
-    first = next(iter(service.rooms))
+    first = next(iter(service.worlds))
 
     @app.get("/worlds", tags=["worlds"])
     def worlds() -> list[World]:
         """Lists the worlds that can be played."""
-        return [room.describe() for room in service.rooms.values()]
+        return [served.describe() for served in service.worlds.values()]
 
     @app.get(
         "/worlds/{name}/prompts/{index}.png",
@@ -200,7 +202,7 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses={
             200: {"content": {"image/png": {}}, "description": "The picture."},
-            **_problems(_404="There is no such world or picture.", _422="Not a number."),
+            **_error_responses(_404="There is no such world or picture.", _422="Not a number."),
         },
     )
     def prompt(
@@ -208,15 +210,15 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
         index: int = PathParameter(description="0 is the first.", examples=[0]),
     ) -> Response:
         """Returns a picture that games start from."""
-        pictures = service.room(name).pictures
-        if index not in range(len(pictures)):
+        prompt_images = service.world(name).prompt_images
+        if index not in range(len(prompt_images)):
             raise HTTPException(404, "There is no such picture.")
-        return Response(pictures[index], media_type="image/png")
+        return Response(prompt_images[index], media_type="image/png")
 
     @app.put(
         "/worlds/{name}/names",
         tags=["worlds"],
-        responses=_problems(
+        responses=_error_responses(
             _403="Names are not kept with this world.",
             _404="There is no such world.",
             _408="The request took too long.",
@@ -227,28 +229,30 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
     )
     async def keep_names(
         request: Request, name: str = PathParameter(description="Of a world.", examples=[first])
-    ) -> Names:
+    ) -> ActionNames:
         """Keeps what the buttons are called in the world's folder, for everyone who plays it."""
-        room = service.room(name)
-        room.require_names()
+        served = service.world(name)
+        served.require_names()
         text = await read_upload(request.stream(), service.limits, MAX_SMALL_MESSAGE * 8)
         loop = asyncio.get_running_loop()
-        return Names(names=await loop.run_in_executor(service.reading, room.keep_names, text))
+        return ActionNames(
+            names=await loop.run_in_executor(service.reader, served.keep_names, text)
+        )
 
 
 def _add_operator_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/health", tags=["operation"], responses=_problems(_503="A world failed."))
-    async def health() -> Status:
+    @app.get("/health", tags=["operation"], responses=_error_responses(_503="A world failed."))
+    async def health() -> HealthResponse:
         """Says whether the server works; if not, start it again."""
         if service.failure is not None:
             raise HTTPException(503, "A world can no longer be played; start the server again.")
-        return Status(status="ok")
+        return HealthResponse(status="ok")
 
-    @app.get("/ready", tags=["operation"], responses=_problems(_503="Not ready."))
-    async def ready() -> Status:
+    @app.get("/ready", tags=["operation"], responses=_error_responses(_503="Not ready."))
+    async def ready() -> HealthResponse:
         """Says whether requests are welcome: all worlds are warm and the server is not ending."""
         service.require_ready()
-        return Status(status="ready")
+        return HealthResponse(status="ready")
 
     @app.get(
         "/metrics",
@@ -285,7 +289,7 @@ _UPLOAD = {
         "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-_UPLOAD_PROBLEMS = _problems(
+_UPLOAD_ERRORS = _error_responses(
     _404="There is no such world.",
     _408="The upload took too long.",
     _413="The picture has too many bytes or pixels.",
@@ -301,7 +305,7 @@ _CLIP: dict[int | str, dict[str, Any]] = {
             for kind in video_export.MEDIA_TYPES.values()
         },
     },
-    **_UPLOAD_PROBLEMS,
+    **_UPLOAD_ERRORS,
 }
 
 
@@ -312,21 +316,23 @@ def _add_reconstruction_route(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses={
             200: {"content": {"image/png": {}}, "description": "The picture, of the world's size."},
-            **_UPLOAD_PROBLEMS,
+            **_UPLOAD_ERRORS,
         },
         openapi_extra=_UPLOAD,
     )
     async def reconstruct(
         request: Request,
-        name: str = PathParameter(description="Of a world.", examples=[next(iter(service.rooms))]),
+        name: str = PathParameter(description="Of a world.", examples=[next(iter(service.worlds))]),
     ) -> Response:
         """Returns a picture as the world sees it: fitted, and made of the world's tokens."""
         service.require_ready()
-        room = service.room(name)
-        service.generations.require_room()  # before an upload is read for nothing
-        picture = await _start_picture(request, service, room, 0)
+        served = service.world(name)
+        service.generations.require_free()  # before an upload is read for nothing
+        picture = await _start_picture(request, service, served, 0)
         with service.generations:
-            seen = await room.turns(lambda: room.world.reconstruct(picture).cpu().numpy())
+            seen = await served.clip_scheduler(
+                lambda: served.world.reconstruct(picture).cpu().numpy()
+            )
             return Response(png(seen), media_type="image/png")
 
 
@@ -369,11 +375,11 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
         began = time.perf_counter()
         _refuse_unknown_parameters(request)
         service.require_ready()
-        room = service.room(world)
-        config = room.world.config
+        served = service.world(world)
+        config = served.world.config
         buttons = clips.read_actions(actions, config.num_actions, service.limits)
-        service.generations.require_room()  # before an upload is read for nothing
-        start = await _start_picture(request, service, room, prompt)
+        service.generations.require_free()  # before an upload is read for nothing
+        start = await _start_picture(request, service, served, prompt)
         with service.generations:
             count = len(buttons) + (1 if start.ndim == 3 else len(start))
             times = clips.choose_scale(scale, count, config.height, config.width)
@@ -382,11 +388,13 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
                 service.require_ready()
                 return not await request.is_disconnected()
 
-            frames = await clips.draw(room.world, start, buttons, seed, room.turns, wanted)
-            content = await asyncio.get_running_loop().run_in_executor(
-                service.encoding, video_export.encode, frames, format, room.fps, times
+            frames = await clips.generate_clip(
+                served.world, start, buttons, seed, served.clip_scheduler, wanted
             )
-        service.metrics.generate_seconds.labels(room.name).observe(time.perf_counter() - began)
+            content = await asyncio.get_running_loop().run_in_executor(
+                service.encoder, video_export.encode, frames, format, served.fps, times
+            )
+        service.metrics.generate_seconds.labels(served.name).observe(time.perf_counter() - began)
         disposition = {"Content-Disposition": f'inline; filename="clip.{_ENDINGS[format]}"'}
         return Response(content, media_type=video_export.MEDIA_TYPES[format], headers=disposition)
 
@@ -399,64 +407,68 @@ def _refuse_unknown_parameters(request: Request) -> None:
     for name in request.query_params:
         if name not in known:
             words = f"{name[:40]}: there is no such parameter, only {', '.join(known)}."
-            raise Refused(422, "parameter", words)
+            raise RequestRejected(422, "parameter", words)
 
 
 def _fitted(upload: bytes, limits: Limits, config: GenieConfig) -> np.ndarray:
-    return crop_resized(read_picture(upload, limits), config.height, config.width)
+    return crop_resized(decode_upload(upload, limits), config.height, config.width)
 
 
-async def _start_picture(request: Request, service: Service, room: Room, prompt: int) -> np.ndarray:
+async def _start_picture(
+    request: Request, service: Service, served: WorldService, prompt: int
+) -> np.ndarray:
     upload = b""
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         with service.uploads:  # until it is decoded: who waits for that holds its bytes
             upload = await read_upload(request.stream(), service.limits)
             if upload:
                 return await asyncio.get_running_loop().run_in_executor(
-                    service.reading, _fitted, upload, service.limits, room.world.config
+                    service.reader, _fitted, upload, service.limits, served.world.config
                 )
-    if prompt >= len(room.prompts):
-        last = len(room.prompts) - 1
-        raise Refused(422, "prompt", f"prompt: {prompt} is none, this world has 0 to {last}.")
-    return room.prompts[prompt]
+    if prompt >= len(served.prompts):
+        last = len(served.prompts) - 1
+        raise RequestRejected(
+            422, "prompt", f"prompt: {prompt} is none, this world has 0 to {last}."
+        )
+    return served.prompts[prompt]
 
 
 def _add_player_route(app: FastAPI, service: Service) -> None:
     @app.websocket("/play")
     async def play(websocket: WebSocket, world: str | None = None) -> None:
         try:
-            room = service.room(world)
+            served = service.world(world)
             if service.stopping:
                 service.require_ready()
             with service.players:
-                await _play(websocket, service, room)
-        except Refused as error:
+                await _play(websocket, service, served)
+        except RequestRejected as error:
             service.metrics.rejected(error.reason)
-            refusal = answer(error.status, str(error), error.retry_after)
-            await deny(refusal, websocket.scope, websocket.receive, websocket._send)
+            refusal = http_error(error.status, str(error), error.retry_after)
+            await reject_websocket(refusal, websocket.scope, websocket.receive, websocket._send)
 
     @app.get("/play", include_in_schema=False)
     async def why_not(world: str | None = None) -> Response:
         """Answers as a WebSocket would be: a browser hides from a page why it was not let in."""
         try:
-            service.room(world)
+            service.world(world)
             if service.stopping:
                 service.require_ready()
             with service.players:
                 return Response(status_code=204)
-        except Refused as error:  # not counted: the WebSocket was
-            return answer(error.status, str(error), error.retry_after)
+        except RequestRejected as error:  # not counted: the WebSocket was
+            return http_error(error.status, str(error), error.retry_after)
 
 
-async def _play(websocket: WebSocket, service: Service, room: Room) -> None:
+async def _play(websocket: WebSocket, service: Service, served: WorldService) -> None:
     await websocket.accept()
-    session = room.clock.join()
+    session = served.scheduler.join()
     connection = Connection(
-        websocket, room.clock, session, service.limits, service.metrics, room.name
+        websocket, served.scheduler, session, service.limits, service.metrics, served.name
     )
     service.connections.add(connection)
     try:
         await connection.serve()
     finally:
         service.connections.discard(connection)
-        room.clock.leave(session)
+        served.scheduler.leave(session)

@@ -20,7 +20,7 @@ SHORTEST_TOKEN = 16  # characters
 
 
 @dataclass(frozen=True)
-class Access:
+class AuthConfig:
     """Who may talk to a server.
 
     Attributes:
@@ -42,7 +42,7 @@ class Access:
             )
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI middleware that refuses whoever may not talk to the server.
 
     Another web page open in the same browser can reach a server that its user can: by DNS
@@ -57,9 +57,12 @@ class Gate:
     """
 
     def __init__(
-        self, app: ASGIApp, access: Access, rejected: Callable[[str], None] = lambda reason: None
+        self,
+        app: ASGIApp,
+        config: AuthConfig,
+        rejected: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        self.app, self.access, self.rejected = app, access, rejected
+        self.app, self.config, self.rejected = app, config, rejected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or refuses it."""
@@ -68,7 +71,7 @@ class Gate:
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()  # the connection request
-            await deny(refusal, scope, receive, send)
+            await reject_websocket(refusal, scope, receive, send)
         else:
             await refusal(scope, receive, send)
 
@@ -76,45 +79,47 @@ class Gate:
         headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
         if not self._is_known(_hostname(headers.get(b"host", ""))):
             self.rejected("host")
-            return answer(
+            return http_error(
                 403, "This server does not go by that name (Host header); `--hosts` gives it more."
             )
         if not _is_own_page(headers):
             self.rejected("origin")
-            return answer(403, "Only this server's own page is served (Origin header).")
-        if self.access.token is None or scope["path"] in WITHOUT_TOKEN:
+            return http_error(403, "Only this server's own page is served (Origin header).")
+        if self.config.token is None or scope["path"] in WITHOUT_TOKEN:
             return None
         return self._without_token(scope, headers)
 
     def _is_known(self, host: str) -> bool:
-        return is_loopback(host) or host in self.access.hosts
+        return is_loopback(host) or host in self.config.hosts
 
     def _without_token(self, scope: Scope, headers: dict[bytes, str]) -> Response | None:
         asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if scope["type"] == "http" and scope["method"] == "GET":
             offered = [value for key, value in asked if key == "token"]
             if offered and self._is_token(offered[-1]):
-                return _remember(offered[-1], scope, [pair for pair in asked if pair[0] != "token"])
+                return _set_cookie(
+                    offered[-1], scope, [pair for pair in asked if pair[0] != "token"]
+                )
         if any(self._is_token(token) for token in _offered(headers)):
             return None
         self.rejected("token")
         wrong = "The token is wrong" if any(_offered(headers)) else "A token is needed"
-        refusal = answer(401, f"{wrong}: send the header 'Authorization: Bearer TOKEN'.")
+        refusal = http_error(401, f"{wrong}: send the header 'Authorization: Bearer TOKEN'.")
         refusal.headers["WWW-Authenticate"] = "Bearer"
         return refusal
 
     def _is_token(self, offered: str) -> bool:
-        assert self.access.token is not None
-        return secrets.compare_digest(offered.encode(), self.access.token.encode())
+        assert self.config.token is not None
+        return secrets.compare_digest(offered.encode(), self.config.token.encode())
 
 
-def answer(status: int, sentence: str, retry_after: int | None = None) -> Response:
+def http_error(status: int, sentence: str, retry_after: int | None = None) -> Response:
     """Returns a refusal as JSON, in the form of FastAPI's own; `retry_after` is in seconds."""
     headers = None if retry_after is None else {"Retry-After": str(retry_after)}
     return JSONResponse({"detail": sentence}, status, headers)
 
 
-async def deny(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
+async def reject_websocket(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
     """Answers a WebSocket's connection request with an HTTP response."""
     if "websocket.http.response" in scope.get("extensions", {}):
         await refusal(scope, receive, send)
@@ -163,7 +168,7 @@ def _offered(headers: dict[bytes, str]) -> Sequence[str]:
     return [*tokens, cookies[COOKIE].value] if COOKIE in cookies else tokens
 
 
-def _remember(token: str, scope: Scope, others: list[tuple[str, str]]) -> Response:
+def _set_cookie(token: str, scope: Scope, others: list[tuple[str, str]]) -> Response:
     # A path that begins with two slashes would lead to another server.
     path = "/" + scope["path"].lstrip("/\\")
     response = RedirectResponse(f"{path}?{urlencode(others)}" if others else path, 303)

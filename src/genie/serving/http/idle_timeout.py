@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-HEAD_SECONDS = 10.0  # that the head of a request may take, from the connection's first moment on
+HEADER_TIMEOUT = 10.0  # that the head of a request may take, from the connection's first moment on
 
 
 class HTTPProtocol(AutoHTTPProtocol):
@@ -17,7 +17,7 @@ class HTTPProtocol(AutoHTTPProtocol):
     connections: set[Any]
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
-    _silence: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begins to wait for a request."""
@@ -29,7 +29,7 @@ class HTTPProtocol(AutoHTTPProtocol):
         super().data_received(data)
         if not self._lacks_request():
             self._stop()
-        elif self._silence is None:
+        elif self._timer is None:
             self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -43,12 +43,12 @@ class HTTPProtocol(AutoHTTPProtocol):
         return waits and self in self.connections
 
     def _wait(self) -> None:
-        self._silence = self.loop.call_later(HEAD_SECONDS, self._end)
+        self._timer = self.loop.call_later(HEADER_TIMEOUT, self._end)
 
     def _stop(self) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _end(self) -> None:
         if self._lacks_request():

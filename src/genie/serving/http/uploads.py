@@ -8,14 +8,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from genie.data.images import rgb
-from genie.serving.limits import Limits, Refused
+from genie.serving.limits import Limits, RequestRejected
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
-MOST_SCANS = 64
+MAX_SCANS = 64
 """A progressive JPEG has about ten; each one makes a decoder walk over the whole picture."""
 
 
-def read_picture(data: bytes, limits: Limits) -> np.ndarray:
+def decode_upload(data: bytes, limits: Limits) -> np.ndarray:
     """Decodes an uploaded picture; of a moving one, the first frame.
 
     Args:
@@ -31,19 +31,21 @@ def read_picture(data: bytes, limits: Limits) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits)
-            if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MOST_SCANS:
-                raise Refused(422, "damaged", f"A JPEG may have {MOST_SCANS} scans; save it anew.")
+            if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+                raise RequestRejected(
+                    422, "damaged", f"A JPEG may have {MAX_SCANS} scans; save it anew."
+                )
             return rgb(image)
-    except Refused:
+    except RequestRejected:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(limits) from None
     except UnidentifiedImageError:
         words = "This is not a picture in PNG, JPEG, WebP or GIF format; send one of these."
-        raise Refused(415, "format", words) from None
+        raise RequestRejected(415, "format", words) from None
     except Exception:  # damaged files make the decoders raise whatever they like
         words = "The picture is damaged or unfinished; send it again or save it anew."
-        raise Refused(422, "damaged", words) from None
+        raise RequestRejected(422, "damaged", words) from None
 
 
 def _check_size(size: tuple[int, int], limits: Limits) -> None:
@@ -51,7 +53,7 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
         raise _too_large(limits, size)
 
 
-def _too_large(limits: Limits, size: tuple[int, int] | None = None) -> Refused:
+def _too_large(limits: Limits, size: tuple[int, int] | None = None) -> RequestRejected:
     most = f"{limits.megapixels:g} million pixels"
     has = f"This one has {size[0]} x {size[1]}." if size else "This one has many more."
-    return Refused(413, "pixels", f"A picture may have {most}; send a smaller one. {has}")
+    return RequestRejected(413, "pixels", f"A picture may have {most}; send a smaller one. {has}")

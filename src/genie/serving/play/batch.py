@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from genie.world.maskgit import SamplingConfig
     from genie.world.state import Drawing, State
 
-MARK_EVERY = 8  # steps between the states that a game keeps of itself, before they are thinned
+SNAPSHOT_EVERY = 8  # steps between the states that a game keeps of itself, before they are thinned
 Picture = tuple[Codec, bytes]
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Begin:
+class StartGame:
     """A turn: start a game from the prompt with this index, or from the player's own pictures.
 
     Attributes:
@@ -38,7 +38,7 @@ class Begin:
 
 
 @dataclass(frozen=True)
-class Act:
+class PlayAction:
     """A turn: play this latent action; the world's own sampling when none is given."""
 
     action: int
@@ -53,12 +53,12 @@ class Rewind:
 
 
 @dataclass(frozen=True)
-class Look:
+class ShowFrame:
     """A turn: show where the game stands."""
 
 
 @dataclass(frozen=True)
-class Peek:
+class PreviewActions:
     """A turn: play some actions once more, each in a dream of the game that `first` begins anew.
 
     What they lead to is seen after the `last` of these turns.
@@ -70,11 +70,11 @@ class Peek:
     sampling: SamplingConfig | None = None
 
 
-Turn = Begin | Act | Rewind | Look | Peek
+Turn = StartGame | PlayAction | Rewind | ShowFrame | PreviewActions
 
 
 @dataclass(frozen=True)
-class Fork:
+class CopyGame:
     """A chore: `copy` is from now on a game of its own that stands where `source` stands."""
 
     source: Hashable
@@ -82,16 +82,16 @@ class Fork:
 
 
 @dataclass(frozen=True)
-class Forget:
+class DropGame:
     """A chore: nobody will go on with this game."""
 
     game: Hashable
 
 
-Chore = Fork | Forget
+Maintenance = CopyGame | DropGame
 
 
-def passes_beside(turn: Turn, usual: SamplingConfig) -> int:
+def extra_maskgit_steps(turn: Turn, usual: SamplingConfig) -> int:
     """How many passes through the model a turn takes that the others' step does not share.
 
     Args:
@@ -99,43 +99,43 @@ def passes_beside(turn: Turn, usual: SamplingConfig) -> int:
         usual: how the world draws frames; who has other ideas steps alone.
     """
     match turn:
-        case Begin(frames=frames) if frames > 1:
+        case StartGame(frames=frames) if frames > 1:
             return frames  # one forward over so many frames
-        case Act(sampling=own) if own is not None and own != usual:
+        case PlayAction(sampling=own) if own is not None and own != usual:
             return own.steps
-        case Peek(actions=actions, sampling=own):
+        case PreviewActions(actions=actions, sampling=own):
             return len(actions) * (own or usual).steps
         case _:
             return 0
 
 
 @dataclass(frozen=True)
-class Drawn:
+class TurnResult:
     """What a turn drew.
 
     Attributes:
         picture: the encoded frame at which the game stands.
         generation_ms: milliseconds that drawing took.
         step: steps since the prompt.
-        peeks: the encoded frames that actions would lead to, after the last `Peek` only.
+        peeks: the encoded frames that actions would lead to, after the last `PreviewActions` only.
     """
 
     picture: Picture
     generation_ms: float
     step: int = 0
-    peeks: tuple[Picture, ...] = ()
+    previews: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Game:
+class _GameStates:
     """A game beside its state: a value, so that a fork costs nothing."""
 
-    marks: tuple[tuple[int, State], ...]
+    snapshots: tuple[tuple[int, State], ...]
     step: int = 0
 
 
 @dataclass
-class _Batch:
+class _StateBatch:
     """Games that stepped together and stay one batched state.
 
     Attributes:
@@ -156,7 +156,7 @@ class _Batch:
 
 
 @dataclass
-class Games:
+class GameBatch:
     """Game states by the game's key. Not for several threads: one worker owns it.
 
     The players of a step stay one batched state, which is taken apart only when other players step
@@ -172,56 +172,56 @@ class Games:
     world: Genie
     prompts: Sequence[np.ndarray]
     batch_sizes: Sequence[int] = ()
-    _games: dict[Hashable, _Game] = field(default_factory=dict)
-    _alone: dict[Hashable, State] = field(default_factory=dict)
-    _batches: list[_Batch] = field(default_factory=list)
-    _dreams: dict[Hashable, State] = field(default_factory=dict)
+    _games: dict[Hashable, _GameStates] = field(default_factory=dict)
+    _single: dict[Hashable, State] = field(default_factory=dict)
+    _batches: list[_StateBatch] = field(default_factory=list)
+    _previews: dict[Hashable, State] = field(default_factory=dict)
 
-    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, Drawn | Exception]:
+    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, TurnResult | Exception]:
         """Takes one turn in each game; `settle` when what it returns is on its way.
 
         Returns:
             What each got to see, or the error that its turn, or the step of its batch, raised.
         """
-        self.settle()
-        drawn: dict[Hashable, Drawn | Exception] = {}
+        self.commit()
+        results: dict[Hashable, TurnResult | Exception] = {}
         acts: dict[SamplingConfig | None, dict[Hashable, int]] = {}
         for game, turn in turns.items():
-            if isinstance(turn, Act) and game in self._games:
+            if isinstance(turn, PlayAction) and game in self._games:
                 acts.setdefault(turn.sampling, {})[game] = turn.action
                 continue
-            drawn[game] = _attempt(lambda game=game, turn=turn: self._apart(game, turn))
+            results[game] = _attempt(lambda game=game, turn=turn: self._take_turn(game, turn))
         for sampling, actions in acts.items():
             try:
-                drawn |= self._step(actions, sampling)
+                results |= self._step(actions, sampling)
             except Exception as error:
                 log.exception("a step of %d players failed", len(actions))
-                drawn |= dict.fromkeys(actions, error)
-        return drawn
+                results |= dict.fromkeys(actions, error)
+        return results
 
-    def do(self, chores: Iterable[Chore]) -> None:
+    def run_maintenance(self, maintenance: Iterable[Maintenance]) -> None:
         """Does what the players' sessions want done between two rounds, in order."""
-        self.settle()
-        for chore in chores:
+        self.commit()
+        for task in maintenance:
             try:
-                self._do(chore)
+                self._maintain(task)
             except Exception:  # a fork that failed is missed by its own player's next turn
                 log.exception("a chore failed")
 
     @property
-    def unsettled(self) -> list[_Batch]:
+    def uncommitted(self) -> list[_StateBatch]:
         """The batches of which a frame is drawn and not committed."""
         return [batch for batch in self._batches if batch.drawing is not None]
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Commits the frames of the last round, which nobody has to wait for.
 
         The next round does it first where it was not called. What fails here is missed, and told,
         by the players' next turns.
         """
-        for batch in self.unsettled:
+        for batch in self.uncommitted:
             try:
-                self._settle(batch)
+                self._commit(batch)
             except Exception:
                 log.exception("committing a frame of %d players failed", len(batch.members))
                 self._batches.remove(batch)
@@ -233,62 +233,64 @@ class Games:
         state = self.world.start(self.prompts[0], seed=0)
         self.world.step(type(state).stack([state] * players), [0] * players)
 
-    def _do(self, chore: Chore) -> None:
-        match chore:
-            case Fork(source, copy) if source in self._games:
+    def _maintain(self, task: Maintenance) -> None:
+        match task:
+            case CopyGame(source, copy) if source in self._games:
                 self._put(copy, self._games[source], self._state(source))
-            case Forget(game):
+            case DropGame(game):
                 self._forget(game)
 
     def _forget(self, game: Hashable) -> None:
         self._take_out([game])
-        for kept in (self._alone, self._games, self._dreams):
+        for kept in (self._single, self._games, self._previews):
             kept.pop(game, None)
 
-    def _apart(self, game: Hashable, turn: Turn) -> Drawn:
+    def _take_turn(self, game: Hashable, turn: Turn) -> TurnResult:
         started = time.perf_counter()
         match turn:
-            case Begin():
+            case StartGame():
                 self._begin(game, turn)
             case Rewind(step):
                 self._rewind(game, step)
-            case Peek():
-                return self._drawn(game, started, self._peek(game, turn))
-        return self._drawn(game, started)
+            case PreviewActions():
+                return self._result(game, started, self._preview(game, turn))
+        return self._result(game, started)
 
-    def _begin(self, game: Hashable, turn: Begin) -> None:
+    def _begin(self, game: Hashable, turn: StartGame) -> None:
         prompt = self.prompts[turn.prompt] if isinstance(turn.prompt, int) else turn.prompt
         state = self.world.start(prompt, seed=turn.seed)
-        self._put(game, _Game(((0, state),)), state)
+        self._put(game, _GameStates(((0, state),)), state)
 
     def _rewind(self, game: Hashable, step: int) -> None:
-        known = self._games[game]
-        if step < known.step:
-            marks = tuple(mark for mark in known.marks if mark[0] <= step)
-            self._put(game, _Game(marks, marks[-1][0]), marks[-1][1])
+        states = self._games[game]
+        if step < states.step:
+            snapshots = tuple(snapshot for snapshot in states.snapshots if snapshot[0] <= step)
+            self._put(game, _GameStates(snapshots, snapshots[-1][0]), snapshots[-1][1])
 
-    def _peek(self, game: Hashable, turn: Peek) -> tuple[Picture, ...]:
-        dream = self._dreams.pop(game, None)
-        if turn.first or dream is None:
+    def _preview(self, game: Hashable, turn: PreviewActions) -> tuple[Picture, ...]:
+        preview = self._previews.pop(game, None)
+        if turn.first or preview is None:
             state = self._state(game)
-            dream = type(state).stack([state] * len(turn.actions))
-        drawing = self.world.draw(dream, list(turn.actions), turn.sampling)
+            preview = type(state).stack([state] * len(turn.actions))
+        drawing = self.world.draw(preview, list(turn.actions), turn.sampling)
         if turn.last:
             return tuple(encode_picture(frame) for frame in _pixels(drawing))
-        self._dreams[game] = self.world.commit(drawing)
+        self._previews[game] = self.world.commit(drawing)
         return ()
 
-    def _put(self, game: Hashable, known: _Game, state: State) -> None:
+    def _put(self, game: Hashable, states: _GameStates, state: State) -> None:
         self._forget(game)
-        self._games[game], self._alone[game] = known, state
+        self._games[game], self._single[game] = states, state
 
-    def _drawn(self, game: Hashable, started: float, peeks: tuple[Picture, ...] = ()) -> Drawn:
+    def _result(
+        self, game: Hashable, started: float, previews: tuple[Picture, ...] = ()
+    ) -> TurnResult:
         picture = encode_picture(_pixels(self._state(game)))
-        return Drawn(picture, _ms_since(started), self._games[game].step, peeks)
+        return TurnResult(picture, _ms_since(started), self._games[game].step, previews)
 
     def _step(
         self, actions: Mapping[Hashable, int], sampling: SamplingConfig | None
-    ) -> dict[Hashable, Drawn | Exception]:
+    ) -> dict[Hashable, TurnResult | Exception]:
         started = time.perf_counter()
         batch = self._gather(tuple(actions))
         padding = [0] * (self._padded(len(actions)) - len(actions))
@@ -297,8 +299,8 @@ class Games:
         batch.drawing = drawing
         spent = _ms_since(started)
 
-        def shown(game: Hashable, frame: np.ndarray) -> Drawn:
-            return Drawn(encode_picture(frame), spent, self._count(game))
+        def shown(game: Hashable, frame: np.ndarray) -> TurnResult:
+            return TurnResult(encode_picture(frame), spent, self._count(game))
 
         return {
             game: _attempt(lambda game=game, frame=frame: shown(game, frame))
@@ -306,36 +308,36 @@ class Games:
         }
 
     def _count(self, game: Hashable) -> int:
-        known = self._games[game]
-        self._games[game] = replace(known, step=known.step + 1)
-        return known.step + 1
+        states = self._games[game]
+        self._games[game] = replace(states, step=states.step + 1)
+        return states.step + 1
 
-    def _settle(self, batch: _Batch) -> None:
+    def _commit(self, batch: _StateBatch) -> None:
         assert batch.drawing is not None
         batch.state, batch.drawing = self.world.commit(batch.drawing), None
         for game in batch.members:
-            known = self._games[game]
-            if known.step % MARK_EVERY == 0:
-                marks = thinned((*known.marks, (known.step, batch.player(game))))
-                self._games[game] = replace(known, marks=marks)
+            states = self._games[game]
+            if states.step % SNAPSHOT_EVERY == 0:
+                snapshots = thin_snapshots((*states.snapshots, (states.step, batch.player(game))))
+                self._games[game] = replace(states, snapshots=snapshots)
 
     def _state(self, game: Hashable) -> State:
         for batch in self._batches:
             if game in batch.members:
                 return batch.player(game)
-        return self._alone[game]
+        return self._single[game]
 
-    def _gather(self, games: tuple[Hashable, ...]) -> _Batch:
+    def _gather(self, games: tuple[Hashable, ...]) -> _StateBatch:
         for batch in self._batches:
             if batch.members == games:
                 return batch
         self._take_out(games)
-        states = [self._alone[game] for game in games]
+        states = [self._single[game] for game in games]
         padding = self._padded(len(states)) - len(states)
         state = type(states[0]).stack([*states, *states[:1] * padding])
         for game in games:
-            del self._alone[game]
-        self._batches.append(_Batch(games, state))
+            del self._single[game]
+        self._batches.append(_StateBatch(games, state))
         return self._batches[-1]
 
     def _take_out(self, games: Iterable[Hashable]) -> None:
@@ -343,29 +345,31 @@ class Games:
         wanted = set(games)
         for batch in [b for b in self._batches if wanted & set(b.members)]:
             self._batches.remove(batch)
-            self._alone.update(batch.split())
+            self._single.update(batch.split())
 
     def _padded(self, players: int) -> int:
         return next((size for size in self.batch_sizes if size >= players), players)
 
 
-def thinned(marks: tuple[tuple[int, State], ...]) -> tuple[tuple[int, State], ...]:
+def thin_snapshots(snapshots: tuple[tuple[int, State], ...]) -> tuple[tuple[int, State], ...]:
     """Leaves out marks of a game that lie close to others, the more the older they are.
 
     A mark stays while it is no older than twice the largest power of two that divides its step. So
     a game of n steps has about log2(n) marks, and going back d steps from its end means playing
-    less than max(`MARK_EVERY`, 2 d) of them again. The start stays for ever.
+    less than max(`SNAPSHOT_EVERY`, 2 d) of them again. The start stays for ever.
 
     Args:
         marks: (step, state) from the start on, the last one of now.
     """
-    now = marks[-1][0]
+    now = snapshots[-1][0]
     return tuple(
-        mark for mark in marks if mark[0] == 0 or now - mark[0] <= 2 * (mark[0] & -mark[0])
+        snapshot
+        for snapshot in snapshots
+        if snapshot[0] == 0 or now - snapshot[0] <= 2 * (snapshot[0] & -snapshot[0])
     )
 
 
-def _attempt(turn: Callable[[], Drawn]) -> Drawn | Exception:
+def _attempt(turn: Callable[[], TurnResult]) -> TurnResult | Exception:
     """What one player's turn drew, or the error that it raised, which is nobody else's."""
     try:
         return turn()

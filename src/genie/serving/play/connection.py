@@ -10,16 +10,16 @@ from functools import partial
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from genie.serving.limits import Limits, Rate
+from genie.serving.limits import Limits, RateLimiter
 from genie.serving.play.metrics import Metrics
-from genie.serving.play.scheduler import TickLoop
+from genie.serving.play.scheduler import BatchScheduler
 from genie.serving.play.session import Session, SessionClosed
 from genie.serving.protocol import (
     MAX_SMALL_MESSAGE,
-    Ack,
+    AckMessage,
     ProtocolError,
-    cost_of,
     frame_id_of,
+    message_cost,
     parse,
 )
 
@@ -46,13 +46,13 @@ class Connection:
     def __init__(
         self,
         websocket: WebSocket,
-        clock: TickLoop,
+        scheduler: BatchScheduler,
         session: Session,
         limits: Limits,
         metrics: Metrics,
         world: str,
     ) -> None:
-        self._websocket, self._clock, self._session = websocket, clock, session
+        self._websocket, self._scheduler, self._session = websocket, scheduler, session
         self._limits, self._metrics = limits, metrics
         self._delivery = metrics.delivery_seconds.labels(world)
         self._sent: dict[int, float] = {}  # frames under way, and when each was sent
@@ -61,7 +61,10 @@ class Connection:
 
     async def serve(self) -> None:
         """Runs the connection to its end."""
-        tasks = [asyncio.create_task(part()) for part in (self._send, self._receive, self._watch)]
+        tasks = [
+            asyncio.create_task(part())
+            for part in (self._send, self._receive, self._enforce_time_limit)
+        ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -93,8 +96,8 @@ class Connection:
             pass  # the player left while a message was under way
 
     async def _receive(self) -> None:
-        rate = Rate(self._limits.messages_per_second)
-        work = Rate(self._limits.work_per_second)
+        rate = RateLimiter(self._limits.messages_per_second)
+        work = RateLimiter(self._limits.work_per_second)
         try:
             while True:
                 message = await self._websocket.receive()
@@ -103,31 +106,31 @@ class Connection:
                 if not rate.allows():
                     most = f"{self._limits.messages_per_second:g} messages a second"
                     raise ProtocolError(f"a player may send {most}")
-                await self._take(message.get("text"), work)
+                await self._handle(message.get("text"), work)
         except ProtocolError as error:
             self._metrics.rejected("message")
             await self._close(POLICY_VIOLATION, str(error))
 
-    async def _take(self, text: str | None, work: Rate) -> None:
+    async def _handle(self, text: str | None, work: RateLimiter) -> None:
         if text is None:
             raise ProtocolError("messages are JSON texts, not binary")
         reading = partial(parse, text, self._limits.message_bytes)
         long = len(text) > MAX_SMALL_MESSAGE
-        message = await self._clock.aside(reading) if long else reading()
-        if isinstance(message, Ack):
+        message = await self._scheduler.run_in_reader(reading) if long else reading()
+        if isinstance(message, AckMessage):
             self._delivered(message.frame)
         else:
             self._heard = time.monotonic()
-        if wait := work.wait_for(cost_of(message)):
+        if wait := work.wait_for(message_cost(message)):
             await asyncio.sleep(wait)
-        await self._clock.receive(self._session, message)
+        await self._scheduler.receive(self._session, message)
 
     def _delivered(self, frame: int) -> None:
         now = time.monotonic()
         for arrived in [sent for sent in self._sent if sent <= frame]:
             self._delivery.observe(now - self._sent.pop(arrived))
 
-    async def _watch(self) -> None:
+    async def _enforce_time_limit(self) -> None:
         """Waits until the player's time is over; the sending side then says so and closes."""
         session, idle = self._limits.session_minutes * 60, self._limits.idle_minutes * 60
         while True:

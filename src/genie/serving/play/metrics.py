@@ -9,7 +9,7 @@ import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from genie.serving.play.batch import Drawn, Games, Turn
+from genie.serving.play.batch import GameBatch, Turn, TurnResult
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -69,10 +69,10 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class MeasuredGames(Games):
+class InstrumentedGameBatch(GameBatch):
     """Games that count what they draw."""
 
-    def measure(self, metrics: Metrics, world: str) -> MeasuredGames:
+    def measure(self, metrics: Metrics, world: str) -> InstrumentedGameBatch:
         """Says where to count, and under which name; returns itself."""
         self._frames = metrics.frames.labels(world)
         self._batch_size = metrics.batch_size.labels(world)
@@ -81,22 +81,22 @@ class MeasuredGames(Games):
         self._failures = metrics.failures.labels(world)
         return self
 
-    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, Drawn | Exception]:
+    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, TurnResult | Exception]:
         """Takes one turn for each player and counts it."""
         if not turns:
             return {}
         began = time.perf_counter()
-        drawn = super().advance(turns)
-        failed = sum(isinstance(seen, Exception) for seen in drawn.values())
+        results = super().advance(turns)
+        failed = sum(isinstance(result, Exception) for result in results.values())
         self._seconds.observe(time.perf_counter() - began)
         self._batch_size.observe(len(turns))
-        self._frames.inc(len(drawn) - failed)
+        self._frames.inc(len(results) - failed)
         self._failures.inc(failed)
-        return drawn
+        return results
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Commits the frames of the last round and counts how long that takes."""
-        if self.unsettled:
+        if self.uncommitted:
             began = time.perf_counter()
-            super().settle()
+            super().commit()
             self._commit_seconds.observe(time.perf_counter() - began)

@@ -1,6 +1,6 @@
-"""The clock that the players of a world share: `TickLoop` steps all of them.
+"""The clock that the players of a world share: `BatchScheduler` steps all of them.
 
-It lives on the event loop; only `Games` runs in a worker thread, so the loop never waits for a
+It lives on the event loop; only `GameBatch` runs in a worker thread, so the loop never waits for a
 forward pass and nothing needs a lock. What else would hold the loop up, reading a start, writing a
 replay, encoding a film, runs in threads of the server's.
 """
@@ -21,25 +21,25 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Literal
 
 from genie.core.config import UserError, to_dict
-from genie.serving.play.batch import Chore, Drawn, Forget, Games, Picture, Turn
+from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Picture, Turn, TurnResult
 from genie.serving.play.session import Session
-from genie.serving.play.start import Terms, frames_of
-from genie.serving.protocol import ClientMessage, Film, Save, Start
-from genie.serving.video_export import CODECS, decoded, encode, scale_of
+from genie.serving.play.start import WorldInfo, frame_count
+from genie.serving.protocol import ClientMessage, SaveMessage, StartMessage, VideoMessage
+from genie.serving.video_export import CODECS, decode_frames, display_scale, encode
 from genie.world.replay import Replay, changes_in, dtype_name, text_of, world_hash
 
-DEAR_REST = 3.0  # after turns that nobody shares, times their length
-FAILED = "The world failed to draw the next frame; start again."
-FilmFormat = Literal["mp4", "gif"]
+EXPENSIVE_PAUSE = 3.0  # after turns that nobody shares, times their length
+FAILURE_TEXT = "The world failed to draw the next frame; start again."
+VideoFormat = Literal["mp4", "gif"]
 log = logging.getLogger(__name__)
 
 
-class TickLoop:
+class BatchScheduler:
     """Steps all players of one world together, at the world's pace.
 
     When drawing takes longer than a tick, the clock slows down: ticks are never made up for. A
     round in which nobody plays in real time, single steps and undone games for example, does not
-    wait for the clock. Turns that no other player shares, `passes_beside` counts what they cost,
+    wait for the clock. Turns that no other player shares (`extra_maskgit_steps` counts their cost)
     have rounds of their own, and a quarter of the time while others play.
 
     Args:
@@ -52,34 +52,34 @@ class TickLoop:
 
     def __init__(
         self,
-        games: Games,
+        games: GameBatch,
         fps: float,
         name: str = "world",
         *,
-        reading: Executor | None = None,
-        encoding: Executor | None = None,
+        reader: Executor | None = None,
+        encoder: Executor | None = None,
     ) -> None:
         self.sessions: dict[int, Session] = {}
         self.fps = fps
         self._games = games
         self._name, self._hash = name, ""
-        self._chores: list[Chore] = []
+        self._maintenance: list[Maintenance] = []
         self._numbers = itertools.count()
         self._input = asyncio.Event()
         self._due = 0.0  # the next tick, in the loop's time
         self._drawing = False
         self._ticks = 0
-        self._dear_from = 0.0  # when turns that cost more may be taken again
+        self._expensive_from = 0.0  # when turns that cost more may be taken again
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-games")
-        self._reading, self._encoding = reading, encoding
-        self._films: dict[int, asyncio.Task[None]] = {}
+        self._reader, self._encoder = reader, encoder
+        self._videos: dict[int, asyncio.Task[None]] = {}
 
     def join(self) -> Session:
         """Adds a player."""
         number = next(self._numbers)
         config, prompts = self._games.world.config, self._games.prompts
-        prompt_frames = [frames_of(prompt) for prompt in prompts]
-        terms = Terms(
+        prompt_frames = [frame_count(prompt) for prompt in prompts]
+        world_info = WorldInfo(
             prompt_frames=prompt_frames,
             num_actions=config.num_actions,
             size=(config.height, config.width),
@@ -87,15 +87,15 @@ class TickLoop:
             fps=self.fps,
             window=max(config.dynamics.window, *prompt_frames),
         )
-        self.sessions[number] = Session(number, terms)
+        self.sessions[number] = Session(number, world_info)
         return self.sessions[number]
 
     def leave(self, session: Session) -> None:
         """Removes a player, the player's games, and the film that is being made."""
         self.sessions.pop(session.number, None)
-        if session.number in self._films:
-            self._films[session.number].cancel()
-        self._chores += session.take_chores() + [Forget(key) for key in session.keys]
+        if session.number in self._videos:
+            self._videos[session.number].cancel()
+        self._maintenance += session.take_maintenance() + [DropGame(key) for key in session.keys]
         self._input.set()
 
     async def receive(self, session: Session, message: ClientMessage) -> None:
@@ -107,20 +107,20 @@ class TickLoop:
             ProtocolError: it names something that there isn't.
         """
         match message:
-            case Save():
+            case SaveMessage():
                 await self._save(session)
-            case Film(format=format):
-                self._film(session, format)
-            case Start():
+            case VideoMessage(format=format):
+                self._send_video(session, format)
+            case StartMessage():
                 await self._start(session, message)
             case _:
                 session.receive(message)
-        self._chores += session.take_chores()
+        self._maintenance += session.take_maintenance()
         self._input.set()
 
-    async def aside(self, piece: Callable[[], Any]) -> Any:
+    async def run_in_reader(self, piece: Callable[[], Any]) -> Any:
         """Runs a function that would hold the event loop up, in the thread that reads starts."""
-        return await asyncio.get_running_loop().run_in_executor(self._reading, piece)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, piece)
 
     async def warm_up(self) -> None:
         """Draws frames that nobody sees, so that the first players don't wait for compilation."""
@@ -132,14 +132,14 @@ class TickLoop:
         """Runs a function in the thread that steps the world, between two rounds."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, piece)
 
-    def slack(self) -> float:
+    def idle_seconds(self) -> float:
         """Returns for how many seconds the thread that steps the world is free of players."""
         if self._drawing:
             return 0.0
-        wanting = self._wanting()
-        if not wanting:
+        waiting = self._waiting_sessions()
+        if not waiting:
             return math.inf
-        if not any(session.in_real_time() for session in wanting):
+        if not any(session.in_real_time() for session in waiting):
             return 0.0
         return max(0.0, self._due - asyncio.get_running_loop().time())
 
@@ -149,86 +149,90 @@ class TickLoop:
         try:
             while True:
                 await self._something_to_do()
-                if any(session.in_real_time() for session in self._wanting()):
+                if any(session.in_real_time() for session in self._waiting_sessions()):
                     self._due = max(self._due, loop.time())
                     await asyncio.sleep(self._due - loop.time())
                     self._due += 1 / self.fps
                     self._ticks += 1
-                usual = [s for s in self._at_this_tick() if not s.passes_beside()]
-                if usual or self._chores:
+                usual = [s for s in self._at_this_tick() if not s.extra_maskgit_steps()]
+                if usual or self._maintenance:
                     await self._tick(loop, usual)
-                if not usual or loop.time() >= self._dear_from:
-                    others = any(not session.passes_beside() for session in self._wanting())
-                    await self._tick_dear(loop, bool(usual) or others)
+                if not usual or loop.time() >= self._expensive_from:
+                    others = any(
+                        not session.extra_maskgit_steps() for session in self._waiting_sessions()
+                    )
+                    await self._run_expensive(loop, bool(usual) or others)
         finally:
             self._worker.shutdown(wait=False, cancel_futures=True)
 
     async def _something_to_do(self) -> None:
-        while not self._chores and not self._wanting():
+        while not self._maintenance and not self._waiting_sessions():
             self._input.clear()
             await self._input.wait()
 
-    async def _tick_dear(self, loop: asyncio.AbstractEventLoop, others_play: bool) -> None:
-        dear = [session for session in self._at_this_tick() if session.passes_beside()]
-        if not dear:
+    async def _run_expensive(self, loop: asyncio.AbstractEventLoop, others_play: bool) -> None:
+        expensive = [session for session in self._at_this_tick() if session.extra_maskgit_steps()]
+        if not expensive:
             return
-        taken = self._together(dear) if others_play else dear
+        taken = self._group_expensive(expensive) if others_play else expensive
         started = loop.time()
         await self._tick(loop, taken)
         for session in taken:
-            session.dear_since = started
-        rest = DEAR_REST * (loop.time() - started) if others_play else 0
-        self._dear_from = loop.time() + rest
+            session.expensive_since = started
+        rest = EXPENSIVE_PAUSE * (loop.time() - started) if others_play else 0
+        self._expensive_from = loop.time() + rest
 
-    def _together(self, dear: list[Session]) -> list[Session]:
+    def _group_expensive(self, expensive: list[Session]) -> list[Session]:
         """Who waits longest, and the next ones while all take no more passes than a shared step."""
-        dear = sorted(dear, key=lambda session: session.dear_since)
-        passes = itertools.accumulate(session.passes_beside() for session in dear)
+        expensive = sorted(expensive, key=lambda session: session.expensive_since)
+        passes = itertools.accumulate(session.extra_maskgit_steps() for session in expensive)
         room = sum(total <= self._games.world.config.sampling.steps for total in passes)
-        return dear[: max(1, room)]
+        return expensive[: max(1, room)]
 
     async def _tick(self, loop: asyncio.AbstractEventLoop, sessions: list[Session]) -> None:
         turns: dict[Any, Turn] = {}
         for session in sessions:
-            with self._alone(session):
+            with self._isolated(session):
                 turns[session.key] = session.take_turn()
-        chores, self._chores = self._chores, []
+        maintenance, self._maintenance = self._maintenance, []
         self._drawing = True
         try:
-            self._show(await loop.run_in_executor(self._worker, self._round, chores, turns))
+            self._deliver(await loop.run_in_executor(self._worker, self._round, maintenance, turns))
             if turns:  # the pictures are on their way
-                await loop.run_in_executor(self._worker, self._games.settle)
+                await loop.run_in_executor(self._worker, self._games.commit)
         except Exception as error:
             log.exception("a round of %d players failed", len(turns))
-            self._show(dict.fromkeys(turns, error))
+            self._deliver(dict.fromkeys(turns, error))
         finally:
             self._drawing = False
 
-    def _show(self, drawn: dict[Any, Drawn | Exception]) -> None:
-        for (number, _), seen in drawn.items():
+    def _deliver(self, results: dict[Any, TurnResult | Exception]) -> None:
+        for (number, _), result in results.items():
             session = self.sessions.get(number)
             if session is None:
                 continue
-            if isinstance(seen, Exception):
-                session.end(FAILED)
+            if isinstance(result, Exception):
+                session.end(FAILURE_TEXT)
                 continue
-            with self._alone(session):
-                session.show(seen, time.monotonic())
+            with self._isolated(session):
+                session.show(result, time.monotonic())
 
-    def _round(self, chores: list[Chore], turns: dict[Any, Turn]) -> dict[Any, Drawn | Exception]:
-        self._games.do(chores)
+    def _round(
+        self, maintenance: list[Maintenance], turns: dict[Any, Turn]
+    ) -> dict[Any, TurnResult | Exception]:
+        self._games.run_maintenance(maintenance)
         return self._games.advance(turns)
 
     @contextlib.contextmanager
-    def _alone(self, session: Session) -> Iterator[None]:
+    def _isolated(self, session: Session) -> Iterator[None]:
         """What fails here ends this player's session and nothing else."""
         try:
             yield
         except Exception:
             log.exception("a player's turn failed")
-            session.end(FAILED)
+            session.end(FAILURE_TEXT)
 
-    def _wanting(self) -> list[Session]:
+    def _waiting_sessions(self) -> list[Session]:
         now = time.monotonic()
         return [session for session in self.sessions.values() if session.wants_turn(now)]
 
@@ -236,21 +240,21 @@ class TickLoop:
         """Those who want a turn at this tick: who plays at a part of the pace lets ticks pass."""
         return [
             session
-            for session in self._wanting()
+            for session in self._waiting_sessions()
             if not session.in_real_time() or self._ticks % session.every == 0
         ]
 
-    async def _start(self, session: Session, message: Start) -> None:
+    async def _start(self, session: Session, message: StartMessage) -> None:
         if message.hash is not None and message.hash != self._hash:
             words = (
                 "this game was played in another world, or another training or dtype of this one"
             )
-            session.tell({"type": "refused", "message": words})
+            session.notify({"type": "refused", "message": words})
             return
         try:
-            session.open(await self.aside(session.reading(message)))
+            session.start_game(await self.run_in_reader(session.parse_later(message)))
         except UserError as error:
-            session.tell({"type": "refused", "message": str(error)[:300]})
+            session.notify({"type": "refused", "message": str(error)[:300]})
 
     async def _save(self, session: Session) -> None:
         game = session.game
@@ -277,26 +281,31 @@ class TickLoop:
             )
             return json.dumps(note | {"replay": to_dict(replay)})
 
-        session.tell(note, await self.aside(write))
+        session.notify(note, await self.run_in_reader(write))
 
-    def _film(self, session: Session, format: FilmFormat) -> None:
-        pictures = session.film()
-        if pictures and session.number not in self._films:
-            task = asyncio.create_task(self._encode(session, pictures, format))
-            self._films[session.number] = task
+    def _send_video(self, session: Session, format: VideoFormat) -> None:
+        pictures = session.video_frames()
+        if pictures and session.number not in self._videos:
+            task = asyncio.create_task(self._encode_video(session, pictures, format))
+            self._videos[session.number] = task
 
-    async def _encode(self, session: Session, pictures: list[Picture], format: FilmFormat) -> None:
-        loop, unwanted = asyncio.get_running_loop(), threading.Event()
+    async def _encode_video(
+        self, session: Session, pictures: list[Picture], format: VideoFormat
+    ) -> None:
+        loop, cancelled = asyncio.get_running_loop(), threading.Event()
         config = self._games.world.config
-        frames, scale = decoded(pictures, unwanted), scale_of(config.height, config.width)
+        frames, scale = (
+            decode_frames(pictures, cancelled),
+            display_scale(config.height, config.width),
+        )
         try:
-            film = await loop.run_in_executor(
-                self._encoding, encode, frames, format, self.fps, scale
+            video = await loop.run_in_executor(
+                self._encoder, encode, frames, format, self.fps, scale
             )
-            session.deliver((CODECS[format], film))
+            session.send_video((CODECS[format], video))
         except Exception:
             log.exception("a film of %d pictures failed", len(pictures))
-            session.tell({"type": "refused", "message": "The film could not be made."})
+            session.notify({"type": "refused", "message": "The film could not be made."})
         finally:
-            unwanted.set()
-            self._films.pop(session.number, None)
+            cancelled.set()
+            self._videos.pop(session.number, None)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from genie.core.config import UserError, from_dict, require, to_dict
-from genie.serving.play.batch import Begin
-from genie.serving.protocol import MAX_PASSES, ProtocolError, Start
+from genie.serving.play.batch import StartGame
+from genie.serving.protocol import MAX_MASKGIT_STEPS, ProtocolError, StartMessage
 from genie.world.inputs import check_range
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import SamplingChange, prompt_of, spread
@@ -18,13 +18,13 @@ from genie.world.replay import SamplingChange, prompt_of, spread
 PICTURE_EXTRA = 4096  # bytes of a PNG beside its pixels
 
 
-def frames_of(prompt: np.ndarray) -> int:
+def frame_count(prompt: np.ndarray) -> int:
     """How many pictures a prompt u8 (H, W, 3) or (T, H, W, 3) has."""
     return len(prompt) if prompt.ndim == 4 else 1
 
 
 @dataclass(frozen=True)
-class Terms:
+class WorldInfo:
     """What a session has to know of the world.
 
     Attributes:
@@ -56,7 +56,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Opening:
+class GameStart:
     """A start that can be played: the turn that begins it, and what is played from there.
 
     Attributes:
@@ -66,12 +66,14 @@ class Opening:
     """
 
     seq: int
-    begin: Begin
+    begin: StartGame
     actions: list[int]
     sampling: list[SamplingConfig]
 
 
-def read_start(message: Start, terms: Terms, sampling: SamplingConfig) -> Opening:
+def parse_start(
+    message: StartMessage, world_info: WorldInfo, sampling: SamplingConfig
+) -> GameStart:
     """Decodes and checks what a start brings along. A pure function: it may run in any thread.
 
     Args:
@@ -83,29 +85,29 @@ def read_start(message: Start, terms: Terms, sampling: SamplingConfig) -> Openin
         ProtocolError: it names a prompt or an action that there isn't.
         UserError: pictures or sampling that do not fit the world; the message is for the player.
     """
-    terms.check_actions(message.actions)
+    world_info.check_actions(message.actions)
     seed = random.randrange(2**31) if message.seed is None else message.seed
     own = [{"step": 0, "sampling": to_dict(sampling)}]
     changes = [from_dict(SamplingChange, change, "sampling") for change in message.sampling or own]
     steps = [change.step for change in changes]
     require(steps == sorted(set(steps)) and steps[0] == 0, "sampling: changes are out of order")
-    most = max(MAX_PASSES, terms.sampling.steps)
+    most = max(MAX_MASKGIT_STEPS, world_info.sampling.steps)
     passes = max(change.sampling.steps for change in changes)
     require(passes <= most, f"sampling: {passes} passes, {most} are the most")
-    prompt = _prompt(message.prompt, terms)
-    frames = terms.prompt_frames[prompt] if isinstance(prompt, int) else frames_of(prompt)
-    begin = Begin(prompt, seed, frames)
-    return Opening(message.seq, begin, message.actions, spread(changes, len(message.actions)))
+    prompt = _prompt(message.prompt, world_info)
+    frames = world_info.prompt_frames[prompt] if isinstance(prompt, int) else frame_count(prompt)
+    begin = StartGame(prompt, seed, frames)
+    return GameStart(message.seq, begin, message.actions, spread(changes, len(message.actions)))
 
 
-def _prompt(prompt: int | list[str], terms: Terms) -> int | np.ndarray:
+def _prompt(prompt: int | list[str], world_info: WorldInfo) -> int | np.ndarray:
     if isinstance(prompt, int):
-        count = len(terms.prompt_frames)
+        count = len(world_info.prompt_frames)
         if prompt not in range(count):
             raise ProtocolError(f"prompt: there are {count}, {prompt} is none")
         return prompt
-    height, width = terms.size
-    most = terms.window
+    height, width = world_info.size
+    most = world_info.window
     require(len(prompt) <= most, f"prompt: {len(prompt)} pictures, this world remembers {most}")
     # Four bytes a pixel and one a row, not compressed, in base64.
     longest = (height * (4 * width + 1) + PICTURE_EXTRA) * 4 // 3
@@ -115,4 +117,4 @@ def _prompt(prompt: int | list[str], terms: Terms) -> int | np.ndarray:
                 f"prompt: a PNG of {width}x{height} takes {longest} characters at most, "
                 f"this one {len(text)}; save it without other data"
             )
-    return prompt_of(prompt, terms.size)
+    return prompt_of(prompt, world_info.size)

@@ -1,4 +1,4 @@
-// The world's actions on the page: on-screen keys with a look ahead, and their names and keys.
+// The world's actions on the page: on-screen buttons with previews, and their names and keys.
 
 import { holdWithButton, sign, spoken } from "./controls.js";
 import { $, announce, element } from "./page.js";
@@ -23,7 +23,7 @@ export function nameOf(action) {
   return bindings.names[action] || `action ${action + 1}`;
 }
 
-/** Takes a key if one is waited for, and says so. */
+/** Binds a key if an action waits for one. Returns whether it did. */
 export function capture(code) {
   if (waitingFor === null) return false;
   const action = waitingFor;
@@ -35,7 +35,7 @@ export function capture(code) {
 }
 capture.waiting = () => waitingFor !== null;
 
-/** Shows where an action leads, on its key. */
+/** Shows the preview of an action on its button. */
 export async function showPeek(frame) {
   const bitmap = await createImageBitmap(frame.picture);
   const canvas = $("pad").children[frame.leadsTo - 1].querySelector("canvas");
@@ -45,12 +45,12 @@ export async function showPeek(frame) {
   bitmap.close();
 }
 
-/** The game went on, so the keys show what is past. */
+/** Marks the previews as out of date, because the game went on. */
 export function agePeeks() {
   for (const canvas of $("pad").querySelectorAll("canvas")) canvas.classList.add("stale");
 }
 
-/** Makes room for the pictures, or takes it away: not when they come, for then keys would move. */
+/** Shows or hides the space for previews. It is reserved before they arrive, so that buttons do not move. */
 export function makeRoomForPeeks(wanted) {
   $("pad").classList.toggle("peeking", wanted);
   $("peek-hint").hidden = !wanted;
@@ -82,7 +82,7 @@ function row(action) {
   return element("li", {}, element("b", {}, String(action + 1)), name, key);
 }
 
-/** Keeps the names in the world's folder, for everyone who plays it. */
+/** Saves the names in the world's folder, for everyone who plays it. */
 async function keepNames() {
   const say = (text) => { $("named").textContent = text; };
   try {
@@ -94,15 +94,15 @@ async function keepNames() {
     const { names, detail } = await answer.json();
     if (!answer.ok) return say(detail);
     bindings.give(names);
-    return say("The names are in the world’s folder: they come with it from now on.");
+    return say("The names are saved with the world.");
   } catch {
-    return say("The server does not answer: the names stay in this browser.");
+    return say("The server does not answer. The names stay in this browser.");
   }
 }
 
 function waitFor(action) {
   waitingFor = action;
-  if (action !== null) announce("Press a key. Backspace takes the keys away, Escape leaves it.");
+  if (action !== null) announce("Press a key. Backspace removes the keys, Escape cancels.");
   showBindings();
 }
 
@@ -113,7 +113,7 @@ function showBindings() {
     const field = item.querySelector("input");
     if (field !== document.activeElement) field.value = bindings.names[action];
     const button = item.querySelector("button");
-    button.textContent = waiting ? "press it…" : keys.map(sign).join(" ") || "no key";
+    button.textContent = waiting ? "press a key…" : keys.map(sign).join(" ") || "no key";
     button.setAttribute("aria-pressed", String(waiting));
     button.setAttribute("aria-label", `Keys of action ${action + 1}: ${keys.map(spoken).join(", ") || "none"}`);
     const [, label, small] = $("pad").children[action].children;

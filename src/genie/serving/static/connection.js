@@ -7,7 +7,7 @@ const HEADER_BYTES = 20;
 const MIME_TYPES = { 1: "image/webp", 2: "image/jpeg", 3: "video/mp4", 4: "image/gif" };
 const FILMS = [3, 4];
 const TIME_OVER = 4000; // close code: who comes back without being asked takes a place from others
-const OTHER_VERSION = "The server speaks another version now: reload the page.";
+const OTHER_VERSION = "The server was updated. Reload the page.";
 
 /** Reads a binary message; null when the server speaks another version. */
 export function unpack(buffer) {
@@ -37,7 +37,7 @@ export async function refusal(address) {
   const { detail } = await answer.json().catch(() => ({}));
   const why = (detail ?? `The server answered ${answer.status}`).split(";")[0].replace(/\.$/, "");
   return {
-    reason: answer.status === 404 ? `${why}: reload the page.` : `${why}.`,
+    reason: answer.status === 404 ? `${why}. Reload the page.` : `${why}.`,
     seconds: Number(answer.headers.get("Retry-After")) || 0,
     final: [401, 403, 404].includes(answer.status),
   };
@@ -117,7 +117,7 @@ export class Connection extends EventTarget {
   // A browser does not say why a WebSocket was not let in, so a plain request asks.
   async #lose(socket, code) {
     const why = (!this.#opened && (await refusal(this.#address))) || {
-      reason: this.#reason || "The server is gone.",
+      reason: this.#reason || "The connection to the server is lost.",
       seconds: 0,
       final: code === TIME_OVER || this.#reason === OTHER_VERSION,
     };

@@ -59,9 +59,9 @@ export class Measures {
     if (slow !== $("warning").hidden) return; // it is read out once, not at each new figure
     if (slow) {
       $("warning").textContent = rate
-        ? `This machine draws ${rate.toFixed(1)} frames/s where the world asks for ${asked}: it runs slower, `
-          + "and no key waits in a queue."
-        : "No frame has come for a while: the server still compiles the world, or is busy with something else.";
+        ? `This machine generates ${rate.toFixed(1)} of ${asked} frames/s, so the game runs slower. `
+          + "Key presses are not queued."
+        : "No frame has arrived for a while. The server may still be compiling the world, or is busy.";
     }
     $("warning").hidden = !slow;
   }

@@ -123,7 +123,7 @@ function undo() {
   const running = !stepping && !paused;
   if (running) pause(true);
   connection.input({ type: "undo", steps: running ? Math.max(1, Math.round(world.fps / 2)) : 1 });
-  announce("Taken back");
+  announce("Undone");
 }
 
 function idleAction() {
@@ -167,8 +167,8 @@ function gameTab({ game, step }) {
   tab.setAttribute("aria-pressed", String(isCurrent));
   tab.addEventListener("click", () => !isCurrent && switchTo(game));
   if (isCurrent) return tab;
-  const close = element("button", { type: "button", title: "Forget this game" }, "×");
-  close.setAttribute("aria-label", `Forget game ${game + 1}`);
+  const close = element("button", { type: "button", title: "Delete this game" }, "×");
+  close.setAttribute("aria-label", `Delete game ${game + 1}`);
   close.addEventListener("click", () => connection.send({ type: "close", game }));
   return element("span", {}, tab, close);
 }
@@ -181,7 +181,7 @@ function switchTo(game) {
 
 function branch() {
   connection.send({ type: "branch" });
-  announce("Branched: the game so far is kept");
+  announce("Branched. The original game is kept");
 }
 
 // Showing frames
@@ -191,7 +191,7 @@ async function show(frame) {
   if (frame.id > lastShown) {
     lastShown = frame.id;
     context.drawImage(bitmap, 0, 0);
-    if (frame.step < playedAgain) overlay(`Playing it again: ${frame.step} of ${playedAgain}`);
+    if (frame.step < playedAgain) overlay(`Replaying: ${frame.step} of ${playedAgain}`);
     else if (frame.step > 0) overlay(paused ? "Paused" : "");
     measures.shown(frame);
     $("canvas").dataset.frame = frame.id;
@@ -219,7 +219,7 @@ function peekSoon() {
 
 function fillIdle() {
   const chosen = $("idle").value || WAIT;
-  const runs = Array.from({ length: world.num_actions }, (_, a) => new Option(`it runs on with ${nameOf(a)}`, String(a)));
+  const runs = Array.from({ length: world.num_actions }, (_, a) => new Option(`it continues with ${nameOf(a)}`, String(a)));
   $("idle").replaceChildren(new Option("the world waits", WAIT), ...runs);
   $("idle").value = chosen;
 }

@@ -49,13 +49,13 @@ export function showChosen(prompt) {
   }
 }
 
-/** Opens a picture or a video file to be looked at as the world will see it. */
+/** Opens a picture or a video file and shows it as the world will see it. */
 export async function openOwn(file) {
   try {
     if (file.type.startsWith("video/")) await openVideo(file);
     else await openPicture(file);
   } catch {
-    $("kept").textContent = `${file.name} cannot be read here: take a PNG, JPEG, WebP, GIF, MP4 or WebM file.`;
+    $("kept").textContent = `${file.name} cannot be read. Choose a PNG, JPEG, WebP, GIF, MP4 or WebM file.`;
   }
 }
 
@@ -202,7 +202,7 @@ function paintTo([x, y]) {
   lookSoon();
 }
 
-// What the world makes of it
+// The picture after the world's tokenizer
 
 function lookSoon() {
   clearTimeout(looking);
@@ -234,7 +234,7 @@ async function finish(used) {
   const blob = await fitted();
   const prompt = [await base64(blob)];
   if (prompt[0].length > MAX_PICTURE) {
-    $("kept").textContent = "This picture has too much detail to be sent: take a simpler one.";
+    $("kept").textContent = "The picture is too large to send. Choose a simpler one.";
     return;
   }
   const number = $("gallery").children.length - world.prompts.length + 1;

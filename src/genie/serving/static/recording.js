@@ -1,4 +1,4 @@
-// Keeping a game: films, replay files and links.
+// Saving a game: videos, replay files and links.
 
 import { $, element } from "./page.js";
 
@@ -9,12 +9,12 @@ const MAX_LINK = 100_000;
 let connection, world, openGame;
 let purpose = "file"; // of the replay that was asked for
 
-/** Wires the buttons; `open({prompt, seed, actions, sampling, hash})` plays a game again. */
+/** Connects the buttons; `open({prompt, seed, actions, sampling, hash})` replays a game. */
 export function buildRecording(over, ofWorld, open) {
   [connection, world, openGame] = [over, ofWorld, open];
   for (const button of document.querySelectorAll("[data-film]")) {
     button.addEventListener("click", () => {
-      say(`Making a film of the last minute…`);
+      say("Encoding the last minute as a video…");
       connection.send({ type: "film", format: button.dataset.film });
     });
   }
@@ -39,12 +39,12 @@ export async function gameOfAddress() {
   try {
     return JSON.parse(await inflate(location.hash.slice(HASH.length)));
   } catch {
-    say("The link is damaged: ask for it again.");
+    say("The link is damaged. Ask for it again.");
     return null;
   }
 }
 
-/** Plays a replay file again. */
+/** Plays a replay file. */
 export async function openReplay(file) {
   let replay;
   try {
@@ -52,7 +52,7 @@ export async function openReplay(file) {
   } catch { /* said below */ }
   if (replay?.format !== "genie-replay") return say(`${file.name} is not a replay file.`);
   if (file.size > MAX_MESSAGE) {
-    return say(`${file.name} is too long for the page: genie replay ${file.name} --out clip.mp4 plays it.`);
+    return say(`${file.name} is too long for the page. Render it with: genie replay ${file.name} --out clip.mp4`);
   }
   const { prompt, seed, actions, sampling, hash } = replay;
   return openGame({ prompt, seed, actions, sampling, hash });
@@ -71,12 +71,12 @@ async function keep({ replay, gallery }) {
   if (purpose === "file") {
     const blob = new Blob([JSON.stringify(replay)], { type: "application/json" });
     download(blob, `${replay.world}.replay.json`);
-    say(`${replay.world}.replay.json plays this game again: open it here, or genie replay FILE --out clip.mp4.`);
+    say(`${replay.world}.replay.json replays this game. Open it here, or render it with: genie replay FILE --out clip.mp4`);
     return;
   }
   const { seed, actions, sampling, hash } = replay;
   const packed = await deflate(JSON.stringify({ prompt: gallery ?? replay.prompt, seed, actions, sampling, hash }));
-  if (packed.length > MAX_LINK) return void say("The game is too long for a link: keep a replay file.");
+  if (packed.length > MAX_LINK) return void say("The game is too long for a link. Save a replay file instead.");
   const link = new URL(`?${new URLSearchParams({ world: world.name })}${HASH}${packed}`, location.href).href;
   $("link").value = link;
   $("link-field").hidden = false;

@@ -1,4 +1,4 @@
-// When to try again: later each time, not all pages at once, and never while nobody looks.
+// Retries with growing, random delays, and only while the page is visible.
 
 const FIRST_MS = 1000;
 const LONGEST_MS = 60_000;
