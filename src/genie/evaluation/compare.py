@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from genie.core.config import UserError, require
 from genie.core.io import replacing
 from genie.evaluation.evaluate import evaluate
-from genie.evaluation.report.figures import Picture
-from genie.evaluation.report.html import document, table
+from genie.evaluation.report.figures import read_picture
+from genie.evaluation.report.render import render_comparison
 from genie.evaluation.report.summary import markdown, paper_rows
 
 if TYPE_CHECKING:
@@ -71,12 +71,11 @@ def _names(worlds: Sequence[str | Path]) -> dict[str, str | Path]:
 
 
 def _page(reports: Mapping[str, Mapping[str, Any]], out: Path) -> str:
-    columns, rows = paper_rows(reports)
-    parts = [f"<h1>{len(reports)} worlds on the same clips</h1>", table(columns, rows)]
-    for file, caption in SHOWN.items():
-        parts.append(f"<h2>{caption}</h2>")
-        for name in reports:
-            path = out / name / "pictures" / file
-            picture = Picture(path.stem, f"{name}: {caption}", path.read_bytes(), path.suffix[1:])
-            parts.append(picture.figure(name))
-    return document("Worlds side by side", parts)
+    figures = {
+        caption: {
+            name: read_picture(out / name / "pictures" / file, f"{name}: {caption}")
+            for name in reports
+        }
+        for file, caption in SHOWN.items()
+    }
+    return render_comparison(*paper_rows(reports), figures)

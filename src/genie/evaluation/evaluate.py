@@ -25,15 +25,15 @@ from genie.evaluation.metrics.frechet import Extractor, Pixels
 from genie.evaluation.metrics.networks import NetworkFile
 from genie.evaluation.playing import Player, Spread
 from genie.evaluation.protocol.clips import Clips, choose_clips
-from genie.evaluation.report import figures, page_play
-from genie.evaluation.report.figures import Picture
-from genie.evaluation.report.page import render
+from genie.evaluation.report import figures
+from genie.evaluation.report.figures import Picture, read_picture
 from genie.evaluation.report.provenance import (
     machine_facts,
     store_facts,
     version_facts,
     world_facts,
 )
+from genie.evaluation.report.render import render
 from genie.evaluation.report.summary import headlines, markdown
 from genie.evaluation.supervised import Labelled, reader_of
 from genie.world.inputs import device_of
@@ -401,7 +401,7 @@ def write_page_again(report: str | Path, out: str | Path | None = None) -> Path:
     require(path.is_file(), f"{path}: there is no such report")
     values = _read_report(path)
     shown = [
-        Picture(facts["name"], facts["caption"], file.read_bytes(), facts["kind"])
+        read_picture(file, facts["caption"])
         for facts in values.get("pictures", [])
         if (file := path.parent / "pictures" / f"{facts['name']}.{facts['kind']}").is_file()
     ]
@@ -426,7 +426,7 @@ def _read_report(path: Path) -> dict[str, Any]:
 
 def _write_page(report: dict[str, Any], shown: list[Picture], path: Path) -> None:
     with replacing(path) as part:
-        part.write_text(render(report, shown, page_play.parts(report, shown)), "utf-8")
+        part.write_text(render(report, shown), "utf-8")
 
 
 def _write(report: dict[str, Any], shown: list[Picture], out: Path) -> None:

@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +49,10 @@ class Picture:
         """The picture as an address that needs no request."""
         return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
 
-    def figure(self, below: str) -> str:
-        """The picture in HTML with a line of text below it."""
-        image = f'<img src="{self.uri}" alt="{escape(self.caption)}">'
-        return f"<figure>{image}<figcaption>{escape(below)}</figcaption></figure>"
+
+def read_picture(path: Path, caption: str) -> Picture:
+    """Reads a picture that was saved as a file."""
+    return Picture(path.stem, caption, path.read_bytes(), path.suffix[1:])
 
 
 def magnification(height: int, width: int) -> int:

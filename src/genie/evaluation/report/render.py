@@ -1,0 +1,160 @@
+"""The report as one HTML page that needs nothing else: no script, no request, light and dark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import compress
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from genie.evaluation.report.figures import Picture
+from genie.evaluation.report.summary import figure, quoted_time, real_seconds
+
+CONDITIONS = {
+    "inferred": "inferred actions",
+    "random": "random actions",
+    "copy_last_frame": "copying the last frame",
+    "random_codes": "random codes",
+    "reconstruction": "reconstruction (the best possible)",
+}
+METRICS = {
+    "psnr": "PSNR, mean over frames (dB)",
+    "psnr_mean_error": "PSNR of the mean error (dB)",
+    "psnr_moving": "PSNR on moving pixels (dB)",
+    "ssim": "SSIM",
+}
+INFORMATION = {
+    "mutual_information": "mutual information (nats)",
+    "normalised_mutual_information": "normalised (0 to 1)",
+    "purity": "purity",
+}
+FAILURES = {
+    "token_statistics": "tokens unlike those of real video",
+    "frozen": "picture frozen",
+    "avatar_gone": "avatar gone",
+}
+PROVENANCE = ("settings", "seconds", "machine", "versions", "data", "world")
+
+
+def render(report: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+    """Returns the page of a report.
+
+    Args:
+        report: as in `report.json`.
+        pictures: shown inline, each in the section that the beginning of its name tells: `play`,
+            `buttons`, `clip` or `long_play`.
+    """
+    measured = {key: report[key] for key in PROVENANCE}
+    return _page(
+        "template.html",
+        **{**report, "pictures": pictures},
+        quoted_step=quoted_time(report),
+        provenance=json.dumps(measured, indent=1, ensure_ascii=False),
+    )
+
+
+def render_comparison(
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[str]],
+    figures: Mapping[str, Mapping[str, Picture]],
+) -> str:
+    """Returns the page of several worlds.
+
+    Args:
+        columns: names of the worlds.
+        rows: a cell for each world, by the name of the row.
+        figures: for each title a picture for each world, by its name.
+    """
+    return _page("comparison.html", columns=columns, rows=rows, figures=figures)
+
+
+def _page(template: str, **values: Any) -> str:
+    return _templates().get_template(template).render(values)
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("genie.evaluation", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": lambda value, unit="": value if isinstance(value, str) else figure(value, unit),
+        "with_interval": with_interval,
+        "percent": lambda share: f"{100 * share:.0f}",
+        "step_label": lambda step: f"t = {step}",
+        "length_label": lambda play: f"{play['steps']} steps ({play['seconds']:.0f} s)",
+        "labels_label": lambda line: f"{line['labels']} labels",
+        "real_seconds": real_seconds,
+        "renamed": lambda values, names: {name: values[key] for key, name in names.items()},
+        "of": lambda key, part: part[key],
+    }
+    environment.globals |= {
+        "CONDITIONS": CONDITIONS,
+        "METRICS": METRICS,
+        "INFORMATION": INFORMATION,
+        "FAILURES": FAILURES,
+        "line_chart": line_chart,
+        "counts_of_observed": counts_of_observed,
+    }
+    return environment
+
+
+def with_interval(value: Mapping[str, Any]) -> str:
+    """Returns a mean with its interval as text."""
+    return f"{figure(value['mean'])} [{figure(value['low'])}, {figure(value['high'])}]"
+
+
+def counts_of_observed(part: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Returns how often latent and true actions fell together: `actions`, and `rows` of counts.
+
+    True actions that never occur, of which a game with many keys has some, have no column.
+    """
+    observed = [any(column) for column in zip(*part["table"], strict=True)]
+
+    def kept(values: Iterable[Any]) -> list[Any]:
+        return list(compress(values, observed))
+
+    return {"actions": kept(part["true_actions"]), "rows": [kept(row) for row in part["table"]]}
+
+
+def line_chart(
+    lines: Mapping[str, Sequence[float | None]],
+    times: Sequence[int] | None = None,
+    marked: int | None = None,
+) -> dict[str, Any]:
+    """Returns where the parts of a line chart lie, in pixels; empty where there is nothing to show.
+
+    Args:
+        lines: values by name; None leaves a gap out.
+        times: where the values lie; 1, 2, ... when left out.
+        marked: one of the times, at which a line is to be drawn.
+    """
+    known = [value for values in lines.values() for value in values if value is not None]
+    if not known:
+        return {}
+    times = times or range(1, max(map(len, lines.values())) + 1)
+    left, right, top, bottom = 50, 630, 10, 260
+    low, high, first, last = min(known), max(known), times[0], times[-1]
+    x_scale, y_scale = (right - left) / max(1, last - first), (bottom - top) / ((high - low) or 1.0)
+
+    def x(time: int) -> str:
+        return f"{left + x_scale * (time - first):.1f}"
+
+    def points(values: Sequence[float | None]) -> list[str]:
+        pairs = zip(times, values, strict=False)
+        return [f"{x(t)},{bottom - y_scale * (v - low):.1f}" for t, v in pairs if v is not None]
+
+    return {
+        "width": 640, "height": 310 + 18 * len(lines),
+        "left": left, "right": right, "top": top, "bottom": bottom,
+        "low": low, "high": high, "first": first, "last": last,
+        "marked": None if marked is None else x(marked),
+        "lines": {name: points(values) for name, values in lines.items()},
+    }  # fmt: skip
