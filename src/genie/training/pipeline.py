@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int, UInt8
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from genie.core.config import UserError
 from genie.core.progress import Progress, say
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
+from genie.models.layers.pixels import shrunk
 from genie.models.tokenizer import VideoTokenizer
 from genie.presets.schedule import TrainConfig
 from genie.training import config, diagnostics, finetune, previews
@@ -34,7 +36,7 @@ from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from genie.world.prompts import PROMPT_FOLDER, save_prompts
 
-PROMPTS = 8
+PROMPTS, PROMPT_CANDIDATES = 8, 256
 ROLLOUT_FRAMES = 9
 JUDGED_CLIPS = 32
 DRIFT_CLIPS = 4
@@ -340,7 +342,26 @@ def look_at_dynamics(
 def write_prompts(run: Path, store: ClipStore) -> None:
     """Writes some held-out frames that games can start from, unless there are some."""
     if not (run / PROMPT_FOLDER).exists():
-        save_prompts(previews.held_out_clips(store, 1, PROMPTS)[:, 0].numpy(), run)
+        frames = previews.held_out_clips(store, 1, PROMPT_CANDIDATES)[:, 0]
+        save_prompts(frames[most_different(frames, PROMPTS)].numpy(), run)
+
+
+def most_different(frames: UInt8[Tensor, "n h w 3"], count: int) -> Int[Tensor, " m"]:
+    """Chooses frames that differ, so that prompts show what a game has to show.
+
+    Each next one is the frame that is farthest from its nearest chosen one, seen at a quarter of
+    the resolution; the first is the one farthest from the mean (Gonzalez 1985, k-centre).
+
+    Returns:
+        The indices of at most `count` frames, in the order of choice.
+    """
+    pixels = shrunk(frames[None], 4)[0].flatten(1).float()
+    chosen = [int((pixels - pixels.mean(dim=0)).square().sum(dim=1).argmax())]
+    nearest = pixels.new_full((len(pixels),), torch.inf)
+    while len(chosen) < min(count, len(frames)):
+        nearest = nearest.minimum((pixels - pixels[chosen[-1]]).square().sum(dim=1))
+        chosen.append(int(nearest.argmax()))
+    return torch.tensor(chosen)
 
 
 def device_of(train: TrainConfig) -> torch.device:
