@@ -2,8 +2,6 @@ import copy
 import json
 import resource
 import shutil
-import subprocess
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,60 +13,12 @@ import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from untrained import CONFIG, SHALLOW, close, frames, stirred
+from untrained import CONFIG, SHALLOW, close, frames, output_of, stirred
 
 from genie import Genie, GenieConfig, SamplingConfig, UserError
 from genie.core.config import from_dict
-from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers import QuantizerConfig
 from genie.presets import registry
-
-
-def output_of(script: str, folder: Path) -> str:
-    """What a script prints that runs in a process of its own, without the tests' type checks."""
-    command = [sys.executable, "-c", script, folder]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
-@pytest.mark.parametrize("order", ["confidence", "random", "halton"])
-def test_the_cached_game_equals_its_plain_twin_over_three_windows(world: Genie, order: str):
-    sampling = SamplingConfig(steps=3, order=order)
-    prompt, buttons = frames(4, 2), torch.randint(0, 4, (4, 12))
-    cached = world.generate(prompt, buttons, seed=7, sampling=sampling)
-    plain = world.generate(prompt, buttons, seed=7, sampling=sampling, use_cache=False)
-    assert close(cached, plain)
-
-
-TIMED = """
-import sys, time, numpy as np
-from genie import Genie
-
-world, prompt = Genie.from_pretrained(sys.argv[1], device="cpu"), np.zeros((64, 64, 3), np.uint8)
-
-def seconds(use_cache):
-    began = time.process_time()  # of this process only, whatever else runs
-    world.generate(prompt, [0] * 24, use_cache=use_cache)
-    return time.process_time() - began
-
-seconds(True)
-print(min(seconds(False) for _ in range(3)) / min(seconds(True) for _ in range(3)))
-"""
-
-
-@pytest.mark.long
-def test_the_cached_game_costs_a_fraction_of_its_plain_twin(tmp_path: Path):
-    layers = TransformerConfig(layers=2, width=64, heads=2, window=8)
-    config = replace(
-        CONFIG,
-        height=64,
-        width=64,
-        tokenizer=replace(CONFIG.tokenizer, encoder=layers, decoder=layers),
-        dynamics=replace(CONFIG.dynamics, width=64, heads=2, window=8),
-    )
-    Genie(config).save_pretrained(tmp_path)
-    assert float(output_of(TIMED, tmp_path)) > 3  # 5 where it was written
 
 
 def test_the_prompt_is_preserved_and_one_frame_follows_each_action(world: Genie):

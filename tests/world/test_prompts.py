@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from genie.core.config import UserError
-from genie.world.prompts import load_prompts
+from genie.world.prompts import load_prompts, prompt_clips
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
 
@@ -67,3 +68,18 @@ def test_nothing_to_start_from_says_what_to_give(tmp_path):
         load_prompts([], 8, 8)
     with pytest.raises(UserError, match="float64"):
         load_prompts(np.zeros((8, 8, 3)), 8, 8)
+
+
+def test_games_start_from_one_clip_or_from_a_batch_of_them():
+    picture = np.zeros((8, 8, 3), np.uint8)
+    for one, frames in (
+        (picture, 1),
+        (np.stack([picture] * 3), 3),
+        (torch.zeros(8, 8, 3).byte(), 1),
+    ):
+        clips, batched = prompt_clips(one, 8, 8)
+        assert (clips.shape, clips.dtype, batched) == ((1, frames, 8, 8, 3), np.uint8, False)
+    clips, batched = prompt_clips(np.zeros((2, 3, 8, 8, 1), np.uint8), 8, 8)
+    assert (clips.shape, batched) == ((2, 3, 8, 8, 3), True)
+    with pytest.raises(UserError, match="the batch is empty"):
+        prompt_clips(np.zeros((0, 1, 8, 8, 3), np.uint8), 8, 8)

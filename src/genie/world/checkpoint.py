@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from genie.core.config import UserError
+from genie.core.config import UserError, require
 from genie.core.io import replacing
 
 FORMAT, VERSION = "genie-world", 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 METADATA = {FORMAT: str(VERSION)}
 """Of the weights. One entry: safetensors writes several in an order that changes by chance."""
+OTHER_WEIGHTS = "they come from another world or another version: copy or train it again"
+Shape = tuple[int, ...]
 PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 
 
@@ -80,7 +82,7 @@ def read_config(folder: str | Path) -> Any:
     return values.get("config")
 
 
-def read_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
+def read_shapes(folder: str | Path) -> dict[str, Shape]:
     """Reads the shapes of a world's weights from the head of the file, and nothing else of it.
 
     Raises:
@@ -89,6 +91,34 @@ def read_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
     path = Path(folder) / WEIGHTS
     with _damage_named(path), safetensors.safe_open(path, "pt") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def check_layers(layers: int, shapes: Mapping[str, Shape], folder: Path) -> None:
+    """Refuses a configuration of more layers than the weights have tensors.
+
+    Raises:
+        UserError: the weights come from another world.
+    """
+    require(
+        layers <= len(shapes),
+        f"{folder}: the weights do not fit the configuration ({layers} layers, {len(shapes)} "
+        f"tensors); {OTHER_WEIGHTS}",
+    )
+
+
+def check_shapes(wanted: Mapping[str, Shape], shapes: Mapping[str, Shape], folder: Path) -> None:
+    """Refuses weights of other shapes than the configuration's.
+
+    Raises:
+        UserError: the weights come from another world; the message names a tensor.
+    """
+    wrong = sorted(n for n in wanted.keys() | shapes.keys() if wanted.get(n) != shapes.get(n))
+    if wrong:
+        there, here = (sizes.get(wrong[0], "missing") for sizes in (shapes, wanted))
+        raise UserError(
+            f"{folder}: the weights do not fit the configuration ({wrong[0]} is {there} in the "
+            f"weights, {here} in the configuration; {len(wrong)} such); {OTHER_WEIGHTS}"
+        )
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from genie.core.config import (
-    require,
-    require_at_most,
-)
+from genie.core.config import require, require_at_most
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.tokenizer import VideoTokenizerConfig

@@ -1,10 +1,7 @@
-"""A world that can be played: the three models as one, and the state of a game as a value."""
+"""A world that can be played: the three models as one."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +23,14 @@ from genie.core.config import (
 from genie.core.numbers import seeds_of, whole_number
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionModel
-from genie.models.layers.compile import compile_method
+from genie.models.layers.compile import compile_method, require_compiler
 from genie.models.tokenizer import VideoTokenizer
 from genie.world import checkpoint, inputs, maskgit, rng
 from genie.world.config import GenieConfig
-from genie.world.hub import locate
+from genie.world.hub import locate, upload
 from genie.world.maskgit import SamplingConfig
-from genie.world.prompts import load_prompts, save_prompts
+from genie.world.prompts import load_prompts, prompt_clips, save_prompts
+from genie.world.reference import generate_plain
 from genie.world.state import Drawing, State
 
 if TYPE_CHECKING:
@@ -93,29 +91,17 @@ class Genie(nn.Module):
         dtype, device = _dtype(dtype), inputs.device_of(device)
         folder = locate(name, **hub)
         config = from_dict(GenieConfig, checkpoint.read_config(folder))
-        cls._check_fit(config, checkpoint.read_shapes(folder), folder)
+        shapes = checkpoint.read_shapes(folder)
+        checkpoint.check_layers(config.layers, shapes, folder)  # before so many are described
+        checkpoint.check_shapes(cls._shapes(config), shapes, folder)
         world = cls(config)
         world.load_state_dict(checkpoint.read_weights(folder))
         return world.to(device, dtype).eval()
 
     @classmethod
-    def _check_fit(cls, config: GenieConfig, shapes: dict[str, Shape], folder: Path) -> None:
-        """Refuses weights of other shapes than the configuration's, before any memory is taken."""
-        advice = "they come from another world or another version: copy or train it again"
-        require(
-            config.layers <= len(shapes),
-            f"{folder}: the weights do not fit the configuration ({config.layers} layers, "
-            f"{len(shapes)} tensors); {advice}",
-        )
+    def _shapes(cls, config: GenieConfig) -> dict[str, Shape]:
         with torch.device("meta"):
-            wanted = {name: tuple(w.shape) for name, w in cls(config).state_dict().items()}
-        wrong = sorted(n for n in wanted.keys() | shapes.keys() if wanted.get(n) != shapes.get(n))
-        if wrong:
-            there, here = (sizes.get(wrong[0], "missing") for sizes in (shapes, wanted))
-            raise UserError(
-                f"{folder}: the weights do not fit the configuration ({wrong[0]} is {there} in the "
-                f"weights, {here} in the configuration; {len(wrong)} such); {advice}"
-            )
+            return {name: tuple(w.shape) for name, w in cls(config).state_dict().items()}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.
@@ -142,18 +128,14 @@ class Genie(nn.Module):
             private: whether to hide a new repository.
             token: of the Hub; the one you logged in with when left out.
         """
-        import tempfile
+        size = (self.config.height, self.config.width)
+        pictures = [] if prompts is None else load_prompts(prompts, *size)
 
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
+        def write(folder: Path) -> None:
             self.save_pretrained(folder)
-            if prompts is not None:
-                size = (self.config.height, self.config.width)
-                save_prompts(load_prompts(prompts, *size), Path(folder))
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+            save_prompts(pictures, folder)
+
+        return upload(write, repo_id, private, token)
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Makes steps faster by `torch.compile`, in place; results are the same up to rounding.
@@ -170,12 +152,7 @@ class Genie(nn.Module):
             UserError: this machine has no C++ compiler, which a CPU needs for it.
         """
         if self.device.type == "cpu":
-            usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-            require(
-                shutil.which(os.environ.get("CXX", usual)) is not None,
-                f"compile: there is no C++ compiler; install {usual} (on Debian: apt-get install "
-                "g++) or name one in the environment variable CXX, or play without it",
-            )
+            require_compiler()
         self.dynamics.compile(*args, **options)
         compile_method(self, "_draw_tokens", *args, varying=0, **options)
         self.tokenizer.compile(*args, **options)
@@ -321,10 +298,12 @@ class Genie(nn.Module):
         frames, batched = self._prompt(prompt)
         seeds = self._seeds(seed, len(frames))
         buttons = self._script(actions, num_frames, seeds)
+        sampling = sampling or self.config.sampling
         if use_cache:
             drawn = self._generate_cached(frames, buttons, seeds, sampling)
         else:
-            drawn = self._generate_plain(frames, buttons, seeds, sampling)
+            models = (self.tokenizer, self.actions, self.dynamics)
+            drawn = generate_plain(models, frames, buttons, seeds, sampling)
         out = torch.cat([frames, drawn], dim=1)
         return out if batched else out[0]
 
@@ -364,7 +343,7 @@ class Genie(nn.Module):
         return create(self, prompt, **options)
 
     def _generate_cached(
-        self, frames: Tensor, buttons: Tensor, seeds: Tensor, sampling: SamplingConfig | None
+        self, frames: Tensor, buttons: Tensor, seeds: Tensor, sampling: SamplingConfig
     ) -> Tensor:
         state = self.start(frames, seeds.tolist())
         drawn = []
@@ -373,46 +352,10 @@ class Genie(nn.Module):
             drawn.append(frame)
         return torch.stack(drawn, dim=1)
 
-    @torch.no_grad()
-    def _generate_plain(
-        self, frames: Tensor, buttons: Tensor, seeds: Tensor, sampling: SamplingConfig | None
-    ) -> Tensor:
-        tokens, start = self.tokenizer.encode(frames), frames.shape[1]
-        actions = self.actions.infer(frames) if start > 1 else buttons[:, :0]
-        for t in range(buttons.shape[1]):
-            past = tokens
-            actions = torch.cat([actions, buttons[:, t : t + 1]], dim=1)
-
-            def logits(
-                draft: Tensor, places: Tensor, past: Tensor = past, actions: Tensor = actions
-            ) -> Tensor:
-                clip = torch.cat([past, draft[:, None]], dim=1)
-                return self.dynamics.logits(clip, actions)[:, -1].take_along_dim(
-                    places[..., None], 1
-                )
-
-            drawn = maskgit.sample(
-                logits,
-                self.dynamics.grid,
-                self.dynamics.mask_token,
-                sampling or self.config.sampling,
-                rng.keys_of(seeds, tokens.shape[1]),
-            )
-            tokens = torch.cat([tokens, drawn[:, None]], dim=1)
-        return self.tokenizer.decode(tokens)[:, start:]
-
     def _prompt(self, prompt: Any) -> tuple[UInt8[Tensor, "b t h w 3"], bool]:
         """Frames with batch and time dimensions on our device, and whether a batch was given."""
-        size = (self.config.height, self.config.width)
-        if isinstance(prompt, Tensor):
-            prompt = prompt.detach().cpu().numpy()
-        if isinstance(prompt, np.ndarray) and prompt.ndim == 5:
-            require(len(prompt) > 0, "prompt: the batch is empty, give at least one clip")
-            frames = np.stack(load_prompts(list(prompt), *size))
-            return torch.from_numpy(frames).to(self.device), True
-        clip = load_prompts([prompt], *size)[0]
-        clip = clip[None] if clip.ndim == 3 else clip
-        return torch.from_numpy(clip)[None].to(self.device), False
+        clips, batched = prompt_clips(prompt, self.config.height, self.config.width)
+        return torch.from_numpy(clips).to(self.device), batched
 
     def _buttons(self, action: Any, players: int) -> Int[Tensor, " b"]:
         actions = torch.from_numpy(inputs.actions_of(action, self.config.num_actions, players))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from genie.core.config import (
-    UserError,
-)
+from genie.core.config import UserError
 from genie.world import bundled, checkpoint
 
 
@@ -17,6 +17,26 @@ def locate(name: str | Path, **hub: Any) -> Path:
     if Path(name).is_dir() and (inside is None or (Path(name) / checkpoint.CONFIG).is_file()):
         return Path(name)
     return inside or _download(str(name), **hub)
+
+
+def upload(
+    write: Callable[[Path], None], repo_id: str, private: bool = False, token: str | None = None
+) -> str:
+    """Uploads what is written into a folder, and returns its address.
+
+    Args:
+        write: writes the world into a folder.
+        repo_id: "user/name".
+        private: whether to hide a new repository.
+        token: of the Hub; the one you logged in with when left out.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
 
 def _download(repo_id: str, **options: Any) -> Path:

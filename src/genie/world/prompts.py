@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from genie.core.config import UserError, shown
+from genie.core.config import UserError, require, shown
 from genie.core.io import replacing
 from genie.data.images import over_black, read_image, rgb
 
@@ -41,6 +41,28 @@ def load_prompts(
     """
     pictures = _bundled(world) if source is None else _pictures(source)
     return [_fitted(_as_array(picture), height, width) for picture in pictures]
+
+
+def prompt_clips(prompt: Any, height: int, width: int) -> tuple[np.ndarray, bool]:
+    """The clips that one game or a batch of games starts from.
+
+    Args:
+        prompt: a picture or a clip, or an array `(B, T, H, W, C)` of clips, one for each player.
+        height, width: pixels, the world's.
+
+    Returns:
+        `uint8 (B, T, H, W, 3)`, and whether a batch was given.
+
+    Raises:
+        UserError: no picture, or none that can be read.
+    """
+    if hasattr(prompt, "detach"):  # a tensor
+        prompt = prompt.detach().cpu().numpy()
+    if isinstance(prompt, np.ndarray) and prompt.ndim == 5:
+        require(len(prompt) > 0, "prompt: the batch is empty, give at least one clip")
+        return np.stack(load_prompts(list(prompt), height, width)), True
+    clip = load_prompts([prompt], height, width)[0]
+    return (clip[None] if clip.ndim == 3 else clip)[None], False
 
 
 def save_prompts(pictures: Iterable[np.ndarray], world: Path) -> None:

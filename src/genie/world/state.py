@@ -9,9 +9,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from genie.core.config import (
-    require,
-)
+from genie.core.config import require
 from genie.models.dynamics import Condition, Past
 from genie.models.layers.cache import TemporalCache
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+
+from genie.core.config import require
 
 Result = TypeVar("Result")
 
@@ -45,6 +50,20 @@ def compile_method(
         return _copied(results) if overwrites else results
 
     setattr(model, name, call)
+
+
+def require_compiler() -> None:
+    """Refuses to compile for a CPU where there is no C++ compiler.
+
+    Raises:
+        UserError: there is none; the message says what to install.
+    """
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    require(
+        shutil.which(os.environ.get("CXX", usual)) is not None,
+        f"compile: there is no C++ compiler; install {usual} (on Debian: apt-get install g++) or "
+        "name one in the environment variable CXX, or play without it",
+    )
 
 
 def outside_graphs(function: Callable[..., Result], *values: Any) -> Result:

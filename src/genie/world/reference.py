@@ -1,0 +1,52 @@
+"""The slow twin of play: the whole game again for each MaskGIT step, without any cache."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from genie.models.dynamics import Dynamics
+from genie.models.latent_actions import LatentActionModel
+from genie.models.tokenizer import VideoTokenizer
+from genie.world import maskgit, rng
+from genie.world.maskgit import SamplingConfig
+
+
+@torch.no_grad()
+def generate_plain(
+    models: tuple[VideoTokenizer, LatentActionModel, Dynamics],
+    frames: UInt8[Tensor, "b t h w 3"],
+    actions: Int[Tensor, "b n"],
+    seeds: Int[Tensor, " b"],
+    sampling: SamplingConfig,
+) -> UInt8[Tensor, "b n h w 3"]:
+    """Plays actions from prompts; tests hold it equal to stepping with the cache.
+
+    Args:
+        models: of the world.
+        frames: the prompts.
+        actions: to be played.
+        seeds: decide all that is random.
+        sampling: how tokens are sampled.
+
+    Returns:
+        The frames that the actions lead to, without the prompts.
+    """
+    tokenizer, latent_actions, dynamics = models
+    tokens, start = tokenizer.encode(frames), frames.shape[1]
+    played = latent_actions.infer(frames) if start > 1 else actions[:, :0]
+    for t in range(actions.shape[1]):
+        past = tokens
+        played = torch.cat([played, actions[:, t : t + 1]], dim=1)
+
+        def logits(
+            draft: Tensor, places: Tensor, past: Tensor = past, played: Tensor = played
+        ) -> Tensor:
+            clip = torch.cat([past, draft[:, None]], dim=1)
+            return dynamics.logits(clip, played)[:, -1].take_along_dim(places[..., None], 1)
+
+        keys = rng.keys_of(seeds, tokens.shape[1])
+        drawn = maskgit.sample(logits, dynamics.grid, dynamics.mask_token, sampling, keys)
+        tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+    return tokenizer.decode(tokens)[:, start:]
