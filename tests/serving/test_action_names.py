@@ -25,7 +25,7 @@ def test_a_damaged_file_is_as_none(tmp_path, text, caplog):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["a"], "has 2 buttons, not 1"),
+        (["a"], "has 2 actions, not 1"),
         (["a"] * 3, "not 3"),
         (["a", "b" * 21], "at most 20"),
         (["a", "b\nc"], "line breaks"),

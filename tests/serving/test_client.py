@@ -78,7 +78,7 @@ def test_a_game_is_played_step_by_step(client):
 
 def test_a_game_whose_first_frame_fails_leaves_no_connection(client, app, dot_world):
     dot_world.start = None
-    with pytest.raises(ServerError, match="failed to draw"):
+    with pytest.raises(ServerError, match="failed to generate"):
         client.play()
     del dot_world.start
     served = app.state.service.world(None)
@@ -115,6 +115,6 @@ def test_a_game_that_the_server_ends_says_why(client, dot_world):
     with client.play() as game:
         game.step(1)
         dot_world.broken = True
-        with pytest.raises(ServerError, match="failed to draw"):
+        with pytest.raises(ServerError, match="failed to generate"):
             game.step(1)
     dot_world.broken = False

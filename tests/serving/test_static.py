@@ -126,7 +126,7 @@ def test_a_lost_server_is_said_and_found_again(browser, running, dot_world, dot_
         page.wait_for_selector("#canvas[data-frame]")
         dot_world.broken = True
         page.keyboard.press("1")
-        page.wait_for_selector("#overlay:has-text('failed to draw')")
+        page.wait_for_selector("#overlay:has-text('failed to generate')")
         dot_world.broken = False
         page.wait_for_selector("#overlay:has-text('Hold a key')")
         tap(page, "Digit1")
@@ -507,9 +507,11 @@ def test_a_game_made_in_the_browser_plays_back_identically_from_the_command_line
     with running(create_app(small_world, [prompt], name="small")) as address:
         page.goto(f"http://{address}/")
         page.wait_for_selector("#canvas[data-frame]")
+        before = page.get_attribute("#canvas", "data-frame")
         page.set_input_files("#file", png_file(at=(250, 100)))
         page.wait_for_selector("#own[open]")
         press(page, "Play this")
+        wait_until(page, f"document.querySelector('#canvas').dataset.frame !== '{before}'")
         press(page, "Step by step")
         frames = []
 

@@ -134,7 +134,7 @@ def test_who_played_for_too_long_comes_back_only_when_asked(
     app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, limits)
     with running(app) as address:
         page.goto(f"http://{address}/")
-        page.wait_for_selector("#overlay:has-text('Nothing was pressed')")
+        page.wait_for_selector("#overlay:has-text('There was no input')")
         page.wait_for_timeout(1500)
         assert len(tries) == 1
         page.get_by_role("button", name="Connect again").click()

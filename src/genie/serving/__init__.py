@@ -1,7 +1,7 @@
 """Play a world in the browser and serve worlds to others.
 
-`serve` is for one player on this machine, `serve_worlds` for others; `create_app` and
-`create_server` give the ASGI applications. All are imported when they are first used.
+`serve` is for one player on this machine, `serve_worlds` for others. `create_app` and
+`create_server` return ASGI applications. All are imported on first use.
 """
 
 from __future__ import annotations

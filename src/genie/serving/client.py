@@ -1,4 +1,4 @@
-"""A client of `genie serve` for programs: clips over HTTP, games over a WebSocket.
+"""A Python client of `genie serve`: clips over HTTP, games over a WebSocket.
 
 from genie.serving.client import Client
 
@@ -11,7 +11,6 @@ with Client("http://127.0.0.1:8000") as client:
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 from collections.abc import Sequence
@@ -21,19 +20,18 @@ from typing import Any, Literal
 
 import httpx
 import numpy as np
-from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from genie.serving.protocol import HEADER, World
+from genie.serving.protocol import HEADER, Codec, World, decode_picture, png
 
 
 class ServerError(Exception):
-    """The server did not do what it was asked; the message says why.
+    """The server rejected a request or ended a game; the message says why.
 
     Attributes:
-        status: of the HTTP answer, None where a game ended.
-        retry_after: seconds after which it is worth trying again, where the server says so.
+        status: HTTP status code, None if a game ended.
+        retry_after: seconds after which to try again, None if the server did not say.
     """
 
     def __init__(
@@ -47,9 +45,9 @@ class Client:
     """A connection to a server.
 
     Args:
-        url: of the server, `http://127.0.0.1:8000` for example.
-        token: the server's, where it asks for one.
-        timeout: seconds to wait for an answer; a clip takes about as long as it lasts.
+        url: of the server, for example `http://127.0.0.1:8000`.
+        token: of the server, if it needs one.
+        timeout: seconds to wait for an answer. A clip takes about its own duration.
     """
 
     def __init__(self, url: str, token: str | None = None, timeout: float = 120) -> None:
@@ -64,18 +62,18 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; games that were begun go on."""
+        """Closes the connection; games continue."""
         self._http.close()
 
     def ready(self) -> bool:
-        """Says whether all worlds are warm."""
+        """Returns whether the server is ready."""
         return self._http.get("ready").status_code == 200
 
     def worlds(self) -> list[World]:
-        """Returns what there is to play.
+        """Returns the worlds that can be played.
 
         Raises:
-            ServerError: the server refused; so do the other methods.
+            ServerError: the server rejected the request; the other methods raise it too.
         """
         return [World(**world) for world in _checked(self._http.get("worlds")).json()]
 
@@ -91,18 +89,17 @@ class Client:
         scale: int | None = None,
         out: str | Path | None = None,
     ) -> bytes:
-        """Plays a list of actions on the server and returns the clip.
+        """Generates a clip on the server and returns it.
 
         Args:
-            actions: what to play.
-            image: the picture to start from: a file, its content, or `uint8 (H, W, 3)`; None takes
-                the world's own.
+            actions: to play.
+            image: start image: a file, its content, or `uint8 (H, W, 3)`; None takes a prompt of
+                the world.
             world: name of the world; None takes the server's first.
-            format: `mp4`, `gif`, or `png` for a ZIP archive of numbered pictures.
-            seed: decides all that is random.
-            prompt: which of the world's own pictures to start from, without an image.
-            scale: how many times larger than the world's the frames are; None lets the server
-                choose.
+            format: `mp4`, `gif`, or `png` for a ZIP archive of numbered images.
+            seed: of all random numbers.
+            prompt: index of the world's prompt, without an image.
+            scale: factor by which the frames are enlarged; None lets the server choose.
             out: file to write the clip to as well.
         """
         asked: dict[str, Any] = {"actions": ",".join(map(str, actions)), "world": world}
@@ -117,12 +114,12 @@ class Client:
     def play(
         self, *, world: str | None = None, prompt: int = 0, seed: int | None = None
     ) -> RemoteGame:
-        """Begins a game.
+        """Starts a game.
 
         Args:
             world: name of the world; None takes the server's first.
-            prompt: which of the world's pictures to start from.
-            seed: decides all that is random; None lets the server draw one.
+            prompt: index of the world's prompt.
+            seed: of all random numbers; None lets the server choose one.
         """
         url = self._http.base_url.join("play")
         url = url.copy_with(scheme="wss" if url.scheme == "https" else "ws")
@@ -137,12 +134,12 @@ class Client:
 
 
 class RemoteGame:
-    """A game on a server, one step at a time; `Client.play` begins one.
+    """A game on a server, one step at a time; `Client.play` starts one.
 
     Attributes:
-        frame: the last one, `uint8 (H, W, 3)`.
-        seed: that decides all that is random.
-        steps: made so far.
+        frame: the last frame, `uint8 (H, W, 3)`.
+        seed: of all random numbers.
+        steps: number of steps so far.
     """
 
     def __init__(
@@ -186,7 +183,7 @@ class RemoteGame:
         return self.frame
 
     def _send(self, type: str, **fields: Any) -> None:
-        with suppress(ConnectionClosed):  # reading says why
+        with suppress(ConnectionClosed):  # receiving reports the reason
             self._socket.send(json.dumps({"type": type, **fields}))
 
     def _next_frame(self) -> np.ndarray:
@@ -200,19 +197,16 @@ class RemoteGame:
             raise ServerError(told) from None
         except TimeoutError:
             raise ServerError(f"No frame came within {self._timeout:g} seconds.") from None
-        _, _, _, number, _, self.steps, _ = HEADER.unpack_from(message)
+        _, codec, _, number, _, self.steps, _ = HEADER.unpack_from(message)
         self._send("ack", frame=number)
-        with Image.open(io.BytesIO(message[HEADER.size :])) as picture:
-            return np.asarray(picture.convert("RGB"))
+        return decode_picture((Codec(codec), message[HEADER.size :]))
 
 
 def _content(image: str | Path | bytes | np.ndarray | None) -> bytes:
     if image is None or isinstance(image, bytes):
         return image or b""
     if isinstance(image, np.ndarray):
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
-        return buffer.getvalue()
+        return png(image)
     return Path(image).read_bytes()
 
 

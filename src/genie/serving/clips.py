@@ -1,4 +1,4 @@
-"""A picture and a list of actions become a clip, drawn between the players' frames."""
+"""Generates clips from an image and a list of actions, between the frames of the players."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genie.core.config import UserError
-from genie.serving.limits import Limits, RequestRejected
+from genie.serving.limits import Limits, RequestRejected, invalid
 from genie.serving.video_export import display_scale
 from genie.world.inputs import check_range
 
@@ -19,26 +19,22 @@ if TYPE_CHECKING:
     from genie.serving.play.scheduler import BatchScheduler
     from genie.world.genie import Genie
 
-MIN_PIECES = 4  # a second, of all clips together
-RETRY_SECONDS = 0.004  # seconds
+MIN_PIECES = 4  # per second, of all clips together
+RETRY_SECONDS = 0.004
 MAX_PIXELS = 80e6  # of all frames of a clip together
 
 
 def read_actions(text: str, num_actions: int, limits: Limits) -> list[int]:
-    """Reads actions such as "1,1,2,0".
+    """Parses actions such as "1,1,2,0".
 
     Raises:
-        Refused: something else stands there, too many, or one that the world does not have.
+        RequestRejected: the text is not a list of the world's actions, or is too long.
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
-        raise RequestRejected(
-            422, "actions", "actions: give numbers with commas between, such as 1,1,2,0."
-        )
+        raise invalid("actions", "give numbers with commas between, such as 1,1,2,0")
     if len(words) > limits.actions:
-        raise RequestRejected(
-            422, "actions", f"actions: {len(words)} are too many, at most {limits.actions}."
-        )
+        raise invalid("actions", f"{len(words)} are too many, at most {limits.actions}")
     actions = [int(word) for word in words]
     try:
         check_range(np.array(actions), num_actions, "actions")
@@ -48,17 +44,15 @@ def read_actions(text: str, num_actions: int, limits: Limits) -> list[int]:
 
 
 def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int:
-    """Returns how many times larger than the world's the frames of a clip are.
+    """Returns the factor by which the frames of a clip are enlarged.
 
     Raises:
-        Refused: the wanted clip is too large.
+        RequestRejected: the clip would be too large.
     """
-    if scale is None:
-        scale = display_scale(height, width)
-    most = math.isqrt(int(MAX_PIXELS / (frames * height * width)))
-    if scale > max(1, most):
-        words = f"scale: {scale} is too large for {frames} frames, at most {max(1, most)}."
-        raise RequestRejected(422, "scale", words)
+    scale = display_scale(height, width) if scale is None else scale
+    most = max(1, math.isqrt(int(MAX_PIXELS / (frames * height * width))))
+    if scale > most:
+        raise invalid("scale", f"{scale} is too large for {frames} frames, at most {most}")
     return scale
 
 
@@ -70,15 +64,15 @@ async def generate_clip(
     work: Callable[[Callable[[], Any]], Awaitable[Any]],
     wanted: Callable[[], Awaitable[bool]],
 ) -> list[np.ndarray]:
-    """Plays a list of actions, one frame at a time.
+    """Generates a clip, one frame at a time.
 
     Args:
-        world: draws the frames.
-        prompt: picture `uint8 (H, W, 3)` or clip `(T, H, W, 3)` of the world's size.
+        world: generates the frames.
+        prompt: image `uint8 (H, W, 3)` or clip `(T, H, W, 3)` of the world's size.
         actions: to play.
-        seed: decides all that is random.
-        work: runs a function in the world's thread, in turn with the players.
-        wanted: asked before each frame; the rest is left undone when the answer is no.
+        seed: of all random numbers.
+        work: runs a function in the world's thread, between the rounds of the players.
+        wanted: asked before each frame; generation stops when it returns False.
 
     Returns:
         The prompt's frames and one per action, each `uint8 (H, W, 3)`.
@@ -99,23 +93,23 @@ def _step(world: Genie, state: Any, action: int) -> tuple[np.ndarray, Any]:
 
 
 class ClipScheduler:
-    """Gives work its turn in a world's thread: one piece at a time, where players leave room.
+    """Runs pieces of work in a world's thread, one at a time, while the players leave it idle.
 
-    A piece is run when it will be over before the players' next round. Where rounds leave no room
-    for that, `MIN_PIECES` a second are run all the same, and the players wait for them.
+    A piece runs if it is expected to end before the players' next round. If rounds leave too
+    little time, `MIN_PIECES` per second run all the same, and the players wait for them.
 
     Args:
-        clock: of the world.
+        scheduler: of the world's players.
     """
 
     def __init__(self, scheduler: BatchScheduler) -> None:
         self._scheduler = scheduler
         self._lock = asyncio.Lock()
-        self._seconds = 0.0  # that the last piece took
+        self._seconds = 0.0  # duration of the last piece
         self._ended = -math.inf
 
     async def __call__(self, piece: Callable[[], Any]) -> Any:
-        """Waits for a turn and runs one piece."""
+        """Waits until the thread is idle, then runs one piece."""
         async with self._lock:
             latest = self._ended + 1 / MIN_PIECES
             while self._scheduler.idle_seconds() < self._seconds and time.monotonic() < latest:

@@ -1,4 +1,4 @@
-"""What one server gives to everybody together and to each client, with defaults that are safe."""
+"""Limits of a server, in total and per client, with safe defaults."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from genie.serving.protocol import MAX_MESSAGE_BYTES
 
 
 class RequestRejected(Exception):
-    """A request that is not served.
+    """A request that the server refuses; the message tells the client why.
 
     Attributes:
-        status: of the HTTP answer.
+        status: HTTP status code.
         reason: one word, for the metrics.
-        retry_after: seconds until it is worth trying again, where it is.
+        retry_after: seconds after which the client may try again, None if that is useless.
     """
 
     def __init__(
@@ -25,6 +25,11 @@ class RequestRejected(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.reason, self.retry_after = status, reason, retry_after
+
+
+def invalid(parameter: str, words: str) -> RequestRejected:
+    """Returns the error for a request with an invalid parameter."""
+    return RequestRejected(422, parameter, f"{parameter}: {words}.")
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,17 @@ class Limits:
     retry_seconds: int = 10
 
     def __post_init__(self) -> None:
-        """Refuses limits that would let nobody in."""
+        """Checks that every limit is positive."""
         for field in fields(self):
             require(getattr(self, field.name) > 0, f"{field.name}: must be more than 0")
 
 
 class RateLimiter:
-    """Counts events of one client: so many a second, for a moment twice as many.
+    """A token bucket for the events of one client; a burst may have two seconds' worth of events.
 
     Args:
-        per_second: that are allowed in the long run.
-        clock: seconds.
+        per_second: allowed rate in the long run.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -82,7 +87,7 @@ class RateLimiter:
         self._room, self._seen = 2 * per_second, clock()
 
     def allows(self) -> bool:
-        """Counts one event and says whether there was room for it."""
+        """Counts one event and returns whether it is within the rate."""
         self._gain()
         if self._room < 1:
             return False
@@ -90,7 +95,7 @@ class RateLimiter:
         return True
 
     def wait_for(self, events: float) -> float:
-        """Counts events and returns the seconds until there is room for them; 0 at once."""
+        """Counts events and returns the seconds to wait until they are within the rate."""
         self._gain()
         self._room -= events
         return max(0.0, -self._room / self._per_second) if events else 0.0
@@ -102,27 +107,21 @@ class RateLimiter:
 
 
 class Slots:
-    """A number of places that are taken and given back, for players or for work.
+    """A fixed number of slots for players or requests; a `with` block takes one.
 
     Args:
-        count: how many there are.
-        retry_seconds: what is told to those for whom there is none.
+        count: number of slots.
+        retry_seconds: sent to clients that are refused because no slot is free.
     """
 
     def __init__(self, count: int, retry_seconds: int) -> None:
         self.count, self.taken, self._retry = count, 0, retry_seconds
 
     def require_free(self) -> None:
-        """Refuses who would find no place now.
-
-        Raises:
-            Refused: all are taken.
-        """
+        """Raises `RequestRejected` if no slot is free."""
         if self.taken >= self.count:
-            again = f"try again in {self._retry} seconds"
-            raise RequestRejected(
-                503, "full", f"All {self.count} places are taken; {again}.", self._retry
-            )
+            words = f"All {self.count} places are taken; try again in {self._retry} seconds."
+            raise RequestRejected(503, "full", words, self._retry)
 
     def __enter__(self) -> Slots:
         self.require_free()
@@ -136,26 +135,26 @@ class Slots:
 async def read_upload(
     chunks: AsyncIterator[bytes], limits: Limits, most: int | None = None
 ) -> bytes:
-    """Reads a request's body, and stops where it becomes too large or takes too long.
+    """Reads the body of a request.
 
     Args:
-        chunks: of the body, as they arrive.
-        limits: of a picture.
-        most: bytes, where less than a picture is expected.
+        chunks: parts of the body, as they arrive.
+        limits: for the size of an image and for the time.
+        most: maximum size in bytes; None takes that of an image.
 
     Raises:
-        Refused: it did.
+        RequestRejected: the body is too large or takes too long.
     """
     most = most or int(limits.upload_megabytes * 1e6)
     body = bytearray()
     try:
         async with asyncio.timeout(limits.upload_seconds):
             async for chunk in chunks:
-                if len(body) + len(chunk) > most:
-                    size = f"{most / 1e6:g} MB"
-                    raise RequestRejected(413, "upload", f"{size} are the most; send less.")
                 body += chunk
+                if len(body) > most:
+                    words = f"The upload is larger than {most / 1e6:g} MB; send less."
+                    raise RequestRejected(413, "upload", words)
     except TimeoutError:
-        slow = f"The upload took longer than {limits.upload_seconds:g} seconds; send less."
-        raise RequestRejected(408, "upload", slow) from None
+        words = f"The upload took longer than {limits.upload_seconds:g} seconds; send less."
+        raise RequestRejected(408, "upload", words) from None
     return bytes(body)

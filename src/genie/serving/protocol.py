@@ -1,16 +1,16 @@
-"""What goes over the wire between the page and the server, and nothing about who sends it.
+"""The messages between a client and the server.
 
-Client to server: small JSON texts (`ClientMessage`). Server to client: JSON notes, and frames as
-binary messages: a fixed little-endian header, then the picture.
+A client sends JSON (`ClientMessage`). The server sends JSON notes, and frames as binary messages: a
+little-endian header, then the encoded image.
 
     offset  type     field
-    0       uint8    version of the protocol
+    0       uint8    protocol version
     1       uint8    codec: 1 lossless WebP, 2 JPEG, 3 MP4, 4 GIF
-    2       uint16   0 for a frame of the game; else what action number - 1 would lead to
-    4       uint32   frame id, counts the frames drawn for this player
-    8       uint32   sequence number of the last input that the frame has seen
+    2       uint16   0 for a frame of the game, n + 1 for the preview of action n
+    4       uint32   frame id, counts the frames sent to this player
+    8       uint32   sequence number of the last input that the frame reflects
     12      uint32   step of the game; 0 is the prompt
-    16      float32  milliseconds that drawing the frame took
+    16      float32  milliseconds that generating the frame took
 
 A video (MP4, GIF) answers a `VideoMessage` and has zeros after the codec. Only frames of the game
 are acknowledged.
@@ -31,7 +31,7 @@ from genie.world.replay import png as png
 
 VERSION = 2
 HEADER = struct.Struct("<BBHIIIf")
-MAX_MESSAGE_BYTES = 2**18  # of a start with own pictures or a whole game; others are far smaller
+MAX_MESSAGE_BYTES = 2**18  # of a start with images or a whole game
 MAX_SMALL_MESSAGE = 1024
 MAX_MASKGIT_STEPS = 32
 LOSSLESS_UP_TO = 128  # pixels of the longer side
@@ -40,11 +40,11 @@ Sequence = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class ProtocolError(ValueError):
-    """A client sent something that the protocol does not know; its connection is closed."""
+    """A client sent an invalid message; its connection is closed."""
 
 
 class Codec(IntEnum):
-    """How a frame's picture is encoded."""
+    """Format of an encoded image or video."""
 
     WEBP = 1
     JPEG = 2
@@ -52,11 +52,21 @@ class Codec(IntEnum):
     GIF = 4
 
 
+Picture = tuple[Codec, bytes]
+
+
 class World(BaseModel):
     """A world that can be played.
 
-    Its frames in pixels, its ticks per second, the addresses of the pictures that games start from,
-    and what its buttons are called ("" where nobody has named one).
+    Attributes:
+        name: of the world.
+        protocol: version of the protocol.
+        height, width: size of its frames in pixels.
+        fps: frames per second.
+        num_actions: number of actions.
+        prompts: URLs of the images that games start from.
+        names: of the actions, "" for an action without a name.
+        can_name: whether players may save names.
     """
 
     name: str
@@ -75,7 +85,7 @@ class _Message(BaseModel):
 
 
 class SamplingMessage(_Message):
-    """How the player's frames are drawn from now on; None is the world's own."""
+    """Sets the sampling of later frames; None takes the world's own value."""
 
     type: Literal["sampling"]
     steps: Annotated[int, Field(ge=1, le=MAX_MASKGIT_STEPS)] | None
@@ -83,11 +93,11 @@ class SamplingMessage(_Message):
 
 
 class StartMessage(_Message):
-    """Begins a game from a prompt, or begins it anew; without a seed the server draws one.
+    """Starts the current game; without a seed the server chooses one.
 
-    The prompt is an index, or PNG pictures of the world's size in base64. With actions the game is
-    played that far, each step drawn as `sampling` says (as in `genie.world.replay.Replay`); with a
-    hash only in that world.
+    The prompt is an index, or PNG images of the world's size in base64. `actions` are played at
+    once, with the sampling of each step as in `genie.world.replay.Replay`. A start with a hash is
+    refused unless it is the hash of this world.
     """
 
     type: Literal["start"]
@@ -100,7 +110,7 @@ class StartMessage(_Message):
 
 
 class KeysMessage(_Message):
-    """The actions whose keys are held now, in the order they were pressed: the last one counts."""
+    """The actions whose keys are held now, in the order of pressing; the last one is played."""
 
     type: Literal["keys"]
     seq: Sequence
@@ -108,28 +118,28 @@ class KeysMessage(_Message):
 
 
 class IdleMessage(_Message):
-    """What to play while no key is held: an action, or None to wait for a key."""
+    """Sets the action that is played while no key is held; None waits for a key."""
 
     type: Literal["idle"]
     action: int | None
 
 
 class PauseMessage(_Message):
-    """Stops the game's clock or lets it run on."""
+    """Pauses or resumes the game."""
 
     type: Literal["pause"]
     paused: bool
 
 
 class PaceMessage(_Message):
-    """Plays at every second tick of the world's clock, say, instead of at each."""
+    """Plays at every n-th tick only."""
 
     type: Literal["pace"]
     every: Annotated[int, Field(ge=1, le=8)]
 
 
 class StepMessage(_Message):
-    """Plays one action, also while the game is paused."""
+    """Plays one action, even while the game is paused."""
 
     type: Literal["step"]
     seq: Sequence
@@ -137,7 +147,7 @@ class StepMessage(_Message):
 
 
 class UndoMessage(_Message):
-    """Takes the last steps back."""
+    """Undoes the last steps."""
 
     type: Literal["undo"]
     seq: Sequence
@@ -145,47 +155,47 @@ class UndoMessage(_Message):
 
 
 class BranchMessage(_Message):
-    """Goes on in a copy of the game; the game itself is kept."""
+    """Continues in a copy of the game; the original is kept."""
 
     type: Literal["branch"]
 
 
 class SwitchMessage(_Message):
-    """Goes back to a game that was kept."""
+    """Switches to another game of the player."""
 
     type: Literal["switch"]
     game: int
 
 
 class CloseMessage(_Message):
-    """Forgets a game that was kept."""
+    """Deletes a game of the player."""
 
     type: Literal["close"]
     game: int
 
 
 class PreviewMessage(_Message):
-    """Asks what each action would lead to, held for this many steps."""
+    """Requests a preview of each action, held for this many steps."""
 
     type: Literal["peek"]
     steps: Annotated[int, Field(ge=1, le=8)] = 1
 
 
 class SaveMessage(_Message):
-    """Asks for the game as a replay, which comes as a note."""
+    """Requests the game as a replay, which is sent as a note."""
 
     type: Literal["save"]
 
 
 class VideoMessage(_Message):
-    """Asks for a film of the game's last minute."""
+    """Requests a video of the game's last minute."""
 
     type: Literal["film"]
     format: Literal["mp4", "gif"]
 
 
 class AckMessage(_Message):
-    """The frame with this id, and every one before it, was shown."""
+    """Acknowledges that the frame with this id was shown, and all before it."""
 
     type: Literal["ack"]
     frame: Sequence
@@ -214,7 +224,7 @@ _PARSER: TypeAdapter[ClientMessage] = TypeAdapter(
 
 
 def message_cost(message: ClientMessage) -> float:
-    """Returns the work that a message makes: pictures to read or draw, beside ordinary steps."""
+    """Returns the cost of a message: images to read or generate, except for ordinary steps."""
     match message:
         case StartMessage(prompt=prompt, actions=actions, sampling=sampling):
             pictures = 1 if isinstance(prompt, int) else len(prompt)
@@ -228,18 +238,18 @@ def message_cost(message: ClientMessage) -> float:
 
 
 def parse(text: str, most_bytes: int = MAX_MESSAGE_BYTES) -> ClientMessage:
-    """Reads one message of a client.
+    """Parses a message of a client.
 
     Args:
-        text: of the message.
-        most_bytes: that it may have in UTF-8.
+        text: the message as JSON.
+        most_bytes: maximum size in UTF-8.
 
     Raises:
-        ProtocolError: it is too long, not JSON, or not a message of this protocol.
+        ProtocolError: the message is too long or invalid.
     """
     size = len(text.encode(errors="surrogatepass"))
     if size > most_bytes:
-        raise ProtocolError(f"a message may be {most_bytes} bytes long")
+        raise _too_long(most_bytes)
     try:
         message = _PARSER.validate_json(text)
     except ValidationError as error:
@@ -247,11 +257,15 @@ def parse(text: str, most_bytes: int = MAX_MESSAGE_BYTES) -> ClientMessage:
         where = ".".join(map(str, first["loc"])) or "message"
         raise ProtocolError(f"{where}: {first['msg']}") from None
     if size > MAX_SMALL_MESSAGE and not isinstance(message, StartMessage):
-        raise ProtocolError(f"a message may be {MAX_SMALL_MESSAGE} bytes long")
+        raise _too_long(MAX_SMALL_MESSAGE)
     return message
 
 
-def encode_picture(frame: np.ndarray) -> tuple[Codec, bytes]:
+def _too_long(most: int) -> ProtocolError:
+    return ProtocolError(f"a message may be {most} bytes long")
+
+
+def encode_picture(frame: np.ndarray) -> Picture:
     """Encodes a frame `uint8 (H, W, 3)`: lossless WebP when small, JPEG when large."""
     image, buffer = Image.fromarray(frame), io.BytesIO()
     if max(frame.shape[:2]) <= LOSSLESS_UP_TO:
@@ -267,21 +281,21 @@ def pack(
     last_input: int,
     step: int,
     generation_ms: float,
-    picture: tuple[Codec, bytes],
+    picture: Picture,
     preview_action: int = 0,
 ) -> bytes:
-    """Returns a frame message: the header of this module's table, then the picture."""
+    """Returns a binary message: the header described above, then the image."""
     codec, payload = picture
     header = HEADER.pack(VERSION, codec, preview_action, frame_id, last_input, step, generation_ms)
     return header + payload
 
 
-def decode_picture(picture: tuple[Codec, bytes]) -> np.ndarray:
-    """The reverse of `encode_picture`."""
+def decode_picture(picture: Picture) -> np.ndarray:
+    """Decodes a frame `uint8 (H, W, 3)`, the reverse of `encode_picture`."""
     return np.asarray(Image.open(io.BytesIO(picture[1])).convert("RGB"))
 
 
 def frame_id_of(message: bytes) -> int | None:
-    """Returns the frame id of a frame of the game, which the player acknowledges."""
+    """Returns the id of a frame that the client will acknowledge, None for other messages."""
     _, codec, preview_action, frame_id, *_ = HEADER.unpack_from(message)
     return frame_id if preview_action == 0 and codec in (Codec.WEBP, Codec.JPEG) else None

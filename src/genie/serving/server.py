@@ -1,4 +1,4 @@
-"""Runs the application: loads worlds, listens, and ends in order when it is asked to."""
+"""Runs the application: loads worlds, listens, and shuts down cleanly on a signal."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from genie.world.threads import spared_threads
 if TYPE_CHECKING:
     from genie.world.genie import Genie
 
-MAX_CONNECTIONS = 800  # beyond the limits on players: a process may often open 1024 files
-CLOSE_SECONDS = 1.0  # between telling the players and closing, so that probes see it, too
-LIGHT_LOAD = 0.25  # of a tick in which one CPU thread draws a frame of each world: no more needed
-SHUTDOWN_SECONDS = 9.0  # after which the process ends even in the middle of a frame
+MAX_CONNECTIONS = 800  # besides players; a process may usually open 1024 files
+CLOSE_SECONDS = 1.0  # from the message to the players until closing, so that probes notice
+LIGHT_LOAD = 0.25  # of a tick; if one CPU thread generates a frame in this time, it is enough
+SHUTDOWN_SECONDS = 9.0  # after which the process exits, even during a frame
 
 
 def serve(
@@ -49,40 +49,38 @@ def serve(
     dtype: str = "float32",
     compile: bool = False,
 ) -> None:
-    """Serves a world on this machine until Ctrl+C.
+    """Serves a world to one player on this machine until Ctrl+C.
 
     Args:
         world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub.
         host: a loopback address.
         port: TCP port; 0 takes any free one.
         prompts: what games start from, as `genie.world.prompts.load_prompts` reads it; None takes
-            the pictures in the world's folder.
+            the images in the world's folder.
         open_browser: opens the page in the default browser.
-        fps: ticks per second; None takes the world's own.
-        device: where a world given as a path is put; None chooses.
+        fps: frames per second; None takes the world's own.
+        device: for a world given as a path; None chooses.
         dtype: of its weights, as `Genie.from_pretrained` takes it.
-        compile: passes the world through `torch.compile` (`Genie.compile`).
+        compile: compiles the world (`Genie.compile`).
 
     Raises:
         UserError: the address is not loopback, the port is taken, or there is no prompt.
     """
     require(
         is_loopback(host),
-        f"host: {host} is not a loopback address, and a world is played on this machine only; "
-        "for others there is `genie serve`, which asks for a token, or use a tunnel, for example: "
+        f"host: {host} is not a loopback address, and this command serves this machine only; "
+        "use `genie serve` with a token for other machines, or a tunnel, for example: "
         "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        served = _load(
-            world, prompts, fps=fps, device=device, dtype=dtype, compile=compile, action_names=True
-        )
+        served = _load(world, prompts, fps, device, dtype, compile, action_names=True)
         with _warm_worlds([served]):
-            # Each size of batch is compiled before play begins: few players, few sizes.
+            # Each batch size is compiled before play starts: few players, few sizes.
             app = create_server([served], None, Limits(players=4) if compile else None)
             url = _address(host, listener)
             print(f"Play {served.name} at {url} (Ctrl+C stops)", flush=True)
             if open_browser:
-                webbrowser.open(url)  # the listener queues the page's request until it is up
+                webbrowser.open(url)  # the listener queues the request until the server runs
             run(app, listener)
 
 
@@ -102,35 +100,33 @@ def serve_worlds(
     """Serves worlds to others until Ctrl+C or SIGTERM.
 
     Args:
-        worlds: folders of saved worlds, ids on the Hugging Face hub, or names of bundled ones. Each
-            is called by the last part of that.
-        host: address to listen on; one that is not loopback wants a token.
+        worlds: folders of saved worlds, ids on the Hugging Face hub, or names of bundled worlds.
+            The last part is the world's name for clients.
+        host: address to listen on; an address that is not loopback requires a token.
         port: TCP port; 0 takes any free one.
-        token: the secret that clients have to know.
-        hosts: names and addresses that clients call this server by, beside localhost and, unless it
-            stands for all addresses of the machine (0.0.0.0, ::), `host`.
-        limits: what it gives to everybody and to each; None takes the defaults.
-        device: where the worlds are put; None chooses.
+        token: secret that clients must send.
+        hosts: names and addresses of this server for clients, besides localhost and `host`.
+        limits: of the server; None takes the defaults.
+        device: for the worlds; None chooses.
         dtype: of their weights, as `Genie.from_pretrained` takes it.
-        compile: passes the worlds through `torch.compile` (`Genie.compile`).
-        names: whether players may write what they call the buttons into the worlds' folders.
+        compile: compiles the worlds (`Genie.compile`).
+        action_names: whether players may save names of actions in the worlds' folders.
 
     Raises:
-        UserError: there is no token where one is needed, the port is taken, two worlds have the
-            same name, or one has no pictures to start from.
+        UserError: a token is missing, the port is taken, two worlds have the same name, or a world
+            has no prompts.
     """
-    # An address that stands for all of this machine's is not a name to call it by.
+    # An address that stands for all of this machine's is not a host name.
     known = hosts if is_wildcard(host) else (host, *hosts)
     auth = AuthConfig(token, tuple(name.lower() for name in known))
     require(
         token is not None or is_loopback(host),
-        f"host: {host} can be reached from elsewhere, so a token is needed; set one in the "
+        f"host: {host} can be reached from other machines, so a token is needed; set one in the "
         "environment with: export GENIE_TOKEN=$(openssl rand -hex 32)",
     )
     with contextlib.closing(_listen(host, port)) as listener:
         served_worlds = [
-            _load(world, device=device, dtype=dtype, compile=compile, action_names=action_names)
-            for world in worlds
+            _load(world, None, None, device, dtype, compile, action_names) for world in worlds
         ]
         with _warm_worlds(served_worlds):
             app = create_server(served_worlds, auth, limits)
@@ -143,7 +139,7 @@ def run(app: FastAPI, listener: socket.socket) -> None:
     """Runs an application of `create_server` until a signal ends it.
 
     Raises:
-        Exception: what made a world fail, if one did.
+        Exception: the error of a world that failed.
     """
     logging.getLogger("uvicorn.error").addFilter(_is_relevant)
     server = Server(app)
@@ -156,12 +152,12 @@ def run(app: FastAPI, listener: socket.socket) -> None:
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
-    # uvicorn takes each refused WebSocket for an error of the application.
+    # uvicorn logs each rejected WebSocket as an error of the application.
     return "without completing handshake" not in record.getMessage()
 
 
 def server_config(app: FastAPI) -> uvicorn.Config:
-    """Returns how the application is run: small messages, no compression of what is compressed."""
+    """Returns the settings of uvicorn: small messages, no compression of compressed images."""
     service: Service = app.state.service
     return uvicorn.Config(
         app,
@@ -176,9 +172,9 @@ def server_config(app: FastAPI) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """Ends in order: not ready at once, the players are told, then the connections are closed.
+    """A server with a clean shutdown: not ready, a message to the players, then closing.
 
-    The process then ends with exit code 0, and after `SHUTDOWN_SECONDS` in any case.
+    The process exits with code 0, after `SHUTDOWN_SECONDS` at the latest.
     """
 
     def __init__(self, app: FastAPI) -> None:
@@ -188,12 +184,12 @@ class Server(uvicorn.Server):
         self._forced_exit: threading.Timer | None = None
 
     def cancel_forced_exit(self) -> None:
-        """The server has ended: what runs in this process afterwards is to live on."""
+        """Cancels the forced exit, so that the process can continue after the server has ended."""
         if self._forced_exit is not None:
             self._forced_exit.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begins to end; a second signal hurries."""
+        """Starts the shutdown; a second signal skips the waiting time."""
         if self._service.stopping:
             self._end_at = time.monotonic()
             return
@@ -205,7 +201,7 @@ class Server(uvicorn.Server):
         self._forced_exit.start()
 
     async def on_tick(self, counter: int) -> bool:
-        """Looks, ten times a second, whether it is time to end."""
+        """Checks ten times a second whether to shut down."""
         if self._end_at is not None:
             self._service.stop()
             self.should_exit = self.should_exit or time.monotonic() >= self._end_at
@@ -215,7 +211,6 @@ class Server(uvicorn.Server):
 def _load(
     world: Genie | str | Path,
     prompts: Any = None,
-    *,
     fps: float | None = None,
     device: str | None = None,
     dtype: str = "float32",
@@ -230,21 +225,14 @@ def _load(
         folder, own = locate(world), writable_folder(world)
         name = Path(world).resolve().name
         world = Genie.from_pretrained(folder, device, dtype)
-    size = (world.config.height, world.config.width)
-    return ServedWorld(
-        name,
-        world,
-        load_prompts(prompts, *size, folder or world),
-        fps,
-        folder=folder,
-        can_name=action_names and own is not None,
-        compiled=compile,
-    )
+    images = load_prompts(prompts, world.config.height, world.config.width, folder or world)
+    can_name = action_names and own is not None
+    return ServedWorld(name, world, images, fps, folder, can_name, compiled=compile)
 
 
 @contextlib.contextmanager
 def _warm_worlds(served_worlds: Sequence[ServedWorld]) -> Iterator[None]:
-    """Takes one CPU thread where that is enough; then worlds that want it are compiled for it."""
+    """Uses one CPU thread if that is fast enough, then compiles the worlds that want it."""
 
     def draw() -> None:
         for served, state in zip(served_worlds, states, strict=True):
@@ -255,9 +243,7 @@ def _warm_worlds(served_worlds: Sequence[ServedWorld]) -> Iterator[None]:
         for served in served_worlds:
             if served.compiled:
                 served.world.compile()
-                print(
-                    "Compiling, for each size of batch: /ready tells when it is done.", flush=True
-                )
+                print("Compiling for each batch size; see GET /ready.", flush=True)
         yield
 
 
@@ -272,7 +258,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UserError(
-            f"port {port} of {host} can't be had ({error.strerror}): "
+            f"port {port} of {host} is not available ({error.strerror}): "
             f"stop the program that uses it or choose another with --port"
         ) from None
     return listener

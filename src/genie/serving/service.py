@@ -1,4 +1,4 @@
-"""What one server holds: its worlds, each with its players' clock, and who is connected."""
+"""The state of a server: its worlds, each with its scheduler, and the connected players."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServedWorld:
-    """A world, and how it is offered.
+    """A world and its settings on the server.
 
     Attributes:
-        name: what clients call it.
-        world: draws its frames.
-        prompts: the pictures that games start from, each `uint8 (H, W, 3)` or a clip
-            `(T, H, W, 3)`, of the world's size.
-        fps: ticks per second; None takes the world's own.
-        folder: of the world, where its buttons' names are read.
-        can_name: whether players may write names into it.
-        compiled: whether the world was compiled, which is done anew for each size of batch.
+        name: of the world for clients.
+        world: generates the frames.
+        prompts: images `uint8 (H, W, 3)` or clips `(T, H, W, 3)` of the world's size that games
+            start from.
+        fps: frames per second; None takes the world's own.
+        folder: of the world, with the names of its actions.
+        can_name: whether players may save names in the folder.
+        compiled: whether the world is compiled, once per batch size.
     """
 
     name: str
@@ -53,23 +53,23 @@ class ServedWorld:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses what can't be played."""
+        """Checks that there is a prompt and a frame rate."""
         require(len(self.prompts) > 0, "prompts: give at least one picture to start from")
         require(self.pace > 0, f"fps: {self.pace} frames per second cannot be played")
 
     @property
     def pace(self) -> float:
-        """Ticks per second."""
+        """Frames per second."""
         return self.world.config.fps if self.fps is None else self.fps
 
 
 def batch_sizes(players: int) -> tuple[int, ...]:
-    """Returns powers of two up to the first that holds so many players; at least (1, 2)."""
+    """Returns the powers of two up to the first that is at least `players`; at least (1, 2)."""
     return tuple(2**i for i in range(max(2, (players - 1).bit_length() + 1)))
 
 
 class WorldService:
-    """One world with its clock, which steps all its players."""
+    """One world with the scheduler of its players and clips."""
 
     def __init__(self, served: ServedWorld, service: Service) -> None:
         self.name, self.world, self.prompts = served.name, served.world, served.prompts
@@ -81,7 +81,7 @@ class WorldService:
             games, self.fps, self.name, reader=service.reader, encoder=service.encoder
         )
         self.clip_scheduler = ClipScheduler(self.scheduler)
-        # The last frame of a clip is where its game goes on.
+        # A game continues from the last frame of a clip.
         last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]
         self.prompt_images = [png(picture) for picture in last]
         self._served = served
@@ -90,13 +90,13 @@ class WorldService:
         metrics.sessions.labels(self.name).set_function(lambda: len(self.scheduler.sessions))
 
     async def run(self) -> None:
-        """Warms up, then ticks until it is cancelled."""
+        """Warms up, then runs the scheduler until it is cancelled."""
         await self.scheduler.warm_up()
         self.warm = True
         await self.scheduler.run()
 
     def describe(self) -> World:
-        """Returns what clients need to know of the world."""
+        """Returns the description of the world for clients."""
         config, path = self.world.config, f"worlds/{quote(self.name, safe='')}"
         return World(
             name=self.name,
@@ -111,50 +111,46 @@ class WorldService:
         )
 
     def require_names(self) -> None:
-        """Refuses names where they are not kept.
-
-        Raises:
-            Refused: this world is not the operator's own, or the operator did not allow it.
-        """
+        """Raises `RequestRejected` if players may not save names for this world."""
         if not self._served.can_name:
             raise read_only_error()
 
     def keep_names(self, text: bytes) -> list[str]:
-        """Keeps what a player calls the buttons in the world's folder; for later pages of everyone.
+        """Saves the names of the actions in the world's folder, for all players.
 
         Args:
             text: JSON, as `genie.serving.action_names.ActionNames`.
 
         Raises:
-            Refused: it does not fit the world, or the folder can't be written.
+            RequestRejected: the names do not fit the world, or the folder is read-only.
         """
         self.require_names()
         assert self._served.folder is not None
-        action_names = checked_names(text, self.world.config.num_actions)
-        write_names(self._served.folder, action_names)
-        self.action_names = action_names
-        return action_names
+        names = checked_names(text, self.world.config.num_actions)
+        write_names(self._served.folder, names)
+        self.action_names = names
+        return names
 
 
 class Service:
-    """The worlds of one server, and what they share: limits, places and figures.
+    """The worlds of one server with their shared limits, slots and metrics.
 
     Args:
-        worlds: what can be played; the first one is played where none is named.
-        limits: for all of them together.
+        worlds: to serve; the first one is the default.
+        limits: for all worlds together.
 
     Raises:
-        UserError: there is none, or two have one name.
+        UserError: there is no world, or two have the same name.
     """
 
     def __init__(self, worlds: Sequence[ServedWorld], limits: Limits | None = None) -> None:
         names = [served.name for served in worlds]
         require(len(names) > 0, "worlds: give at least one")
         for name in names:
-            alone = names.count(name) == 1
-            require(alone, f"worlds: two are called {name!r}; rename the folder of one of them")
+            unique = names.count(name) == 1
+            require(unique, f"worlds: two are called {name!r}; rename the folder of one of them")
         self.limits, self.metrics = limits or Limits(), Metrics()
-        # One thread each: what they do needs memory.
+        # One thread each bounds the memory that their work needs.
         self.reader = ThreadPoolExecutor(1, "genie-reading")
         self.encoder = ThreadPoolExecutor(1, "genie-encoding")
         self.worlds = {served.name: WorldService(served, self) for served in worlds}
@@ -168,15 +164,15 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether all worlds are warm and the server is not about to end."""
+        """Whether all worlds are warm and the server is not stopping."""
         warm = all(world.warm for world in self.worlds.values())
         return warm and not self.stopping and self.failure is None
 
     def world(self, name: str | None) -> WorldService:
-        """Returns the world of this name, or the first one.
+        """Returns the world of this name, or the first one for None.
 
         Raises:
-            Refused: there is none of this name.
+            RequestRejected: there is no world of this name.
         """
         world = next(iter(self.worlds.values())) if name is None else self.worlds.get(name)
         if world is None:
@@ -186,24 +182,20 @@ class Service:
         return world
 
     def require_ready(self) -> None:
-        """Refuses work before the worlds are warm, and when the server is about to end.
-
-        Raises:
-            Refused: it is.
-        """
+        """Raises `RequestRejected` while the server is not ready."""
         if not self.ready:
-            words = "The server is not ready; GET /ready says when it is."
+            words = "The server is not ready; try again when GET /ready returns 200."
             raise RequestRejected(503, "not_ready", words, self.limits.retry_seconds)
 
     def stop(self) -> None:
-        """Lets nobody in any more and tells the players."""
+        """Rejects new players and ends the sessions."""
         self.stopping = True
         for connection in self.connections:
             connection.end(SERVICE_RESTART, "The server is being shut down.")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Ticks while the context lasts."""
+        """Runs the worlds inside the context."""
         tasks = [asyncio.create_task(self._run(world)) for world in self.worlds.values()]
         try:
             yield

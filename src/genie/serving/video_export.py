@@ -1,4 +1,4 @@
-"""Frames as a file: a film for browsers, or an archive of pictures."""
+"""Encodes frames as a file: a video for browsers, or an archive of images."""
 
 from __future__ import annotations
 
@@ -14,34 +14,32 @@ from typing import Literal
 import numpy as np
 
 from genie.data.video import write_video
-from genie.serving.protocol import Codec, decode_picture, png
+from genie.serving.protocol import Codec, Picture, decode_picture, png
 
 Format = Literal["mp4", "gif", "png"]
 MEDIA_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "png": "application/zip"}
 CODECS = {"mp4": Codec.MP4, "gif": Codec.GIF}
-TARGET_SIDE = 256  # pixels that the longer side of a frame has at least
+TARGET_SIDE = 256  # pixels of a frame's longer side
 
 
 class Cancelled(Exception):
-    """Nobody waits for the film any more."""
+    """The video is no longer wanted."""
 
 
 def display_scale(height: int, width: int) -> int:
-    """Returns how many times a world's frames are enlarged, to be seen well, unless asked for."""
+    """Returns the default factor by which frames are enlarged for display."""
     return max(1, TARGET_SIDE // max(height, width))
 
 
-def decode_frames(
-    pictures: Iterable[tuple[Codec, bytes]], cancelled: threading.Event
-) -> Iterator[np.ndarray]:
-    """Yields the frames `uint8 (H, W, 3)` of pictures as a player got them, one at a time.
+def decode_frames(pictures: Iterable[Picture], cancelled: threading.Event) -> Iterator[np.ndarray]:
+    """Yields the frames `uint8 (H, W, 3)` of encoded pictures, one at a time.
 
     Args:
         pictures: as `genie.serving.protocol.encode_picture` makes them.
-        unwanted: set from another thread when the rest is not to be decoded.
+        cancelled: another thread sets it to stop.
 
     Raises:
-        Unwanted: it was set.
+        Cancelled: it was set.
     """
     for picture in pictures:
         if cancelled.is_set():
@@ -54,25 +52,20 @@ def encode(frames: Iterable[np.ndarray], format: Format, fps: float, scale: int)
 
     Args:
         frames: `uint8 (H, W, 3)`, at least one.
-        format: an mp4 that browsers play, a GIF, or a ZIP archive of numbered PNG pictures.
+        format: an mp4 that browsers play, a GIF, or a ZIP archive of numbered PNG images.
         fps: frames per second.
-        scale: how many times larger than they are the frames become.
+        scale: factor by which the frames are enlarged.
     """
     if format == "png":
         return _archive(frames, scale)
     frames = iter(frames)
     first = next(frames)
-    height, width = (side * scale for side in first.shape[:2])
-    with tempfile.TemporaryDirectory(prefix="genie-film-") as folder:
-        path = Path(folder) / f"film.{format}"
+    size = (first.shape[0] * scale, first.shape[1] * scale)
+    with tempfile.TemporaryDirectory(prefix="genie-video-") as folder:
+        path = Path(folder) / f"video.{format}"
         # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
-        write_video(
-            path,
-            itertools.chain([first], frames),
-            fps,
-            size=(height, width),
-            pixel_format="yuv420p",
-        )
+        frames = itertools.chain([first], frames)
+        write_video(path, frames, fps, size=size, pixel_format="yuv420p")
         return path.read_bytes()
 
 

@@ -109,7 +109,7 @@ def test_a_failed_round_ends_its_players_with_a_message_and_the_server_goes_on(
         player.send("keys", held=[1])
         with pytest.raises(ConnectionClosed):
             player.frame()
-        assert "failed to draw" in player.notes[-1]["message"]
+        assert "failed to generate" in player.notes[-1]["message"]
     dot_world.broken = False
     with playing(dots) as player:
         player.send("start", prompt=0)

@@ -301,7 +301,7 @@ def test_a_whole_game_can_be_opened_and_is_shown_as_it_is_played(session):
         ({"prompt": ["%%%"]}, "not a PNG"),
         ({"prompt": [text_of(np.zeros((24, 24, 3), np.uint8))[:72]]}, "damaged"),
         ({"prompt": 0, "sampling": [{"step": 1, "sampling": {}}]}, "out of order"),
-        ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"steps": 33}}]}, "33 passes"),
+        ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"steps": 33}}]}, "33 steps"),
         ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"size": 65}}]}, "unknown key"),
     ],
 )

@@ -1,1 +1,1 @@
-"""The web application: pages, requests and who may make them."""
+"""The web application: the page, its requests and their authentication."""

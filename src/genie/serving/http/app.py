@@ -1,11 +1,11 @@
-"""The web application: the page, the worlds, clips on request, and the players' socket."""
+"""The web application: the page, the worlds, clips, and the WebSocket of the players."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,9 +22,10 @@ from genie.serving import clips, video_export
 from genie.serving.action_names import ActionNames
 from genie.serving.http.auth import AuthConfig, AuthMiddleware, http_error, reject_websocket
 from genie.serving.http.uploads import decode_upload
-from genie.serving.limits import Limits, RequestRejected, read_upload
+from genie.serving.limits import Limits, RequestRejected, invalid, read_upload
 from genie.serving.play.connection import Connection
 from genie.serving.play.metrics import CONTENT_TYPE
+from genie.serving.play.start import frame_count
 from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World, png
 from genie.serving.service import ServedWorld, Service, WorldService
 from genie.world.prompts import crop_resized
@@ -32,7 +33,6 @@ from genie.world.prompts import crop_resized
 if TYPE_CHECKING:
     import numpy as np
 
-    from genie.world.config import GenieConfig
     from genie.world.genie import Genie
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -45,18 +45,18 @@ PAGE_HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-cache"),
 ]
-ABOUT = """Worlds that can be played. A person plays at `/`. A program asks for clips here, or
-plays through the WebSocket `/play?world=NAME`, see `genie.serving.protocol`."""
+ABOUT = """Playable worlds. The page for players is at `/`. Programs request clips here, or play
+through the WebSocket `/play?world=NAME` (see `genie.serving.protocol`)."""
 
 
 class HealthResponse(BaseModel):
-    """How the server is."""
+    """The state of the server."""
 
     status: str
 
 
 class ErrorResponse(BaseModel):
-    """Why a request was not served, and what to do."""
+    """Why a request was rejected, and what to do."""
 
     detail: str
 
@@ -71,11 +71,11 @@ def create_app(
     """Builds the application that serves one world to players on this machine.
 
     Args:
-        world: the world to play; the application steps it from one worker thread.
-        prompts: the pictures that games start from, each `uint8 (H, W, 3)` or a clip
-            `(T, H, W, 3)`, of the world's size (`genie.world.prompts.load_prompts` fits them).
-        name: what the page calls the world.
-        fps: ticks per second; None takes the world's own.
+        world: to play; the application steps it in one worker thread.
+        prompts: images `uint8 (H, W, 3)` or clips `(T, H, W, 3)` of the world's size that games
+            start from (`genie.world.prompts.load_prompts` resizes them).
+        name: of the world on the page.
+        fps: frames per second; None takes the world's own.
 
     Returns:
         The ASGI application, as `create_server` describes it.
@@ -92,18 +92,18 @@ def create_server(
     """Builds the application that serves worlds.
 
     Args:
-        worlds: what can be played; the first one is played where none is named.
-        access: who may come; None is everyone who calls it by a loopback name.
-        limits: what it gives to everybody and to each; None takes the defaults.
+        worlds: to play; the first one is the default.
+        auth: which clients are accepted; None accepts all that use a loopback name.
+        limits: of the server; None takes the defaults.
 
     Returns:
-        The ASGI application. Its routes: `/` the page, `/worlds` what there is to play,
-        `/worlds/{name}/prompts/{index}.png`, `/generate` a clip, `/health`, `/ready`, `/metrics`,
-        `/docs` all of these to try, and the WebSocket `/play?world=NAME` (see
+        The ASGI application. Its routes: `/` the page, `/worlds` the list of worlds,
+        `/worlds/{name}/prompts/{index}.png`, `/generate` for clips, `/health`, `/ready`,
+        `/metrics`, `/docs` to try all of these, and the WebSocket `/play?world=NAME` (see
         `genie.serving.protocol`).
 
     Raises:
-        UserError: there is no world, or two have one name.
+        UserError: there is no world, or two have the same name.
     """
     service = Service(worlds, limits)
 
@@ -112,18 +112,11 @@ def create_server(
         async with service.running():
             yield
 
-    # No docs page of FastAPI's: it loads its scripts from another host.
-    app = FastAPI(
-        title="Genie",
-        version=str(VERSION),
-        description=ABOUT,
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
-    )
-    app.add_middleware(
-        AuthMiddleware, config=auth or AuthConfig(), rejected=service.metrics.rejected
-    )
+    # FastAPI's own docs page loads its scripts from another host.
+    about: dict[str, Any] = {"title": "Genie", "version": str(VERSION), "description": ABOUT}
+    app = FastAPI(**about, docs_url=None, redoc_url=None, lifespan=lifespan)
+    rejected = service.metrics.rejected
+    app.add_middleware(AuthMiddleware, config=auth or AuthConfig(), rejected=rejected)
     app.add_middleware(PageHeaders)
     _add_error_handlers(app, service)
     _add_world_routes(app, service)
@@ -142,37 +135,37 @@ def create_server(
 
 
 class PageHeaders:
-    """ASGI middleware: what a browser is told with every answer."""
+    """ASGI middleware that adds security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, and its answer back with the headers."""
+        """Handles a request and adds the headers to its response."""
 
-        async def sending(message: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", []), *PAGE_HEADERS]}
             await send(message)
 
-        await self.app(scope, receive, sending)
+        await self.app(scope, receive, send_with_headers)
 
 
 def _add_error_handlers(app: FastAPI, service: Service) -> None:
     @app.exception_handler(RequestRejected)
-    async def refused(_: Request, error: RequestRejected) -> Response:
+    async def rejected(_: Request, error: RequestRejected) -> Response:
         service.metrics.rejected(error.reason)
-        refusal = http_error(error.status, str(error), error.retry_after)
-        refusal.headers["Connection"] = "close"  # the rest of an upload is not read
-        return refusal
+        response = http_error(error.status, str(error), error.retry_after)
+        response.headers["Connection"] = "close"  # the rest of an upload is not read
+        return response
 
     @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, __: ClientDisconnect) -> Response:
-        return http_error(400, "The upload was broken off.")  # nobody is there to read it
+    async def disconnected(_: Request, __: ClientDisconnect) -> Response:
+        return http_error(400, "The upload was interrupted.")  # the client is gone
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> Response:
-        return http_error(500, "The server failed at this; its log says why.")
+        return http_error(500, "The server failed; its log has the error.")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -181,76 +174,105 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         return http_error(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}.")
 
 
-def _error_responses(**statuses: str) -> dict[int | str, dict[str, Any]]:
+def _errors(**statuses: str) -> dict[int | str, dict[str, Any]]:
     return {
         int(status[1:]): {"model": ErrorResponse, "description": about}
         for status, about in statuses.items()
     }
 
 
+def _content(about: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"description": about, "content": dict.fromkeys(kinds, binary)}}
+
+
+_NAMES_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": ActionNames.model_json_schema(),
+                "example": {"names": ["left", "right", "", "jump"]},
+            }
+        },
+    }
+}
+_UPLOAD_BODY = {
+    "requestBody": {
+        "description": "The start image in PNG, JPEG, WebP or GIF format. It is cropped and "
+        "resized to the world's frames. Without it, a prompt of the world is used.",
+        "required": False,
+        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_UPLOAD_ERRORS = _errors(
+    _404="There is no such world.",
+    _408="The upload took too long.",
+    _413="The image has too many bytes or pixels.",
+    _415="The image has an unknown format.",
+    _422="The image is damaged, or a parameter is wrong.",
+    _503="The server is full; the header Retry-After has the seconds to wait.",
+)
+
+
 def _add_world_routes(app: FastAPI, service: Service) -> None:
-    first = next(iter(service.worlds))
+    example = PathParameter(description="Name of a world.", examples=[next(iter(service.worlds))])
 
     @app.get("/worlds", tags=["worlds"])
     def worlds() -> list[World]:
-        """Lists the worlds that can be played."""
+        """Lists the worlds."""
         return [served.describe() for served in service.worlds.values()]
 
     @app.get(
         "/worlds/{name}/prompts/{index}.png",
         tags=["worlds"],
         response_class=Response,
-        responses={
-            200: {"content": {"image/png": {}}, "description": "The picture."},
-            **_error_responses(_404="There is no such world or picture.", _422="Not a number."),
-        },
+        responses=_content("The image.", "image/png")
+        | _errors(_404="There is no such world or prompt.", _422="The index is not a number."),
     )
     def prompt(
-        name: str = PathParameter(description="Of a world.", examples=[first]),
-        index: int = PathParameter(description="0 is the first.", examples=[0]),
+        name: str = example,
+        index: int = PathParameter(description="Index of the prompt.", examples=[0]),
     ) -> Response:
-        """Returns a picture that games start from."""
-        prompt_images = service.world(name).prompt_images
-        if index not in range(len(prompt_images)):
-            raise HTTPException(404, "There is no such picture.")
-        return Response(prompt_images[index], media_type="image/png")
+        """Returns an image that games start from."""
+        images = service.world(name).prompt_images
+        if index not in range(len(images)):
+            raise HTTPException(404, "There is no such prompt.")
+        return Response(images[index], media_type="image/png")
 
     @app.put(
         "/worlds/{name}/names",
         tags=["worlds"],
-        responses=_error_responses(
-            _403="Names are not kept with this world.",
+        responses=_errors(
+            _403="Names are not saved for this world.",
             _404="There is no such world.",
             _408="The request took too long.",
             _413="The request is too large.",
             _422="The names do not fit the world.",
         ),
-        openapi_extra=_NAMES,
+        openapi_extra=_NAMES_BODY,
     )
-    async def keep_names(
-        request: Request, name: str = PathParameter(description="Of a world.", examples=[first])
-    ) -> ActionNames:
-        """Keeps what the buttons are called in the world's folder, for everyone who plays it."""
+    async def save_names(request: Request, name: str = example) -> ActionNames:
+        """Saves the names of the actions in the world's folder, for all players."""
         served = service.world(name)
         served.require_names()
         text = await read_upload(request.stream(), service.limits, MAX_SMALL_MESSAGE * 8)
         loop = asyncio.get_running_loop()
-        return ActionNames(
-            names=await loop.run_in_executor(service.reader, served.keep_names, text)
-        )
+        names = await loop.run_in_executor(service.reader, served.keep_names, text)
+        return ActionNames(names=names)
 
 
 def _add_operator_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/health", tags=["operation"], responses=_error_responses(_503="A world failed."))
+    @app.get("/health", tags=["operation"], responses=_errors(_503="A world failed."))
     async def health() -> HealthResponse:
-        """Says whether the server works; if not, start it again."""
+        """Returns whether the server works; if not, restart it."""
         if service.failure is not None:
-            raise HTTPException(503, "A world can no longer be played; start the server again.")
+            raise HTTPException(503, "A world failed; restart the server.")
         return HealthResponse(status="ok")
 
-    @app.get("/ready", tags=["operation"], responses=_error_responses(_503="Not ready."))
+    @app.get("/ready", tags=["operation"], responses=_errors(_503="Not ready."))
     async def ready() -> HealthResponse:
-        """Says whether requests are welcome: all worlds are warm and the server is not ending."""
+        """Returns whether the server accepts requests: all worlds are warm and it is running."""
         service.require_ready()
         return HealthResponse(status="ready")
 
@@ -261,52 +283,8 @@ def _add_operator_routes(app: FastAPI, service: Service) -> None:
         responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' format."}},
     )
     async def metrics() -> Response:
-        """Returns the figures for Prometheus."""
+        """Returns the metrics for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
-
-
-_NAMES = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["names"],
-                    "additionalProperties": False,
-                    "properties": {"names": {"type": "array", "items": {"type": "string"}}},
-                },
-                "example": {"names": ["left", "right", "", "jump"]},
-            }
-        },
-    }
-}
-_UPLOAD = {
-    "requestBody": {
-        "description": "The picture to start from, in PNG, JPEG, WebP or GIF format. It is cropped "
-        "and resized to the world's frames. Without one the world's own picture is taken.",
-        "required": False,
-        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
-_UPLOAD_ERRORS = _error_responses(
-    _404="There is no such world.",
-    _408="The upload took too long.",
-    _413="The picture has too many bytes or pixels.",
-    _415="It is in no format that is read.",
-    _422="It is damaged, or a parameter is wrong.",
-    _503="There is no room now; the header Retry-After says when to try again.",
-)
-_CLIP: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The clip: the picture, then one frame for each action.",
-        "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in video_export.MEDIA_TYPES.values()
-        },
-    },
-    **_UPLOAD_ERRORS,
-}
 
 
 def _add_reconstruction_route(app: FastAPI, service: Service) -> None:
@@ -314,24 +292,23 @@ def _add_reconstruction_route(app: FastAPI, service: Service) -> None:
         "/worlds/{name}/reconstruction",
         tags=["worlds"],
         response_class=Response,
-        responses={
-            200: {"content": {"image/png": {}}, "description": "The picture, of the world's size."},
-            **_UPLOAD_ERRORS,
-        },
-        openapi_extra=_UPLOAD,
+        responses=_content("The image in the world's size.", "image/png") | _UPLOAD_ERRORS,
+        openapi_extra=_UPLOAD_BODY,
     )
     async def reconstruct(
         request: Request,
-        name: str = PathParameter(description="Of a world.", examples=[next(iter(service.worlds))]),
+        name: str = PathParameter(
+            description="Name of a world.", examples=[next(iter(service.worlds))]
+        ),
     ) -> Response:
-        """Returns a picture as the world sees it: fitted, and made of the world's tokens."""
+        """Returns an image as the world sees it: resized, encoded to tokens and decoded."""
         service.require_ready()
         served = service.world(name)
         service.generations.require_free()  # before an upload is read for nothing
-        picture = await _start_picture(request, service, served, 0)
+        image = await _start_image(request, service, served, 0)
         with service.generations:
             seen = await served.clip_scheduler(
-                lambda: served.world.reconstruct(picture).cpu().numpy()
+                lambda: served.world.reconstruct(image).cpu().numpy()
             )
             return Response(png(seen), media_type="image/png")
 
@@ -341,47 +318,49 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
         "/generate",
         tags=["clips"],
         response_class=Response,
-        responses=_CLIP,
-        openapi_extra=_UPLOAD,
+        responses=_content(
+            "The clip: the prompt, then one frame for each action.",
+            *video_export.MEDIA_TYPES.values(),
+        )
+        | _UPLOAD_ERRORS,
+        openapi_extra=_UPLOAD_BODY,
     )
     async def generate(
         request: Request,
         actions: Annotated[
             str,
             Query(
-                description="What to play, one number for each frame, with commas between.",
+                description="Actions to play, one number for each frame, separated by commas.",
                 examples=["1,1,2,0"],
                 json_schema_extra={"pattern": "^[0-9]{1,9}(,[0-9]{1,9})*$"},
             ),
         ],
         world: Annotated[
-            str | None, Query(description="Name of a world; the first one when left out.")
+            str | None, Query(description="Name of a world; the default is the first one.")
         ] = None,
         format: Annotated[
-            video_export.Format, Query(description="png is a ZIP archive of numbered pictures.")
+            video_export.Format, Query(description="png is a ZIP archive of numbered images.")
         ] = "mp4",
-        seed: Annotated[int, Query(ge=0, lt=2**31, description="Decides all that is random.")] = 0,
+        seed: Annotated[int, Query(ge=0, lt=2**31, description="Of all random numbers.")] = 0,
         prompt: Annotated[
-            int, Query(ge=0, description="Which of the world's own pictures, without an upload.")
+            int, Query(ge=0, description="Index of the world's prompt, without an upload.")
         ] = 0,
         scale: Annotated[
             int | None,
-            Query(
-                ge=1, le=64, description="How many times larger than the world's the frames are."
-            ),
+            Query(ge=1, le=64, description="Factor by which the frames are enlarged."),
         ] = None,
     ) -> Response:
-        """Plays a list of actions from a picture and returns the clip."""
+        """Plays a list of actions from an image and returns the clip."""
         began = time.perf_counter()
         _refuse_unknown_parameters(request)
         service.require_ready()
         served = service.world(world)
         config = served.world.config
-        buttons = clips.read_actions(actions, config.num_actions, service.limits)
+        sequence = clips.read_actions(actions, config.num_actions, service.limits)
         service.generations.require_free()  # before an upload is read for nothing
-        start = await _start_picture(request, service, served, prompt)
+        start = await _start_image(request, service, served, prompt)
         with service.generations:
-            count = len(buttons) + (1 if start.ndim == 3 else len(start))
+            count = len(sequence) + frame_count(start)
             times = clips.choose_scale(scale, count, config.height, config.width)
 
             async def wanted() -> bool:
@@ -389,17 +368,15 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
                 return not await request.is_disconnected()
 
             frames = await clips.generate_clip(
-                served.world, start, buttons, seed, served.clip_scheduler, wanted
+                served.world, start, sequence, seed, served.clip_scheduler, wanted
             )
             content = await asyncio.get_running_loop().run_in_executor(
                 service.encoder, video_export.encode, frames, format, served.fps, times
             )
         service.metrics.generate_seconds.labels(served.name).observe(time.perf_counter() - began)
-        disposition = {"Content-Disposition": f'inline; filename="clip.{_ENDINGS[format]}"'}
+        ending = "zip" if format == "png" else format
+        disposition = {"Content-Disposition": f'inline; filename="clip.{ending}"'}
         return Response(content, media_type=video_export.MEDIA_TYPES[format], headers=disposition)
-
-
-_ENDINGS = {"mp4": "mp4", "gif": "gif", "png": "zip"}
 
 
 def _refuse_unknown_parameters(request: Request) -> None:
@@ -410,65 +387,62 @@ def _refuse_unknown_parameters(request: Request) -> None:
             raise RequestRejected(422, "parameter", words)
 
 
-def _fitted(upload: bytes, limits: Limits, config: GenieConfig) -> np.ndarray:
-    return crop_resized(decode_upload(upload, limits), config.height, config.width)
-
-
-async def _start_picture(
+async def _start_image(
     request: Request, service: Service, served: WorldService, prompt: int
 ) -> np.ndarray:
-    upload = b""
+    config = served.world.config
+
+    def decode(upload: bytes) -> np.ndarray:
+        return crop_resized(decode_upload(upload, service.limits), config.height, config.width)
+
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        with service.uploads:  # until it is decoded: who waits for that holds its bytes
-            upload = await read_upload(request.stream(), service.limits)
-            if upload:
-                return await asyncio.get_running_loop().run_in_executor(
-                    service.reader, _fitted, upload, service.limits, served.world.config
-                )
+        with service.uploads:  # until it is decoded, as a waiting upload holds its bytes
+            if upload := await read_upload(request.stream(), service.limits):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(service.reader, decode, upload)
     if prompt >= len(served.prompts):
         last = len(served.prompts) - 1
-        raise RequestRejected(
-            422, "prompt", f"prompt: {prompt} is none, this world has 0 to {last}."
-        )
+        raise invalid("prompt", f"{prompt} does not exist, this world has 0 to {last}")
     return served.prompts[prompt]
 
 
 def _add_player_route(app: FastAPI, service: Service) -> None:
+    @contextlib.contextmanager
+    def admitted(world: str | None) -> Iterator[WorldService]:
+        served = service.world(world)
+        if service.stopping:
+            service.require_ready()
+        with service.players:
+            yield served
+
     @app.websocket("/play")
     async def play(websocket: WebSocket, world: str | None = None) -> None:
         try:
-            served = service.world(world)
-            if service.stopping:
-                service.require_ready()
-            with service.players:
+            with admitted(world) as served:
                 await _play(websocket, service, served)
         except RequestRejected as error:
             service.metrics.rejected(error.reason)
-            refusal = http_error(error.status, str(error), error.retry_after)
-            await reject_websocket(refusal, websocket.scope, websocket.receive, websocket._send)
+            response = http_error(error.status, str(error), error.retry_after)
+            await reject_websocket(response, websocket.scope, websocket.receive, websocket._send)
 
     @app.get("/play", include_in_schema=False)
-    async def why_not(world: str | None = None) -> Response:
-        """Answers as a WebSocket would be: a browser hides from a page why it was not let in."""
+    async def why_rejected(world: str | None = None) -> Response:
+        """Answers like the WebSocket, whose status code a browser hides from a page."""
         try:
-            service.world(world)
-            if service.stopping:
-                service.require_ready()
-            with service.players:
+            with admitted(world):
                 return Response(status_code=204)
-        except RequestRejected as error:  # not counted: the WebSocket was
+        except RequestRejected as error:  # not counted again
             return http_error(error.status, str(error), error.retry_after)
 
 
 async def _play(websocket: WebSocket, service: Service, served: WorldService) -> None:
     await websocket.accept()
-    session = served.scheduler.join()
-    connection = Connection(
-        websocket, served.scheduler, session, service.limits, service.metrics, served.name
-    )
+    scheduler, metrics = served.scheduler, service.metrics
+    session = scheduler.join()
+    connection = Connection(websocket, scheduler, session, service.limits, metrics, served.name)
     service.connections.add(connection)
     try:
         await connection.serve()
     finally:
         service.connections.discard(connection)
-        served.scheduler.leave(session)
+        scheduler.leave(session)

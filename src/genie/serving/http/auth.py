@@ -1,4 +1,4 @@
-"""Who may talk to the server: by which names, from which pages, and with which token."""
+"""Authentication: checks the host name, the origin and the token of each request."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from genie.core.config import require
 
 COOKIE = "genie_token"
-WITHOUT_TOKEN = ("/health", "/ready")  # for the probes of whoever runs the server
+WITHOUT_TOKEN = ("/health", "/ready")  # for the operator's health checks
 SHORTEST_TOKEN = 16  # characters
 
 
 @dataclass(frozen=True)
 class AuthConfig:
-    """Who may talk to a server.
+    """Which clients a server accepts.
 
     Attributes:
-        token: the secret that clients have to know; None lets everyone in.
-        hosts: names that clients call the server by, beside those of the loopback interface.
+        token: secret that clients must send; None for no token.
+        hosts: host names that clients may use, besides those of the loopback interface.
     """
 
     token: str | None = None
     hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses a token that could be guessed."""
+        """Checks that the token is long enough."""
         if self.token is not None:
             plain = self.token.isascii() and self.token.isprintable() and " " not in self.token
             require(
@@ -43,17 +43,16 @@ class AuthConfig:
 
 
 class AuthMiddleware:
-    """ASGI middleware that refuses whoever may not talk to the server.
+    """ASGI middleware that rejects requests without authorization.
 
-    Another web page open in the same browser can reach a server that its user can: by DNS
-    rebinding, which the Host header shows, or by a WebSocket, whose Origin header shows it. The
-    token comes as `Authorization: Bearer TOKEN`; in a browser as `?token=TOKEN` of any page, which
-    sets a cookie and leads on to the address without it.
+    Another web page in the same browser could reach the server by DNS rebinding or by a WebSocket.
+    The Host and Origin headers show it. The token is sent as `Authorization: Bearer TOKEN`. In a
+    browser, `?token=TOKEN` of any page sets a cookie and redirects to the address without it.
 
     Args:
-        app: what to guard.
-        access: who may pass.
-        rejected: is told the reason of each refusal.
+        app: application to protect.
+        config: which clients are accepted.
+        rejected: called with the reason of each rejection.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class AuthMiddleware:
         self.app, self.config, self.rejected = app, config, rejected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or refuses it."""
+        """Passes a request on or rejects it."""
         refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
         if refusal is None:
             await self.app(scope, receive, send)
@@ -79,12 +78,11 @@ class AuthMiddleware:
         headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
         if not self._is_known(_hostname(headers.get(b"host", ""))):
             self.rejected("host")
-            return http_error(
-                403, "This server does not go by that name (Host header); `--hosts` gives it more."
-            )
+            words = "This host name is not accepted (Host header); list it in `--hosts`."
+            return http_error(403, words)
         if not _is_own_page(headers):
             self.rejected("origin")
-            return http_error(403, "Only this server's own page is served (Origin header).")
+            return http_error(403, "Requests from other sites are not accepted (Origin header).")
         if self.config.token is None or scope["path"] in WITHOUT_TOKEN:
             return None
         return self._without_token(scope, headers)
@@ -97,9 +95,8 @@ class AuthMiddleware:
         if scope["type"] == "http" and scope["method"] == "GET":
             offered = [value for key, value in asked if key == "token"]
             if offered and self._is_token(offered[-1]):
-                return _set_cookie(
-                    offered[-1], scope, [pair for pair in asked if pair[0] != "token"]
-                )
+                others = [pair for pair in asked if pair[0] != "token"]
+                return _set_cookie(offered[-1], scope, others)
         if any(self._is_token(token) for token in _offered(headers)):
             return None
         self.rejected("token")
@@ -113,14 +110,14 @@ class AuthMiddleware:
         return secrets.compare_digest(offered.encode(), self.config.token.encode())
 
 
-def http_error(status: int, sentence: str, retry_after: int | None = None) -> Response:
-    """Returns a refusal as JSON, in the form of FastAPI's own; `retry_after` is in seconds."""
+def http_error(status: int, message: str, retry_after: int | None = None) -> Response:
+    """Returns an error as JSON in the form of FastAPI's own; `retry_after` is in seconds."""
     headers = None if retry_after is None else {"Retry-After": str(retry_after)}
-    return JSONResponse({"detail": sentence}, status, headers)
+    return JSONResponse({"detail": message}, status, headers)
 
 
 async def reject_websocket(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers a WebSocket's connection request with an HTTP response."""
+    """Answers the handshake of a WebSocket with an HTTP response."""
     if "websocket.http.response" in scope.get("extensions", {}):
         await refusal(scope, receive, send)
     else:
@@ -128,7 +125,7 @@ async def reject_websocket(refusal: Response, scope: Scope, receive: Receive, se
 
 
 def is_loopback(host: str) -> bool:
-    """Says whether a host name or address is of this machine's loopback interface."""
+    """Returns whether a host name or address belongs to the loopback interface."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -136,7 +133,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_wildcard(host: str) -> bool:
-    """Says whether an address stands for all addresses of this machine."""
+    """Returns whether an address stands for all addresses of this machine."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -169,7 +166,7 @@ def _offered(headers: dict[bytes, str]) -> Sequence[str]:
 
 
 def _set_cookie(token: str, scope: Scope, others: list[tuple[str, str]]) -> Response:
-    # A path that begins with two slashes would lead to another server.
+    # A path that begins with two slashes would redirect to another server.
     path = "/" + scope["path"].lstrip("/\\")
     response = RedirectResponse(f"{path}?{urlencode(others)}" if others else path, 303)
     secure = scope["scheme"] == "https"

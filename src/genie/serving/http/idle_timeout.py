@@ -1,4 +1,4 @@
-"""HTTP connections that say nothing: they are closed, for each takes a place from others."""
+"""Idle timeout of HTTP connections, so that silent ones do not block others."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-HEADER_TIMEOUT = 10.0  # that the head of a request may take, from the connection's first moment on
+HEADER_TIMEOUT = 10.0  # seconds from opening a connection until its request header is complete
 
 
 class HTTPProtocol(AutoHTTPProtocol):
-    """uvicorn's protocol, which itself waits for ever for a request to begin or to go on."""
+    """uvicorn's protocol with a timeout for the header of a request, which uvicorn lacks."""
 
-    cycle: Any  # of the request that is answered
+    cycle: Any  # the current request
     connections: set[Any]
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begins to wait for a request."""
+        """Starts the timer."""
         super().connection_made(transport)
-        self._wait()
+        self._start()
 
     def data_received(self, data: bytes) -> None:
-        """Takes in a part of a request; a head that is not whole yet is waited for."""
+        """Stops the timer when a header is complete, and starts it for the next request."""
         super().data_received(data)
-        if not self._lacks_request():
+        if not self._awaits_header():
             self._stop()
         elif self._timer is None:
-            self._wait()
+            self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Waits no longer."""
+        """Stops the timer."""
         self._stop()
         super().connection_lost(exc)
 
-    def _lacks_request(self) -> bool:
+    def _awaits_header(self) -> bool:
         # A connection that became a WebSocket is no longer among these.
         waits = self.cycle is None or self.cycle.response_complete
         return waits and self in self.connections
 
-    def _wait(self) -> None:
+    def _start(self) -> None:
         self._timer = self.loop.call_later(HEADER_TIMEOUT, self._end)
 
     def _stop(self) -> None:
@@ -51,5 +51,5 @@ class HTTPProtocol(AutoHTTPProtocol):
             self._timer = None
 
     def _end(self) -> None:
-        if self._lacks_request():
+        if self._awaits_header():
             self.transport.close()

@@ -1,4 +1,4 @@
-"""Pictures from strangers: opened only where they are small and of a known format."""
+"""Decoding of uploaded images, with limits on their format and size."""
 
 from __future__ import annotations
 
@@ -12,48 +12,42 @@ from genie.serving.limits import Limits, RequestRejected
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MAX_SCANS = 64
-"""A progressive JPEG has about ten; each one makes a decoder walk over the whole picture."""
+"""A progressive JPEG has about ten scans; a decoder passes over the whole image for each."""
 
 
 def decode_upload(data: bytes, limits: Limits) -> np.ndarray:
-    """Decodes an uploaded picture; of a moving one, the first frame.
+    """Decodes an uploaded image; of an animation, the first frame.
 
     Args:
-        data: a PNG, JPEG, WebP or GIF file. What it is called does not count.
-        limits: how many pixels it may have, which its head says before they are decoded.
+        data: content of a PNG, JPEG, WebP or GIF file.
+        limits: maximum number of pixels, compared with the header before decoding.
 
     Returns:
         `uint8 (H, W, 3)`, as `genie.data.images.rgb` makes it.
 
     Raises:
-        Refused: it is of another format, too large, or damaged; the message says what to send.
+        RequestRejected: the image has another format, is too large or is damaged.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image.size, limits)
+            if image.width * image.height > limits.megapixels * 1e6:
+                raise _too_large(limits, f"has {image.width} x {image.height}")
             if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
-                raise RequestRejected(
-                    422, "damaged", f"A JPEG may have {MAX_SCANS} scans; save it anew."
-                )
+                words = f"A JPEG may have {MAX_SCANS} scans; save it again."
+                raise RequestRejected(422, "damaged", words)
             return rgb(image)
     except RequestRejected:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(limits) from None
+        raise _too_large(limits, "has many more") from None
     except UnidentifiedImageError:
         words = "This is not a picture in PNG, JPEG, WebP or GIF format; send one of these."
         raise RequestRejected(415, "format", words) from None
-    except Exception:  # damaged files make the decoders raise whatever they like
-        words = "The picture is damaged or unfinished; send it again or save it anew."
+    except Exception:  # decoders raise all kinds of errors for damaged files
+        words = "The picture is damaged or incomplete; send it again or save it again."
         raise RequestRejected(422, "damaged", words) from None
 
 
-def _check_size(size: tuple[int, int], limits: Limits) -> None:
-    if size[0] * size[1] > limits.megapixels * 1e6:
-        raise _too_large(limits, size)
-
-
-def _too_large(limits: Limits, size: tuple[int, int] | None = None) -> RequestRejected:
-    most = f"{limits.megapixels:g} million pixels"
-    has = f"This one has {size[0]} x {size[1]}." if size else "This one has many more."
-    return RequestRejected(413, "pixels", f"A picture may have {most}; send a smaller one. {has}")
+def _too_large(limits: Limits, size: str) -> RequestRejected:
+    words = f"A picture may have {limits.megapixels:g} million pixels; send a smaller one."
+    return RequestRejected(413, "pixels", f"{words} This one {size}.")

@@ -1,1 +1,1 @@
-"""What the action of a player passes through, and the frame that comes back."""
+"""The path of a player's action to the world and of the frame back to the player."""

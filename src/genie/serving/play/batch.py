@@ -1,4 +1,4 @@
-"""The games of all players in one world, advanced together: one forward pass for everyone."""
+"""The games of all players in one world, which step in one batch."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genie.serving.protocol import Codec, encode_picture
+from genie.serving.protocol import Picture, encode_picture
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
     from genie.world.state import Drawing, State
 
-SNAPSHOT_EVERY = 8  # steps between the states that a game keeps of itself, before they are thinned
-Picture = tuple[Codec, bytes]
+SNAPSHOT_EVERY = 8  # steps between the states that a game keeps, before they are thinned
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StartGame:
-    """A turn: start a game from the prompt with this index, or from the player's own pictures.
+    """A turn that starts a game.
 
     Attributes:
-        prompt: the index or the pictures.
-        seed: decides all that is random.
-        frames: how many pictures the prompt has.
+        prompt: index of a prompt, or the player's own images.
+        seed: of all random numbers.
+        frames: number of frames of the prompt.
     """
 
     prompt: int | np.ndarray
@@ -39,7 +38,7 @@ class StartGame:
 
 @dataclass(frozen=True)
 class PlayAction:
-    """A turn: play this latent action; the world's own sampling when none is given."""
+    """A turn that plays a latent action; without sampling with that of the world."""
 
     action: int
     sampling: SamplingConfig | None = None
@@ -47,21 +46,21 @@ class PlayAction:
 
 @dataclass(frozen=True)
 class Rewind:
-    """A turn: go back to this step, or to the nearest one before it that is still known."""
+    """A turn that goes back to this step, or to the nearest snapshot before it."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class ShowFrame:
-    """A turn: show where the game stands."""
+    """A turn that shows the current frame."""
 
 
 @dataclass(frozen=True)
 class PreviewActions:
-    """A turn: play some actions once more, each in a dream of the game that `first` begins anew.
+    """A turn that plays one step of previews, each in a copy of the game.
 
-    What they lead to is seen after the `last` of these turns.
+    The `first` of these turns makes the copies. The `last` one returns their frames.
     """
 
     actions: tuple[int, ...]
@@ -75,7 +74,7 @@ Turn = StartGame | PlayAction | Rewind | ShowFrame | PreviewActions
 
 @dataclass(frozen=True)
 class CopyGame:
-    """A chore: `copy` is from now on a game of its own that stands where `source` stands."""
+    """Maintenance that makes `copy` a game of its own with the state of `source`."""
 
     source: Hashable
     copy: Hashable
@@ -83,7 +82,7 @@ class CopyGame:
 
 @dataclass(frozen=True)
 class DropGame:
-    """A chore: nobody will go on with this game."""
+    """Maintenance that deletes a game."""
 
     game: Hashable
 
@@ -92,15 +91,15 @@ Maintenance = CopyGame | DropGame
 
 
 def extra_maskgit_steps(turn: Turn, usual: SamplingConfig) -> int:
-    """How many passes through the model a turn takes that the others' step does not share.
+    """Returns the number of MaskGIT steps of a turn that no shared batch covers.
 
     Args:
-        turn: what is to be done.
-        usual: how the world draws frames; who has other ideas steps alone.
+        turn: to take.
+        usual: sampling of the world; a game with other sampling is not part of the shared batch.
     """
     match turn:
         case StartGame(frames=frames) if frames > 1:
-            return frames  # one forward over so many frames
+            return frames  # one forward pass over all frames
         case PlayAction(sampling=own) if own is not None and own != usual:
             return own.steps
         case PreviewActions(actions=actions, sampling=own):
@@ -111,13 +110,13 @@ def extra_maskgit_steps(turn: Turn, usual: SamplingConfig) -> int:
 
 @dataclass(frozen=True)
 class TurnResult:
-    """What a turn drew.
+    """The result of a turn.
 
     Attributes:
-        picture: the encoded frame at which the game stands.
-        generation_ms: milliseconds that drawing took.
-        step: steps since the prompt.
-        peeks: the encoded frames that actions would lead to, after the last `PreviewActions` only.
+        picture: encoded current frame of the game.
+        generation_ms: milliseconds that the turn took.
+        step: number of steps since the prompt.
+        previews: encoded frames, after the last `PreviewActions` only.
     """
 
     picture: Picture
@@ -126,9 +125,12 @@ class TurnResult:
     previews: tuple[Picture, ...] = ()
 
 
+TurnResults = dict[Hashable, TurnResult | Exception]
+
+
 @dataclass(frozen=True)
 class _GameStates:
-    """A game beside its state: a value, so that a fork costs nothing."""
+    """The snapshots (step, state) of a game: an immutable value, so that copies are free."""
 
     snapshots: tuple[tuple[int, State], ...]
     step: int = 0
@@ -139,7 +141,7 @@ class _StateBatch:
     """Games that stepped together and stay one batched state.
 
     Attributes:
-        drawing: the last step while it is to be committed; the state is then that before it.
+        drawing: the predicted frame until it is committed; `state` is the one before it.
     """
 
     members: tuple[Hashable, ...]
@@ -157,16 +159,16 @@ class _StateBatch:
 
 @dataclass
 class GameBatch:
-    """Game states by the game's key. Not for several threads: one worker owns it.
+    """The states of all games, by the game's key. Only one thread may use it.
 
-    The players of a step stay one batched state, which is taken apart only when other players step
-    than before, so that a steady round copies nothing. Players with other sampling step apart.
+    The games of a step stay one batched state until different games step, so that a steady round
+    copies nothing. Games with other sampling step in a batch of their own.
 
     Attributes:
-        world: the world that is played.
-        prompts: what games start from, by index.
-        batch_sizes: ascending numbers of players that a compiled world was compiled for: a batch is
-            padded to the next of them. Empty where every number is as good.
+        world: that is played.
+        prompts: images or clips that games start from.
+        batch_sizes: ascending sizes that the world was compiled for. A batch is padded to the next
+            one. Empty for a world that is not compiled.
     """
 
     world: Genie
@@ -177,14 +179,14 @@ class GameBatch:
     _batches: list[_StateBatch] = field(default_factory=list)
     _previews: dict[Hashable, State] = field(default_factory=dict)
 
-    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, TurnResult | Exception]:
-        """Takes one turn in each game; `settle` when what it returns is on its way.
+    def advance(self, turns: Mapping[Hashable, Turn]) -> TurnResults:
+        """Takes one turn in each game; call `commit` once the results are sent.
 
         Returns:
-            What each got to see, or the error that its turn, or the step of its batch, raised.
+            The result of each turn, or the error that it or its batch raised.
         """
         self.commit()
-        results: dict[Hashable, TurnResult | Exception] = {}
+        results: TurnResults = {}
         acts: dict[SamplingConfig | None, dict[Hashable, int]] = {}
         for game, turn in turns.items():
             if isinstance(turn, PlayAction) and game in self._games:
@@ -200,24 +202,23 @@ class GameBatch:
         return results
 
     def run_maintenance(self, maintenance: Iterable[Maintenance]) -> None:
-        """Does what the players' sessions want done between two rounds, in order."""
+        """Copies and deletes games between two rounds, in order."""
         self.commit()
         for task in maintenance:
             try:
                 self._maintain(task)
-            except Exception:  # a fork that failed is missed by its own player's next turn
-                log.exception("a chore failed")
+            except Exception:  # a copy that failed is reported by its player's next turn
+                log.exception("maintenance failed")
 
     @property
     def uncommitted(self) -> list[_StateBatch]:
-        """The batches of which a frame is drawn and not committed."""
+        """The batches with a predicted frame that is not committed."""
         return [batch for batch in self._batches if batch.drawing is not None]
 
     def commit(self) -> None:
-        """Commits the frames of the last round, which nobody has to wait for.
+        """Commits the predicted frames of the last round, after they were sent.
 
-        The next round does it first where it was not called. What fails here is missed, and told,
-        by the players' next turns.
+        `advance` calls it first. After an error here, the next turns of the players fail.
         """
         for batch in self.uncommitted:
             try:
@@ -229,7 +230,7 @@ class GameBatch:
                     self._games.pop(game, None)
 
     def warm_up(self, players: int) -> None:
-        """Draws a frame that nobody sees, for so many players."""
+        """Generates one frame for a batch of this size, so that it is compiled."""
         state = self.world.start(self.prompts[0], seed=0)
         self.world.step(type(state).stack([state] * players), [0] * players)
 
@@ -290,7 +291,7 @@ class GameBatch:
 
     def _step(
         self, actions: Mapping[Hashable, int], sampling: SamplingConfig | None
-    ) -> dict[Hashable, TurnResult | Exception]:
+    ) -> TurnResults:
         started = time.perf_counter()
         batch = self._gather(tuple(actions))
         padding = [0] * (self._padded(len(actions)) - len(actions))
@@ -341,7 +342,7 @@ class GameBatch:
         return self._batches[-1]
 
     def _take_out(self, games: Iterable[Hashable]) -> None:
-        """Takes apart the batches that these games are in."""
+        """Splits the batches of these games."""
         wanted = set(games)
         for batch in [b for b in self._batches if wanted & set(b.members)]:
             self._batches.remove(batch)
@@ -352,25 +353,23 @@ class GameBatch:
 
 
 def thin_snapshots(snapshots: tuple[tuple[int, State], ...]) -> tuple[tuple[int, State], ...]:
-    """Leaves out marks of a game that lie close to others, the more the older they are.
+    """Drops snapshots, the more the older they are.
 
-    A mark stays while it is no older than twice the largest power of two that divides its step. So
-    a game of n steps has about log2(n) marks, and going back d steps from its end means playing
-    less than max(`SNAPSHOT_EVERY`, 2 d) of them again. The start stays for ever.
+    A snapshot stays while it is no older than twice the largest power of two that divides its step.
+    So a game of n steps has about log2(n) snapshots, and undoing d steps means playing fewer than
+    max(`SNAPSHOT_EVERY`, 2 d) steps again. The first snapshot always stays.
 
     Args:
-        marks: (step, state) from the start on, the last one of now.
+        snapshots: (step, state) in order; the last one is the current state.
     """
     now = snapshots[-1][0]
     return tuple(
-        snapshot
-        for snapshot in snapshots
-        if snapshot[0] == 0 or now - snapshot[0] <= 2 * (snapshot[0] & -snapshot[0])
+        (step, state) for step, state in snapshots if step == 0 or now - step <= 2 * (step & -step)
     )
 
 
 def _attempt(turn: Callable[[], TurnResult]) -> TurnResult | Exception:
-    """What one player's turn drew, or the error that it raised, which is nobody else's."""
+    """Returns the result of a turn, or the error that it raised."""
     try:
         return turn()
     except Exception as error:

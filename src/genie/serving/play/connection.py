@@ -1,4 +1,4 @@
-"""One player's WebSocket: what comes in goes to the session, what the session has goes out."""
+"""The WebSocket of one player, which passes messages to and from the session."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ log = logging.getLogger(__name__)
 
 # WebSocket close codes, RFC 6455 section 7.4; 4000 and above are an application's own.
 POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART = 1008, 1011, 1012
-TIME_OVER = 4000  # the player's time is over: a page should not connect again by itself
-CLOSING_SECONDS = 5  # for a player who doesn't read
+TIME_OVER = 4000  # time limit reached: a page should not reconnect by itself
+CLOSING_SECONDS = 5  # for a client that does not read
 
 
 class Connection:
-    """Serves one player until either side ends it.
+    """Serves one player until either side ends the connection.
 
     Args:
         websocket: accepted already.
-        clock: of the player's world.
-        session: the player's.
-        limits: how long the game may last, and how many messages may come.
-        metrics: where refusals and deliveries are counted.
-        world: the name under which they are.
+        scheduler: of the player's world.
+        session: of the player.
+        limits: of the time and the number of messages.
+        metrics: count rejections and deliveries.
+        world: name of the world in the metrics.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Connection:
         self._websocket, self._scheduler, self._session = websocket, scheduler, session
         self._limits, self._metrics = limits, metrics
         self._delivery = metrics.delivery_seconds.labels(world)
-        self._sent: dict[int, float] = {}  # frames under way, and when each was sent
+        self._sent: dict[int, float] = {}  # unacknowledged frames and when each was sent
         self._began = self._heard = time.monotonic()
         self._code = INTERNAL_ERROR
 
     async def serve(self) -> None:
-        """Runs the connection to its end."""
+        """Runs the connection until it ends."""
         tasks = [
             asyncio.create_task(part())
             for part in (self._send, self._receive, self._enforce_time_limit)
@@ -73,10 +73,10 @@ class Connection:
             for ended in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(ended, Exception):
                     log.error("a player's connection failed", exc_info=ended)
-                    await self._close(INTERNAL_ERROR, "The server failed; start again.")
+                    await self._close(INTERNAL_ERROR, "The server failed; reload the page.")
 
     def end(self, code: int, message: str) -> None:
-        """Ends the session; the player is told why."""
+        """Ends the session with a message for the player."""
         self._code = code
         self._session.end(message)
 
@@ -93,7 +93,7 @@ class Connection:
         except SessionClosed as reason:
             await self._close(self._code, str(reason))
         except (WebSocketDisconnect, RuntimeError):
-            pass  # the player left while a message was under way
+            pass  # the player left while a message was being sent
 
     async def _receive(self) -> None:
         rate = RateLimiter(self._limits.messages_per_second)
@@ -104,8 +104,8 @@ class Connection:
                 if message["type"] == "websocket.disconnect":
                     return
                 if not rate.allows():
-                    most = f"{self._limits.messages_per_second:g} messages a second"
-                    raise ProtocolError(f"a player may send {most}")
+                    most = self._limits.messages_per_second
+                    raise ProtocolError(f"a player may send {most:g} messages per second")
                 await self._handle(message.get("text"), work)
         except ProtocolError as error:
             self._metrics.rejected("message")
@@ -113,10 +113,10 @@ class Connection:
 
     async def _handle(self, text: str | None, work: RateLimiter) -> None:
         if text is None:
-            raise ProtocolError("messages are JSON texts, not binary")
-        reading = partial(parse, text, self._limits.message_bytes)
+            raise ProtocolError("messages must be JSON text, not binary")
+        parse_text = partial(parse, text, self._limits.message_bytes)
         long = len(text) > MAX_SMALL_MESSAGE
-        message = await self._scheduler.run_in_reader(reading) if long else reading()
+        message = await self._scheduler.run_in_reader(parse_text) if long else parse_text()
         if isinstance(message, AckMessage):
             self._delivered(message.frame)
         else:
@@ -131,15 +131,15 @@ class Connection:
             self._delivery.observe(now - self._sent.pop(arrived))
 
     async def _enforce_time_limit(self) -> None:
-        """Waits until the player's time is over; the sending side then says so and closes."""
+        """Waits until a time limit is reached, then ends the session."""
         session, idle = self._limits.session_minutes * 60, self._limits.idle_minutes * 60
         while True:
             now = time.monotonic()
             if now >= self._began + session:
-                words = f"A game lasts {self._limits.session_minutes:g} minutes here"
+                words = f"The limit of {self._limits.session_minutes:g} minutes is reached"
                 break
             if now >= self._heard + idle:
-                words = f"Nothing was pressed for {self._limits.idle_minutes:g} minutes"
+                words = f"There was no input for {self._limits.idle_minutes:g} minutes"
                 break
             await asyncio.sleep(min(self._began + session, self._heard + idle) - now)
         self.end(TIME_OVER, f"{words}; reload the page to play again.")

@@ -1,15 +1,14 @@
-"""What an operator watches, in the text format of Prometheus."""
+"""Metrics for operators, in the text format of Prometheus."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from genie.serving.play.batch import GameBatch, Turn, TurnResult
+from genie.serving.play.batch import GameBatch, Turn, TurnResults
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -18,39 +17,31 @@ PLAYERS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The figures of one server; several servers in one process don't share them.
+    """The metrics of one server; several servers in one process do not share them.
 
     Frames per second are the rate of `genie_frames_total`. Memory and processor time of the process
-    are there under their usual names, `process_resident_memory_bytes` for example.
+    have their usual names, `process_resident_memory_bytes` for example.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.sessions = Gauge(
-            "genie_sessions", "Players connected now.", ["world"], registry=self.registry
-        )
-        self.frames = self._counter("frames", "Frames drawn for players.")
-        self.failures = self._counter("failed_turns", "Players' turns that raised an error.")
-        self.batch_size = self._histogram(
-            "batch_size", "Players who got a frame in one round.", PLAYERS
-        )
-        self.round_seconds = self._histogram(
-            "round_seconds", "Time until one frame is drawn for all players.", SECONDS
-        )
-        self.commit_seconds = self._histogram(
-            "commit_seconds", "Time to take drawn frames into the games' memory.", SECONDS
-        )
-        self.delivery_seconds = self._histogram(
-            "delivery_seconds", "Time from sending a frame until its player has seen it.", SECONDS
-        )
-        self.generate_seconds = self._histogram(
-            "generate_seconds", "Time to answer a request with a clip.", MINUTES
-        )
-        about = "Requests, connections and messages that were refused."
-        self.rejections = self._counter("rejections", about, "reason")
+        counter, histogram = self._counter, self._histogram
+        about = "Players connected now."
+        self.sessions = Gauge("genie_sessions", about, ["world"], registry=self.registry)
+        self.frames = counter("frames", "Frames generated for players.")
+        self.failures = counter("failed_turns", "Players' turns that raised an error.")
+        self.rejections = counter("rejections", "Rejected requests and messages.", "reason")
+        self.batch_size = histogram("batch_size", "Players with a frame in one round.", PLAYERS)
+        self.round_seconds = histogram("round_seconds", "Time of a round of all players.", SECONDS)
+        about = "Time to add generated frames to the caches of the games."
+        self.commit_seconds = histogram("commit_seconds", about, SECONDS)
+        about = "Time from sending a frame to its acknowledgement."
+        self.delivery_seconds = histogram("delivery_seconds", about, SECONDS)
+        about = "Time to answer a request with a clip."
+        self.generate_seconds = histogram("generate_seconds", about, MINUTES)
         if torch.cuda.is_available():
-            about = "GPU memory that tensors take."
+            about = "GPU memory allocated for tensors."
             gpu = Gauge("genie_gpu_memory_bytes", about, registry=self.registry)
             gpu.set_function(torch.cuda.memory_allocated)
 
@@ -61,19 +52,19 @@ class Metrics:
         return Histogram(f"genie_{name}", about, ["world"], buckets=buckets, registry=self.registry)
 
     def rejected(self, reason: str) -> None:
-        """Counts a refusal."""
+        """Counts a rejected request or message."""
         self.rejections.labels(reason).inc()
 
     def text(self) -> bytes:
-        """Returns all figures, for `GET /metrics`."""
+        """Returns all metrics, for `GET /metrics`."""
         return generate_latest(self.registry)
 
 
 class InstrumentedGameBatch(GameBatch):
-    """Games that count what they draw."""
+    """A `GameBatch` that counts what it does."""
 
     def measure(self, metrics: Metrics, world: str) -> InstrumentedGameBatch:
-        """Says where to count, and under which name; returns itself."""
+        """Sets the metrics and the name of the world in them; returns itself."""
         self._frames = metrics.frames.labels(world)
         self._batch_size = metrics.batch_size.labels(world)
         self._seconds = metrics.round_seconds.labels(world)
@@ -81,22 +72,20 @@ class InstrumentedGameBatch(GameBatch):
         self._failures = metrics.failures.labels(world)
         return self
 
-    def advance(self, turns: Mapping[Hashable, Turn]) -> dict[Hashable, TurnResult | Exception]:
-        """Takes one turn for each player and counts it."""
+    def advance(self, turns: Mapping[Hashable, Turn]) -> TurnResults:
+        """Takes one turn in each game and counts it."""
         if not turns:
             return {}
-        began = time.perf_counter()
-        results = super().advance(turns)
+        with self._seconds.time():
+            results = super().advance(turns)
         failed = sum(isinstance(result, Exception) for result in results.values())
-        self._seconds.observe(time.perf_counter() - began)
         self._batch_size.observe(len(turns))
         self._frames.inc(len(results) - failed)
         self._failures.inc(failed)
         return results
 
     def commit(self) -> None:
-        """Commits the frames of the last round and counts how long that takes."""
+        """Commits the frames of the last round and measures the time."""
         if self.uncommitted:
-            began = time.perf_counter()
-            super().commit()
-            self._commit_seconds.observe(time.perf_counter() - began)
+            with self._commit_seconds.time():
+                super().commit()

@@ -1,8 +1,8 @@
-"""The clock that the players of a world share: `BatchScheduler` steps all of them.
+"""Schedules the turns of all players of a world.
 
-It lives on the event loop; only `GameBatch` runs in a worker thread, so the loop never waits for a
-forward pass and nothing needs a lock. What else would hold the loop up, reading a start, writing a
-replay, encoding a film, runs in threads of the server's.
+`BatchScheduler` runs on the event loop. Only `GameBatch` runs in a worker thread, so the loop never
+waits for a forward pass and no locks are needed. Other slow work (parsing a start, writing a
+replay, encoding a video) runs in threads of the server.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Literal
 
 from genie.core.config import UserError, to_dict
-from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Picture, Turn, TurnResult
+from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Turn, TurnResults
 from genie.serving.play.session import Session
 from genie.serving.play.start import WorldInfo, frame_count
-from genie.serving.protocol import ClientMessage, SaveMessage, StartMessage, VideoMessage
+from genie.serving.protocol import ClientMessage, Picture, SaveMessage, StartMessage, VideoMessage
 from genie.serving.video_export import CODECS, decode_frames, display_scale, encode
 from genie.world.replay import Replay, changes_in, dtype_name, text_of, world_hash
 
-EXPENSIVE_PAUSE = 3.0  # after turns that nobody shares, times their length
-FAILURE_TEXT = "The world failed to draw the next frame; start again."
+EXPENSIVE_PAUSE = 3.0  # after turns outside the shared batch, relative to their duration
+FAILURE_TEXT = "The world failed to generate the next frame; start the game again."
 VideoFormat = Literal["mp4", "gif"]
 log = logging.getLogger(__name__)
 
 
 class BatchScheduler:
-    """Steps all players of one world together, at the world's pace.
+    """Steps all players of one world together, at the world's frame rate.
 
-    When drawing takes longer than a tick, the clock slows down: ticks are never made up for. A
-    round in which nobody plays in real time, single steps and undone games for example, does not
-    wait for the clock. Turns that no other player shares (`extra_maskgit_steps` counts their cost)
-    have rounds of their own, and a quarter of the time while others play.
+    If generation takes longer than a tick, the game slows down: missed ticks are not made up for.
+    Turns that need no tick, such as single steps and undo, do not wait for one. Turns outside the
+    shared batch (see `extra_maskgit_steps`) have rounds of their own. While others play, these
+    rounds take a quarter of the time.
 
     Args:
-        games: the games of one world.
+        games: of one world.
         fps: ticks per second.
-        name: what replays call the world.
-        reading: where starts are read and replays written; None takes the loop's own threads.
-        encoding: where films are encoded; None likewise.
+        name: of the world in replays.
+        reader: parses starts and writes replays; None takes the event loop's default threads.
+        encoder: encodes videos; None likewise.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class BatchScheduler:
         self._maintenance: list[Maintenance] = []
         self._numbers = itertools.count()
         self._input = asyncio.Event()
-        self._due = 0.0  # the next tick, in the loop's time
-        self._drawing = False
+        self._due = 0.0  # time of the next tick
+        self._busy = False
         self._ticks = 0
-        self._expensive_from = 0.0  # when turns that cost more may be taken again
+        self._expensive_from = 0.0  # earliest time of the next round outside the shared batch
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-games")
         self._reader, self._encoder = reader, encoder
         self._videos: dict[int, asyncio.Task[None]] = {}
@@ -77,9 +77,9 @@ class BatchScheduler:
     def join(self) -> Session:
         """Adds a player."""
         number = next(self._numbers)
-        config, prompts = self._games.world.config, self._games.prompts
-        prompt_frames = [frame_count(prompt) for prompt in prompts]
-        world_info = WorldInfo(
+        config = self._games.world.config
+        prompt_frames = [frame_count(prompt) for prompt in self._games.prompts]
+        world = WorldInfo(
             prompt_frames=prompt_frames,
             num_actions=config.num_actions,
             size=(config.height, config.width),
@@ -87,11 +87,11 @@ class BatchScheduler:
             fps=self.fps,
             window=max(config.dynamics.window, *prompt_frames),
         )
-        self.sessions[number] = Session(number, world_info)
+        self.sessions[number] = Session(number, world)
         return self.sessions[number]
 
     def leave(self, session: Session) -> None:
-        """Removes a player, the player's games, and the film that is being made."""
+        """Removes a player and the player's games, and cancels the player's video."""
         self.sessions.pop(session.number, None)
         if session.number in self._videos:
             self._videos[session.number].cancel()
@@ -99,12 +99,12 @@ class BatchScheduler:
         self._input.set()
 
     async def receive(self, session: Session, message: ClientMessage) -> None:
-        """Hands a message to a player's session and wakes the clock.
+        """Handles a message of a player.
 
-        What takes a while is done in another thread; the player's next message waits for it.
+        Slow work runs in another thread; the player's next message waits for it.
 
         Raises:
-            ProtocolError: it names something that there isn't.
+            ProtocolError: there is no such prompt, action or game.
         """
         match message:
             case SaveMessage():
@@ -118,97 +118,95 @@ class BatchScheduler:
         self._maintenance += session.take_maintenance()
         self._input.set()
 
-    async def run_in_reader(self, piece: Callable[[], Any]) -> Any:
-        """Runs a function that would hold the event loop up, in the thread that reads starts."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader, piece)
+    async def run_in_reader(self, function: Callable[[], Any]) -> Any:
+        """Runs a function in the thread that parses starts."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, function)
+
+    async def work(self, function: Callable[[], Any]) -> Any:
+        """Runs a function in the thread that steps the world, between two rounds."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, function)
 
     async def warm_up(self) -> None:
-        """Draws frames that nobody sees, so that the first players don't wait for compilation."""
+        """Generates a frame for each batch size, so that players do not wait for compilation."""
         self._hash = await self.work(lambda: world_hash(self._games.world))
         for players in self._games.batch_sizes or (1,):
             await self.work(functools.partial(self._games.warm_up, players))
 
-    async def work(self, piece: Callable[[], Any]) -> Any:
-        """Runs a function in the thread that steps the world, between two rounds."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, piece)
-
     def idle_seconds(self) -> float:
-        """Returns for how many seconds the thread that steps the world is free of players."""
-        if self._drawing:
-            return 0.0
+        """Returns for how many seconds the players leave the world's thread idle."""
         waiting = self._waiting_sessions()
+        if self._busy:
+            return 0.0
         if not waiting:
             return math.inf
         if not any(session.in_real_time() for session in waiting):
             return 0.0
-        return max(0.0, self._due - asyncio.get_running_loop().time())
+        return max(0.0, self._due - time.monotonic())
 
     async def run(self) -> None:
-        """Ticks until it is cancelled."""
-        loop = asyncio.get_running_loop()
+        """Runs rounds until it is cancelled."""
         try:
             while True:
-                await self._something_to_do()
+                while not self._maintenance and not self._waiting_sessions():
+                    self._input.clear()
+                    await self._input.wait()
                 if any(session.in_real_time() for session in self._waiting_sessions()):
-                    self._due = max(self._due, loop.time())
-                    await asyncio.sleep(self._due - loop.time())
+                    self._due = max(self._due, time.monotonic())
+                    await asyncio.sleep(self._due - time.monotonic())
                     self._due += 1 / self.fps
                     self._ticks += 1
                 usual = [s for s in self._at_this_tick() if not s.extra_maskgit_steps()]
                 if usual or self._maintenance:
-                    await self._tick(loop, usual)
-                if not usual or loop.time() >= self._expensive_from:
-                    others = any(
-                        not session.extra_maskgit_steps() for session in self._waiting_sessions()
-                    )
-                    await self._run_expensive(loop, bool(usual) or others)
+                    await self._round(usual)
+                if not usual or time.monotonic() >= self._expensive_from:
+                    others = any(not s.extra_maskgit_steps() for s in self._waiting_sessions())
+                    await self._run_expensive(bool(usual) or others)
         finally:
             self._worker.shutdown(wait=False, cancel_futures=True)
 
-    async def _something_to_do(self) -> None:
-        while not self._maintenance and not self._waiting_sessions():
-            self._input.clear()
-            await self._input.wait()
-
-    async def _run_expensive(self, loop: asyncio.AbstractEventLoop, others_play: bool) -> None:
+    async def _run_expensive(self, others_play: bool) -> None:
         expensive = [session for session in self._at_this_tick() if session.extra_maskgit_steps()]
         if not expensive:
             return
         taken = self._group_expensive(expensive) if others_play else expensive
-        started = loop.time()
-        await self._tick(loop, taken)
+        started = time.monotonic()
+        await self._round(taken)
         for session in taken:
             session.expensive_since = started
-        rest = EXPENSIVE_PAUSE * (loop.time() - started) if others_play else 0
-        self._expensive_from = loop.time() + rest
+        pause = EXPENSIVE_PAUSE * (time.monotonic() - started) if others_play else 0
+        self._expensive_from = time.monotonic() + pause
 
     def _group_expensive(self, expensive: list[Session]) -> list[Session]:
-        """Who waits longest, and the next ones while all take no more passes than a shared step."""
+        """Returns the longest waiting session, and more while all cost at most a shared step."""
         expensive = sorted(expensive, key=lambda session: session.expensive_since)
-        passes = itertools.accumulate(session.extra_maskgit_steps() for session in expensive)
-        room = sum(total <= self._games.world.config.sampling.steps for total in passes)
-        return expensive[: max(1, room)]
+        totals = itertools.accumulate(session.extra_maskgit_steps() for session in expensive)
+        count = sum(total <= self._games.world.config.sampling.steps for total in totals)
+        return expensive[: max(1, count)]
 
-    async def _tick(self, loop: asyncio.AbstractEventLoop, sessions: list[Session]) -> None:
+    async def _round(self, sessions: list[Session]) -> None:
         turns: dict[Any, Turn] = {}
         for session in sessions:
             with self._isolated(session):
                 turns[session.key] = session.take_turn()
         maintenance, self._maintenance = self._maintenance, []
-        self._drawing = True
+        self._busy = True
         try:
-            self._deliver(await loop.run_in_executor(self._worker, self._round, maintenance, turns))
-            if turns:  # the pictures are on their way
-                await loop.run_in_executor(self._worker, self._games.commit)
+            self._deliver(await self.work(lambda: self._advance(maintenance, turns)))
+            if turns:  # the frames are being sent
+                await self.work(self._games.commit)
         except Exception as error:
             log.exception("a round of %d players failed", len(turns))
             self._deliver(dict.fromkeys(turns, error))
         finally:
-            self._drawing = False
+            self._busy = False
 
-    def _deliver(self, results: dict[Any, TurnResult | Exception]) -> None:
-        for (number, _), result in results.items():
-            session = self.sessions.get(number)
+    def _advance(self, maintenance: list[Maintenance], turns: dict[Any, Turn]) -> TurnResults:
+        self._games.run_maintenance(maintenance)
+        return self._games.advance(turns)
+
+    def _deliver(self, results: TurnResults | dict[Any, Exception]) -> None:
+        for key, result in results.items():
+            session = self.sessions.get(key[0])  # type: ignore[index]
             if session is None:
                 continue
             if isinstance(result, Exception):
@@ -217,15 +215,9 @@ class BatchScheduler:
             with self._isolated(session):
                 session.show(result, time.monotonic())
 
-    def _round(
-        self, maintenance: list[Maintenance], turns: dict[Any, Turn]
-    ) -> dict[Any, TurnResult | Exception]:
-        self._games.run_maintenance(maintenance)
-        return self._games.advance(turns)
-
     @contextlib.contextmanager
     def _isolated(self, session: Session) -> Iterator[None]:
-        """What fails here ends this player's session and nothing else."""
+        """Limits the effect of an error to this player's session."""
         try:
             yield
         except Exception:
@@ -237,7 +229,7 @@ class BatchScheduler:
         return [session for session in self.sessions.values() if session.wants_turn(now)]
 
     def _at_this_tick(self) -> list[Session]:
-        """Those who want a turn at this tick: who plays at a part of the pace lets ticks pass."""
+        """Returns the waiting sessions without those whose pace skips this tick."""
         return [
             session
             for session in self._waiting_sessions()
@@ -246,9 +238,7 @@ class BatchScheduler:
 
     async def _start(self, session: Session, message: StartMessage) -> None:
         if message.hash is not None and message.hash != self._hash:
-            words = (
-                "this game was played in another world, or another training or dtype of this one"
-            )
+            words = "this game was played in another world, training or dtype"
             session.notify({"type": "refused", "message": words})
             return
         try:
@@ -260,13 +250,12 @@ class BatchScheduler:
         game = session.game
         if game is None:
             return
-        at = game.begin.prompt
-        note = {"type": "replay", "gallery": at if isinstance(at, int) else None}
-        prompt = self._games.prompts[at] if isinstance(at, int) else at
+        start = game.begin.prompt
+        note = {"type": "replay", "gallery": start if isinstance(start, int) else None}
+        prompt = self._games.prompts[start] if isinstance(start, int) else start
         frames = prompt if prompt.ndim == 4 else prompt[None]
-        seed, actions = game.begin.seed, tuple(game.actions)
-        dtype = dtype_name(self._games.world.dtype)
-        first = game.sampling.copy() or [self._games.world.config.sampling]
+        actions = tuple(game.actions)
+        sampling = game.sampling.copy() or [self._games.world.config.sampling]
 
         def write() -> str:
             replay = Replay(
@@ -274,10 +263,10 @@ class BatchScheduler:
                 hash=self._hash,
                 fps=self.fps,
                 prompt=tuple(text_of(frame) for frame in frames),
-                seed=seed,
-                sampling=changes_in(first),
+                seed=game.begin.seed,
+                sampling=changes_in(sampling),
                 actions=actions,
-                dtype=dtype,
+                dtype=dtype_name(self._games.world.dtype),
             )
             return json.dumps(note | {"replay": to_dict(replay)})
 
@@ -294,18 +283,16 @@ class BatchScheduler:
     ) -> None:
         loop, cancelled = asyncio.get_running_loop(), threading.Event()
         config = self._games.world.config
-        frames, scale = (
-            decode_frames(pictures, cancelled),
-            display_scale(config.height, config.width),
-        )
+        frames = decode_frames(pictures, cancelled)
+        scale = display_scale(config.height, config.width)
         try:
             video = await loop.run_in_executor(
                 self._encoder, encode, frames, format, self.fps, scale
             )
             session.send_video((CODECS[format], video))
         except Exception:
-            log.exception("a film of %d pictures failed", len(pictures))
-            session.notify({"type": "refused", "message": "The film could not be made."})
+            log.exception("a video of %d frames failed", len(pictures))
+            session.notify({"type": "refused", "message": "The video could not be encoded."})
         finally:
             cancelled.set()
             self._videos.pop(session.number, None)

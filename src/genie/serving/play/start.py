@@ -1,4 +1,4 @@
-"""Reading the start of a game, which takes a while: pictures to decode, whole games to check."""
+"""Parsing of a start message: decodes images and checks whole games, so it may take a while."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from genie.world.inputs import check_range
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import SamplingChange, prompt_of, spread
 
-PICTURE_EXTRA = 4096  # bytes of a PNG beside its pixels
+PNG_OVERHEAD = 4096  # bytes of a PNG beside its pixels
 
 
 def frame_count(prompt: np.ndarray) -> int:
-    """How many pictures a prompt u8 (H, W, 3) or (T, H, W, 3) has."""
+    """Returns the number of frames of a prompt `uint8 (H, W, 3)` or `(T, H, W, 3)`."""
     return len(prompt) if prompt.ndim == 4 else 1
 
 
 @dataclass(frozen=True)
 class WorldInfo:
-    """What a session has to know of the world.
+    """What a session needs to know of the world.
 
     Attributes:
-        prompt_frames: how many pictures each prompt of the gallery has.
-        num_actions: latent actions.
+        prompt_frames: number of frames of each prompt in the gallery.
+        num_actions: number of latent actions.
         size: height and width in pixels.
-        sampling: how frames are drawn unless the player says otherwise.
-        fps: ticks per second.
-        window: frames that the world remembers, the most that a game starts from.
+        sampling: default sampling.
+        fps: frames per second.
+        window: maximum number of frames of a prompt.
     """
 
     prompt_frames: Sequence[int]
@@ -44,11 +44,7 @@ class WorldInfo:
     window: int = 16
 
     def check_actions(self, actions: Sequence[int]) -> None:
-        """Refuses actions that the world does not have.
-
-        Raises:
-            ProtocolError: there is one.
-        """
+        """Raises `ProtocolError` if the world lacks one of the actions."""
         try:
             check_range(np.array(actions, object), self.num_actions)
         except UserError as error:
@@ -57,12 +53,12 @@ class WorldInfo:
 
 @dataclass(frozen=True)
 class GameStart:
-    """A start that can be played: the turn that begins it, and what is played from there.
+    """A parsed start message.
 
     Attributes:
-        seq: number of the message that asked for it.
+        seq: sequence number of the message.
         begin: the first turn.
-        actions, sampling: of each step.
+        actions, sampling: of each step to play at once.
     """
 
     seq: int
@@ -71,50 +67,48 @@ class GameStart:
     sampling: list[SamplingConfig]
 
 
-def parse_start(
-    message: StartMessage, world_info: WorldInfo, sampling: SamplingConfig
-) -> GameStart:
-    """Decodes and checks what a start brings along. A pure function: it may run in any thread.
+def parse_start(message: StartMessage, world: WorldInfo, sampling: SamplingConfig) -> GameStart:
+    """Decodes and checks a start message. It may run in any thread.
 
     Args:
         message: of the player.
-        terms: of the world.
-        sampling: how this player's frames are drawn, where the start does not say it.
+        world: that is played.
+        sampling: of this player, for a message without sampling.
 
     Raises:
-        ProtocolError: it names a prompt or an action that there isn't.
-        UserError: pictures or sampling that do not fit the world; the message is for the player.
+        ProtocolError: the world has no such prompt or action.
+        UserError: images or sampling do not fit the world; the message is for the player.
     """
-    world_info.check_actions(message.actions)
+    world.check_actions(message.actions)
     seed = random.randrange(2**31) if message.seed is None else message.seed
     own = [{"step": 0, "sampling": to_dict(sampling)}]
     changes = [from_dict(SamplingChange, change, "sampling") for change in message.sampling or own]
     steps = [change.step for change in changes]
     require(steps == sorted(set(steps)) and steps[0] == 0, "sampling: changes are out of order")
-    most = max(MAX_MASKGIT_STEPS, world_info.sampling.steps)
-    passes = max(change.sampling.steps for change in changes)
-    require(passes <= most, f"sampling: {passes} passes, {most} are the most")
-    prompt = _prompt(message.prompt, world_info)
-    frames = world_info.prompt_frames[prompt] if isinstance(prompt, int) else frame_count(prompt)
+    most = max(MAX_MASKGIT_STEPS, world.sampling.steps)
+    maskgit_steps = max(change.sampling.steps for change in changes)
+    require(maskgit_steps <= most, f"sampling: {maskgit_steps} steps, {most} are the most")
+    prompt = _prompt(message.prompt, world)
+    frames = world.prompt_frames[prompt] if isinstance(prompt, int) else frame_count(prompt)
     begin = StartGame(prompt, seed, frames)
     return GameStart(message.seq, begin, message.actions, spread(changes, len(message.actions)))
 
 
-def _prompt(prompt: int | list[str], world_info: WorldInfo) -> int | np.ndarray:
+def _prompt(prompt: int | list[str], world: WorldInfo) -> int | np.ndarray:
     if isinstance(prompt, int):
-        count = len(world_info.prompt_frames)
+        count = len(world.prompt_frames)
         if prompt not in range(count):
-            raise ProtocolError(f"prompt: there are {count}, {prompt} is none")
+            raise ProtocolError(f"prompt: {prompt} does not exist, this world has {count}")
         return prompt
-    height, width = world_info.size
-    most = world_info.window
+    height, width = world.size
+    most = world.window
     require(len(prompt) <= most, f"prompt: {len(prompt)} pictures, this world remembers {most}")
     # Four bytes a pixel and one a row, not compressed, in base64.
-    longest = (height * (4 * width + 1) + PICTURE_EXTRA) * 4 // 3
+    longest = (height * (4 * width + 1) + PNG_OVERHEAD) * 4 // 3
     for text in prompt:
-        if len(text) > longest:
-            raise UserError(
-                f"prompt: a PNG of {width}x{height} takes {longest} characters at most, "
-                f"this one {len(text)}; save it without other data"
-            )
-    return prompt_of(prompt, world_info.size)
+        require(
+            len(text) <= longest,
+            f"prompt: a PNG of {width}x{height} takes {longest} characters at most, "
+            f"this one {len(text)}; save it without metadata",
+        )
+    return prompt_of(prompt, world.size)
