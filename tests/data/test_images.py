@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from genie.core.config import UserError
-from genie.data.images import over_black, read_image, rgb
+from genie.data.images import over_black, png, read_image, rgb
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -132,3 +132,8 @@ def test_a_picture_of_countless_pixels_is_refused(tmp_path, monkeypatch):
     Image.new("1", (30, 30)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"not a readable picture .*exceeds limit"):
         read_image(tmp_path / "a.png")
+
+
+def test_png_keeps_every_pixel():
+    with Image.open(io.BytesIO(png(COLOURS)), formats=["PNG"]) as image:
+        np.testing.assert_array_equal(rgb(image), COLOURS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,13 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # damaged files make the decoders raise whatever they like
         raise UserError(f"{path}: not a readable picture ({error})") from None
+
+
+def png(frame: np.ndarray) -> bytes:
+    """A frame uint8 (H, W, 3) as the content of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def rgb(image: Image.Image) -> np.ndarray:

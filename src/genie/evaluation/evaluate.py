@@ -18,6 +18,7 @@ from torch import Tensor
 from genie.core.config import UserError, require, to_dict
 from genie.core.io import replacing
 from genie.core.progress import Bars, Stopwatch, progress_bars, ticking
+from genie.data.images import png
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.metrics import sections
 from genie.evaluation.metrics.controllability import ActionFollowing
@@ -283,7 +284,7 @@ def _clip_pictures(
         rows = {side: part[i] for side, part in played.items()}
         sheet = figures.clip_sheet(prompt[i], real[i], rows, times)
         caption = f"Clip {i + 1}, t frames after the prompt."
-        shown.append(Picture(f"clip_{i + 1}", caption, figures.png(sheet)))
+        shown.append(Picture(f"clip_{i + 1}", caption, png(np.asarray(sheet))))
     return shown
 
 

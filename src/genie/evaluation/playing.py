@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from genie.core.progress import Bars
+from genie.data.images import png
 from genie.evaluation.metrics import sections
 from genie.evaluation.metrics.frechet import Extractor, Moments, floor
 from genie.evaluation.metrics.long_rollouts import Strip, long_play
@@ -128,7 +130,7 @@ class Player:
             for i in range(min(config.shown_clips, len(last)))
         ]
         return figures, [
-            Picture(f"buttons_{i}", caption, pictures.png(sheet))
+            Picture(f"buttons_{i}", caption, png(np.asarray(sheet)))
             for i, sheet in enumerate(sheets, 1)
         ]
 

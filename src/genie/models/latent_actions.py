@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from genie.core.config import require, require_at_most
 from genie.models.layers.compile import outside_graphs
+from genie.models.layers.kmeans import count
 from genie.models.layers.patches import PatchEmbedding, frames_of, patches_of
-from genie.models.layers.pixels import moved, shrunk, to_float, to_uint8
+from genie.models.layers.pixels import moved, psnr, shrunk, to_float, to_uint8
 from genie.models.layers.transformer import STTransformer, TransformerConfig
 from genie.models.quantizers import QuantizerConfig, VectorQuantizer, mean_over_ranks, perplexity
 
@@ -210,12 +211,12 @@ class LatentActionModel(nn.Module):
         loss = (weight * error.square()).mean() / weight.mean() + commitment
         standing = (pixels[:, 1:] - pixels[:, :-1]).square()
         logs = {
-            "psnr": 10 * torch.log10(4 / error.detach().square().mean()),
+            "psnr": psnr(error.detach().square().mean(), peak=2.0),
             # Share of the change that the prediction explains; 0 is copying the last frame.
             "explained": 1 - error.detach().square().mean() / standing.mean().clamp(min=1e-8),
         }
         if codes is not None:
-            logs["perplexity"] = perplexity(codes, self.num_actions)
+            logs["perplexity"] = perplexity(count(codes, self.num_actions))
         return loss, logs
 
     def _pixels(self, frames: Tensor) -> Tensor:

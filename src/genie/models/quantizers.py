@@ -7,13 +7,13 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie.core.config import require, require_at_most
 from genie.models.layers.compile import outside_graphs
-from genie.models.layers.kmeans import count, distortion, lloyd, nearest, spread, totals
+from genie.models.layers.kmeans import kmeans, nearest, spread, totals
 
 # Levels per dimension that Mentzer et al. 2023 (arXiv 2309.15505, table 1) give for a size.
 FSQ_LEVELS = {
@@ -184,8 +184,8 @@ class VectorQuantizer(Quantizer):
         sample = features[torch.randperm(len(features), device=features.device)[: 64 * self.size]]
         with torch.autocast(features.device.type, enabled=False):
             starts = RESTARTS if self.size <= HANDFUL else 1
-            tries = [self._clustered(sample) for _ in range(starts)]
-        self.codebook.copy_(min(tries, key=lambda found: found[0])[1])
+            centres = kmeans(sample, lambda: _start(sample, self.size), ROUNDS, starts)
+        self.codebook.copy_(centres)
         _same_on_all_ranks(self.codebook)
         fair = len(features) / self.size
         self.usage.fill_(fair)
@@ -195,11 +195,6 @@ class VectorQuantizer(Quantizer):
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         self.known_placed = not self.placed.is_meta and bool(self.placed)
-
-    def _clustered(self, sample: Tensor) -> tuple[float, Tensor]:
-        """Mean squared distance to the nearest of as many centres as there are codes, and those."""
-        centres = lloyd(sample, _start(sample, self.size), ROUNDS)
-        return distortion(sample, centres), centres
 
     @torch.no_grad()
     def _follow(self, flat: Tensor, codes: Tensor) -> None:
@@ -277,9 +272,13 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
     return kinds[config.kind](config)
 
 
-def perplexity(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, ""]:
-    """Effective number of codes in use: 1 when all are the same, `size` when equally frequent."""
-    share = count(codes, size) / codes.numel()
+def perplexity(counts: Real[Tensor, " size"]) -> Float[Tensor, ""]:
+    """Effective number of codes in use: 1 when all are the same, `size` when equally frequent.
+
+    Args:
+        counts: how often each code occurs.
+    """
+    share = counts / counts.sum().clamp(min=1)
     return torch.exp(-torch.special.xlogy(share, share).sum())
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from genie.core.config import require, require_at_most
 from genie.models.layers.cache import TemporalCache, View
 from genie.models.layers.compile import compile_method
+from genie.models.layers.kmeans import count
 from genie.models.layers.patches import PatchEmbedding, frames_of, grid_positions
-from genie.models.layers.pixels import moved, to_float, to_uint8
+from genie.models.layers.pixels import moved, psnr, to_float, to_uint8
 from genie.models.layers.transformer import STTransformer, TransformerConfig
 from genie.models.quantizers import QuantizerConfig, build_quantizer, perplexity
 
@@ -140,9 +141,8 @@ class VideoTokenizer(nn.Module):
         absolute = (weight * error.abs()).mean() / weight.mean()
         loss = self.config.squared * squared + self.config.absolute * absolute + quantized.loss
         logs = {
-            # Pixels lie in [-1, 1], so the peak is 2.
-            "psnr": 10 * torch.log10(4 / error.detach().square().mean()),
-            "perplexity": perplexity(quantized.codes, self.vocabulary),
+            "psnr": psnr(error.detach().square().mean(), peak=2.0),
+            "perplexity": perplexity(count(quantized.codes, self.vocabulary)),
             "quantizer_loss": quantized.loss.detach(),
         }
         return loss, logs

@@ -27,8 +27,6 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from genie.world.replay import png as png
-
 VERSION = 2
 HEADER = struct.Struct("<BBHIIIf")
 MAX_MESSAGE_BYTES = 2**18  # of a start with images or a whole game

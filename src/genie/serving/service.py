@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from genie.core.config import require
+from genie.data.images import png
 from genie.serving.action_names import checked_names, read_names, read_only_error, write_names
 from genie.serving.clips import ClipScheduler
 from genie.serving.limits import Limits, RequestRejected, Slots
 from genie.serving.play.connection import SERVICE_RESTART, Connection
 from genie.serving.play.metrics import InstrumentedGameBatch, Metrics
 from genie.serving.play.scheduler import BatchScheduler
-from genie.serving.protocol import VERSION, World, png
+from genie.serving.protocol import VERSION, World
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+from genie.data.images import png
 from genie.data.video import write_video
-from genie.serving.protocol import Codec, Picture, decode_picture, png
+from genie.serving.protocol import Codec, Picture, decode_picture
 
 Format = Literal["mp4", "gif", "png"]
 MEDIA_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "png": "application/zip"}

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.pixels import moved
+from genie.models.quantizers import perplexity
 from genie.models.tokenizer import VideoTokenizer
-from genie.training.previews import perplexity, psnr
+from genie.training.previews import psnr_of
 from genie.training.reporting import Sign
 from genie.world.genie import Genie
 
@@ -73,7 +74,7 @@ def actions_in_use(actions: LatentActionModel, clips: Tensor) -> Sign:
     """The perplexity of the actions of clips u8 (B,T,H,W,3), whose codes have been placed."""
     codes = in_parts(actions.infer, clips)
     counts = torch.bincount(codes.flatten(), minlength=actions.num_actions)
-    effective = perplexity(counts)
+    effective = float(perplexity(counts))
     if effective >= FEWEST_ACTIONS:
         return Sign("actions_in_use", effective)
     return Sign(
@@ -95,7 +96,7 @@ def gain_of_latents(actions: LatentActionModel, clips: Tensor) -> Sign:
     latents = in_parts(actions.latents, clips)
     real = actions.seen(clips)[:, 1:]
     own, other = (
-        psnr(in_parts(actions.predict, clips, z), real) for z in (latents, latents.roll(1, 0))
+        psnr_of(in_parts(actions.predict, clips, z), real) for z in (latents, latents.roll(1, 0))
     )
     if own - other >= SMALLEST_GAIN or len(clips) < 2:
         return Sign(name, own - other)
@@ -165,7 +166,7 @@ def drift(world: Genie, clips: Tensor) -> list[Sign]:
     rolled = world.generate(clips[:, :1], world.actions.infer(clips))
     half = clips.shape[1] // 2
     still, real, made = (x[:, half:] for x in (clips[:, :1].expand_as(clips), clips, rolled))
-    gain = psnr(made, real) - psnr(still, real)
+    gain = psnr_of(made, real) - psnr_of(still, real)
     motion, true_motion = (float(moved(x)[:, 1:].float().mean()) for x in (made, real))
     ratio = (motion + 1e-3) / (true_motion + 1e-3)
     what_to_try = (

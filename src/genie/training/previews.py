@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
+from genie.models.layers.pixels import psnr
+from genie.models.quantizers import perplexity
 from genie.training.callbacks import Drawn
 from genie.training.joint import Joint
 from genie.world.genie import Genie
@@ -48,8 +50,8 @@ def draw_tokenizer(tokenizer: nn.Module, clips: Tensor, split: str = "val") -> D
     rows = [row for real, made in zip(clips, decoded, strict=True) for row in (real, made)]
     pictures = {"reconstructions": grid(rows), "codebook_use": bars(counts)}
     figures = {
-        f"{split}/psnr": psnr(decoded, clips),
-        f"{split}/perplexity": perplexity(counts),
+        f"{split}/psnr": psnr_of(decoded, clips),
+        f"{split}/perplexity": float(perplexity(counts)),
         f"{split}/codes_in_use": float((counts > 0).sum()),
     }
     return pictures, figures
@@ -74,12 +76,12 @@ def draw_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> Drawn
         for row, frame in zip(rows, actions.reconstruct(clips, chosen)[:, -1], strict=True):
             row.append(frame)
     shifted = (inferred + 1) % actions.num_actions
-    right = psnr(actions.reconstruct(clips, inferred), real[:, 1:])
-    wrong = psnr(actions.reconstruct(clips, shifted), real[:, 1:])
+    right = psnr_of(actions.reconstruct(clips, inferred), real[:, 1:])
+    wrong = psnr_of(actions.reconstruct(clips, shifted), real[:, 1:])
     figures = {
         f"{split}/psnr": right,
         f"{split}/psnr_gain_over_wrong_actions": right - wrong,
-        f"{split}/perplexity": perplexity(counts),
+        f"{split}/perplexity": float(perplexity(counts)),
     }
     pictures = {"each_action_from_one_frame": grid([torch.stack(row) for row in rows])}
     return {**pictures, "action_use": bars(counts)}, figures
@@ -100,10 +102,11 @@ def draw_dynamics(world: Genie, dynamics: nn.Module, clips: Tensor, split: str =
         "rollouts": grid(rows),
         "each_action_held": grid(list(preview.generate(prompts, held))),
     }
-    right = psnr(rolled[:, 1:], clips[:, 1:])
+    right = psnr_of(rolled[:, 1:], clips[:, 1:])
     figures = {
         f"{split}/rollout_psnr": right,
-        f"{split}/rollout_psnr_gain_over_wrong_actions": right - psnr(wrong[:, 1:], clips[:, 1:]),
+        f"{split}/rollout_psnr_gain_over_wrong_actions": right
+        - psnr_of(wrong[:, 1:], clips[:, 1:]),
     }
     return pictures, figures
 
@@ -138,16 +141,9 @@ def bars(counts: Tensor, height: int = 64, width: int = 256) -> np.ndarray:
     return np.where(filled[..., None], blue, white)
 
 
-def psnr(made: Tensor, real: Tensor) -> float:
+def psnr_of(made: Tensor, real: Tensor) -> float:
     """Returns the PSNR in dB of the mean error of frames u8."""
-    error = (made.float() - real.float()).square().mean().clamp(min=1e-4)
-    return float(10 * torch.log10(255**2 / error))
-
-
-def perplexity(counts: Tensor) -> float:
-    """Returns the effective number of codes in use, from how often each was."""
-    share = counts.double() / counts.sum().clamp(min=1)
-    return float(torch.exp(-torch.special.xlogy(share, share).sum()))
+    return float(psnr((made.float() - real.float()).square().mean(), peak=255.0))
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -21,7 +21,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from genie.core.config import Dtype, UserError, from_dict, require, to_dict
-from genie.data.images import rgb
+from genie.data.images import png, rgb
 from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
@@ -175,13 +175,6 @@ def prompt_of(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:
 def text_of(frame: np.ndarray) -> str:
     """A frame uint8 (H, W, 3) as a PNG in base64."""
     return base64.b64encode(png(frame)).decode()
-
-
-def png(frame: np.ndarray) -> bytes:
-    """A frame uint8 (H, W, 3) as a PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _picture_of(text: str, size: tuple[int, int]) -> np.ndarray:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genie.evaluation.metrics.action_alignment import SIDES, Steps, agreement, change, kmeans
+from genie.evaluation.metrics.action_alignment import SIDES, Steps, agreement, change, cluster
 from genie.evaluation.metrics.action_classifier import Reader
 from genie.evaluation.metrics.inverse_dynamics import InverseDynamics
 
@@ -99,11 +99,11 @@ def test_kmeans_finds_clusters_and_is_repeatable():
     generator = torch.Generator().manual_seed(0)
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     points = centres.repeat(50, 1) + 0.1 * torch.randn(150, 2, generator=generator)
-    found = kmeans(points, 3, seed=0)
+    found = cluster(points, 3, seed=0)
     assert torch.cdist(centres, found).amin(1).max() < 0.1
-    assert torch.equal(found, kmeans(points, 3, seed=0))
+    assert torch.equal(found, cluster(points, 3, seed=0))
 
 
 def test_kmeans_of_fewer_points_than_clusters():
-    found = kmeans(torch.ones(2, 3), 5, seed=0)
+    found = cluster(torch.ones(2, 3), 5, seed=0)
     assert torch.equal(found, torch.ones(5, 3))

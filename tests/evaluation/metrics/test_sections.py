@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from genie.evaluation.metrics import formulas, sections
-from genie.evaluation.metrics.formulas import MAX_PSNR
 from genie.evaluation.protocol.clips import Clips, choose_clips
 from genie.evaluation.protocol.rollouts import hold_buttons
+from genie.models.layers.pixels import MAX_PSNR
 
 
 @pytest.fixture

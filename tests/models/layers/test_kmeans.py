@@ -1,6 +1,6 @@
 import torch
 
-from genie.models.layers.kmeans import distortion, lloyd, nearest, spread, totals
+from genie.models.layers.kmeans import distortion, kmeans, lloyd, nearest, spread, totals
 
 
 def points(seed=0):
@@ -49,3 +49,11 @@ def test_more_centres_than_there_are_different_points():
     found = lloyd(torch.ones(2, 3), spread(torch.ones(2, 3), torch.ones(1, 3), 5), 3)
     assert torch.equal(found, torch.ones(5, 3))
     assert distortion(torch.ones(2, 3), found) == 0
+
+
+def test_the_best_start_is_taken():
+    starts = [points()[:6], points()[6:12], points()[12:18]]
+    left = [distortion(points(), lloyd(points(), start, 3)) for start in starts]
+    several = iter(starts)
+    found = kmeans(points(), lambda: next(several), rounds=3, starts=3)
+    assert distortion(points(), found) == min(left) < max(left)

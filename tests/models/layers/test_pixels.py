@@ -1,6 +1,6 @@
 import torch
 
-from genie.models.layers.pixels import moved, shrunk, to_float, to_uint8
+from genie.models.layers.pixels import MAX_PSNR, moved, psnr, shrunk, to_float, to_uint8
 
 
 def test_every_grey_level_survives_the_way_there_and_back():
@@ -35,3 +35,11 @@ def test_shrunk_averages_squares_and_rounds_sides_up():
     assert small.dtype == torch.uint8
     assert small[0, 1, :, :, 0].tolist() == [[50, 0], [0, 40]]
     assert shrunk(frames, 1) is frames
+
+
+def test_psnr_by_hand():
+    error = torch.tensor([0.04, 0.01, 0.0])
+    expected = torch.tensor([13.9794, 20.0, MAX_PSNR])
+    assert torch.allclose(psnr(error), expected)
+    assert torch.allclose(psnr(error * 255**2, peak=255.0), expected)
+    assert psnr(torch.tensor(torch.nan)).isnan()

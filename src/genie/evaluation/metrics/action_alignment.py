@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genie.evaluation.metrics import formulas, sections
 from genie.evaluation.metrics.action_classifier import Reader, grouped, merged
-from genie.models.layers.kmeans import distortion, lloyd, spread
+from genie.models.layers.kmeans import kmeans, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,18 +69,15 @@ def change(frames: UInt8[Tensor, "B T H W C"]) -> Float[Tensor, "B T-1 D"]:
     return small[:, 1:] - small[:, :-1]
 
 
-def kmeans(
-    points: Float[Tensor, "n d"], size: int, seed: int, rounds: int = 20, starts: int = 4
-) -> Float[Tensor, "size d"]:
-    """Returns centres by k-means: Lloyd's rounds from k-means++ starts, the best of a few."""
+def cluster(points: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor, "size d"]:
+    """Returns centres by k-means, the best of four k-means++ starts."""
     generator = torch.Generator().manual_seed(seed)
 
-    def clustered() -> tuple[float, Tensor]:
+    def start() -> Tensor:
         first = points[torch.randint(len(points), (1,), generator=generator)]
-        centres = lloyd(points, spread(points, first, size, generator), rounds)
-        return distortion(points, centres), centres
+        return spread(points, first, size, generator)
 
-    return min((clustered() for _ in range(starts)), key=lambda found: found[0])[1]
+    return kmeans(points, start, rounds=20, starts=4)
 
 
 def agreement(
@@ -112,7 +109,7 @@ def agreement(
         counts what it is unsure of. `share_of_ceiling` is the mutual information of the latent
         actions over that of the ceiling.
     """
-    centres = kmeans(known.change, num_actions, seed)
+    centres = cluster(known.change, num_actions, seed)
     truths = {
         "raw": [[a] for a in range(len(reader.names))],
         "merged": reader.groups,

@@ -16,10 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from genie.models.layers.pixels import MOVED
+from genie.models.layers.pixels import MOVED, psnr
 
-# Below the error of rounding to 8 bits (58.9 dB) a PSNR says nothing; identical frames get this.
-MAX_PSNR = 60.0
 # What two frames must differ by, in grey levels of 255, before a ratio of distances means anything.
 DISTANCE_FLOOR = 0.05
 
@@ -32,11 +30,6 @@ def squared_error(
 ) -> Float[Tensor, "*clips H W"]:
     """Returns the squared error of each pixel, mean over channels, in units where white is 1."""
     return ((real.float() - predicted.float()) / 255.0).square().mean(-1)
-
-
-def psnr(error: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Returns the peak signal-to-noise ratio in dB of mean squared errors, at most `MAX_PSNR`."""
-    return -10.0 * error.clamp_min(10.0 ** (-MAX_PSNR / 10.0)).log10()
 
 
 def moving_pixels(
@@ -264,12 +257,6 @@ def entropy(counts: Tensor) -> float:
     share = counts.double().flatten() / counts.sum()
     share = share[share > 0]
     return -(share * share.log()).sum().item() + 0.0
-
-
-def perplexity(counts: Tensor) -> float:
-    """Returns how many codes are in use, as if all used ones were used equally: e to the "
-    "entropy."""
-    return math.exp(entropy(counts))
 
 
 def contingency(

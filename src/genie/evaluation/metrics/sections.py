@@ -20,6 +20,7 @@ from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.formulas import FrameErrors
 from genie.evaluation.protocol.clips import Clips
 from genie.evaluation.protocol.rollouts import Tick, clip_seeds, no_tick, random_actions, rollout
+from genie.models.quantizers import perplexity
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie
@@ -62,7 +63,7 @@ def tokenizer(
             "size": world.tokenizer.vocabulary,
             "used": int((counts > 0).sum()),
             "share_used": (counts > 0).float().mean().item(),
-            "perplexity": formulas.perplexity(counts),
+            "perplexity": perplexity(counts.double()).item(),
             "tokens": int(counts.sum()),
         },
     }
@@ -96,7 +97,7 @@ def latent_actions(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
             sides[side].append(FrameErrors.between(real, predicted, moving))
     return {
         "count": num_actions,
-        "perplexity": formulas.perplexity(counts),
+        "perplexity": perplexity(counts.double()).item(),
         "usage": (counts / counts.sum()).tolist(),
         "transitions": int(counts.sum()),
         "pixels": list(world.actions.frame_size),

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from genie.core.io import replacing
+from genie.data.images import png
 from genie.evaluation.protocol.rollouts import rollout
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def strip_picture(games: UInt8[Tensor, "N K H W C"], times: Sequence[int], fps: 
         f"Long play: the first games of {times[-1]} steps ({times[-1] / fps:.0f} s), with actions "
         "that follow each other as in real video."
     )
-    return Picture(f"long_play_{times[-1]}", caption, png(sheet))
+    return Picture(f"long_play_{times[-1]}", caption, png(np.asarray(sheet)))
 
 
 def side_by_side(
@@ -166,13 +167,6 @@ def side_by_side(
         )
         for t in range(shape[1])
     ]
-
-
-def png(image: Image.Image) -> bytes:
-    """Returns a picture as the content of a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def gif(images: Sequence[Image.Image], fps: float) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -65,6 +67,21 @@ def lloyd(
         moved[:fixed] = False
         centres = torch.where(moved[:, None], sums / counts.clamp(min=1)[:, None], centres)
     return centres
+
+
+def kmeans(
+    points: Float[Tensor, "n dim"], start: Callable[[], Tensor], rounds: int, starts: int
+) -> Float[Tensor, "k dim"]:
+    """Returns centres by Lloyd's rounds, the best of a few starts.
+
+    Args:
+        points: to be grouped.
+        start: makes centres (k, dim) to start from, others each time.
+        rounds: of each start.
+        starts: how many.
+    """
+    found = [lloyd(points, start(), rounds) for _ in range(starts)]
+    return min(found, key=lambda centres: distortion(points, centres))
 
 
 def distortion(points: Float[Tensor, "n dim"], centres: Float[Tensor, "k dim"]) -> float:

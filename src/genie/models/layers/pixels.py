@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MOVED = 12  # grey levels out of 255; below it is compression noise
+MAX_PSNR = 60.0  # dB; below the error of rounding to 8 bits (58.9 dB) a PSNR says nothing
 
 
 def to_float(
@@ -27,6 +28,16 @@ def moved(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w 1"]:
     change = (frames[:, 1:].short() - frames[:, :-1].short()).abs().amax(dim=-1, keepdim=True)
     first = torch.zeros_like(frames[:, :1, :, :, :1], dtype=torch.float32)
     return torch.cat([first, (change > MOVED).float()], dim=1)
+
+
+def psnr(error: Float[Tensor, "*b"], peak: float = 1.0) -> Float[Tensor, "*b"]:
+    """Returns the peak signal-to-noise ratio in dB of mean squared errors, at most `MAX_PSNR`.
+
+    Args:
+        error: mean squared errors of pixels.
+        peak: the range of pixels: 1, 2 where they lie in [-1, 1], 255 for grey levels.
+    """
+    return -10.0 * (error / peak**2).clamp_min(10.0 ** (-MAX_PSNR / 10.0)).log10()
 
 
 def shrunk(frames: UInt8[Tensor, "b t h w c"], by: int) -> UInt8[Tensor, "b t hs ws c"]:

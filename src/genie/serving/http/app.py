@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from genie.data.images import png
 from genie.serving import clips, video_export
 from genie.serving.action_names import ActionNames
 from genie.serving.http.auth import AuthConfig, AuthMiddleware, http_error, reject_websocket
@@ -26,7 +27,7 @@ from genie.serving.limits import Limits, RequestRejected, invalid, read_upload
 from genie.serving.play.connection import Connection
 from genie.serving.play.metrics import CONTENT_TYPE
 from genie.serving.play.start import frame_count
-from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World, png
+from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World
 from genie.serving.service import ServedWorld, Service, WorldService
 from genie.world.prompts import crop_resized
 
