@@ -646,7 +646,7 @@ def test_a_machine_that_is_too_slow_is_said(page, dot_world):
 def test_a_world_that_is_being_compiled_is_said(page, dot_world):
     dot_world.seconds = 3
     page.keyboard.down("2")
-    page.wait_for_selector("#warning:has-text('still compiles the world')")
+    page.wait_for_selector("#warning:has-text('may still be compiling')")
     dot_world.seconds = 0
     page.wait_for_selector("#warning", state="hidden")
     page.keyboard.up("2")
