@@ -23,7 +23,8 @@ import numpy as np
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from genie.serving.protocol import HEADER, Codec, World, decode_picture, png
+from genie.data.images import png
+from genie.serving.protocol import HEADER, Codec, World, decode_picture
 
 
 class ServerError(Exception):
