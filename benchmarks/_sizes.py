@@ -23,8 +23,10 @@ BLOCKS = {"50M": (12, 512), "300M": (18, 1024), "1B": (26, 1536), "3B": (28, 256
 """Layers and width of a dynamics of about so many parameters, at patch 4 with 16 frames."""
 
 PAPER = {
-    "context": "masked", "conditioning": "add", "mask_rate": "uniform", "corruption": 0.0,
-    "copying": False, "change_weight": 1.0, "no_effect": 0.0, "action_noise": 0.0,
+    "context": "masked", "action_conditioning": "add", "mask_ratio": "uniform",
+    "context_corruption": 0.0,
+    "copy_head": False, "changed_token_weight": 1.0, "static_action_dropout": 0.0,
+    "action_dropout": 0.0,
 }  # fmt: skip
 """The paper's settings of the dynamics."""
 
@@ -44,7 +46,7 @@ def config_of(name: str) -> GenieConfig:
         tokenizer=VideoTokenizerConfig(
             patch=patch, encoder=layers, decoder=layers, quantizer=QuantizerConfig(codes=1024)
         ),
-        actions=LatentActionConfig(patch=patch, shrink=1, encoder=layers, decoder=layers),
+        actions=LatentActionConfig(patch=patch, downsample=1, encoder=layers, decoder=layers),
         dynamics=DynamicsConfig(layers=4, width=128, heads=4, window=16),
     )
 

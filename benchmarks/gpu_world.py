@@ -76,7 +76,7 @@ def configuration(options: Options) -> tuple[Any, Any]:
 
     base = registry.get("coinrun-tiny")
     block = TransformerConfig(layers=3, width=192, heads=6, window=1)
-    alone = replace(block, space=False)
+    alone = replace(block, spatial_attention=False)
     world = replace(
         base.world,
         fps=15.0,
@@ -90,7 +90,7 @@ def configuration(options: Options) -> tuple[Any, Any]:
             base.world.actions,
             encoder=replace(alone, width=128, heads=4),
             decoder=replace(alone, width=128, heads=4, window=4),
-            kernels=4,
+            num_motions=4,
         ),
         dynamics=replace(
             base.world.dynamics,
@@ -98,8 +98,8 @@ def configuration(options: Options) -> tuple[Any, Any]:
             width=192,
             heads=6,
             window=8,
-            action_noise=0.1,
-            unconditional_share=0.1,
+            action_dropout=0.1,
+            unconditional_fraction=0.1,
         ),
     )
     stage = StageConfig(
@@ -111,7 +111,7 @@ def configuration(options: Options) -> tuple[Any, Any]:
         warmup_steps=200,
         optimizer="muon",
         beta2=0.99,
-        muon_scale=5.0,
+        muon_lr_scale=5.0,
         ema_decay=0.9 if options.rehearse else 0.999,
     )
     small = 2 if options.rehearse else 64
@@ -122,8 +122,8 @@ def configuration(options: Options) -> tuple[Any, Any]:
         dynamics=replace(stage, batch_size=small, clip_frames=10),
         precision="bf16",
         compile=not options.rehearse,
-        picture_every=0,
-        watch_every=0,
+        previews_every=0,
+        diagnostics_every=0,
         checkpoint_steps=0,
         checkpoint_minutes=0.0,
         workers=4,
@@ -134,7 +134,7 @@ def configuration(options: Options) -> tuple[Any, Any]:
 # What the processes do. Each is a function of the module, because processes are spawned.
 
 
-def record_part(folder: Path, number: int, frames: int, val_share: float, core: int) -> float:
+def record_part(folder: Path, number: int, frames: int, val_fraction: float, core: int) -> float:
     """Records a part of the play on one core; even parts by the scripted runner."""
     from runner import Runner
 
@@ -148,13 +148,13 @@ def record_part(folder: Path, number: int, frames: int, val_share: float, core: 
         "procgen:coinrun",
         folder,
         frames=frames,
-        val_share=val_share,
+        val_fraction=val_fraction,
         num_envs=32,
         distribution_mode=MODE,
         options=GAME,
         actions=ACTIONS,
-        stickiness=0.85,
-        random_share=RANDOM_SHARE,
+        sticky_action_prob=0.85,
+        random_action_prob=RANDOM_SHARE,
         seed=1000 + number,
         crf=0,
         progress=False,
@@ -187,14 +187,14 @@ def train_stage(
     if train.accelerator == "cuda":
         token_cache.FRAMES_AT_ONCE, token_cache.PIECE_FRAMES = 4096, 65_536
     try:
-        run(frames, folder, world=world, schedule=schedule, stages=[name], base=base)
+        run(frames, folder, world=world, train=schedule, stages=[name], base=base)
     except Exception:
         if not train.compile:
             raise
         traceback.print_exc()
         print("once more without compiling", flush=True)
         schedule = replace(schedule, compile=False)
-        run(frames, folder, world=world, schedule=schedule, stages=[name], base=base)
+        run(frames, folder, world=world, train=schedule, stages=[name], base=base)
 
 
 def warm_up(world: Any, train: Any, device: str) -> None:
@@ -391,11 +391,11 @@ class Run:
         work, options = self.work, self.options
         work.start("warm_up", warm_up, self.world, self.train, options.device)
         with self.time.part("record_first"):
-            self._wait(self._record("first", FIRST_SHARE, val_share=0.1))
+            self._wait(self._record("first", FIRST_SHARE, val_fraction=0.1))
         with self.time.part("prepare_first"):
             work.start("prepare_first", prepare_store, self.videos, first, options.cores)
             work.wait("prepare_first")
-        rest = self._record("rest", 1 - FIRST_SHARE, val_share=0.0)
+        rest = self._record("rest", 1 - FIRST_SHARE, val_fraction=0.0)
         minutes = STAGES_SHARE * total / 60
         self.time.start("tokenizer_and_actions")
         for name in ("tokenizer", "actions"):
@@ -430,7 +430,7 @@ class Run:
         if well:
             _tar(options.out / "evaluation.tar.gz", folder)
 
-    def _record(self, name: str, share: float, val_share: float) -> list[Future[float]]:
+    def _record(self, name: str, share: float, val_fraction: float) -> list[Future[float]]:
         cores = self.options.cores
         frames = max(500, round(self.options.frames * share / cores))
         return [
@@ -439,7 +439,7 @@ class Run:
                 self.videos / name / f"{number:02d}",
                 number + (cores if name == "rest" else 0),
                 frames,
-                val_share,
+                val_fraction,
                 number,
             )
             for number in range(cores)

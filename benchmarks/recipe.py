@@ -47,10 +47,10 @@ AUGMENTATION = "augmentation"
 """Changes of the clips that are trained on: of the schedule, not of the world."""
 CHANGES: dict[str, dict[str, Any]] = {
     "none": {},
-    "flip": {"flip": 0.5},
-    "colour": {"colour": 0.5},
-    "stride": {"stride": 3},
-    "all": {"flip": 0.5, "colour": 0.5, "stride": 3},
+    "flip": {"flip_prob": 0.5},
+    "colour": {"color_jitter": 0.5},
+    "stride": {"max_stride": 3},
+    "all": {"flip_prob": 0.5, "color_jitter": 0.5, "max_stride": 3},
 }
 QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "context": (
@@ -63,11 +63,14 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     ),
     "conditioning": (
         ("dynamics",),
-        {kind: {"dynamics": {"conditioning": kind}} for kind in ("add", "prepend", "both")},
+        {kind: {"dynamics": {"action_conditioning": kind}} for kind in ("add", "prepend", "both")},
     ),
     "corruption": (
         ("dynamics",),
-        {f"{share:.0%}": {"dynamics": {"corruption": share}} for share in (0.0, 0.05, 0.1, 0.2)},
+        {
+            f"{share:.0%}": {"dynamics": {"context_corruption": share}}
+            for share in (0.0, 0.05, 0.1, 0.2)
+        },
     ),
     "history": (
         ("actions", "dynamics"),
@@ -75,7 +78,7 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     ),
     "inertia": (
         ("actions",),
-        {f"{count} changes": {"actions": {"changes": count}} for count in (1, 2)},
+        {f"{count} changes": {"actions": {"num_frame_differences": count}} for count in (1, 2)},
     ),
     "play": (("actions", "dynamics"), {}),  # a variant per store
     AUGMENTATION: (
@@ -153,7 +156,7 @@ def trained(
         kept = getattr(genie.Genie.from_pretrained(options.base, device="cpu"), stage)
         write_checkpoint(out / "checkpoints" / f"{stage}.ckpt", {"average": kept.state_dict()})
     genie.train(
-        data, out, world=world, schedule=schedule, stages=list(stages), seed=seed, device="cpu"
+        data, out, world=world, train=schedule, stages=list(stages), seed=seed, device="cpu"
     )
     return genie.Genie.from_pretrained(out, device="cpu")
 

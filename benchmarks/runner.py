@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, nargs="?", help="folder; none: only say what there is")
     parser.add_argument("--frames", type=int, default=30_000)
-    parser.add_argument("--random_share", type=float, default=0.2)
+    parser.add_argument("--random_action_prob", type=float, default=0.2)
     parser.add_argument("--append", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -68,7 +68,7 @@ def main() -> None:
         options.out,
         frames=options.frames,
         policy=Runner(options.seed),
-        random_share=options.random_share,
+        random_action_prob=options.random_action_prob,
         options=OPTIONS,
         append=options.append,
         seed=options.seed,

@@ -73,7 +73,7 @@ def test_a_configuration_file_of_the_docs_is_read(tmp_path, capsys):
     assert main.main(command) == 0
     config = yaml.safe_load(capsys.readouterr().out)
     assert (config["dynamics"]["layers"], config["dynamics"]["width"]) == (8, 512)
-    assert config["schedule"]["precision"] == "32"
+    assert config["train"]["precision"] == "32"
 
 
 @pytest.fixture(scope="module")

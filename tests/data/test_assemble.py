@@ -95,7 +95,7 @@ def test_rewards_and_ends_are_of_the_step_from_a_frame(tmp_path):
     write_outcome(source / "a-shown.mp4", [0.0] * 18 + [5.0], **over)
     write_outcome(source / "b-hidden.mp4", list(range(20)), **over)
     write_outcome(source / "c-cut.mp4", [1.0] * 19, **cut)
-    prepare(source, tmp_path / "store", **HERE, val_share=0)
+    prepare(source, tmp_path / "store", **HERE, val_fraction=0)
     store = ClipStore.open(tmp_path / "store")
     rewards, ends = store.rewards().reshape(4, 20), store.ends().reshape(4, 20)
     assert (rewards.dtype, ends.dtype) == (np.float32, np.int8)
@@ -117,7 +117,7 @@ def test_rewards_between_two_stored_frames_add_up(tmp_path):
     source.mkdir()
     write_video(source / "a.mp4", moving_square(60), 30)
     write_outcome(source / "a.mp4", [2.0**-n for n in range(60)], terminated=True, truncated=False)
-    prepare(source, tmp_path / "store", **HERE, fps=10, val_share=0)
+    prepare(source, tmp_path / "store", **HERE, fps=10, val_fraction=0)
     store = ClipStore.open(tmp_path / "store")
     assert np.allclose(store.rewards(), [1.75 * 8.0**-n for n in range(20)])
     assert store.ends().tolist() == [0] * 19 + [1]
@@ -128,7 +128,7 @@ def test_a_reward_before_a_cut_is_not_that_of_the_frame_after_it(tmp_path):
     source.mkdir()
     write_video(source / "a.mp4", np.concatenate([moving_square(20), 255 - moving_square(20)]), 15)
     write_outcome(source / "a.mp4", list(range(40)), terminated=False, truncated=True)
-    prepare(source, tmp_path / "store", **HERE, val_share=0)
+    prepare(source, tmp_path / "store", **HERE, val_fraction=0)
     store = ClipStore.open(tmp_path / "store")
     expected = [*range(19), np.nan, *range(20, 40)]
     assert np.array_equal(store.rewards(), expected, equal_nan=True)
@@ -144,7 +144,7 @@ def test_damaged_rewards_are_none(tmp_path):
         sidecar = {"actions": [0] * 19, "action_names": ["x"], "rewards": rewards}
         (source / "a.actions.json").write_text(json.dumps(sidecar))
         shutil.rmtree(tmp_path / "store", ignore_errors=True)
-        prepare(source, tmp_path / "store", **HERE, val_share=0)
+        prepare(source, tmp_path / "store", **HERE, val_fraction=0)
         store = ClipStore.open(tmp_path / "store")
         assert store.rewards() is None
         assert store.ends() is None

@@ -24,7 +24,7 @@ def test_resampling_keeps_time(tmp_path):
     bright = np.arange(60, dtype=np.uint8) * 4
     clip = np.tile(bright[:, None, None, None], (1, 32, 32, 3))
     write_video(source / "thirty.mkv", clip, 30, crf=1)
-    prepare(source, tmp_path / "store", **HERE, fps=10, val_share=0)
+    prepare(source, tmp_path / "store", **HERE, fps=10, val_fraction=0)
     store = ClipStore.open(tmp_path / "store")
     assert list(store.source_frames) == list(range(0, 60, 3))
     shown = store.read(0, 20).mean(axis=(1, 2, 3))
@@ -36,7 +36,7 @@ def test_a_variable_frame_rate_becomes_steady(tmp_path):
     source.mkdir()
     times = np.concatenate([np.arange(15) / 15, 1 + np.arange(10) / 10, 2 + np.arange(20) / 20])
     write_timed(source / "vfr.mp4", zip(times.tolist(), moving_square(45), strict=True))
-    prepare(source, tmp_path / "store", **HERE, fps=10, val_share=0)
+    prepare(source, tmp_path / "store", **HERE, fps=10, val_fraction=0)
     store = ClipStore.open(tmp_path / "store")
     assert abs(len(store) - 30) <= 1
     shown = times[store.source_frames]
@@ -48,7 +48,7 @@ def test_a_gap_in_time_is_a_cut(tmp_path):
     source.mkdir()
     times = np.concatenate([np.arange(20) / 10, 1000 + np.arange(25) / 10])
     write_timed(source / "gap.mp4", zip(times.tolist(), moving_square(45), strict=True))
-    prepare(source, tmp_path / "store", **HERE, fps=10, val_share=0)
+    prepare(source, tmp_path / "store", **HERE, fps=10, val_fraction=0)
     assert [e.length for e in ClipStore.open(tmp_path / "store").episodes] == [20, 25]
 
 
@@ -57,7 +57,7 @@ def test_scene_changes_are_cut_but_motion_is_not(tmp_path):
     source.mkdir()
     dark, light = moving_square(30), 255 - moving_square(24, seed=4)
     write_video(source / "two.mp4", np.concatenate([dark, light, dark[:5]]), 15)
-    report = prepare(source, tmp_path / "store", **HERE, val_share=0)
+    report = prepare(source, tmp_path / "store", **HERE, val_fraction=0)
     store = ClipStore.open(tmp_path / "store")
     assert [(e.start, e.length) for e in store.episodes] == [(0, 30), (30, 24)]
     assert list(store.source_frames) == list(range(54))
@@ -91,12 +91,12 @@ def test_a_video_goes_on_after_damage_with_a_cut(tmp_path, frame, options, lost)
     noise = np.random.default_rng(0).integers(0, 60, (60, 64, 64, 3), np.uint8)
     clip = moving_square(60, height=64, width=64) // 2 + noise
     path = write_encoded(source / "rotten.mp4", clip, g="15", sc_threshold="0", **options)
-    prepare(source, tmp_path / "whole", **HERE, val_share=0, min_frames=10)
+    prepare(source, tmp_path / "whole", **HERE, val_fraction=0, min_frames=10)
     rot(path, frame)
     (source / "rotten.actions.json").write_text(
         json.dumps({"actions": list(range(60)), "action_names": [f"a{n}" for n in range(60)]})
     )
-    report = prepare(source, tmp_path / "store", **HERE, val_share=0, min_frames=10)
+    report = prepare(source, tmp_path / "store", **HERE, val_fraction=0, min_frames=10)
     store, whole = ClipStore.open(tmp_path / "store"), ClipStore.open(tmp_path / "whole")
     first, end = lost
     assert [episode.length for episode in store.episodes] == [first, 60 - end]
@@ -118,7 +118,7 @@ def test_time_that_begins_again_is_a_cut(tmp_path):
         for n, clip in enumerate(clips)
     ]
     (source / "both.webm").write_bytes(b"".join(part.read_bytes() for part in parts))
-    prepare(source, tmp_path / "store", **HERE, val_share=0, scene_threshold=1)
+    prepare(source, tmp_path / "store", **HERE, val_fraction=0, scene_threshold=1)
     store = ClipStore.open(tmp_path / "store")
     assert [episode.length for episode in store.episodes] == [60, 30]
     assert list(store.source_frames) == list(range(90))
@@ -130,8 +130,8 @@ def test_each_picture_of_a_gif_stays_its_time(tmp_path, delays, counts):
     source.mkdir()
     first, *rest = [Image.fromarray(frame) for frame in moving_square(len(delays))]
     first.save(source / "x.gif", save_all=True, append_images=rest, duration=list(delays))
-    still = {"min_frames": 2, "max_static_share": 1.0}
-    prepare(source, tmp_path / "store", **HERE, fps=10, val_share=0, **still)
+    still = {"min_frames": 2, "max_static_fraction": 1.0}
+    prepare(source, tmp_path / "store", **HERE, fps=10, val_fraction=0, **still)
     store = ClipStore.open(tmp_path / "store")
     assert list(store.source_frames) == np.repeat(np.arange(len(delays)), counts).tolist()
 
@@ -142,7 +142,7 @@ def test_a_video_of_two_seconds_has_two_seconds_of_frames(tmp_path, ending, rate
     source = tmp_path / "videos"
     source.mkdir()
     write_video(source / f"x.{ending}", moving_square(count), rate)
-    prepare(source, tmp_path / "store", **HERE, fps=fps, val_share=0)
+    prepare(source, tmp_path / "store", **HERE, fps=fps, val_fraction=0)
     assert len(ClipStore.open(tmp_path / "store")) == 2 * fps
 
 

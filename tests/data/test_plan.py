@@ -36,7 +36,7 @@ def test_a_cover_picture_does_not_decide_the_frame_rate(tmp_path):
     write_with_cover(source / "tagged.mp4", moving_square(60))
     for name in ("a.mp4", "b.mp4"):
         write_video(source / name, moving_square(1), 240)
-    report = prepare(source, tmp_path / "store", **HERE, val_share=0)
+    report = prepare(source, tmp_path / "store", **HERE, val_fraction=0)
     assert (report.fps, report.frames) == (15, {"train": 60})
 
 

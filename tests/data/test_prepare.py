@@ -15,9 +15,11 @@ import pytest
 from sample_videos import HERE, moving_square, write_sound
 
 from genie.core.config import UserError
+from genie.core.renamed_keys import renamed
 from genie.data import assemble as assemble_module
 from genie.data import decode as decode_module
 from genie.data import store as store_module
+from genie.data.plan import PrepareConfig
 from genie.data.prepare import prepare
 from genie.data.store import ClipStore
 from genie.data.video import read_video, write_video
@@ -61,12 +63,24 @@ def test_a_second_time(make_videos, tmp_path):
     again = prepare(source, out, **HERE)
     assert again.complete_before
     assert (again.frames, content(out)) == (first.frames, before)
+    today = (out / "store.json").read_bytes()
+    _under_old_keys(out / "store.json")
+    assert prepare(source, out, **HERE).complete_before
+    (out / "store.json").write_bytes(today)
     with pytest.raises(UserError, match=r"other settings \(min_frames\)"):
         prepare(source, out, min_frames=8, **HERE)
     write_video(source / "more.mp4", moving_square(20), 15)
     with pytest.raises(UserError, match="other videos"):
         prepare(source, out, **HERE)
     assert content(out) == before
+
+
+def _under_old_keys(path):
+    text = path.read_text()
+    for old, new in renamed(PrepareConfig).items():
+        assert f'"{new}"' in text
+        text = text.replace(f'"{new}"', f'"{old}"')
+    path.write_text(text)
 
 
 def test_processes_and_this_process_make_the_same(make_videos, tmp_path):

@@ -86,7 +86,7 @@ class GameActions(nn.Module):
 class GameDynamics(nn.Module):
     vocabulary = 2
 
-    def loss(self, tokens, actions, progress=1.0, mask_rate=None):
+    def loss(self, tokens, actions, progress=1.0, mask_ratio=None):
         cells = tokens.argmax(-1)
         wrong = (move(cells[:, :-1], actions) != cells[:, 1:]).float().mean() + 0 * torch.rand(())
         return wrong, {"masked_cross_entropy": wrong, "masked_accuracy": 1 - wrong}
@@ -240,7 +240,7 @@ def real_world():
             "width": SIZE,
             "num_actions": 3,
             "tokenizer": {"encoder": small, "decoder": small, "quantizer": {"codes": 8, "dim": 4}},
-            "actions": {"shrink": 2, "reach": 1, "encoder": small, "decoder": small},
+            "actions": {"downsample": 2, "max_displacement": 1, "encoder": small, "decoder": small},
             "dynamics": small,
             "sampling": {"steps": 2},
         }

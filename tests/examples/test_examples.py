@@ -68,7 +68,7 @@ def test_gymnasium_ppo(world, capsys):
 def test_train_on_your_videos(tmp_path, monkeypatch, capsys):
     pytest.importorskip("lightning")
     stage = StageConfig(steps=2, batch_size=2, clip_frames=4)
-    schedule = TrainConfig(stage, stage, stage, accelerator="cpu", picture_every=0)
+    schedule = TrainConfig(stage, stage, stage, accelerator="cpu", previews_every=0)
     minute = Preset("a test's", from_dict(GenieConfig, TINY), schedule)
     monkeypatch.setitem(registry.PRESETS, "minute", minute)
     for split, frames in (("train", moving_square(24)), ("val", moving_square(24)[::-1])):

@@ -7,29 +7,35 @@ import torch
 from torch import Tensor
 
 from genie.core.config import UserError
-from genie.models.dynamics import Dynamics, DynamicsConfig, MaskRate, two_stream_mask
+from genie.models.dynamics import Dynamics, DynamicsConfig, MaskRatio, two_stream_mask
 from genie.world.maskgit import SamplingConfig, sample
 
-CONFIG = DynamicsConfig(layers=2, width=32, heads=4, window=4, corruption=0.0)
+CONFIG = DynamicsConfig(layers=2, width=32, heads=4, window=4, context_corruption=0.0)
 PAPERS = replace(
     CONFIG,
     context="masked",
-    conditioning="add",
-    mask_rate="uniform",
-    copying=False,
-    change_weight=1.0,
+    action_conditioning="add",
+    mask_ratio="uniform",
+    copy_head=False,
+    changed_token_weight=1.0,
 )
 GRID, VOCABULARY, ACTIONS = (2, 3), 12, 3
 VARIANTS = [
-    replace(CONFIG, context=context, conditioning=conditioning)
+    replace(CONFIG, context=context, action_conditioning=conditioning)
     for context in ("clean", "masked")
     for conditioning in ("add", "prepend", "both")
-] + [replace(PAPERS, change_weight=3.0), PAPERS, replace(PAPERS, conditioning="prepend")]
+] + [
+    replace(PAPERS, changed_token_weight=3.0),
+    PAPERS,
+    replace(PAPERS, action_conditioning="prepend"),
+]
 
 
 def name(config: DynamicsConfig) -> str:
-    copying = "copying" if config.copying else "plain"
-    return f"{config.context}-{config.conditioning}-{copying}-{config.change_weight:g}"
+    copying = "copying" if config.copy_head else "plain"
+    return (
+        f"{config.context}-{config.action_conditioning}-{copying}-{config.changed_token_weight:g}"
+    )
 
 
 def build(config: DynamicsConfig = CONFIG) -> Dynamics:
@@ -107,7 +113,7 @@ def test_training_sees_what_play_sees():
 
 @pytest.mark.parametrize("config", VARIANTS, ids=name)
 def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsConfig):
-    model = build(replace(config, mask_rate="uniform")).train()
+    model = build(replace(config, mask_ratio="uniform")).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for step in range(120):
         loss, _ = model.loss(*counting(32, seed=step))
@@ -146,7 +152,7 @@ def chance_of_copying(weight: float) -> float:
 
     From two at a time, so that a loss divided by the sum of its weights would show.
     """
-    model = build(replace(CONFIG, change_weight=weight)).train()
+    model = build(replace(CONFIG, changed_token_weight=weight)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     actions, chances = torch.zeros(2, 1, dtype=torch.int64), []
@@ -191,7 +197,7 @@ def test_read_everywhere_the_loss_is_that_of_what_is_masked(config, monkeypatch)
     tokens, actions = counting(5)
 
     def told() -> tuple[Tensor, ...]:
-        model = stirred(replace(config, corruption=0.2, label_smoothing=0.1)).train()
+        model = stirred(replace(config, context_corruption=0.2, label_smoothing=0.1)).train()
         torch.manual_seed(1)
         loss, logs = model.loss(tokens, actions)
         loss.backward()
@@ -268,7 +274,9 @@ def test_a_button_that_cannot_be_followed_leaves_things_as_they_are():
     blocked = (tokens[:, 0] == tokens[:, 1]).all(dim=-1)
     intact = {}
     for share in (0.0, 0.5):
-        model = walker(replace(CONFIG, mask_rate="linear", no_effect=share), what_changed)
+        model = walker(
+            replace(CONFIG, mask_ratio="linear", static_action_dropout=share), what_changed
+        )
         drawn = walked(model, tokens[:, 0], actions[:, 0])
         same = (drawn == tokens[:, 1]).all(dim=1).float()
         intact[share] = same[blocked].mean()
@@ -296,7 +304,7 @@ def test_with_noisy_actions_a_button_works_only_where_it_can():
     wrong = {}
     for noise in (0.0, 0.2):
         torch.manual_seed(0)
-        model = build(replace(CONFIG, action_noise=noise)).train()
+        model = build(replace(CONFIG, action_dropout=noise)).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
         for step in range(150):
             loss, _ = model.loss(*jumps(32, seed=step))
@@ -316,7 +324,7 @@ def test_with_noisy_actions_a_button_works_only_where_it_can():
 
 
 def test_noise_replaces_its_share_of_actions_and_none_in_play():
-    model = build(replace(CONFIG, action_noise=0.2)).train()
+    model = build(replace(CONFIG, action_dropout=0.2)).train()
     tokens, actions = counting(2000)
     actions = actions * 0
     share = (model._disturbed(tokens, actions) != 0).float().mean()
@@ -327,7 +335,7 @@ def test_noise_replaces_its_share_of_actions_and_none_in_play():
 @pytest.mark.long
 def test_a_token_heeds_those_drawn_already():
     """Nobody says where the walker goes, but once all others are drawn one place is left."""
-    model = walker(replace(CONFIG, mask_rate="linear"), lambda _, actions: actions * 0)
+    model = walker(replace(CONFIG, mask_ratio="linear"), lambda _, actions: actions * 0)
     tokens, actions = walking(64, 5, seed=9999)
     tokens, actions = tokens[:, :2], actions[:, :1] * 0
     place = tokens[:, 1].argmax(dim=-1)
@@ -364,7 +372,7 @@ def test_loss_in_eval_mode_is_a_loss_too():
 
 def test_corruption_replaces_the_share_that_the_level_says():
     torch.manual_seed(0)
-    config = replace(CONFIG, corruption=0.4, corruption_levels=3)
+    config = replace(CONFIG, context_corruption=0.4, corruption_levels=3)
     model = build(config).train()
     tokens = torch.randint(0, VOCABULARY, (300, 8, 6))
     level, context = model._corrupt(tokens)
@@ -377,7 +385,7 @@ def test_corruption_replaces_the_share_that_the_level_says():
 
 def test_random_actions_go_to_a_share_of_the_steps_in_which_nothing_changes():
     torch.manual_seed(0)
-    model = build(replace(CONFIG, no_effect=0.5))
+    model = build(replace(CONFIG, static_action_dropout=0.5))
     tokens = torch.randint(0, VOCABULARY, (2000, 1, 6)).repeat(1, 3, 1)
     tokens[:, 2, 0] = (tokens[:, 2, 0] + 1) % VOCABULARY
     actions = torch.zeros(2000, 2, dtype=torch.int64)
@@ -389,7 +397,7 @@ def test_random_actions_go_to_a_share_of_the_steps_in_which_nothing_changes():
 
 def test_actions_are_hidden_in_a_share_of_the_steps():
     torch.manual_seed(0)
-    model = build(replace(CONFIG, unconditional_share=0.3))
+    model = build(replace(CONFIG, unconditional_fraction=0.3))
     tokens = torch.randint(0, VOCABULARY, (2000, 3, 6))
     actions = torch.randint(0, ACTIONS, (2000, 2))
     given = model.train()._disturbed(tokens, actions)
@@ -402,7 +410,7 @@ def test_actions_are_hidden_in_a_share_of_the_steps():
 @pytest.mark.parametrize(
     ("rate", "share"), [("uniform", 0.75), ("cosine", 2 / math.pi), ("linear", 0.5)]
 )
-def test_masks_have_the_share_of_their_schedule(rate: MaskRate, share: float):
+def test_masks_have_the_share_of_their_schedule(rate: MaskRatio, share: float):
     torch.manual_seed(0)
     masked = build()._draw_mask(torch.zeros(100, 20, 200, dtype=torch.int64), rate)
     assert abs(masked.float().mean() - share) < 0.03
@@ -415,11 +423,11 @@ def test_masks_have_the_share_of_their_schedule(rate: MaskRate, share: float):
     ("change", "field"),
     [
         ({"window": 1}, "window"),
-        ({"corruption": 2.0}, "corruption"),
+        ({"context_corruption": 2.0}, "context_corruption"),
         ({"layers": 0}, "layers"),
-        ({"change_weight": 0.0}, "change_weight"),
-        ({"no_effect": 1.5}, "no_effect"),
-        ({"space": False}, "conditioning"),
+        ({"changed_token_weight": 0.0}, "changed_token_weight"),
+        ({"static_action_dropout": 1.5}, "static_action_dropout"),
+        ({"spatial_attention": False}, "action_conditioning"),
     ],
 )
 def test_impossible_values_name_the_field(change: dict, field: str):

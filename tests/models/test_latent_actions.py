@@ -52,7 +52,9 @@ def test_action_t_sees_frame_t_plus_one_and_nothing_later():
 
 @pytest.mark.parametrize(("changes", "seen"), [(1, [0, 1, 1, 0]), (2, [0, 1, 1, 1])])
 def test_a_second_change_shows_the_speed_before_the_action(changes, seen):
-    model = build(replace(CONFIG, changes=changes, encoder=replace(CONFIG.encoder, window=1)))
+    model = build(
+        replace(CONFIG, num_frame_differences=changes, encoder=replace(CONFIG.encoder, window=1))
+    )
     frames, _ = moving_block(2)
     other = frames.clone()
     other[:, 2] = 255 - other[:, 2]
@@ -74,7 +76,7 @@ def test_one_action_for_each_step_within_range():
 
 @pytest.mark.long
 def test_learns_what_was_pressed_from_pixels_alone():
-    model = build(replace(CONFIG, continuous_share=0.6)).train()
+    model = build(replace(CONFIG, continuous_fraction=0.6)).train()
     steps = 150
     schedule = StageConfig(steps=steps, learning_rate=3e-3, optimizer="muon")
     optimizer = build_optimizer(model, schedule)
@@ -101,7 +103,7 @@ def test_learns_what_was_pressed_from_pixels_alone():
 def test_before_it_learns_nearly_nothing_changes(reach):
     frames, actions = moving_block(2)
     expected = frames[:, :-1].float()
-    made = build(replace(CONFIG, reach=reach)).reconstruct(frames, actions).float()
+    made = build(replace(CONFIG, max_displacement=reach)).reconstruct(frames, actions).float()
     change = (frames[:, 1:].float() - expected).abs().mean()
     assert (made - expected).abs().mean() < 0.2 * change
 
@@ -109,7 +111,7 @@ def test_before_it_learns_nearly_nothing_changes(reach):
 @torch.no_grad()
 def test_the_same_move_is_the_same_action_at_every_patch():
     torch.manual_seed(0)
-    model = LatentActionModel(replace(CONFIG, margin=2), (32, 32), 4).eval()
+    model = LatentActionModel(replace(CONFIG, patch_overlap=2), (32, 32), 4).eval()
 
     def latent(top: int, left: int, down: int, right: int) -> torch.Tensor:
         frames = torch.full((1, 2, 32, 32, 3), 20, dtype=torch.uint8)
@@ -149,7 +151,7 @@ def test_only_patches_that_changed_are_pooled():
 
 
 def test_a_motion_moves_pixels():
-    config = replace(CONFIG, kernels=1, reach=2)
+    config = replace(CONFIG, num_motions=1, max_displacement=2)
     motion = Motion(8, (8, 8), config)
     for part in (motion.to_sources, motion.to_mixture):
         torch.nn.init.zeros_(part.weight)
@@ -162,7 +164,7 @@ def test_a_motion_moves_pixels():
 
 
 def test_each_pixel_chooses_among_the_motions_of_its_patch():
-    motion = Motion(8, (4, 4), replace(CONFIG, kernels=2, reach=1))
+    motion = Motion(8, (4, 4), replace(CONFIG, num_motions=2, max_displacement=1))
     for part in (motion.to_sources, motion.to_mixture):
         torch.nn.init.zeros_(part.weight)
     sources = torch.full((2, 3, 3), -50.0)
@@ -179,7 +181,7 @@ def test_each_pixel_chooses_among_the_motions_of_its_patch():
 
 @pytest.mark.parametrize(("shrink", "patch"), [(1, 4), (3, 4), (2, 16)])
 def test_any_frame_size(shrink, patch):
-    config = replace(CONFIG, shrink=shrink, patch=patch)
+    config = replace(CONFIG, downsample=shrink, patch=patch)
     model = LatentActionModel(config, (17, 23), 4)
     frames = torch.randint(0, 256, (2, 3, 17, 23, 3), dtype=torch.uint8)
     assert model.reconstruct(frames).shape[2:4] == (-(-17 // shrink), -(-23 // shrink))
@@ -201,7 +203,7 @@ def test_latents_are_centred_over_the_batch_while_it_learns_and_as_remembered_la
 
 
 def test_actions_are_told_from_smaller_frames():
-    model = build(replace(CONFIG, shrink=2, patch=2))
+    model = build(replace(CONFIG, downsample=2, patch=2))
     frames, _ = moving_block(2)
     assert model.seen(frames).shape == (2, 5, 8, 8, 3)
     assert model.infer(frames).shape == (2, 4)
@@ -269,19 +271,19 @@ def test_the_encoder_stands_still_once_there_are_codes():
     model = build().train()
     assert encoder_learns(model, 0.1)
     assert not encoder_learns(model, 0.9)
-    assert encoder_learns(build(replace(CONFIG, continuous_share=0)).train(), 0.9)
+    assert encoder_learns(build(replace(CONFIG, continuous_fraction=0)).train(), 0.9)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"dim": 1},
-        {"continuous_share": 1.0},
+        {"continuous_fraction": 1.0},
         {"patch": 0},
-        {"shrink": 0},
-        {"changes": 0},
-        {"reach": -1},
-        {"kernels": 0},
+        {"downsample": 0},
+        {"num_frame_differences": 0},
+        {"max_displacement": -1},
+        {"num_motions": 0},
     ],
 )
 def test_impossible_values_name_the_field(change: dict):

@@ -78,7 +78,7 @@ def test_kmeans_finds_separate_clusters():
 
 def test_dead_codes_are_revived():
     torch.manual_seed(0)
-    quantizer = build_quantizer(QuantizerConfig(codes=8, dim=4, decay=0.5))
+    quantizer = build_quantizer(QuantizerConfig(codes=8, dim=4, ema_decay=0.5))
     quantizer(torch.randn(4, 4).repeat(16, 1))  # four places for eight codes
     spread = torch.randn(256, 4)
     for _ in range(30):
@@ -131,7 +131,7 @@ def test_codes_are_placed_in_the_middle_of_clusters():
 
 
 def test_codes_are_placed_once_and_again_only_where_that_is_wished():
-    quantizer = VectorQuantizer(QuantizerConfig(codes=4, dim=6, decay=0.999))
+    quantizer = VectorQuantizer(QuantizerConfig(codes=4, dim=6, ema_decay=0.999))
     far = quantizer.normalise(torch.randn(40, 6))
     fresh = copy.deepcopy(quantizer.state_dict())
     quantizer.place_once(far[:0])

@@ -77,7 +77,7 @@ def test_without_attention_over_space_a_token_means_the_same_everywhere():
     tiled = patch.repeat(1, 1, 4, 4, 1)
     changed = tiled.clone()
     changed[:, :, 4:8, 8:12] = 255 - changed[:, :, 4:8, 8:12]
-    tokenizer = build(replace(CONFIG, encoder=replace(LAYERS, space=False)))
+    tokenizer = build(replace(CONFIG, encoder=replace(LAYERS, spatial_attention=False)))
     tokens, others = tokenizer.encode(tiled), tokenizer.encode(changed)
     assert torch.equal(tokens, tokens[:, :, :1].expand_as(tokens))
     different = (tokens != others).any(dim=(0, 1)).nonzero().flatten().tolist()
@@ -117,7 +117,7 @@ def test_overfits_one_batch_with_varied_tokens(kind: str):
 
 def test_each_coefficient_reaches_the_loss():
     losses = []
-    for change in ({}, {"squared": 2.0}, {"absolute": 2.0}, {"motion": 20.0}):
+    for change in ({}, {"l2_weight": 2.0}, {"l1_weight": 2.0}, {"motion_weight": 20.0}):
         tokenizer = build(replace(CONFIG, **change))
         frames = clips()
         frames[:, 1:, :8] = frames[:, :1, :8]  # only the lower half moves

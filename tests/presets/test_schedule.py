@@ -25,7 +25,7 @@ def test_learning_rate_warms_up_and_decays_to_its_final_value():
 
 def test_wsd_is_flat_then_linear():
     stage = StageConfig(
-        steps=1000, warmup_steps=10, decay="wsd", learning_rate=1.0, final_learning_rate=0.0
+        steps=1000, warmup_steps=10, lr_schedule="wsd", learning_rate=1.0, final_learning_rate=0.0
     )
     assert lr_scale(stage, 100, 0.1) == lr_scale(stage, 799, 0.799) == 1.0
     assert lr_scale(stage, 900, 0.9) == pytest.approx(0.5)
@@ -33,12 +33,12 @@ def test_wsd_is_flat_then_linear():
 
 
 def test_constant_stays():
-    stage = StageConfig(steps=1000, decay="constant", warmup_steps=0)
+    stage = StageConfig(steps=1000, lr_schedule="constant", warmup_steps=0)
     assert lr_scale(stage, 0, 0.0) == lr_scale(stage, 1000, 1.0) == 1.0
 
 
 def test_a_warm_up_longer_than_the_budget_still_ends():
-    stage = StageConfig(minutes=1, warmup_steps=10_000, decay="constant")
+    stage = StageConfig(minutes=1, warmup_steps=10_000, lr_schedule="constant")
     assert lr_scale(stage, 20, 0.1) == 1.0
     assert lr_scale(stage, 20, 0.05) == pytest.approx(0.5)
 
@@ -55,8 +55,8 @@ def test_a_warm_up_longer_than_the_budget_still_ends():
         ("final_learning_rate", 1.0),
         ("ema_decay", 1.0),
         ("beta2", 1.0),
-        ("muon_scale", 0.0),
-        ("accumulate", 3),
+        ("muon_lr_scale", 0.0),
+        ("grad_accum_steps", 3),
         ("warmup_steps", -1),
     ],
 )
@@ -76,7 +76,7 @@ def test_train_config_survives_json_and_names_bad_fields():
     assert from_dict(TrainConfig, to_dict(config)) == config
     with pytest.raises(UserError, match=r"dynamics\.stepz"):
         from_dict(TrainConfig, {"dynamics": {"stepz": 3}})
-    with pytest.raises(UserError, match=r"actions\.accumulate"):
-        from_dict(TrainConfig, {"actions": {"steps": 3, "accumulate": 5}})
-    with pytest.raises(UserError, match="fresh_prompt_share"):
-        TrainConfig(fresh_prompt_share=1.5)
+    with pytest.raises(UserError, match=r"actions\.grad_accum_steps"):
+        from_dict(TrainConfig, {"actions": {"steps": 3, "grad_accum_steps": 5}})
+    with pytest.raises(UserError, match="prompt_encoding_fraction"):
+        TrainConfig(prompt_encoding_fraction=1.5)

@@ -71,8 +71,8 @@ def _small_world():
         ),
         actions=replace(
             world.actions,
-            shrink=2,
-            reach=1,
+            downsample=2,
+            max_displacement=1,
             encoder=replace(layers, window=2),
             decoder=replace(layers, window=3),
         ),
@@ -104,7 +104,7 @@ def finished(store, tmp_path_factory):
 
     def make(out):
         world, schedule = _small_world(), finished_schedule()
-        train(store, out, world=world, schedule=schedule, console=_console())
+        train(store, out, world=world, train=schedule, console=_console())
 
     return once(tmp_path_factory, "finished", make)
 

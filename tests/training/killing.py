@@ -41,7 +41,7 @@ def train_here(
             data,
             out,
             world=world,
-            schedule=schedule,
+            train=schedule,
             stages=stages,
             base=base,
             console=Console(file=nowhere),

@@ -14,7 +14,7 @@ from genie.training.batches import FrameClips
 from genie.training.checkpointing import read_checkpoint
 from genie.training.pipeline import train
 
-ALL = Augmentation(flip=0.5, colour=1.0, stride=3)
+ALL = Augmentation(flip_prob=0.5, color_jitter=1.0, max_stride=3)
 
 
 def numbers(store, starts, length):
@@ -31,7 +31,7 @@ def test_off_changes_nothing(store):
 
 
 def test_flips_flip_whole_clips(store):
-    plain, flipping = FrameClips(store, 4, 8), FrameClips(store, 4, 8, Augmentation(flip=0.5))
+    plain, flipping = FrameClips(store, 4, 8), FrameClips(store, 4, 8, Augmentation(flip_prob=0.5))
     flips = 0
     for step in range(20):
         for before, after in zip(
@@ -66,7 +66,7 @@ def test_no_strength_leaves_colours_and_grey_stays_grey():
 
 def test_every_kth_frame_of_one_episode(store, monkeypatch):
     monkeypatch.setattr(ClipStore, "windows", numbers)
-    read = FrameClips(store, 4, 16, Augmentation(stride=3))
+    read = FrameClips(store, 4, 16, Augmentation(max_stride=3))
     episode = {i: e for e in store.episodes for i in range(e.start, e.start + e.length)}
     strides = set()
     for step in range(12):
@@ -106,7 +106,7 @@ def test_what_was_given_is_not_written_to():
     assert np.array_equal(frames, before)
 
 
-@pytest.mark.parametrize("change", [{"flip": 1.5}, {"colour": -0.1}, {"stride": 0}])
+@pytest.mark.parametrize("change", [{"flip_prob": 1.5}, {"color_jitter": -0.1}, {"max_stride": 0}])
 def test_impossible_changes_are_refused_by_name(change):
     with pytest.raises(UserError, match=next(iter(change))):
         Augmentation(**change)
@@ -114,8 +114,8 @@ def test_impossible_changes_are_refused_by_name(change):
 
 def test_a_run_that_was_stopped_sees_the_same(store, small_world, console, tmp_path):
     whole = small_schedule(augmentation=ALL)
-    half = replace(whole, tokenizer=replace(whole.tokenizer, steps=4, decay="constant"))
-    whole = replace(whole, tokenizer=replace(whole.tokenizer, steps=8, decay="constant"))
+    half = replace(whole, tokenizer=replace(whole.tokenizer, steps=4, lr_schedule="constant"))
+    whole = replace(whole, tokenizer=replace(whole.tokenizer, steps=8, lr_schedule="constant"))
     states = []
     for name, schedules in (("a", (whole,)), ("b", (half, whole))):
         for schedule in schedules:
@@ -123,7 +123,7 @@ def test_a_run_that_was_stopped_sees_the_same(store, small_world, console, tmp_p
                 store,
                 tmp_path / name,
                 world=small_world,
-                schedule=schedule,
+                train=schedule,
                 stages=("tokenizer",),
                 console=console,
             )

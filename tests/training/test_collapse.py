@@ -22,7 +22,7 @@ def test_collapsed_actions_are_said_loudly(world, store, console):
     world.actions.quantizer.codebook[1:] = 1e3
     assert judge_actions(world.actions, clips, Warnings(console)) == 1.0
     assert "warning" in console.file.getvalue()
-    assert "continuous_share" in console.file.getvalue()
+    assert "continuous_fraction" in console.file.getvalue()
 
 
 def test_actions_without_codes_are_said_loudly(world, store, console):

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 
@@ -5,9 +6,10 @@ import pytest
 from schedules import small_schedule
 
 from genie.core.config import UserError
+from genie.core.renamed_keys import with_old_keys
 from genie.data.store import ClipStore
 from genie.presets.schedule import Augmentation
-from genie.training import config
+from genie.training import config, finetune
 from genie.training.config import Settings, resolve, share_minutes
 from genie.training.finetune import START
 
@@ -32,7 +34,7 @@ def test_only_the_stages_that_run_share_the_minutes():
 
 @pytest.fixture
 def begun(store, small_world, tmp_path):
-    config.write(tmp_path, resolve(tmp_path, store, world=small_world, schedule=small_schedule()))
+    config.write(tmp_path, resolve(tmp_path, store, world=small_world, train=small_schedule()))
     return tmp_path
 
 
@@ -42,13 +44,26 @@ def test_a_folder_remembers_what_it_is_for(begun, store, small_world):
     assert again.train == small_schedule()
 
 
+def test_a_folder_that_was_begun_under_old_keys_goes_on(begun, store):
+    recorded = config.read(begun)
+    path = begun / config.RECORD
+    values = json.loads(path.read_text())
+    old = {"world": with_old_keys(recorded.world), "train": with_old_keys(recorded.train)}
+    assert "no_effect" in old["world"]["dynamics"]
+    assert "fresh_prompt_share" in old["train"]
+    path.write_text(json.dumps(values | old))
+    assert config.read(begun) == recorded
+    assert resolve(begun, store) == recorded
+    assert finetune.schedule_of(begun, config.RECORD).seed == recorded.train.seed
+
+
 def test_budgets_and_reporting_may_change_but_not_what_a_step_computes(begun, store, small_world):
     free = small_schedule(log_every=1, workers=5, compile=True, checkpoint_minutes=1.0)
     free = replace(free, tokenizer=replace(free.tokenizer, steps=99))
-    assert resolve(begun, store, schedule=free).train == free
+    assert resolve(begun, store, train=free).train == free
     bound = replace(free, tokenizer=replace(free.tokenizer, learning_rate=0.5))
-    with pytest.raises(UserError, match=r"schedule\.tokenizer\.learning_rate 0\.001 \(now 0\.5\)"):
-        resolve(begun, store, schedule=bound)
+    with pytest.raises(UserError, match=r"train\.tokenizer\.learning_rate 0\.001 \(now 0\.5\)"):
+        resolve(begun, store, train=bound)
     with pytest.raises(UserError, match=r"world\.num_actions 4 \(now 3\).*another folder"):
         resolve(begun, store, world=replace(small_world, num_actions=3))
 
@@ -75,10 +90,10 @@ def test_frames_of_another_size_are_refused(store, tmp_path):
 
 
 def test_frames_beside_their_tokens_are_not_changed(store, small_world, tmp_path):
-    world = replace(small_world, actions=replace(small_world.actions, continuous_share=0))
-    schedule = small_schedule(joint=True, augmentation=Augmentation(flip=0.5))
-    with pytest.raises(UserError, match=r"schedule\.augmentation.*leave augmentation out"):
-        resolve(tmp_path, store, world=world, schedule=schedule)
+    world = replace(small_world, actions=replace(small_world.actions, continuous_fraction=0))
+    schedule = small_schedule(joint=True, augmentation=Augmentation(flip_prob=0.5))
+    with pytest.raises(UserError, match=r"train\.augmentation.*leave augmentation out"):
+        resolve(tmp_path, store, world=world, train=schedule)
 
 
 @pytest.mark.parametrize("file", ["notes.txt", "clips/a.mp4", "config.json"])
@@ -87,13 +102,13 @@ def test_a_folder_full_of_something_else_is_refused(store, small_world, tmp_path
     path.parent.mkdir(exist_ok=True)
     path.touch()
     with pytest.raises(UserError, match=rf"{path.relative_to(tmp_path).parts[0]}.*another --out"):
-        resolve(tmp_path, store, world=small_world, schedule=small_schedule())
+        resolve(tmp_path, store, world=small_world, train=small_schedule())
 
 
 def test_many_strange_things_are_counted_and_a_file_is_no_folder(store, small_world, tmp_path):
     for name in "edcba":
         (tmp_path / name).touch()
-    options = {"world": small_world, "schedule": small_schedule()}
+    options = {"world": small_world, "train": small_schedule()}
     with pytest.raises(UserError, match=r"\(a, b, c and 2 more\)"):
         resolve(tmp_path, store, **options)
     with pytest.raises(UserError, match="is a file; choose another --out"):
@@ -106,7 +121,7 @@ def test_its_own_store_and_a_log_may_lie_in_the_folder_of_a_run(store, small_wor
         (tmp_path / "run" / name).touch()
     (tmp_path / "run" / START).mkdir()
     inside = ClipStore.open(tmp_path / "run" / "data" / "clips")
-    options = {"world": small_world, "schedule": small_schedule()}
+    options = {"world": small_world, "train": small_schedule()}
     assert resolve(tmp_path / "run", inside, **options).train == small_schedule()
     with pytest.raises(UserError, match=r"\(data\)"):
         resolve(tmp_path / "run", store, **options)

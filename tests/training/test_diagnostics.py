@@ -32,7 +32,7 @@ def trained(model, batch, steps, rate=1e-2):
 
 def latent_actions():
     layers = TransformerConfig(layers=1, width=32, heads=2, window=1)
-    config = LatentActionConfig(patch=4, reach=3, encoder=layers, decoder=layers)
+    config = LatentActionConfig(patch=4, max_displacement=3, encoder=layers, decoder=layers)
     return LatentActionModel(config, (16, 16), 4)
 
 
@@ -64,7 +64,7 @@ def test_latents_that_nobody_reads_are_named(actions, clips):
     assert sign.figure == 0
     assert "say nothing" in sign.warning
     assert "+0.00 dB" in sign.warning
-    assert "actions.motion" in sign.warning
+    assert "actions.motion_weight" in sign.warning
 
 
 def test_one_action_for_everything_is_named(actions, clips):
@@ -117,7 +117,7 @@ def test_dynamics_that_ignore_the_action_are_named(obeying, small_world):
     assert sign.figure == pytest.approx(0, abs=1e-5)
     assert "ignore the actions" in sign.warning
     assert "+0.000 nats" in sign.warning
-    assert "change_weight" in sign.warning
+    assert "changed_token_weight" in sign.warning
 
 
 def test_where_all_actions_are_the_same_nothing_is_said_of_the_dynamics(obeying):
@@ -153,4 +153,4 @@ def test_rollouts_that_dissolve_are_named(rolling, clips):
     white = rolling(torch.full_like(clips, 255))
     assert "dB further" in white["rollout_gain_over_copying"].warning
     assert white["rollout_motion_ratio"].warning == ""
-    assert "dynamics.corruption" in white["rollout_gain_over_copying"].warning
+    assert "dynamics.context_corruption" in white["rollout_gain_over_copying"].warning

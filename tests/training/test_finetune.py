@@ -74,7 +74,7 @@ def test_the_first_loss_is_that_of_the_world(base, store, console, tmp_path, mon
         tmp_path / "run",
         base=base,
         keep_actions=name != "actions",
-        schedule=only(**{name: 1}),
+        train=only(**{name: 1}),
         console=console,
     )
     world = Genie.from_pretrained(base, device="cpu")
@@ -92,7 +92,7 @@ def test_it_learns_new_data_and_keeps_the_configuration(base, store, console, tm
     clips = held_out_clips(dark, 4)
     before = Genie.from_pretrained(base, device="cpu")
     schedule = only(tokenizer=40)
-    out = train(dark, tmp_path / "run", base=base, schedule=schedule, console=console)
+    out = train(dark, tmp_path / "run", base=base, train=schedule, console=console)
     after = Genie.from_pretrained(out, device="cpu")
     assert after.config == before.config
     losses = [float(world.tokenizer.loss(clips)[0].detach()) for world in (before, after)]
@@ -100,7 +100,7 @@ def test_it_learns_new_data_and_keeps_the_configuration(base, store, console, tm
 
 
 def test_stages_without_a_budget_keep_their_weights(base, store, console, tmp_path):
-    out = train(store, tmp_path / "a", base=base, schedule=only(dynamics=3), console=console)
+    out = train(store, tmp_path / "a", base=base, train=only(dynamics=3), console=console)
     before, after = (Genie.from_pretrained(folder, device="cpu") for folder in (base, out))
     assert same(after.tokenizer.state_dict(), before.tokenizer.state_dict())
     assert same(after.actions.state_dict(), before.actions.state_dict())
@@ -110,9 +110,9 @@ def test_stages_without_a_budget_keep_their_weights(base, store, console, tmp_pa
 
 def test_actions_are_kept_unless_they_are_to_be_learned_anew(base, store, console, tmp_path):
     schedule = only(actions=10, dynamics=2)
-    kept = train(store, tmp_path / "kept", base=base, schedule=schedule, console=console)
+    kept = train(store, tmp_path / "kept", base=base, train=schedule, console=console)
     anew = train(
-        store, tmp_path / "new", base=base, keep_actions=False, schedule=schedule, console=console
+        store, tmp_path / "new", base=base, keep_actions=False, train=schedule, console=console
     )
     old, kept, anew = (
         Genie.from_pretrained(folder, device="cpu").actions for folder in (base, kept, anew)
@@ -194,13 +194,13 @@ def test_where_nothing_or_half_would_be_trained_it_is_refused(base, store, conso
     with pytest.raises(UserError, match="nothing is left to train"):
         train(store, tmp_path / "a", stages=["actions"], **options)
     with pytest.raises(UserError, match="their stage has not run"):
-        train(store, tmp_path / "b", schedule=only(dynamics=1), keep_actions=False, **options)
+        train(store, tmp_path / "b", train=only(dynamics=1), keep_actions=False, **options)
 
 
 def test_the_same_command_goes_on_without_the_base(base, store, console, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = Path(shutil.copytree(base, tmp_path / "base"))
-    options = {"schedule": only(dynamics=1), "console": console, "preset": "tiny"}
+    options = {"train": only(dynamics=1), "console": console, "preset": "tiny"}
     options["world"] = Genie.from_pretrained(base, device="cpu").config
     out = train(store, tmp_path / "run", base=f"{base.name}/", **options)
     shutil.move(base, base.with_name("elsewhere"))
@@ -209,12 +209,12 @@ def test_the_same_command_goes_on_without_the_base(base, store, console, tmp_pat
 
 def test_joint_training_goes_on_from_a_world(base, store, console, tmp_path):
     world = Genie.from_pretrained(base, device="cpu").config
-    world = replace(world, actions=replace(world.actions, continuous_share=0))
+    world = replace(world, actions=replace(world.actions, continuous_fraction=0))
     options = {"base": base, "world": world, "console": console}
     schedule = replace(only(tokenizer=1, dynamics=2), joint=True)
     with pytest.raises(UserError, match="--keep_actions false"):
-        train(store, tmp_path / "run", schedule=schedule, **options)
-    out = train(store, tmp_path / "run", schedule=schedule, keep_actions=False, **options)
+        train(store, tmp_path / "run", train=schedule, **options)
+    out = train(store, tmp_path / "run", train=schedule, keep_actions=False, **options)
     after, before = (Genie.from_pretrained(folder, device="cpu").actions for folder in (out, base))
     assert not same(after.state_dict(), before.state_dict())
 
@@ -244,7 +244,7 @@ def test_a_base_that_does_not_fit_is_refused(base, store, console, tmp_path):
     layers = replace(world.dynamics, layers=2)
     refuses(r"dynamics\.layers: 2, but.* has 1", world=replace(world, dynamics=layers))
     refuses(r"genie prepare.*--height 16 --width 16", world=replace(world, height=32))
-    refuses("tokenizer has trained", world=wider(world, codes=8), schedule=only(dynamics=1))
+    refuses("tokenizer has trained", world=wider(world, codes=8), train=only(dynamics=1))
     refuses("no such", base=tmp_path / "nowhere")
     refuses("add --from", base=None, keep_actions=True)
     (tmp_path / "empty").mkdir()
@@ -260,7 +260,7 @@ def test_a_base_that_does_not_fit_is_refused(base, store, console, tmp_path):
     with pytest.raises(UserError, match="train into another folder"):
         train(store, base, base=base, console=console)
     with pytest.raises(UserError, match="both are 0; only with --from"):
-        train(store, tmp_path / "run", world=world, schedule=only(dynamics=1), console=console)
+        train(store, tmp_path / "run", world=world, train=only(dynamics=1), console=console)
 
 
 def test_frames_of_another_size_and_no_codes_to_keep_are_refused(base, console, tmp_path):

@@ -8,7 +8,7 @@ from genie.world.genie import Genie
 
 def test_neither_loss_reaches_the_other_model(store, small_world):
     torch.manual_seed(0)
-    actions = replace(small_world.actions, continuous_share=0)
+    actions = replace(small_world.actions, continuous_fraction=0)
     world = Genie(replace(small_world, actions=actions))
     frames = torch.from_numpy(store.windows([0, 5], 4))
     tokens = world.tokenizer.encode(frames)

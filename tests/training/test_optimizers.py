@@ -93,7 +93,7 @@ def test_muon_and_adamw_do_what_they_do_alone():
 
 def test_muon_has_a_learning_rate_and_adamw_a_memory_of_their_own():
     stage = StageConfig(
-        steps=1, learning_rate=0.01, optimizer="muon", weight_decay=0, muon_scale=5, beta2=0.999
+        steps=1, learning_rate=0.01, optimizer="muon", weight_decay=0, muon_lr_scale=5, beta2=0.999
     )
     fast = small()
     optimizer = build_optimizer(fast, stage)
@@ -103,7 +103,7 @@ def test_muon_has_a_learning_rate_and_adamw_a_memory_of_their_own():
     assert {(g["lr"], g["betas"]) for g in plain_adamw.param_groups} == {(0.01, (0.9, 0.999))}
     set_learning_rate(optimizer, 0.002)
     before, plain = copy.deepcopy(fast), copy.deepcopy(fast)
-    twin = build_optimizer(plain, replace(stage, muon_scale=1))
+    twin = build_optimizer(plain, replace(stage, muon_lr_scale=1))
     set_learning_rate(twin, 0.002)
     stepped(fast, optimizer, 1), stepped(plain, twin, 1)
     triples = zip(before[0], fast[0], plain[0], strict=True)
@@ -115,7 +115,7 @@ def test_muon_has_a_learning_rate_and_adamw_a_memory_of_their_own():
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_restored_optimizer_goes_on_alike(kind):
-    stage = StageConfig(steps=1, learning_rate=0.01, optimizer=kind, muon_scale=5)
+    stage = StageConfig(steps=1, learning_rate=0.01, optimizer=kind, muon_lr_scale=5)
     model = small()
     optimizer = build_optimizer(model, stage)
     stepped(model, optimizer)

@@ -116,7 +116,7 @@ def test_only_the_dynamics_go_on_when_the_budget_grows(trained, store, console, 
     run = shutil.copytree(trained, tmp_path / "copy")
     longer = replace(small_schedule().dynamics, steps=12)
     stages = {name: replace(small_schedule().tokenizer, steps=12) for name in STAGES[:2]}
-    train(store, run, schedule=small_schedule(dynamics=longer, **stages), console=console)
+    train(store, run, train=small_schedule(dynamics=longer, **stages), console=console)
     steps = [read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["step"] for name in STAGES]
     assert steps == [10, 10, 12]
 
@@ -124,7 +124,7 @@ def test_only_the_dynamics_go_on_when_the_budget_grows(trained, store, console, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 5}, r"schedule\.seed 0 \(now 5\)"),
+        ({"seed": 5}, r"train\.seed 0 \(now 5\)"),
         ({"preset": "small"}, "64x64"),
         ({"stages": ("tokeniser",)}, "none of tokenizer"),
         ({"minutes": 0.0}, "above 0"),
@@ -142,7 +142,7 @@ def test_dynamics_alone_need_the_others(store, small_world, schedule, console, t
             store,
             tmp_path,
             world=small_world,
-            schedule=schedule,
+            train=schedule,
             stages=("dynamics",),
             console=console,
         )
@@ -154,10 +154,10 @@ def test_a_checkpoint_of_other_tokens_is_refused(trained, store, console, tmp_pa
         path.unlink()
     keep = (run / "checkpoints" / "dynamics.ckpt").rename(run / "dynamics.ckpt")
     schedule = small_schedule(tokenizer=replace(small_schedule().tokenizer, steps=3))
-    train(store, run, schedule=schedule, stages=("tokenizer",), console=console)
+    train(store, run, train=schedule, stages=("tokenizer",), console=console)
     keep.rename(run / "checkpoints" / "dynamics.ckpt")
     with pytest.raises(UserError, match="other models"):
-        train(store, run, schedule=schedule, console=console)
+        train(store, run, train=schedule, console=console)
 
 
 def test_frozen_parts_stay_as_they_are(
@@ -188,7 +188,7 @@ def test_frozen_parts_stay_as_they_are(
         lambda self, *a: (begin(self, *a), running.append(self))[0],
     )
     monkeypatch.setattr(pipeline, "run_stage", watching)
-    train(store, tmp_path, world=small_world, schedule=schedule, console=console)
+    train(store, tmp_path, world=small_world, train=schedule, console=console)
     assert {name for name, _ in seen} == set(STAGES)
     assert not any(mode for _, modes in seen for mode in modes.values())
 
@@ -196,12 +196,12 @@ def test_frozen_parts_stay_as_they_are(
 def test_joint_training_trains_actions_and_dynamics(
     store, small_world, schedule, console, tmp_path
 ):
-    schedule = replace(schedule, joint=True, picture_every=10)
-    with pytest.raises(UserError, match="continuous_share"):
-        train(store, tmp_path / "run", world=small_world, schedule=schedule, console=console)
-    actions = replace(small_world.actions, continuous_share=0)
+    schedule = replace(schedule, joint=True, previews_every=10)
+    with pytest.raises(UserError, match="continuous_fraction"):
+        train(store, tmp_path / "run", world=small_world, train=schedule, console=console)
+    actions = replace(small_world.actions, continuous_fraction=0)
     small_world = replace(small_world, actions=actions)
-    out = train(store, tmp_path / "run", world=small_world, schedule=schedule, console=console)
+    out = train(store, tmp_path / "run", world=small_world, train=schedule, console=console)
     assert not (out / "checkpoints" / "actions.ckpt").exists()
     torch.manual_seed(schedule.seed)
     fresh, world = Genie(small_world), Genie.from_pretrained(out, device="cpu")
@@ -221,7 +221,7 @@ def test_a_stop_request_saves_and_says_how_to_go_on(
             os.kill(os.getpid(), signal.SIGTERM)
         return read(self, place)
 
-    arguments = {"world": small_world, "schedule": schedule, "console": console}
+    arguments = {"world": small_world, "train": schedule, "console": console}
     with monkeypatch.context() as patch:
         patch.setattr(FrameClips, "__call__", interrupting)
         with pytest.raises(Stopped) as stopped:

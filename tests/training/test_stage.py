@@ -56,7 +56,7 @@ def assert_same_weights(one, other):
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_crashed_stage_ends_as_the_uninterrupted_one(fit, optimizer, accumulate):
-    stage = replace(STAGE, optimizer=optimizer, accumulate=accumulate)
+    stage = replace(STAGE, optimizer=optimizer, grad_accum_steps=accumulate)
     whole, end = fit(stage, "whole")
     with pytest.raises(Crash):
         fit(stage, "crashed", crashing_at(8), checkpoint_steps=5)
@@ -92,7 +92,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(fit):
     runs = {}
     for parts in (1, 4):
         torch.manual_seed(0)
-        stage = replace(STAGE, accumulate=parts)
+        stage = replace(STAGE, grad_accum_steps=parts)
         runs[parts], end = fit(stage, str(parts), model=Regression(noise=0.0))
         assert end["step"] == STAGE.steps
     for one, other in zip(runs[1].parameters(), runs[4].parameters(), strict=True):
@@ -170,7 +170,7 @@ def test_a_stage_that_does_not_fit_the_devices_says_so(fit):
         place.starts(torch.arange(9).numpy(), 9)
 
     with pytest.raises(UserError, match="batch_size"):
-        fit(replace(STAGE, accumulate=2), read=read)
+        fit(replace(STAGE, grad_accum_steps=2), read=read)
 
 
 def test_learning_rate_follows_the_schedule(fit, monkeypatch):
@@ -183,7 +183,7 @@ def test_learning_rate_follows_the_schedule(fit, monkeypatch):
         seen[-1] += ([group["lr"] for group in optimizer.param_groups],)
 
     monkeypatch.setattr(StageModule, "optimizer_step", watching)
-    fit(replace(STAGE, optimizer="muon", muon_scale=5))
+    fit(replace(STAGE, optimizer="muon", muon_lr_scale=5))
     for number, spent, rates in seen:
         assert spent == number / STAGE.steps
         rate = STAGE.learning_rate * schedule.lr_scale(STAGE, number, spent)

@@ -17,6 +17,7 @@ from untrained import CONFIG, SHALLOW, close, frames, output_of, stirred
 
 from genie import Genie, GenieConfig, SamplingConfig, UserError
 from genie.core.config import from_dict
+from genie.core.renamed_keys import with_old_keys
 from genie.models.quantizers import QuantizerConfig
 from genie.presets import registry
 
@@ -233,6 +234,17 @@ def test_saved_and_loaded_it_is_the_same_world(world: Genie, tmp_path: Path):
     assert torch.equal(loaded.generate(prompt, [1, 2]), world.generate(prompt, [1, 2]))
 
 
+def test_a_world_that_was_saved_under_old_keys_is_the_same_world(world: Genie, tmp_path: Path):
+    world.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"config": with_old_keys(world.config)}))
+    assert '"no_effect"' in path.read_text()
+    assert Genie.from_pretrained(tmp_path, device="cpu").config == world.config
+    with pytest.raises(UserError, match=r"no_effect: unknown key, it is now dynamics\.static"):
+        Genie({"dynamics": {"no_effect": 0.5}})
+
+
 @pytest.mark.parametrize("kind", ["fsq", "lfq"])
 def test_every_quantizer_can_be_saved_and_loaded(kind: str, tmp_path: Path):
     quantizer = QuantizerConfig(kind=kind, codes=64)
@@ -266,11 +278,15 @@ def edited(folder: Path, path: str, value: object) -> Path:
         ("dynamics.window", 10**12, r"dynamics\.window: 1000000000000 is too large"),
         ("num_actions", 10**6, "num_actions: 1000000 is too large"),
         ("height", 10**6, "height: 1000000 is too large"),
-        ("actions.reach", 10**5, r"actions\.reach: 100000 is too large"),
+        ("actions.max_displacement", 10**5, r"actions\.max_displacement: 100000 is too large"),
         ("fps", 1e300, r"fps: 1e\+300 is too large"),
         ("fps", float("inf"), "fps: expected a finite number, got inf"),
-        ("dynamics.change_weight", float("nan"), r"dynamics\.change_weight: expected a finite"),
-        ("tokenizer.squared", float("inf"), r"tokenizer\.squared: expected a finite number"),
+        (
+            "dynamics.changed_token_weight",
+            float("nan"),
+            r"dynamics\.changed_token_weight: expected a finite",
+        ),
+        ("tokenizer.l2_weight", float("inf"), r"tokenizer\.l2_weight: expected a finite number"),
         ("dynamics.layers", 1000, r"weights do not fit the configuration \(1004 layers, \d+ tens"),
         ("dynamics.layers", 3, r"weights do not fit the configuration \(dynamics.*missing"),
         ("tokenizer.encoder.width", 65_536, r"do not fit.*\(\d+.*\) in the weights, .*65536"),
@@ -294,8 +310,10 @@ def test_hostile_and_foolish_sizes_are_refused_before_anything_is_allocated(
 
 
 def test_numbers_that_are_not_finite_are_refused_in_python_too():
-    with pytest.raises(UserError, match=r"dynamics\.change_weight: expected a finite number"):
-        Genie(replace(CONFIG, dynamics=replace(CONFIG.dynamics, change_weight=float("inf"))))
+    with pytest.raises(
+        UserError, match=r"dynamics\.changed_token_weight: expected a finite number"
+    ):
+        Genie(replace(CONFIG, dynamics=replace(CONFIG.dynamics, changed_token_weight=float("inf"))))
     with pytest.raises(UserError, match="temperature: must be finite"):
         SamplingConfig(temperature=float("inf"))
 

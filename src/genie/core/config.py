@@ -10,6 +10,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
+from genie.core.renamed_keys import renamed, translated
+
 Device = Literal["cpu", "cuda", "mps"]
 """Where commands run."""
 Dtype = Literal["float32", "bfloat16"]
@@ -59,7 +61,9 @@ def from_dict(cls: type[Config], values: Any, path: str = "") -> Config:
     for key in values:
         if key not in names:
             name = str(key)[:LONGEST]
-            raise UserError(f"{where}{name}: unknown key{_suggestion(name, names)}")
+            new = renamed(cls).get(key)
+            hint = f", it is now {where}{new}" if new else _suggestion(name, names)
+            raise UserError(f"{where}{name}: unknown key{hint}")
     parsed = {key: _parse(hints[key], value, where + key) for key, value in values.items()}
     try:
         return cls(**parsed)
@@ -67,6 +71,15 @@ def from_dict(cls: type[Config], values: Any, path: str = "") -> Config:
         raise UserError(f"{where}{error}") from None
     except TypeError as error:
         raise UserError(f"{path or cls.__name__}: {error}") from None
+
+
+def from_record(cls: type[Config], values: Any) -> Config:
+    """Builds a configuration from a file that the program wrote: old keys get their new names.
+
+    Raises:
+        UserError: as of `from_dict`.
+    """
+    return from_dict(cls, translated(cls, values))
 
 
 def shown(value: Any) -> str:

@@ -237,7 +237,11 @@ def _episodes(
 ) -> list[Episode]:
     used = sorted({clip.task for clip in clips})
     splits = dict(
-        zip(used, split_sources([plan.files[n] for n in used], plan.config.val_share), strict=True)
+        zip(
+            used,
+            split_sources([plan.files[n] for n in used], plan.config.val_fraction),
+            strict=True,
+        )
     )
     episodes = []
     for clip in clips:
@@ -251,7 +255,7 @@ def _episodes(
     if (
         len(used) == 1
         and {row.split for row in episodes} == {"train"}
-        and plan.config.val_share > 0
+        and plan.config.val_fraction > 0
     ):
-        return hold_out_tail(episodes, plan.config.val_share, plan.config.min_frames)
+        return hold_out_tail(episodes, plan.config.val_fraction, plan.config.min_frames)
     return episodes

@@ -191,7 +191,7 @@ class _Cutter:
             length = end - first
             if length < self._config.min_frames:
                 short += length
-            elif still > self._config.max_static_share * (length - 1):
+            elif still > self._config.max_static_fraction * (length - 1):
                 static += length
             else:
                 kept.append((number, first, length))

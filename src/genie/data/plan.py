@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from genie.core.config import UserError, from_dict, require
+from genie.core.config import UserError, from_record, require
 from genie.core.io import replacing
 from genie.data.video import EXTENSIONS, Fit, probe
 
@@ -37,10 +37,10 @@ class PrepareConfig:
         fps: frames per second to resample to; None keeps the most common rate of the videos.
         min_frames: shorter clips are dropped.
         static_threshold: a pixel has changed when a channel differs by more than this (0..255).
-        max_static_share: drop clips of which more than this share of steps changes nothing.
+        max_static_fraction: drop clips of which more than this share of steps changes nothing.
         scene_threshold: cut where the mean difference to the frame before (0..1), and its jump,
             exceed this.
-        val_share: share of the videos to hold out, chosen by a hash of their paths.
+        val_fraction: share of the videos to hold out, chosen by a hash of their paths.
     """
 
     height: int = 64
@@ -49,9 +49,9 @@ class PrepareConfig:
     fps: float | None = None
     min_frames: int = 16
     static_threshold: float = 12.0
-    max_static_share: float = 0.95
+    max_static_fraction: float = 0.95
     scene_threshold: float = 0.25
-    val_share: float = 0.1
+    val_fraction: float = 0.1
 
     def __post_init__(self) -> None:
         require(
@@ -63,14 +63,17 @@ class PrepareConfig:
             f"fps: must be above 0 and at most {_MOST_FPS}, got {self.fps}",
         )
         require(self.min_frames >= 2, f"min_frames: must be 2 or more, got {self.min_frames}")
-        require(0 <= self.val_share < 1, f"val_share: must be within 0..1, got {self.val_share}")
+        require(
+            0 <= self.val_fraction < 1,
+            f"val_fraction: must be within 0..1, got {self.val_fraction}",
+        )
         require(
             self.scene_threshold > 0,
             f"scene_threshold: must be above 0, got {self.scene_threshold}",
         )
         require(
-            0 <= self.max_static_share <= 1,
-            f"max_static_share: must be within 0..1, got {self.max_static_share}",
+            0 <= self.max_static_fraction <= 1,
+            f"max_static_fraction: must be within 0..1, got {self.max_static_fraction}",
         )
 
 
@@ -135,7 +138,7 @@ def _read_plan(path: Path) -> Plan | None:
         plan = json.loads(path.read_text())
         if plan["version"] != _WORK_VERSION:
             return None
-        config = from_dict(PrepareConfig, plan["config"])
+        config = from_record(PrepareConfig, plan["config"])
         return Plan(config, plan["fps"], plan["files"], [tuple(pair) for pair in plan["stamps"]])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -18,6 +18,7 @@ from typing import Any
 
 from genie.core.config import UserError, require
 from genie.core.progress import Progress
+from genie.core.renamed_keys import translated
 from genie.data.assemble import Shards, write_store
 from genie.data.decode import Decoders, Task
 from genie.data.plan import (
@@ -69,9 +70,9 @@ def prepare(
     fps: float | None = None,
     min_frames: int = 16,
     static_threshold: float = 12.0,
-    max_static_share: float = 0.95,
+    max_static_fraction: float = 0.95,
     scene_threshold: float = 0.25,
-    val_share: float = 0.1,
+    val_fraction: float = 0.1,
     workers: int | None = None,
     progress: bool = True,
 ) -> PrepareReport:
@@ -85,15 +86,15 @@ def prepare(
     Args:
         source: folder of videos.
         out: folder to make.
-        height: and the others down to `val_share`: see `PrepareConfig`.
+        height: and the others down to `val_fraction`: see `PrepareConfig`.
         width: columns of the stored frames.
         fit: `crop`, `letterbox` or `resize`.
         fps: frames per second, None for the most common rate of the videos.
         min_frames: shorter clips are dropped.
         static_threshold: smallest change of a pixel that counts, 0..255.
-        max_static_share: clips with a larger share of steps without change are dropped.
+        max_static_fraction: clips with a larger share of steps without change are dropped.
         scene_threshold: mean difference, 0..1, that counts as a cut.
-        val_share: share of the videos to hold out.
+        val_fraction: share of the videos to hold out.
         workers: processes that decode; None takes one per CPU core, 0 or 1 decodes in this process.
             A script that uses more needs the usual `if __name__ == "__main__":`.
         progress: show a progress bar.
@@ -109,9 +110,9 @@ def prepare(
         float(fps) if fps is not None else None,
         min_frames,
         static_threshold,
-        max_static_share,
+        max_static_fraction,
         scene_threshold,
-        val_share,
+        val_fraction,
     )
     require(source.is_dir(), f"{source}: no such folder; give the folder that holds the videos")
     if (out / "store.json").exists():
@@ -156,10 +157,9 @@ def _alone(out: Path) -> Iterator[None]:
 def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
     store = ClipStore.open(out)
     before = store.prepared
-    if before["settings"] != asdict(config):
-        changed = [
-            name for name, value in asdict(config).items() if before["settings"].get(name) != value
-        ]
+    settings = translated(PrepareConfig, before["settings"])
+    if settings != asdict(config):
+        changed = [name for name, value in asdict(config).items() if settings.get(name) != value]
         raise UserError(
             f"{out}: was prepared with other settings ({', '.join(changed)}); "
             "choose another --out, or remove the folder"
@@ -204,7 +204,7 @@ def _nothing_usable(source: Path, files: Sequence[str], manifests: Sequence[dict
     more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
     return (
         f"{source}: none of its {len(files)} videos is usable; {'; '.join(reasons[:3])}{more}. "
-        "Give other videos, or lower --min_frames or raise --max_static_share"
+        "Give other videos, or lower --min_frames or raise --max_static_fraction"
     )
 
 

@@ -40,7 +40,7 @@ class Place:
         require(
             batch % share == 0,
             f"batch_size: {batch} clips do not divide into {self.parts} parts on "
-            f"{self.world_size} devices; change batch_size, accumulate or devices",
+            f"{self.world_size} devices; change batch_size, grad_accum_steps or devices",
         )
         chosen = clip_starts(
             windows,

@@ -13,19 +13,19 @@ from genie.data.store import Episode
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-def split_sources(names: Sequence[str], val_share: float) -> list[str]:
+def split_sources(names: Sequence[str], val_fraction: float) -> list[str]:
     """Returns `train`, `val` or `test` for each video.
 
     Folders of these names decide where some hold out videos; else a hash of the path does. With two
-    or more videos at least one is held out (unless `val_share` is 0) and one is trained on.
+    or more videos at least one is held out (unless `val_fraction` is 0) and one is trained on.
     """
     folders = [_split_folder(name) for name in names]
     if "val" in folders:
         return [folder or "train" for folder in folders]
     free = [n for n, folder in enumerate(folders) if folder != "test"]
     ranks = {n: _hash_share(names[n]) for n in free}
-    held = {n for n in free if ranks[n] < val_share}
-    if val_share > 0 and len(free) > 1:
+    held = {n for n in free if ranks[n] < val_fraction}
+    if val_fraction > 0 and len(free) > 1:
         held |= set() if held else {min(free, key=ranks.__getitem__)}
         held -= {max(free, key=ranks.__getitem__)} if len(held) == len(free) else set()
     return [
@@ -43,13 +43,15 @@ def _hash_share(name: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def hold_out_tail(episodes: Sequence[Episode], val_share: float, min_frames: int) -> list[Episode]:
+def hold_out_tail(
+    episodes: Sequence[Episode], val_fraction: float, min_frames: int
+) -> list[Episode]:
     """With one video only, holds out its end: a share of the frames, `min_frames` at the least.
 
     Where no episode can be cut in two there, the last of several is held out whole.
     """
     frames = sum(row.length for row in episodes)
-    cut = frames - max(min_frames, round(frames * val_share))
+    cut = frames - max(min_frames, round(frames * val_fraction))
     rows: list[Episode] = []
     for row in episodes:
         head, tail = cut - row.start, row.start + row.length - cut

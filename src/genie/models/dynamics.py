@@ -18,7 +18,7 @@ from genie.models.layers.compile import compile_method
 from genie.models.layers.patches import grid_positions
 from genie.models.layers.transformer import STTransformer, TransformerConfig
 
-MaskRate = Literal["uniform", "cosine", "linear"]
+MaskRatio = Literal["uniform", "cosine", "linear"]
 
 NEIGHBOUR_WIDTH = 32
 """Features of a neighbour; a token sees nine in the frame before and nine in its own."""
@@ -31,31 +31,33 @@ class DynamicsConfig(TransformerConfig):
     Attributes:
         context: "clean" trains each frame, masked, on clean past frames, as it is played (two
             streams in one forward); "masked" is the paper's single masked stream. All of the
-            paper's: `context="masked", conditioning="add", mask_rate="uniform", corruption=0,
-            copying=False, change_weight=1, no_effect=0, action_noise=0`.
-        conditioning: "add" adds the action to every token of the frame it leads to, "prepend"
-            gives that frame one more token, "both" does both.
-        mask_rate: share of masked tokens in training: "uniform" in [0.5, 1] (the paper's),
+            paper's: `context="masked", action_conditioning="add", mask_ratio="uniform",
+            context_corruption=0, copy_head=False, changed_token_weight=1, static_action_dropout=0,
+            action_dropout=0`.
+        action_conditioning: "add" adds the action to every token of the frame it leads to,
+            "prepend" gives that frame one more token, "both" does both.
+        mask_ratio: share of masked tokens in training: "uniform" in [0.5, 1] (the paper's),
             "cosine" or "linear", which follow the sampling schedule of that name down to a single
             masked token. The more often few are masked, the more a token heeds those drawn already.
-        corruption: largest share of context tokens replaced by random ones in training, so that
-            the model learns to live with its own mistakes; the level is an input, 0 in play.
-        corruption_levels: number of levels from 0 to `corruption`.
-        copying: each token also knows those at its place and beside it, of the frame before and of
-            what is drawn already of its own, and can predict the one that stood at its place
+        context_corruption: largest share of context tokens replaced by random ones in training, so
+            that the model learns to live with its own mistakes; the level is an input, 0 in play.
+        corruption_levels: number of levels from 0 to `context_corruption`.
+        copy_head: each token also knows those at its place and beside it, of the frame before and
+            of what is drawn already of its own, and can predict the one that stood at its place
             through a single number; otherwise attention has to find neighbours, and copying is
             learned token by token.
-        change_weight: weight in the loss of tokens that differ from the one before. `logits` are
-            adjusted for it, so that drawn at temperature 1 things change no more often.
-        no_effect: share of steps in which no token changes that get a random action in training. A
-            latent action names what changed, so a button that cannot be followed is never seen;
-            this shows that then nothing changes. In return a button is missed now and then.
-        action_noise: share of all steps that get a random action in training. The model then takes
-            a button that the past makes impossible, such as rising on in the middle of a fall, for
-            noise, and follows the past. In return other buttons are missed now and then.
-        unconditional_share: share of all steps whose action is hidden in training ("none known").
-            The model then also learns what comes next whatever the action is, which classifier-free
-            guidance needs (Ho and Salimans 2022, arXiv 2207.12598).
+        changed_token_weight: weight in the loss of tokens that differ from the one before. `logits`
+            are adjusted for it, so that drawn at temperature 1 things change no more often.
+        static_action_dropout: share of steps in which no token changes that get a random action in
+            training. A latent action names what changed, so a button that cannot be followed is
+            never seen; this shows that then nothing changes. In return a button is missed now and
+            then.
+        action_dropout: share of all steps that get a random action in training. The model then
+            takes a button that the past makes impossible, such as rising on in the middle of a
+            fall, for noise, and follows the past. In return other buttons are missed now and then.
+        unconditional_fraction: share of all steps whose action is hidden in training ("none
+            known"). The model then also learns what comes next whatever the action is, which
+            classifier-free guidance needs (Ho and Salimans 2022, arXiv 2207.12598).
         label_smoothing: of the cross-entropy.
     """
 
@@ -63,15 +65,15 @@ class DynamicsConfig(TransformerConfig):
     width: int = 192
     heads: int = 6
     context: Literal["clean", "masked"] = "clean"
-    conditioning: Literal["add", "prepend", "both"] = "both"
-    mask_rate: MaskRate = "cosine"
-    corruption: float = 0.1
+    action_conditioning: Literal["add", "prepend", "both"] = "both"
+    mask_ratio: MaskRatio = "cosine"
+    context_corruption: float = 0.1
     corruption_levels: int = 4
-    copying: bool = True
-    change_weight: float = 5.0
-    no_effect: float = 0.0
-    action_noise: float = 0.0
-    unconditional_share: float = 0.0
+    copy_head: bool = True
+    changed_token_weight: float = 5.0
+    static_action_dropout: float = 0.0
+    action_dropout: float = 0.0
+    unconditional_fraction: float = 0.0
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -79,15 +81,15 @@ class DynamicsConfig(TransformerConfig):
         super().__post_init__()
         require(self.window >= 2, "window: dynamics need at least 2 frames, the past and the next")
         require(
-            self.space or self.conditioning == "add",
-            f"conditioning: {self.conditioning!r} gives a frame one more token, and without "
-            "attention over space nothing reads it; use 'add'",
+            self.spatial_attention or self.action_conditioning == "add",
+            f"action_conditioning: {self.action_conditioning!r} gives a frame one more token, and "
+            "without attention over space nothing reads it; use 'add'",
         )
-        require(0 <= self.corruption <= 1, "corruption: must lie in [0, 1]")
+        require(0 <= self.context_corruption <= 1, "context_corruption: must lie in [0, 1]")
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
         require_at_most(self, corruption_levels=1024)
-        require(self.change_weight > 0, "change_weight: must be above 0")
-        for name in ("no_effect", "action_noise", "unconditional_share"):
+        require(self.changed_token_weight > 0, "changed_token_weight: must be above 0")
+        for name in ("static_action_dropout", "action_dropout", "unconditional_fraction"):
             require(0 <= getattr(self, name) <= 1, f"{name}: must lie in [0, 1]")
         require(0 <= self.label_smoothing < 1, "label_smoothing: must lie in [0, 1)")
 
@@ -154,8 +156,8 @@ class Dynamics(nn.Module):
         self.config, self.grid = config, grid
         self.vocabulary, self.num_actions = vocabulary, num_actions
         self.tokens_per_frame, self.mask_token = grid[0] * grid[1], vocabulary
-        self.prepends = config.conditioning in ("prepend", "both")
-        self.adds = config.conditioning in ("add", "both")
+        self.prepends = config.action_conditioning in ("prepend", "both")
+        self.adds = config.action_conditioning in ("add", "both")
         self.token = nn.Embedding(vocabulary + 1, config.width)
         self.action = nn.Embedding(num_actions + 1, config.width)
         self.level = nn.Embedding(config.corruption_levels, config.width)
@@ -165,7 +167,7 @@ class Dynamics(nn.Module):
         self.head = nn.Linear(config.width, vocabulary)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        if config.copying:
+        if config.copy_head:
             self.previous = nn.Embedding(vocabulary + 1, NEIGHBOUR_WIDTH)
             self.drawn = nn.Embedding(vocabulary + 1, NEIGHBOUR_WIDTH)
             nn.init.zeros_(self.drawn.weight)  # at first the frame before says more
@@ -223,7 +225,7 @@ class Dynamics(nn.Module):
         tokens: Int[Tensor, "b t s"],
         actions: Int[Tensor, "b t-1"],
         progress: float = 1.0,
-        mask_rate: MaskRate | None = None,
+        mask_ratio: MaskRatio | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Cross-entropy of the masked tokens of frames 1 ... T - 1.
 
@@ -235,11 +237,11 @@ class Dynamics(nn.Module):
         Args:
             tokens: clips of T >= 2 frames.
             actions: the action between each frame and the next; in training some are replaced
-                (`no_effect`, `action_noise`).
+                (`static_action_dropout`, `action_dropout`).
             progress: share of the training budget that is spent; not used here.
-            mask_rate: in place of the configuration's, to compare models on the same masks.
+            mask_ratio: in place of the configuration's, to compare models on the same masks.
         """
-        masked = self._draw_mask(tokens[:, 1:], mask_rate or self.config.mask_rate)
+        masked = self._draw_mask(tokens[:, 1:], mask_ratio or self.config.mask_ratio)
         level, context = self._corrupt(tokens)
         actions = self._disturbed(tokens, actions)
         streams = self._two_streams if self.config.context == "clean" else self._one_stream
@@ -249,7 +251,7 @@ class Dynamics(nn.Module):
         logits = self._predict(_at(x, rows), previous)
         asked, true = _at(masked, rows), previous == _at(tokens[:, :-1], rows)
         changed = true & (targets != previous)
-        adjustment = -math.log(self.config.change_weight) * true[:, None]
+        adjustment = -math.log(self.config.changed_token_weight) * true[:, None]
         errors = F.cross_entropy(
             self._add_to_copy(logits, previous, adjustment),
             targets,
@@ -258,7 +260,7 @@ class Dynamics(nn.Module):
         )
         # Divided by their number and not by their weight, which depends on the targets: that would
         # take weight off the batches in which much changes, and the adjustment would be too much.
-        loss = _mean(errors * torch.where(changed, self.config.change_weight, 1.0), asked)
+        loss = _mean(errors * torch.where(changed, self.config.changed_token_weight, 1.0), asked)
         with torch.no_grad():
             plain = F.cross_entropy(logits, targets, reduction="none")
             hits = (logits.argmax(dim=-1) == targets).float()
@@ -308,7 +310,7 @@ class Dynamics(nn.Module):
         """What is known of frames but for their own tokens."""
         action = self.action(leading)[:, :, None] + shift
         x = self.position + (action if self.adds else shift)
-        if self.config.copying:
+        if self.config.copy_head:
             x = x + self._around(self.previous(previous), slice(NEIGHBOUR_WIDTH))
         if not self.prepends:
             return x
@@ -317,7 +319,7 @@ class Dynamics(nn.Module):
     def _own(self, tokens: Tensor, given: Tensor) -> Tensor:
         """Adds what the tokens say that stand in frames already."""
         x = self.token(tokens)
-        if self.config.copying:
+        if self.config.copy_head:
             x = x + self._around(self.drawn(tokens), slice(NEIGHBOUR_WIDTH, None))
         return given + (F.pad(x, (0, 0, 1, 0)) if self.prepends else x)
 
@@ -330,7 +332,7 @@ class Dynamics(nn.Module):
 
     def _predict(self, x: Tensor, previous: Tensor) -> Tensor:
         logits = self.head(x).float()
-        if not self.config.copying:
+        if not self.config.copy_head:
             return logits
         return self._add_to_copy(logits, previous, self.copy(x).float())
 
@@ -351,7 +353,7 @@ class Dynamics(nn.Module):
         none = actions.new_full((len(actions), 1), self.num_actions)
         return torch.cat([none, actions], dim=1)
 
-    def _draw_mask(self, tokens: Tensor, mask_rate: MaskRate) -> Bool[Tensor, "b t s"]:
+    def _draw_mask(self, tokens: Tensor, mask_ratio: MaskRatio) -> Bool[Tensor, "b t s"]:
         """At least one token of every frame is masked."""
         b, t, s = tokens.shape
         spent = torch.rand(b, t, 1, device=tokens.device)
@@ -359,32 +361,36 @@ class Dynamics(nn.Module):
             "uniform": 0.5 + 0.5 * spent,
             "cosine": torch.cos(spent * (math.pi / 2)),
             "linear": 1 - spent,
-        }[mask_rate]
+        }[mask_ratio]
         noise = torch.rand(b, t, s, device=tokens.device)
         return (noise < rate) | (noise == noise.amin(dim=-1, keepdim=True))
 
     def _disturbed(self, tokens: Tensor, actions: Tensor) -> Tensor:
         """Some actions hidden, some random, and more of those in steps that change nothing."""
         config = self.config
-        shares = (config.no_effect, config.action_noise, config.unconditional_share)
+        shares = (
+            config.static_action_dropout,
+            config.action_dropout,
+            config.unconditional_fraction,
+        )
         if not self.training or not any(shares):
             return actions
         still = (tokens[:, 1:] == tokens[:, :-1]).all(dim=-1)
         chance, again = torch.rand(2, *actions.shape, device=actions.device)
-        chosen = (chance < config.action_noise) | (still & (again < config.no_effect))
+        chosen = (chance < config.action_dropout) | (still & (again < config.static_action_dropout))
         actions = torch.where(chosen, torch.randint_like(actions, self.num_actions), actions)
-        if not config.unconditional_share:
+        if not config.unconditional_fraction:
             return actions
-        hidden = torch.rand(actions.shape, device=actions.device) < config.unconditional_share
+        hidden = torch.rand(actions.shape, device=actions.device) < config.unconditional_fraction
         return actions.masked_fill(hidden, self.num_actions)
 
     def _corrupt(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """A level per clip, and the tokens with that share replaced by random ones."""
         levels = self.config.corruption_levels
         level = torch.randint(levels, (len(tokens),), device=tokens.device)
-        if not self.training or self.config.corruption == 0:
+        if not self.training or self.config.context_corruption == 0:
             return torch.zeros_like(level), tokens
-        share = level[:, None, None] * (self.config.corruption / (levels - 1))
+        share = level[:, None, None] * (self.config.context_corruption / (levels - 1))
         wrong = torch.rand(tokens.shape, device=tokens.device) < share
         return level, torch.where(wrong, torch.randint_like(tokens, self.vocabulary), tokens)
 

@@ -30,60 +30,75 @@ class LatentActionConfig:
     """Size and losses of the latent action model.
 
     Attributes:
-        shrink: frames are averaged over squares of this side first; telling actions apart needs
+        downsample: frames are averaged over squares of this side first; telling actions apart needs
             less detail than drawing. All lengths below count in the pixels that result, and what
             changes less than 12 grey levels there counts as still.
         patch: side of a square patch in pixels.
-        margin: pixels around its patch that a token also sees, so that a thing which moves over
-            an edge moves inside one token. Tokens know nothing of where they lie, so this bounds
-            the moves whose direction can be told.
-        changes: how many differences, of each frame to the one before, the encoder sees beside the
-            frame. One shows a displacement. Where things keep their speed by themselves, a button
-            is what changes it: two differences show that.
+        patch_overlap: pixels around its patch that a token also sees, so that a thing which moves
+            over an edge moves inside one token. Tokens know nothing of where they lie, so this
+            bounds the moves whose direction can be told.
+        num_frame_differences: how many differences, of each frame to the one before, the encoder
+            sees beside the frame. One shows a displacement. Where things keep their speed by
+            themselves, a button is what changes it: two differences show that.
         encoder: sees the frames up to the one that an action led to, each with its differences, so
             that a window of 1 is enough.
         decoder: predicts that frame from the action and the frames before it. Its window is the
             real history; with one frame only, the code has to carry velocity.
-        reach: how far the decoder can move a pixel, in pixels along each axis.
-        kernels: motions that a patch can hold at once, such as two things that cross.
+        max_displacement: how far the decoder can move a pixel, in pixels along each axis.
+        num_motions: motions that a patch can hold at once, such as two things that cross.
         dim: features of a latent action; few, so that there is little room for anything else.
-        continuous_share: share of the training budget in which the latent is not quantized, only
+        continuous_fraction: share of the training budget in which the latent is not quantized, only
             noisy. Then k-means places the codes and the encoder learns no more: being pulled to
             codes, it merges what they do not tell apart (docs/experiments). 0 trains through the
             codes from the first step, as the paper does.
-        noise: standard deviation of that noise (the latent has unit variance).
-        motion: extra weight of pixels that changed.
-        commitment: weight of the loss that keeps latents near their code, where the encoder learns.
-        decay: of the codebook's moving average, per step.
+        latent_noise: standard deviation of that noise (the latent has unit variance).
+        motion_weight: extra weight of pixels that changed.
+        commitment_weight: weight of the loss that keeps latents near their code, where the encoder
+            learns.
+        ema_decay: of the codebook's moving average, per step.
     """
 
-    shrink: int = 1
+    downsample: int = 1
     patch: int = 8
-    margin: int = 4
-    changes: int = 1
+    patch_overlap: int = 4
+    num_frame_differences: int = 1
     encoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=1))
     decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(window=4))
-    reach: int = 4
-    kernels: int = 4
+    max_displacement: int = 4
+    num_motions: int = 4
     dim: int = 8
-    continuous_share: float = 0.85
-    noise: float = 0.2
-    motion: float = 9.0
-    commitment: float = 0.25
-    decay: float = 0.98
+    continuous_fraction: float = 0.85
+    latent_noise: float = 0.2
+    motion_weight: float = 9.0
+    commitment_weight: float = 0.25
+    ema_decay: float = 0.98
 
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
-        require(self.shrink >= 1, "shrink: must be at least 1")
+        require(self.downsample >= 1, "downsample: must be at least 1")
         require(self.patch >= 1, "patch: must be at least 1")
-        require(self.margin >= 1, "margin: must be at least 1, or no direction can be told")
-        require(self.changes >= 1, "changes: must be at least 1, or no motion can be seen")
-        require(self.reach >= 0, "reach: must not be negative")
-        require(self.kernels >= 1, "kernels: must be at least 1")
-        sizes = ("shrink", "patch", "margin", "changes", "reach", "kernels", "dim")
+        require(
+            self.patch_overlap >= 1,
+            "patch_overlap: must be at least 1, or no direction can be told",
+        )
+        require(
+            self.num_frame_differences >= 1,
+            "num_frame_differences: must be at least 1, or no motion can be seen",
+        )
+        require(self.max_displacement >= 0, "max_displacement: must not be negative")
+        require(self.num_motions >= 1, "num_motions: must be at least 1")
+        sizes = (
+            "downsample",
+            "patch",
+            "patch_overlap",
+            "num_frame_differences",
+            "max_displacement",
+            "num_motions",
+            "dim",
+        )
         require_at_most(self, **dict.fromkeys(sizes, 1024))
         require(self.dim >= 2, "dim: must be at least 2, because latents are normalised")
-        require(0 <= self.continuous_share < 1, "continuous_share: must lie in [0, 1)")
+        require(0 <= self.continuous_fraction < 1, "continuous_fraction: must lie in [0, 1)")
 
 
 class LatentActionModel(nn.Module):
@@ -112,11 +127,14 @@ class LatentActionModel(nn.Module):
     def __init__(self, config: LatentActionConfig, frame_size: tuple[int, int], num_actions: int):
         super().__init__()
         self.config, self.num_actions = config, num_actions
-        self.frame_size = (-(-frame_size[0] // config.shrink), -(-frame_size[1] // config.shrink))
+        self.frame_size = (
+            -(-frame_size[0] // config.downsample),
+            -(-frame_size[1] // config.downsample),
+        )
         wide, narrow = config.encoder.width, config.decoder.width
-        size, channels = self.frame_size, 3 + 3 * config.changes
+        size, channels = self.frame_size, 3 + 3 * config.num_frame_differences
         self.encoder_patches = PatchEmbedding(
-            size, config.patch, channels, wide, config.margin, placed=False
+            size, config.patch, channels, wide, config.patch_overlap, placed=False
         )
         self.encoder = STTransformer(config.encoder)
         self.attend = nn.Linear(wide, config.encoder.heads)
@@ -128,12 +146,12 @@ class LatentActionModel(nn.Module):
             QuantizerConfig(
                 codes=num_actions,
                 dim=config.dim,
-                decay=config.decay,
-                commitment=config.commitment,
+                ema_decay=config.ema_decay,
+                commitment_weight=config.commitment_weight,
             )
         )
         self.from_latent = nn.Linear(config.dim, narrow)
-        self.decoder_patches = PatchEmbedding(size, config.patch, 6, narrow, config.margin)
+        self.decoder_patches = PatchEmbedding(size, config.patch, 6, narrow, config.patch_overlap)
         self.decoder = STTransformer(config.decoder)
         self.to_motion = Motion(narrow, self.frame_size, config)
 
@@ -148,8 +166,8 @@ class LatentActionModel(nn.Module):
         return self.quantizer.normalise(self._latents(self.seen(frames)))
 
     def seen(self, frames: UInt8[Tensor, "b t h w 3"]) -> UInt8[Tensor, "b t hs ws 3"]:
-        """Frames as this model sees them: smaller by `shrink`."""
-        return shrunk(frames, self.config.shrink)
+        """Frames as this model sees them: smaller by `downsample`."""
+        return shrunk(frames, self.config.downsample)
 
     @torch.no_grad()
     def reconstruct(
@@ -176,7 +194,7 @@ class LatentActionModel(nn.Module):
     @property
     def turning_points(self) -> tuple[float, ...]:
         """Values of `progress` at which the loss changes, beginning with 0."""
-        return 0.0, self.config.continuous_share
+        return 0.0, self.config.continuous_fraction
 
     def loss(
         self, frames: UInt8[Tensor, "b t h w 3"], progress: float = 1.0
@@ -185,12 +203,12 @@ class LatentActionModel(nn.Module):
 
         Args:
             frames: clips in uint8.
-            progress: share of the training budget that is spent; before `continuous_share` the
+            progress: share of the training budget that is spent; before `continuous_fraction` the
                 latents stay continuous.
         """
         frames = self.seen(frames)
         pixels = self._pixels(frames)
-        share = self.config.continuous_share
+        share = self.config.continuous_fraction
         stands = 0 < share <= progress
         features = self._latents(frames, learn=self.training and not stands)
         if progress < share:
@@ -199,14 +217,14 @@ class LatentActionModel(nn.Module):
             if self.training:
                 self._remember(latents)
                 self.quantizer.unplace()  # anew, where a stage goes on with more budget
-            latents = latents + self.config.noise * torch.randn_like(latents)
+            latents = latents + self.config.latent_noise * torch.randn_like(latents)
         else:
             if stands:
                 features = features.detach()
             if self.training and not self.quantizer.known_placed:
                 outside_graphs(self._place)
             latents, codes, commitment = self.quantizer(features)
-        weight = 1 + self.config.motion * moved(frames)[:, 1:]
+        weight = 1 + self.config.motion_weight * moved(frames)[:, 1:]
         error = self._predict(pixels, latents) - pixels[:, 1:]
         loss = (weight * error.square()).mean() / weight.mean() + commitment
         standing = (pixels[:, 1:] - pixels[:, :-1]).square()
@@ -224,7 +242,9 @@ class LatentActionModel(nn.Module):
 
     def _latents(self, seen: Tensor, learn: bool = False) -> Tensor:
         pixels = self._pixels(seen)
-        x = self.encoder(self.encoder_patches(_with_changes(pixels, self.config.changes)))[:, 1:]
+        x = self.encoder(
+            self.encoder_patches(_with_changes(pixels, self.config.num_frame_differences))
+        )[:, 1:]
         changed = patches_of(moved(seen)[:, 1:], self.config.patch).amax(dim=-1, keepdim=True) > 0
         any_changed = changed.any(dim=2, keepdim=True)
         still = any_changed & ~changed  # where nothing changed at all, the pool is empty
@@ -267,26 +287,26 @@ class Motion(nn.Module):
     Args:
         width: features of a patch.
         frame_size: height and width in pixels.
-        config: patch, reach and number of motions.
+        config: patch, displacement and number of motions.
     """
 
     def __init__(self, width: int, frame_size: tuple[int, int], config: LatentActionConfig):
         super().__init__()
         self.frame_size, self.patch = frame_size, config.patch
-        self.reach, self.kernels = config.reach, config.kernels
-        places, pixels = (2 * config.reach + 1) ** 2, config.patch**2
-        self.to_sources = nn.Linear(width, config.kernels * places)
-        self.to_mixture = nn.Linear(width, pixels * config.kernels)
+        self.reach, self.kernels = config.max_displacement, config.num_motions
+        places, pixels = (2 * config.max_displacement + 1) ** 2, config.patch**2
+        self.to_sources = nn.Linear(width, config.num_motions * places)
+        self.to_mixture = nn.Linear(width, pixels * config.num_motions)
         self.to_correction = nn.Linear(width, pixels * 3)
         for part in (self.to_sources, self.to_mixture):
             nn.init.normal_(part.weight, std=0.01)
         nn.init.zeros_(self.to_correction.weight)
         nn.init.zeros_(self.to_correction.bias)
         with torch.no_grad():  # the first motion is to stand still, and is used most
-            sources = self.to_sources.bias.view(config.kernels, places)
+            sources = self.to_sources.bias.view(config.num_motions, places)
             sources.normal_(std=0.5)[0].zero_()[places // 2] = math.log(places) + 3
-            mixture = self.to_mixture.bias.view(pixels, config.kernels)
-            mixture.zero_()[:, 0] = math.log(config.kernels) + 2
+            mixture = self.to_mixture.bias.view(pixels, config.num_motions)
+            mixture.zero_()[:, 0] = math.log(config.num_motions) + 2
 
     def forward(
         self, x: Float[Tensor, "b t s d"], before: Float[Tensor, "b t h w 3"]

@@ -45,27 +45,27 @@ class QuantizerConfig:
             quantisation, Mentzer et al. 2023) or "lfq" (lookup-free, Yu et al. 2023).
         codes: size of the vocabulary. FSQ takes the sizes of its paper, LFQ powers of two.
         dim: features per code; for "vq" only.
-        decay: of the moving averages, per step ("vq").
-        commitment: weight of the loss that keeps features near their code ("vq", "lfq").
-        revive_below: a code used less than this share of its fair part is moved onto a feature of
-            the batch at hand ("vq").
-        entropy: weight of the loss that spreads use over the codes ("lfq").
+        ema_decay: of the moving averages, per step ("vq").
+        commitment_weight: weight of the loss that keeps features near their code ("vq", "lfq").
+        dead_code_threshold: a code used less than this share of its fair part is moved onto a
+            feature of the batch at hand ("vq").
+        entropy_weight: weight of the loss that spreads use over the codes ("lfq").
     """
 
     kind: Literal["vq", "fsq", "lfq"] = "vq"
     codes: int = 1024
     dim: int = 32
-    decay: float = 0.98
-    commitment: float = 0.25
-    revive_below: float = 0.05
-    entropy: float = 0.1
+    ema_decay: float = 0.98
+    commitment_weight: float = 0.25
+    dead_code_threshold: float = 0.05
+    entropy_weight: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
         require(self.codes >= 2, "codes: must be at least 2")
         require(self.dim >= 1, "dim: must be at least 1")
         require_at_most(self, codes=2**20, dim=65_536)
-        require(0 <= self.decay < 1, "decay: must lie in [0, 1)")
+        require(0 <= self.ema_decay < 1, "ema_decay: must lie in [0, 1)")
         if self.kind == "fsq":
             sizes = ", ".join(map(str, FSQ_LEVELS))
             require(self.codes in FSQ_LEVELS, f"codes: FSQ has sizes {sizes}; got {self.codes}")
@@ -146,7 +146,7 @@ class VectorQuantizer(Quantizer):
             vectors = self.codebook[codes].view_as(features).to(features.dtype)
             if self.training:
                 self._follow(flat, codes)
-        loss = self.config.commitment * F.mse_loss(features, vectors)
+        loss = self.config.commitment_weight * F.mse_loss(features, vectors)
         vectors = features + (vectors - features).detach()
         return Quantized(vectors, codes.view(features.shape[:-1]), loss)
 
@@ -202,10 +202,10 @@ class VectorQuantizer(Quantizer):
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
-        self.usage.lerp_(counts, 1 - self.config.decay)
-        self.sums.lerp_(sums, 1 - self.config.decay)
+        self.usage.lerp_(counts, 1 - self.config.ema_decay)
+        self.sums.lerp_(sums, 1 - self.config.ema_decay)
         fair = self.usage.sum() / self.size
-        dead = self.usage < self.config.revive_below * fair
+        dead = self.usage < self.config.dead_code_threshold * fair
         fresh = flat[torch.randint(len(flat), (self.size,), device=flat.device)]
         _same_on_all_ranks(fresh)
         self.sums.copy_(torch.where(dead[:, None], fresh * fair, self.sums))
@@ -250,8 +250,8 @@ class LookupFree(Quantizer):
         self.quantize = LFQ(
             dim=self.dim,
             codebook_size=config.codes,
-            entropy_loss_weight=config.entropy,
-            commitment_loss_weight=config.commitment,
+            entropy_loss_weight=config.entropy_weight,
+            commitment_loss_weight=config.commitment_weight,
         )
 
     def forward(self, features: Float[Tensor, "*b dim"]) -> Quantized:

@@ -30,28 +30,29 @@ class VideoTokenizerConfig:
             attention over space it does not know places either: a token then means the same
             everywhere, and with a window of 1 it changes only where the picture does.
         quantizer: the vocabulary.
-        squared: weight of the squared error.
-        absolute: weight of the absolute error.
-        motion: extra weight of pixels that changed since the frame before; without it a small
-            moving thing costs next to nothing to leave out.
+        l2_weight: weight of the squared error.
+        l1_weight: weight of the absolute error.
+        motion_weight: extra weight of pixels that changed since the frame before; without it a
+            small moving thing costs next to nothing to leave out.
     """
 
     patch: int = 8
     encoder: TransformerConfig = field(default_factory=TransformerConfig)
     decoder: TransformerConfig = field(default_factory=TransformerConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
-    squared: float = 1.0
-    absolute: float = 0.1
-    motion: float = 2.0
+    l2_weight: float = 1.0
+    l1_weight: float = 0.1
+    motion_weight: float = 2.0
 
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
         require(self.patch >= 1, "patch: must be at least 1")
         require_at_most(self, patch=1024)
         require(
-            self.squared > 0 or self.absolute > 0, "squared: both pixel losses are switched off"
+            self.l2_weight > 0 or self.l1_weight > 0,
+            "l2_weight: both pixel losses are switched off",
         )
-        require(self.motion >= 0, "motion: must not be negative")
+        require(self.motion_weight >= 0, "motion_weight: must not be negative")
 
 
 class VideoTokenizer(nn.Module):
@@ -73,7 +74,7 @@ class VideoTokenizer(nn.Module):
         self.quantizer = build_quantizer(config.quantizer)
         encoder = config.encoder
         self.patches = PatchEmbedding(
-            frame_size, config.patch, 3, encoder.width, placed=encoder.space
+            frame_size, config.patch, 3, encoder.width, placed=encoder.spatial_attention
         )
         self.grid = self.patches.grid
         self.tokens_per_frame = self.grid[0] * self.grid[1]
@@ -136,10 +137,10 @@ class VideoTokenizer(nn.Module):
         target = to_float(frames, self.to_code.weight.dtype)
         quantized = self.quantizer(self._features(target))
         error = self._pixels(self.decoder(self._embed(quantized.vectors))) - target
-        weight = 1 + self.config.motion * moved(frames)
+        weight = 1 + self.config.motion_weight * moved(frames)
         squared = (weight * error.square()).mean() / weight.mean()
         absolute = (weight * error.abs()).mean() / weight.mean()
-        loss = self.config.squared * squared + self.config.absolute * absolute + quantized.loss
+        loss = self.config.l2_weight * squared + self.config.l1_weight * absolute + quantized.loss
         logs = {
             "psnr": psnr(error.detach().square().mean(), peak=2.0),
             "perplexity": perplexity(count(quantized.codes, self.vocabulary)),

@@ -89,7 +89,7 @@ def _tiny() -> Preset:
     # and patches that are treated alone buy steps, and a token or an action that means the same
     # everywhere is learned soon; Muon and FSQ get more out of each step.
     space = TransformerConfig(layers=2, width=128, heads=4, window=1)
-    alone = replace(space, space=False)
+    alone = replace(space, spatial_attention=False)
     world = GenieConfig(
         tokenizer=VideoTokenizerConfig(
             patch=8,
@@ -98,15 +98,15 @@ def _tiny() -> Preset:
             quantizer=QuantizerConfig(kind="fsq", codes=1000),
         ),
         actions=LatentActionConfig(
-            shrink=2,
+            downsample=2,
             patch=4,
-            margin=4,
-            kernels=3,
+            patch_overlap=4,
+            num_motions=3,
             encoder=replace(alone, width=96, heads=3),
             decoder=replace(alone, width=96, heads=3, window=3),
         ),
         dynamics=DynamicsConfig(
-            layers=4, width=160, heads=5, window=5, mask_rate="linear", no_effect=0.5
+            layers=4, width=160, heads=5, window=5, mask_ratio="linear", static_action_dropout=0.5
         ),
         sampling=SamplingConfig(steps=4, temperature=0.7),
     )
@@ -119,7 +119,7 @@ def _tiny() -> Preset:
         warmup_steps=50,
         optimizer="muon",
         beta2=0.999,
-        muon_scale=5,
+        muon_lr_scale=5,
         ema_decay=0.99,
     )
     train = TrainConfig(
@@ -127,7 +127,7 @@ def _tiny() -> Preset:
         # No average: the codes are placed where the encoder of the moment puts its latents.
         actions=replace(stage, minutes=8, learning_rate=2e-3, ema_decay=0),
         dynamics=replace(stage, minutes=23, batch_size=4, clip_frames=8, learning_rate=2e-3),
-        picture_every=200,
+        previews_every=200,
     )
     return Preset(
         "64x64 patch 8, trains and plays (10 to 15 frames/s) on two CPU cores", world, train
@@ -138,9 +138,9 @@ def _coinrun_tiny() -> Preset:
     # For the bundled world: what `demo` found about many small steps, with more minutes, actions
     # for a game in which things keep their speed, and buttons to be doubted (docs/experiments).
     base = _tiny()
-    actions = replace(base.world.actions, changes=2, noise=1.0)
+    actions = replace(base.world.actions, num_frame_differences=2, latent_noise=1.0)
     dynamics = replace(
-        base.world.dynamics, layers=3, width=128, heads=4, window=4, action_noise=0.25
+        base.world.dynamics, layers=3, width=128, heads=4, window=4, action_dropout=0.25
     )
     sampling = replace(base.world.sampling, steps=2, temperature=1.0)
     world = replace(base.world, actions=actions, dynamics=dynamics, sampling=sampling)
@@ -162,7 +162,9 @@ def _demo() -> Preset:
     world = replace(
         base.world,
         tokenizer=replace(tokenizer, quantizer=replace(tokenizer.quantizer, codes=64)),
-        actions=replace(base.world.actions, shrink=4, patch=2, margin=2, reach=2),
+        actions=replace(
+            base.world.actions, downsample=4, patch=2, patch_overlap=2, max_displacement=2
+        ),
         dynamics=replace(base.world.dynamics, layers=2, width=96, heads=3, window=3),
     )
     train = replace(
@@ -171,8 +173,8 @@ def _demo() -> Preset:
         tokenizer=replace(base.train.tokenizer, minutes=1.3, batch_size=3, clip_frames=3),
         actions=replace(base.train.actions, minutes=2),
         dynamics=replace(base.train.dynamics, minutes=3.3, clip_frames=5, learning_rate=3e-3),
-        picture_every=0,  # pictures and looks for trouble would take time from so short a run
-        watch_every=0,
+        previews_every=0,  # pictures and looks for trouble would take time from so short a run
+        diagnostics_every=0,
     )
     return Preset("the demo's: something to play after minutes on two CPU cores", world, train)
 
@@ -195,7 +197,7 @@ def _coinrun() -> Preset:
         learning_rate=3e-4,
         final_learning_rate=3e-4,
         warmup_steps=10_000,
-        accumulate=12,  # four clips at once: about 2.8 GB each in bf16 (docs/experiments)
+        grad_accum_steps=12,  # four clips at once: about 2.8 GB each in bf16 (docs/experiments)
     )
     train = TrainConfig(
         tokenizer=stage,
@@ -204,7 +206,7 @@ def _coinrun() -> Preset:
             stage,
             steps=200_000,
             batch_size=36,
-            accumulate=9,
+            grad_accum_steps=9,
             learning_rate=3e-5,
             final_learning_rate=3e-6,
             warmup_steps=5_000,
@@ -272,7 +274,7 @@ def _large() -> Preset:
         dynamics=DynamicsConfig(layers=48, width=5120, heads=36, head_width=96, ffn_width=6656),
         sampling=SamplingConfig(steps=25, temperature=2.0),
     )
-    stage = replace(_coinrun().train.tokenizer, batch_size=512, accumulate=1)
+    stage = replace(_coinrun().train.tokenizer, batch_size=512, grad_accum_steps=1)
     train = TrainConfig(
         tokenizer=stage,
         actions=replace(stage, ema_decay=0),

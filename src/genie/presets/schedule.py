@@ -32,17 +32,17 @@ class StageConfig:
         learning_rate: at the end of the warm-up.
         final_learning_rate: at the end of the budget.
         warmup_steps: steps of linear warm-up; at most a tenth of the budget is used for it.
-        decay: "cosine" (half a cosine over the budget), "wsd" (constant, then linear over the last
-            fifth) or "constant".
+        lr_schedule: "cosine" (half a cosine over the budget), "wsd" (constant, then linear over the
+            last fifth) or "constant".
         optimizer: "adamw", or "muon" (Muon on the hidden matrices, AdamW on the rest).
         beta2: decay of AdamW's mean of squared gradients; the smaller the batch, the closer to 1
             it should be.
-        muon_scale: learning rate of Muon, where it is used, as a multiple of `learning_rate`, which
-            AdamW has; its weight decay grows alike.
+        muon_lr_scale: learning rate of Muon, where it is used, as a multiple of `learning_rate`,
+            which AdamW has; its weight decay grows alike.
         weight_decay: on the weights of linear and convolution layers only.
         gradient_clip: largest global gradient norm; 0 for none.
         ema_decay: of the averaged weights, which are what is saved as the world.
-        accumulate: parts that a batch is computed in one after the other, to save memory.
+        grad_accum_steps: parts that a batch is computed in one after the other, to save memory.
     """
 
     steps: int = 0
@@ -52,14 +52,14 @@ class StageConfig:
     learning_rate: float = 3e-4
     final_learning_rate: float = 3e-5
     warmup_steps: int = 200
-    decay: Literal["cosine", "wsd", "constant"] = "cosine"
+    lr_schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     optimizer: Literal["adamw", "muon"] = "adamw"
     beta2: float = 0.95
-    muon_scale: float = 1.0
+    muon_lr_scale: float = 1.0
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
-    accumulate: int = 1
+    grad_accum_steps: int = 1
 
     def __post_init__(self) -> None:
         require(self.steps >= 0, f"steps: {self.steps} is negative")
@@ -77,14 +77,21 @@ class StageConfig:
         )
         require(self.warmup_steps >= 0, f"warmup_steps: {self.warmup_steps} is negative")
         require(0 <= self.beta2 < 1, f"beta2: {self.beta2}, must lie in [0, 1)")
-        require(0 < self.muon_scale < math.inf, f"muon_scale: {self.muon_scale}, must be above 0")
+        require(
+            0 < self.muon_lr_scale < math.inf,
+            f"muon_lr_scale: {self.muon_lr_scale}, must be above 0",
+        )
         require(self.weight_decay >= 0, f"weight_decay: {self.weight_decay} is negative")
         require(self.gradient_clip >= 0, f"gradient_clip: {self.gradient_clip} is negative")
         require(0 <= self.ema_decay < 1, f"ema_decay: {self.ema_decay}, must lie in [0, 1)")
-        require(self.accumulate >= 1, f"accumulate: {self.accumulate}, must be at least 1")
         require(
-            self.batch_size % self.accumulate == 0,
-            f"accumulate: {self.batch_size} clips do not divide into {self.accumulate} parts",
+            self.grad_accum_steps >= 1,
+            f"grad_accum_steps: {self.grad_accum_steps}, must be at least 1",
+        )
+        require(
+            self.batch_size % self.grad_accum_steps == 0,
+            f"grad_accum_steps: {self.batch_size} clips do not divide into "
+            f"{self.grad_accum_steps} parts",
         )
 
     @property
@@ -101,21 +108,23 @@ class Augmentation:
     this reaches them: what a step or a colour means to them stays as it is in the videos.
 
     Attributes:
-        flip: share of the clips that are mirrored left to right, whole.
-        colour: strength in [0, 1] with which brightness, contrast, saturation and hue change, each
-            clip's in its own way, the same over the clip.
-        stride: a clip is made of every k-th frame, k drawn from 1 to this number; less where its
-            episode ends before. Then the latent actions also explain larger steps.
+        flip_prob: share of the clips that are mirrored left to right, whole.
+        color_jitter: strength in [0, 1] with which brightness, contrast, saturation and hue change,
+            each clip's in its own way, the same over the clip.
+        max_stride: a clip is made of every k-th frame, k drawn from 1 to this number; less where
+            its episode ends before. Then the latent actions also explain larger steps.
     """
 
-    flip: float = 0.0
-    colour: float = 0.0
-    stride: int = 1
+    flip_prob: float = 0.0
+    color_jitter: float = 0.0
+    max_stride: int = 1
 
     def __post_init__(self) -> None:
-        require(0 <= self.flip <= 1, f"flip: {self.flip}, must lie in [0, 1]")
-        require(0 <= self.colour <= 1, f"colour: {self.colour}, must lie in [0, 1]")
-        require(self.stride >= 1, f"stride: {self.stride}, must be at least 1")
+        require(0 <= self.flip_prob <= 1, f"flip_prob: {self.flip_prob}, must lie in [0, 1]")
+        require(
+            0 <= self.color_jitter <= 1, f"color_jitter: {self.color_jitter}, must lie in [0, 1]"
+        )
+        require(self.max_stride >= 1, f"max_stride: {self.max_stride}, must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -133,16 +142,16 @@ class TrainConfig:
             more when their codes are placed, all beside its budget. A CPU gains little.
         joint: train the latent action model inside the dynamics stage, by its own loss, instead of
             in a stage before it.
-        fresh_prompt_share: share of the dynamics clips whose tokens were encoded from their own
-            first frame, as those of a prompt are; only used when the tokenizer's encoder sees
+        prompt_encoding_fraction: share of the dynamics clips whose tokens were encoded from their
+            own first frame, as those of a prompt are; only used when the tokenizer's encoder sees
             the past.
         augmentation: changes of the clips of frames.
         checkpoint_minutes: write a checkpoint at least this often; 0 for never by time.
         checkpoint_steps: write a checkpoint every so many steps; 0 for never by steps.
         log_every: steps between two rows of scalars.
-        picture_every: steps between two sets of pictures; 0 for none at all.
-        watch_every: fewest steps between two looks for signs that something goes wrong; those after
-            the first take a hundredth of the time at most; 0 for not looking.
+        previews_every: steps between two sets of pictures; 0 for none at all.
+        diagnostics_every: fewest steps between two looks for signs that something goes wrong; those
+            after the first take a hundredth of the time at most; 0 for not looking.
         accelerator: where to train; "auto" takes the GPU when there is one.
         devices: how many; "auto" for all there are.
         workers: threads that read clips ahead.
@@ -155,26 +164,28 @@ class TrainConfig:
     precision: Literal["32", "bf16"] = "32"
     compile: bool = False
     joint: bool = False
-    fresh_prompt_share: float = 0.25
+    prompt_encoding_fraction: float = 0.25
     augmentation: Augmentation = Augmentation()
     checkpoint_minutes: float = 5.0
     checkpoint_steps: int = 1000
     log_every: int = 20
-    picture_every: int = 1000
-    watch_every: int = 200
+    previews_every: int = 1000
+    diagnostics_every: int = 200
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int | Literal["auto"] = "auto"
     workers: int = 2
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seed: {self.seed} is negative")
-        share = self.fresh_prompt_share
-        require(0 <= share <= 1, f"fresh_prompt_share: {share}, must lie in [0, 1]")
+        share = self.prompt_encoding_fraction
+        require(0 <= share <= 1, f"prompt_encoding_fraction: {share}, must lie in [0, 1]")
         require(self.checkpoint_minutes >= 0, "checkpoint_minutes: must not be negative")
         require(self.checkpoint_steps >= 0, "checkpoint_steps: must not be negative")
         require(self.log_every >= 1, f"log_every: {self.log_every}, must be at least 1")
-        require(self.picture_every >= 0, f"picture_every: {self.picture_every} is negative")
-        require(self.watch_every >= 0, f"watch_every: {self.watch_every} is negative")
+        require(self.previews_every >= 0, f"previews_every: {self.previews_every} is negative")
+        require(
+            self.diagnostics_every >= 0, f"diagnostics_every: {self.diagnostics_every} is negative"
+        )
         require(self.devices == "auto" or self.devices >= 1, f"devices: {self.devices} is below 1")
         require(self.workers >= 1, f"workers: {self.workers}, must be at least 1")
 
@@ -202,7 +213,7 @@ def lr_scale(stage: StageConfig, step: int, progress: float) -> float:
     """
     warmup = min(1.0, max((step + 1) / max(1, stage.warmup_steps), progress / WARMUP_SHARE))
     final = stage.final_learning_rate / stage.learning_rate
-    return warmup * (final + (1 - final) * _decay(stage.decay, progress))
+    return warmup * (final + (1 - final) * _decay(stage.lr_schedule, progress))
 
 
 def _decay(kind: str, progress: float) -> float:

@@ -50,9 +50,9 @@ def draw(augmentation: Augmentation, place: Place, batch: int) -> Draws:
     changes what happens to a clip.
     """
     generator = np.random.default_rng([place.seed, place.step, SALT])
-    flips = generator.random(batch) < augmentation.flip
-    strides = generator.integers(1, augmentation.stride + 1, batch)
-    colours = _colours(generator.uniform(-1, 1, (4, batch)) * augmentation.colour)
+    flips = generator.random(batch) < augmentation.flip_prob
+    strides = generator.integers(1, augmentation.max_stride + 1, batch)
+    colours = _colours(generator.uniform(-1, 1, (4, batch)) * augmentation.color_jitter)
     share = batch // place.world_size
     mine = slice(place.rank * share + place.part, (place.rank + 1) * share, place.parts)
     return Draws(flips[mine], strides[mine], colours[mine])

@@ -48,9 +48,9 @@ class FrameClips:
             return (torch.from_numpy(self.store.windows(starts, self.frames)),)
         draws = augment.draw(self.augmentation, place, self.batch)
         frames = self._strided(starts, draws.strides)
-        if self.augmentation.flip:
+        if self.augmentation.flip_prob:
             frames = augment.mirrored(frames, draws.flips)
-        if self.augmentation.colour:
+        if self.augmentation.color_jitter:
             frames = augment.recoloured(frames, draws.colours)
         return (torch.from_numpy(frames),)
 

@@ -30,7 +30,7 @@ def judge_actions(actions: LatentActionModel, clips: Tensor, warnings: Warnings)
     if not actions.quantizer.placed:
         missing = (
             "The latent actions have no codes yet: the stage was over before a step of its last "
-            f"{1 - actions.config.continuous_share:.0%}, in which they are placed. Buttons mean "
+            f"{1 - actions.config.continuous_fraction:.0%}, in which they are placed. Buttons mean "
             "nothing. Give the stage more steps or minutes."
         )
         warnings.tell([Sign("placed", 0.0, missing)])

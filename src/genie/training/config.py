@@ -11,7 +11,7 @@ from os.path import normpath
 from pathlib import Path
 from typing import Any
 
-from genie.core.config import UserError, from_dict, require, to_dict
+from genie.core.config import UserError, from_record, require, to_dict
 from genie.core.io import replacing
 from genie.data.store import ClipStore
 from genie.presets import registry
@@ -27,8 +27,8 @@ FREE = (
     "checkpoint_minutes",
     "checkpoint_steps",
     "log_every",
-    "picture_every",
-    "watch_every",
+    "previews_every",
+    "diagnostics_every",
     "accelerator",
     "devices",
     "workers",
@@ -85,7 +85,7 @@ def resolve(
     *,
     preset: str | None = None,
     world: GenieConfig | None = None,
-    schedule: TrainConfig | None = None,
+    train: TrainConfig | None = None,
     stages: Sequence[str] = STAGES,
     minutes: float | None = None,
     seed: int | None = None,
@@ -113,7 +113,7 @@ def resolve(
     else:
         start = str(folder / finetune.START) if recorded is not None else None
         given = defaults(preset, (start or origin.name) if origin else None)
-    train = schedule or given.train
+    train = train or given.train
     if seed is not None:
         train = replace(train, seed=seed)
     if device is not None:
@@ -137,19 +137,19 @@ def resolve(
     )
     require(
         not (origin and origin.keep_actions and train.joint),
-        "schedule.joint: joint training trains the latent actions; add --keep_actions false, or "
-        "set schedule.joint to false",
+        "train.joint: joint training trains the latent actions; add --keep_actions false, or "
+        "set train.joint to false",
     )
     require(
-        not (train.joint and settings.world.actions.continuous_share),
-        "schedule.joint: the dynamics would learn from actions whose codes have not been placed; "
-        "set actions.continuous_share to 0",
+        not (train.joint and settings.world.actions.continuous_fraction),
+        "train.joint: the dynamics would learn from actions whose codes have not been placed; "
+        "set actions.continuous_fraction to 0",
     )
     require(
         not (train.joint and train.augmentation != Augmentation()),
-        "schedule.augmentation: joint training reads frames beside tokens that were computed from "
+        "train.augmentation: joint training reads frames beside tokens that were computed from "
         "the videos as they are, and changed frames would not fit them; leave augmentation out, or "
-        "set schedule.joint to false",
+        "set train.joint to false",
     )
     if recorded is not None:
         _agree(folder, recorded, settings)
@@ -162,7 +162,7 @@ def read(folder: Path) -> Settings | None:
     if not path.exists():
         return None
     try:
-        return from_dict(Settings, json.loads(path.read_text()))
+        return from_record(Settings, json.loads(path.read_text()))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: not readable as JSON ({error}); train into another folder"
@@ -286,7 +286,7 @@ def _check_budgets(settings: Settings, stages: Sequence[str]) -> None:
         unused = settings.train.joint and name == "actions"
         require(
             settings.base is not None or unused or settings.trains(name),
-            f"schedule.{name}: set steps or minutes, both are 0; only with --from, where there "
+            f"train.{name}: set steps or minutes, both are 0; only with --from, where there "
             "are weights to keep, a stage can be left out",
         )
 
@@ -332,4 +332,4 @@ def _binding(settings: Settings) -> dict[str, Any]:
     for name in STAGES:
         for key in FREE_IN_STAGE:
             del train[name][key]
-    return {**finetune.flat(world, "world."), **finetune.flat(train, "schedule.")}
+    return {**finetune.flat(world, "world."), **finetune.flat(train, "train.")}

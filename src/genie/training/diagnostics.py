@@ -82,9 +82,9 @@ def actions_in_use(actions: LatentActionModel, clips: Tensor) -> Sign:
         effective,
         f"The latent actions have collapsed: perplexity {effective:.2f} of "
         f"{actions.num_actions}. Buttons will do nothing. Try a longer stage, a larger "
-        "actions.continuous_share, more weight on what moves (actions.motion), a decoder that "
-        "sees more past frames (actions.decoder.window), or videos with more varied play (and "
-        "--keep_actions false, where they come from a world of another game); "
+        "actions.continuous_fraction, more weight on what moves (actions.motion_weight), a "
+        "decoder that sees more past frames (actions.decoder.window), or videos with more varied "
+        "play (and --keep_actions false, where they come from a world of another game); "
         "look at `each_action_from_one_frame` in TensorBoard.",
     )
 
@@ -105,8 +105,8 @@ def gain_of_latents(actions: LatentActionModel, clips: Tensor) -> Sign:
         own - other,
         f"The latent actions say nothing: those of another clip predict a step as well "
         f"({own - other:+.2f} dB), so buttons would do nothing. Try a longer stage, more weight on "
-        "what moves (actions.motion), a larger actions.reach, less actions.noise, a higher "
-        "learning rate, or videos in which more happens.",
+        "what moves (actions.motion_weight), a larger actions.max_displacement, less "
+        "actions.latent_noise, a higher learning rate, or videos in which more happens.",
     )
 
 
@@ -147,9 +147,9 @@ def effect_of_actions(dynamics: Dynamics, tokens: Tensor, actions: Tensor) -> Si
         effect,
         f"The dynamics ignore the actions: with another's action what changes is as likely "
         f"({effect:+.3f} nats), so buttons do nothing. Try a longer stage, a higher learning rate, "
-        "a larger dynamics.change_weight or a smaller dynamics.no_effect; and see whether the "
-        "latent actions say something (`gain_of_latents` and `each_action_from_one_frame` of their "
-        "stage in TensorBoard).",
+        "a larger dynamics.changed_token_weight or a smaller dynamics.static_action_dropout; and "
+        "see whether the latent actions say something (`gain_of_latents` and "
+        "`each_action_from_one_frame` of their stage in TensorBoard).",
     )
 
 
@@ -170,8 +170,8 @@ def drift(world: Genie, clips: Tensor) -> list[Sign]:
     motion, true_motion = (float(moved(x)[:, 1:].float().mean()) for x in (made, real))
     ratio = (motion + 1e-3) / (true_motion + 1e-3)
     what_to_try = (
-        "Try a longer stage of the dynamics, a larger dynamics.corruption, longer clips "
-        "(schedule.dynamics.clip_frames), a lower sampling.temperature, or a tokenizer that "
+        "Try a longer stage of the dynamics, a larger dynamics.context_corruption, longer clips "
+        "(train.dynamics.clip_frames), a lower sampling.temperature, or a tokenizer that "
         "reconstructs better; look at `rollouts` in TensorBoard."
     )
     steps = clips.shape[1] - 1

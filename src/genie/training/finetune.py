@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genie.core.config import UserError, from_dict, require, to_dict
+from genie.core.config import UserError, from_record, require, to_dict
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.kmeans import lloyd, spread
@@ -47,18 +47,30 @@ MAY_DIFFER = {
     "fps",
     "num_actions",
     "tokenizer.quantizer.codes",
-    *(f"tokenizer.quantizer.{name}" for name in ("decay", "commitment", "revive_below", "entropy")),
-    *(f"tokenizer.{name}" for name in ("squared", "absolute", "motion")),
-    *(f"actions.{name}" for name in ("continuous_share", "noise", "motion", "commitment", "decay")),
+    *(
+        f"tokenizer.quantizer.{name}"
+        for name in ("ema_decay", "commitment_weight", "dead_code_threshold", "entropy_weight")
+    ),
+    *(f"tokenizer.{name}" for name in ("l2_weight", "l1_weight", "motion_weight")),
+    *(
+        f"actions.{name}"
+        for name in (
+            "continuous_fraction",
+            "latent_noise",
+            "motion_weight",
+            "commitment_weight",
+            "ema_decay",
+        )
+    ),
     *(
         f"dynamics.{name}"
         for name in (
-            "mask_rate",
-            "corruption",
-            "change_weight",
-            "no_effect",
-            "action_noise",
-            "unconditional_share",
+            "mask_ratio",
+            "context_corruption",
+            "changed_token_weight",
+            "static_action_dropout",
+            "action_dropout",
+            "unconditional_fraction",
             "label_smoothing",
         )
     ),
@@ -95,7 +107,7 @@ def open_base(name: str, keep_actions: bool) -> Base:
 
 def config_of(name: str | Path) -> GenieConfig:
     """Returns the configuration of a world."""
-    return from_dict(GenieConfig, checkpoint.read_config(locate(name)))
+    return from_record(GenieConfig, checkpoint.read_config(locate(name)))
 
 
 def schedule_of(name: str | Path, record: str) -> TrainConfig | None:
@@ -116,7 +128,7 @@ def schedule_of(name: str | Path, record: str) -> TrainConfig | None:
         return None
     try:
         values = json.loads(path.read_text())
-        train = from_dict(TrainConfig, values["train"])
+        train = from_record(TrainConfig, values["train"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: its schedule cannot be read ({error}); name one with --preset"

@@ -12,8 +12,9 @@ from genie.models.latent_actions import LatentActionModel
 class Joint(nn.Module):
     """Trains both models at once, as the paper does (arXiv 2402.15391, section 2.1).
 
-    The latent actions have to train through their codes from the first step (`continuous_share` 0).
-    The actions reach the dynamics as integers, so neither loss has a gradient for the other model.
+    The latent actions have to train through their codes from the first step (`continuous_fraction`
+    0). The actions reach the dynamics as integers, so neither loss has a gradient for the other
+    model.
 
     Args:
         actions: trained on frames.

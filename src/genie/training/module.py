@@ -88,7 +88,7 @@ class StageModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one part of a batch, under random numbers of its own."""
-        part = batch_idx % self.stage.accumulate
+        part = batch_idx % self.stage.grad_accum_steps
         torch.manual_seed(step_seed(self.seed, self.name, self.step, part, self.global_rank))
         loss, logs = self._loss(*batch, progress=self._progress())
         for key, value in {"loss": loss, **logs}.items():

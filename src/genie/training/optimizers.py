@@ -98,7 +98,7 @@ def build_optimizer(model: nn.Module, stage: StageConfig) -> torch.optim.Optimiz
     groups = parameter_groups(model)
     decay = stage.weight_decay
     muon = stage.optimizer == "muon" and bool(groups["hidden"])
-    scale = stage.muon_scale if muon else 1.0
+    scale = stage.muon_lr_scale if muon else 1.0
     hidden = {"params": groups["hidden"], "weight_decay": decay, "scale": scale}
     matrices = {"params": groups["matrices"], "weight_decay": decay, "scale": 1.0}
     rest = {"params": groups["rest"], "weight_decay": 0.0, "scale": 1.0}

@@ -50,7 +50,7 @@ def train(
     *,
     preset: str | None = None,
     world: GenieConfig | None = None,
-    schedule: TrainConfig | None = None,
+    train: TrainConfig | None = None,
     stages: Sequence[str] = STAGES,
     minutes: float | None = None,
     seed: int | None = None,
@@ -73,16 +73,16 @@ def train(
         data: a clip store, or its folder, as `genie prepare` makes it.
         out: the run folder: the world (`config.json`, `model.safetensors`, `prompts/`), the
             resolved settings (`train.json`), `checkpoints/`, and `logs/` for TensorBoard.
-        preset: fills in `world` and `schedule`; "tiny" when left out in a new folder. In a folder
+        preset: fills in `world` and `train`; "tiny" when left out in a new folder. In a folder
             that was begun before, what it was begun with is filled in.
         world: sizes of the models.
-        schedule: how to train them.
+        train: how to train them.
         stages: which stages to run; what they need must have run before.
         minutes: training time of these stages together, over all resumed runs, in place of their
             own budgets and in proportion to them. Computing tokens and actions between the stages,
             and drawing the prompts, is not counted.
-        seed: in place of the schedule's.
-        device: "auto", "cpu", "cuda" or "mps", in place of the schedule's accelerator.
+        seed: in place of that of `train`.
+        device: "auto", "cpu", "cuda" or "mps", in place of the accelerator of `train`.
         base: the world to go on from: its folder, its id on the Hub or its name.
         keep_actions: with `base`, whether its latent actions stay as they are (the default), which
             is right for more of the same game: every button keeps its meaning, and those that are
@@ -104,7 +104,7 @@ def train(
         store,
         preset=preset,
         world=world,
-        schedule=schedule,
+        train=train,
         stages=stages,
         minutes=minutes,
         seed=seed,
@@ -237,7 +237,7 @@ class _Pipeline:
             whole,
             fresh,
             actions,
-            fresh_share=self.run.train.fresh_prompt_share,
+            fresh_share=self.run.train.prompt_encoding_fraction,
             with_frames=self.joint,
         )
         shown, split = self._shown(min(ROLLOUT_FRAMES, stage.clip_frames))

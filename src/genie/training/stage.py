@@ -107,18 +107,18 @@ def run_stage(
     with Progress(name, console=run.console, show=rank_zero_only.rank == 0) as progress:
         callbacks: list[Callback] = [
             Reporting(module, progress, train.log_every),
-            Pictures(module, draw if train.picture_every else None, train.picture_every),
+            Pictures(module, draw if train.previews_every else None, train.previews_every),
             Watching(
                 module,
-                look if train.watch_every else None,
+                look if train.diagnostics_every else None,
                 warnings or Warnings(run.console),
-                train.watch_every,
+                train.diagnostics_every,
             ),
             Saving(module, save, run.stop, train.checkpoint_steps, train.checkpoint_minutes),
         ]
         with quiet_lightning():
             trainer = _trainer(train, stage, run.folder, name, module.step, callbacks)
-            place = Place(train.seed, module.step, 0, stage.accumulate)
+            place = Place(train.seed, module.step, 0, stage.grad_accum_steps)
             _fit(trainer, module, _Loader(read, place, train.workers, trainer))
     if module.spent < 1:
         run.stop.stop(
@@ -198,7 +198,7 @@ def _build_trainer(
         strategy=_strategy(train),
         precision=PRECISIONS[train.precision],  # type: ignore[arg-type]
         max_epochs=1,
-        accumulate_grad_batches=stage.accumulate,
+        accumulate_grad_batches=stage.grad_accum_steps,
         gradient_clip_val=stage.gradient_clip or None,
         callbacks=callbacks,
         logger=logger,

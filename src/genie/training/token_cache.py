@@ -121,7 +121,7 @@ def derive_actions(store: ClipStore, actions: LatentActionModel, advance: Advanc
         int64 (N,); -1 at the last frame of each episode.
     """
     # The differences to frames before reach further back than the attention does.
-    past = receptive_past(actions.config.encoder) + actions.config.changes
+    past = receptive_past(actions.config.encoder) + actions.config.num_frame_differences
     size = max(SHORTEST_CHUNK, past)
 
     def infer(frames: Tensor, chunk: Chunk) -> np.ndarray:

@@ -17,6 +17,7 @@ from genie.core.config import (
     UserError,
     check_finite,
     from_dict,
+    from_record,
     require,
     to_dict,
 )
@@ -90,7 +91,7 @@ class Genie(nn.Module):
         """
         dtype, device = _dtype(dtype), inputs.device_of(device)
         folder = locate(name, **hub)
-        config = from_dict(GenieConfig, checkpoint.read_config(folder))
+        config = from_record(GenieConfig, checkpoint.read_config(folder))
         shapes = checkpoint.read_shapes(folder)
         checkpoint.check_layers(config.layers, shapes, folder)  # before so many are described
         checkpoint.check_shapes(cls._shapes(config), shapes, folder)

@@ -14,22 +14,26 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from genie.core.config import Dtype, UserError, from_dict, require, to_dict
+from genie.core.config import Dtype, UserError, from_dict, require
+from genie.core.renamed_keys import with_old_keys
 from genie.data.images import png, rgb
 from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
+    from genie.world.config import GenieConfig
     from genie.world.genie import Genie
 
 FORMAT, VERSION = "genie-replay", 1
 DRAWING = 2
 """Part of a world's hash: goes up when the same seed draws other frames than before."""
+ADDED = {"dynamics.unconditional_share": 0.0}
+"""Keys that are younger than the hash, left out of it at the value that changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +151,22 @@ def dtype_name(dtype: torch.dtype) -> Dtype:
 
 def world_hash(world: Genie) -> str:
     """SHA-256 of a world's configuration and weights and of how we draw, in hexadecimal."""
-    about = json.dumps([DRAWING, to_dict(world.config)], sort_keys=True)
+    about = json.dumps([DRAWING, _hashed(world.config)], sort_keys=True)
     digest = hashlib.sha256(about.encode())
     for name, weight in sorted(world.state_dict().items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _hashed(config: GenieConfig) -> dict[str, Any]:
+    """The configuration as it was hashed ever: under its old keys, without what came later."""
+    values = with_old_keys(config)
+    for path, default in ADDED.items():
+        part, key = path.split(".")
+        if values[part][key] == default:
+            del values[part][key]
+    return values
 
 
 def prompt_of(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:

@@ -45,7 +45,7 @@ def toy(monkeypatch):
     world, layers = registry.get("demo").world, TransformerConfig(layers=1, width=16, heads=2)
     patches = {
         "patch": 16,
-        "encoder": replace(layers, window=1, space=False),
+        "encoder": replace(layers, window=1, spatial_attention=False),
         "decoder": replace(layers, window=2),
     }
     world = replace(

@@ -16,13 +16,13 @@ def resolved(capsys, *arguments: object) -> dict:
 
 
 def test_a_preset_gives_the_defaults_and_flags_override_them(capsys):
-    flags = ("--dynamics.layers", 2, "--schedule.tokenizer.minutes", 5, "--num-actions", 4)
+    flags = ("--dynamics.layers", 2, "--train.tokenizer.minutes", 5, "--num-actions", 4)
     config = resolved(capsys, "--preset", "coinrun", *flags)
     assert config["dynamics"]["layers"] == 2
     assert config["dynamics"]["width"] == 512
     assert config["num_actions"] == 4
-    assert config["schedule"]["tokenizer"]["minutes"] == 5
-    assert config["schedule"]["dynamics"]["steps"] == 200_000
+    assert config["train"]["tokenizer"]["minutes"] == 5
+    assert config["train"]["dynamics"]["steps"] == 200_000
 
 
 def test_a_file_names_the_preset_and_flags_override_the_file(capsys, tmp_path):
@@ -44,8 +44,16 @@ def test_an_unfinished_run_keeps_its_settings(capsys, tmp_path):
     settings = {"world": {"num_actions": 5}, "train": {"seed": 7}}
     (tmp_path / "train.json").write_text(json.dumps(settings))
     config = resolved(capsys, "--out", tmp_path)
-    assert (config["num_actions"], config["schedule"]["seed"]) == (5, 7)
+    assert (config["num_actions"], config["train"]["seed"]) == (5, 7)
     assert resolved(capsys, "--out", tmp_path, "--preset", "tiny")["num_actions"] == 8
+
+
+def test_an_unfinished_run_that_was_begun_under_old_keys_keeps_its_settings(capsys, tmp_path):
+    settings = {"world": {"dynamics": {"no_effect": 0.3}}, "train": {"watch_every": 7}}
+    (tmp_path / "train.json").write_text(json.dumps(settings))
+    config = resolved(capsys, "--out", tmp_path)
+    assert config["dynamics"]["static_action_dropout"] == 0.3
+    assert config["train"]["diagnostics_every"] == 7
 
 
 def test_a_world_to_go_on_from_gives_its_sizes(capsys, world):
@@ -53,10 +61,10 @@ def test_a_world_to_go_on_from_gives_its_sizes(capsys, world):
     assert config["from"] == str(world)
     assert (config["num_actions"], config["height"], config["dynamics"]["width"]) == (5, 16, 16)
     tiny = registry.get("tiny").train.dynamics
-    assert config["schedule"]["dynamics"]["learning_rate"] == tiny.learning_rate / 4
+    assert config["train"]["dynamics"]["learning_rate"] == tiny.learning_rate / 4
     other = resolved(capsys, "--from", world, "--preset", "demo")
     assert other["dynamics"]["width"] == 16
-    assert other["schedule"]["dynamics"]["clip_frames"] == 5
+    assert other["train"]["dynamics"]["clip_frames"] == 5
     said = fails(capsys, "train", "--data", "d", "--out", "o", "--from", world / "none")
     assert "none" in said
 
@@ -69,13 +77,30 @@ def test_a_world_to_go_on_from_gives_its_sizes(capsys, world):
         (["--dynamics.layers", "many"], "dynamics.layers: expected a whole number, got 'many'"),
         (["--dynamics.layers", "0"], "dynamics.layers: must be at least 1"),
         (["--dynamics.context", "x"], "dynamics.context: expected clean or masked, got 'x'"),
-        (["--schedule.seed", "-1"], "schedule.seed: -1 is negative"),
+        (["--train.seed", "-1"], "train.seed: -1 is negative"),
+        (["--actions.reach", "3"], "unknown option, it is now --actions.max_displacement"),
+        (["--schedule.seed=1"], "--schedule.seed: unknown option, it is now --train.seed"),
         (["--device", "tpu"], "device: expected cpu or cuda or mps, got 'tpu'"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: there is no such file"),
     ],
 )
 def test_a_bad_training_option_is_named(arguments, sentence, capsys):
     assert sentence in fails(capsys, "train", "--data", "d", "--out", "o", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("schedule:\n  dynamics:\n    decay: wsd\n", "it is now train.dynamics.lr_schedule"),
+        ("tokenizer:\n  encoder:\n    space: false\n", "now tokenizer.encoder.spatial_attention"),
+    ],
+)
+def test_an_old_key_of_a_configuration_file_is_named_with_the_new_one(
+    text, sentence, capsys, tmp_path
+):
+    file = tmp_path / "old.yaml"
+    file.write_text(text)
+    assert sentence in fails(capsys, "train", "--data", "d", "--out", "o", "--config", file)
 
 
 @pytest.mark.parametrize("text", ["a: [b", "- 1", "\x00"])

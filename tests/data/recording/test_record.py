@@ -44,7 +44,7 @@ def videos(folder: Path) -> list[Path]:
 
 
 def test_each_action_leads_to_the_next_frame(tmp_path):
-    report = record(BUTTONS, tmp_path / "out", episodes=5, num_envs=3, val_share=0.4, **QUIET)
+    report = record(BUTTONS, tmp_path / "out", episodes=5, num_envs=3, val_fraction=0.4, **QUIET)
     assert report.episodes == {"train": 5, "val": 2}
     assert report.frames == {"train": 5 * 21, "val": 2 * 21}
     for path in [*videos(tmp_path / "out/train"), *videos(tmp_path / "out/val")]:
@@ -73,7 +73,13 @@ def test_labels_of_a_prepared_recording(tmp_path):
 
 
 def test_levels_of_train_and_val_never_overlap(tmp_path):
-    options = {"episodes": 12, "val_share": 0.5, "num_levels": 7, "start_level": 3, "val_levels": 4}
+    options = {
+        "episodes": 12,
+        "val_fraction": 0.5,
+        "num_levels": 7,
+        "start_level": 3,
+        "val_levels": 4,
+    }
     record(BUTTONS, tmp_path / "out", **options, **QUIET)
     train = {sidecar(path)["level"] for path in videos(tmp_path / "out/train")}
     val = {sidecar(path)["level"] for path in videos(tmp_path / "out/val")}
@@ -88,7 +94,7 @@ def test_frames_and_time_limit(tmp_path):
         frames=253,
         num_envs=2,
         max_episode_frames=8,
-        val_share=0,
+        val_fraction=0,
         **QUIET,
     )
     told = [sidecar(path) for path in videos(tmp_path / "out/train")]
@@ -105,7 +111,7 @@ def test_frames_and_time_limit(tmp_path):
 
 def test_the_same_seed_records_the_same(tmp_path):
     def actions(name, seed):
-        record(BUTTONS, tmp_path / name, episodes=3, seed=seed, val_share=0, **QUIET)
+        record(BUTTONS, tmp_path / name, episodes=3, seed=seed, val_fraction=0, **QUIET)
         return [sidecar(path)["actions"] for path in videos(tmp_path / name / "train")]
 
     assert actions("a", 1) == actions("b", 1)
@@ -121,22 +127,22 @@ def kept(path: Path) -> float:
 def test_policies(tmp_path):
     def play(name, **options):
         path = tmp_path / name
-        quick = {"preset": "ultrafast", "options": {"length": 40}, "val_share": 0}
+        quick = {"preset": "ultrafast", "options": {"length": 40}, "val_fraction": 0}
         record(BUTTONS, path, episodes=12, num_envs=4, **quick, **QUIET, **options)
         return kept(path)
 
     assert play("random", policy="random") == pytest.approx(0.25, abs=0.06)
-    assert play("sticky", stickiness=0.8) == pytest.approx(0.8 + 0.2 / 4, abs=0.05)
-    assert 0.4 < play("mixture", policy="mixture", random_share=0.3) < 0.75
+    assert play("sticky", sticky_action_prob=0.8) == pytest.approx(0.8 + 0.2 / 4, abs=0.05)
+    assert 0.4 < play("mixture", policy="mixture", random_action_prob=0.3) < 0.75
     press = lambda frames: np.full(len(frames), 2)  # noqa: E731
-    assert play("function", policy=press, random_share=0) == 1
-    assert play("noisy", policy=press, random_share=0.4) == pytest.approx(0.5, abs=0.1)
+    assert play("function", policy=press, random_action_prob=0) == 1
+    assert play("noisy", policy=press, random_action_prob=0.4) == pytest.approx(0.5, abs=0.1)
     assert sidecar(videos(tmp_path / "noisy/train")[0])["policy"] == "<lambda>"
 
 
 def test_a_restless_player_drops_an_action_after_which_nothing_moved(tmp_path):
     # After 25 steps this game shows the last action alone: to keep it is to stand still.
-    length = {"options": {"length": 400}, "val_share": 0, "preset": "ultrafast"}
+    length = {"options": {"length": 400}, "val_fraction": 0, "preset": "ultrafast"}
     for policy in ("sticky", "restless"):
         path = tmp_path / policy
         record(BUTTONS, path, episodes=4, num_envs=4, policy=policy, **length, **QUIET)
@@ -160,11 +166,11 @@ def test_size(tmp_path):
 
 def test_a_folder_in_use(tmp_path):
     out = tmp_path / "out"
-    record(BUTTONS, out, episodes=2, val_share=0.5, **QUIET)
+    record(BUTTONS, out, episodes=2, val_fraction=0.5, **QUIET)
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
     with pytest.raises(UserError, match="holds 6 files already; choose another --out"):
         record(BUTTONS, out, episodes=2, **QUIET)
-    record(BUTTONS, out, episodes=2, val_share=0.5, append=True, **QUIET)
+    record(BUTTONS, out, episodes=2, val_fraction=0.5, append=True, **QUIET)
     assert all(path.read_bytes() == data for path, data in before.items())
     assert [path.name for path in videos(out / "train")] == [
         f"genietest-buttons-v0-{n:06d}.mp4" for n in range(4)
@@ -178,7 +184,7 @@ def test_a_folder_in_use(tmp_path):
     [
         ({"frames": 5, "episodes": 5}, "not both"),
         ({"frames": 0}, "above 0"),
-        ({"episodes": 2, "stickiness": 1.5}, "stickiness must be within"),
+        ({"episodes": 2, "sticky_action_prob": 1.5}, "sticky_action_prob must be within"),
         ({"episodes": 2, "num_envs": 0}, "num_envs"),
         ({"episodes": 2, "max_episode_frames": 1}, "max_episode_frames"),
         ({"episodes": 2, "policy": lambda frames: [9] * len(frames)}, "must return 2 actions"),
@@ -203,7 +209,7 @@ SPACES = {
 @pytest.mark.parametrize("name", SPACES)
 def test_actions_of_any_space_are_kept(tmp_path, name):
     space = SPACES[name]
-    options = {"options": {"space": space, "length": 6}, "val_share": 0}
+    options = {"options": {"space": space, "length": 6}, "val_fraction": 0}
     record(BUTTONS, tmp_path / "out", episodes=2, policy="mixture", **options, **QUIET)
     told = sidecar(videos(tmp_path / "out/train")[0])
     assert told["action_names"] is None
@@ -275,7 +281,7 @@ def test_a_kill_leaves_only_whole_videos(tmp_path):
 
 @procgen
 def test_procgen_frames_follow_from_the_actions(tmp_path):
-    options = {"episodes": 3, "num_envs": 1, "val_share": 0, "max_episode_frames": 60}
+    options = {"episodes": 3, "num_envs": 1, "val_fraction": 0, "max_episode_frames": 60}
     record("procgen:miner", tmp_path / "out", seed=5, num_levels=20, **options, **QUIET)
     games = ProcgenGames("miner", 1, Levels(0, 20), 5, "easy", {})
     for path in videos(tmp_path / "out/train"):

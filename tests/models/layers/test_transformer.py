@@ -23,7 +23,7 @@ def same(one: TemporalCache, other: TemporalCache) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(("window", "space"), [(1, True), (2, True), (5, True), (5, False)])
 def test_stepping_equals_the_full_forward_past_many_evictions(window: int, space: bool):
-    config = TransformerConfig(layers=3, width=32, heads=4, window=window, space=space)
+    config = TransformerConfig(layers=3, width=32, heads=4, window=window, spatial_attention=space)
     model, frames = stack(config), 3 * 5
     x = torch.randn(4, frames, 6, 32)
     full = model(x)
@@ -41,7 +41,9 @@ def test_stepping_equals_the_full_forward_past_many_evictions(window: int, space
 @torch.no_grad()
 @pytest.mark.parametrize(("window", "space"), [(1, True), (5, True), (5, False)])
 def test_a_draft_of_some_places_is_a_part_of_the_whole_draft(window: int, space: bool):
-    model = stack(TransformerConfig(layers=2, width=32, heads=4, window=window, space=space))
+    model = stack(
+        TransformerConfig(layers=2, width=32, heads=4, window=window, spatial_attention=space)
+    )
     x, cache = torch.randn(3, 1, 6, 32), model.prefill(torch.randn(3, 7, 6, 32))
     places = torch.tensor([[0, 5], [3, 1], [2, 2]])
     some, whole = model.read(x, cache, places=places), model.read(x, cache)
@@ -94,7 +96,9 @@ def test_a_window_of_one_treats_frames_alone():
 def test_without_attention_over_space_patches_are_treated_alone():
     x = torch.randn(2, 4, 4, 32)
     for space, alone in ((False, True), (True, False)):
-        model = stack(TransformerConfig(layers=2, width=32, heads=4, window=3, space=space))
+        model = stack(
+            TransformerConfig(layers=2, width=32, heads=4, window=3, spatial_attention=space)
+        )
         assert torch.allclose(model(x)[:, :, 2:3], model(x[:, :, 2:3]), atol=1e-5) is alone
 
 
@@ -102,7 +106,9 @@ def test_gradient_checkpointing_changes_no_gradient():
     x = torch.randn(2, 3, 4, 32)
     gradients = []
     for checkpointing in (False, True):
-        config = TransformerConfig(layers=2, width=32, heads=4, checkpointing=checkpointing)
+        config = TransformerConfig(
+            layers=2, width=32, heads=4, activation_checkpointing=checkpointing
+        )
         model = stack(config).train()
         model(x).square().sum().backward()
         gradients.append([p.grad for p in model.parameters()])

@@ -163,11 +163,11 @@ def _train(
             for stage, share in GOING_ON.items()
         }
         schedule = replace(schedule, **shares)
-        train(store, out, schedule=schedule, minutes=minutes, device=device, base=base)
+        train(store, out, train=schedule, minutes=minutes, device=device, base=base)
         return
     preset = registry.get("demo")
     world = replace(preset.world, height=side, width=side)
-    train(store, out, world=world, schedule=preset.train, minutes=minutes, device=device)
+    train(store, out, world=world, train=preset.train, minutes=minutes, device=device)
 
 
 def _evaluate(

@@ -200,7 +200,7 @@ def _measured() -> Iterator[Finding]:
     single, half = (matmul_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16))
     found = f"{single:,.0f} GFLOP/s fp32, {half:,.0f} bf16 on {device.type}"
     if half < single:
-        words = "bf16 gains nothing here: train with --schedule.precision 32"
+        words = "bf16 gains nothing here: train with --train.precision 32"
         yield Finding("Matrix products", found, "slow", words)
     else:
         yield Finding("Matrix products", found)

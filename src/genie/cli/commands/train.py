@@ -40,7 +40,7 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--stages", type=list[str] | None, help="which to run, such as [tokenizer]")
     parser.add_argument("--device", type=Device | None, help="where to train; chosen when left out")
     parser.add_class_arguments(GenieConfig)
-    parser.add_class_arguments(TrainConfig, "schedule")
+    parser.add_class_arguments(TrainConfig, "train")
 
 
 def _defaults(arguments: list[str]) -> dict[str, Any]:
@@ -55,14 +55,24 @@ def _defaults(arguments: list[str]) -> dict[str, Any]:
     preset, out, base = (given[name] or values.get(name) for name in ("preset", "out", "from"))
     if preset is None and out and os.path.isfile(record := os.path.join(str(out), "train.json")):
         settings = _read_config(record)
-        return dict(_leaves(settings["world"] | {"schedule": settings["train"]}))
+        return dict(_leaves(_translated(settings)))
     if base is None:
         return _preset_values(str(preset or "tiny"))
     from genie.core.config import to_dict
     from genie.training.config import defaults
 
     settings = defaults(preset, str(base))
-    return dict(_leaves(to_dict(settings.world) | {"schedule": to_dict(settings.train)}))
+    return dict(_leaves(to_dict(settings.world) | {"train": to_dict(settings.train)}))
+
+
+def _translated(record: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run, which may have been begun when keys had other names."""
+    from genie.core.renamed_keys import translated
+    from genie.presets.schedule import TrainConfig
+    from genie.world.config import GenieConfig
+
+    train = translated(TrainConfig, record["train"])
+    return {**translated(GenieConfig, record["world"]), "train": train}
 
 
 def _read_config(path: str) -> dict[str, Any]:
@@ -84,7 +94,7 @@ def _preset_values(name: str) -> dict[str, Any]:
     from genie.presets import registry
 
     preset = registry.get(name)
-    return dict(_leaves(to_dict(preset.world) | {"schedule": to_dict(preset.train)}))
+    return dict(_leaves(to_dict(preset.world) | {"train": to_dict(preset.train)}))
 
 
 def _leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -106,13 +116,13 @@ def _run(options: Namespace) -> None:
     own = {name: values.pop(name) for name in names}
     own["base"] = own.pop("from")
     require_device(own["device"])
-    schedule = from_dict(TrainConfig, values.pop("schedule"), "schedule")
+    schedule = from_dict(TrainConfig, values.pop("train"), "train")
     world = from_dict(GenieConfig, values)
     given = {name: value for name, value in own.items() if value is not None}
 
     from genie.training.pipeline import train  # slow to import: after the options were checked
 
-    folder = train(data, out, world=world, schedule=schedule, **given)
+    folder = train(data, out, world=world, train=schedule, **given)
     print(f"{folder}: the world is ready; play it with: genie play {folder}")
 
 

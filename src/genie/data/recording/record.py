@@ -60,7 +60,7 @@ def record(
     episodes: int | None = None,
     num_envs: int = 64,
     max_episode_frames: int = 1000,
-    val_share: float = 0.1,
+    val_fraction: float = 0.1,
     fps: float = 15.0,
     size: int | tuple[int, int] | None = None,
     distribution_mode: str = "easy",
@@ -69,8 +69,8 @@ def record(
     val_levels: int = 100_000,
     seed: int = 0,
     policy: PolicyName | Policy = "sticky",
-    stickiness: float = 0.8,
-    random_share: float = 0.2,
+    sticky_action_prob: float = 0.8,
+    random_action_prob: float = 0.2,
     actions: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     append: bool = False,
@@ -95,7 +95,7 @@ def record(
         num_envs: most games played at the same time; short recordings use fewer, so that their
             episodes are not all cut off early.
         max_episode_frames: time limit of an episode, in frames.
-        val_share: validation frames (or episodes) to record, as a share of the training ones.
+        val_fraction: validation frames (or episodes) to record, as a share of the training ones.
         fps: frames per second written into the videos.
         size: height and width of the videos, or one number for both; None keeps the game's own.
         distribution_mode: Procgen's `easy`, `hard`, `extreme` or `memory`.
@@ -104,12 +104,12 @@ def record(
         val_levels: number of validation levels, right after the training ones.
         seed: of the policy and of the order of levels.
         policy: `random` takes any action at each step; `sticky` keeps the action with probability
-            `stickiness`; `restless` is sticky, but draws anew after an action that changed no
-            pixel at all, so that games with walls keep moving; `mixture` is sticky with
-            `random_share` random actions. Or a function from observations u8 (N,H,W,3) to N
-            actions, of which `random_share` are replaced.
-        stickiness: probability to keep the action, 0..1.
-        random_share: share of random actions of `mixture` and of a function, 0..1.
+            `sticky_action_prob`; `restless` is sticky, but draws anew after an action that changed
+            no pixel at all, so that games with walls keep moving; `mixture` is sticky with
+            `random_action_prob` random actions. Or a function from observations u8 (N,H,W,3) to N
+            actions, of which `random_action_prob` are replaced.
+        sticky_action_prob: probability to keep the action, 0..1.
+        random_action_prob: share of random actions of `mixture` and of a function, 0..1.
         actions: play only these actions, by name, such as `["left", "noop", "right"]`; a name given
             twice is played twice as often.
         options: further options of the environment: `use_backgrounds`, `restrict_themes`,
@@ -129,10 +129,10 @@ def record(
         episodes=episodes,
         num_envs=num_envs,
         max_episode_frames=max_episode_frames,
-        val_share=val_share,
+        val_fraction=val_fraction,
         policy=policy,
-        stickiness=stickiness,
-        random_share=random_share,
+        sticky_action_prob=sticky_action_prob,
+        random_action_prob=random_action_prob,
         actions=tuple(actions) if actions is not None else None,
     )
     make = game_maker(env, mode=distribution_mode, options=dict(options or {}))
@@ -202,10 +202,10 @@ class _Config:
     episodes: int | None
     num_envs: int
     max_episode_frames: int
-    val_share: float
+    val_fraction: float
     policy: PolicyName | Policy
-    stickiness: float
-    random_share: float
+    sticky_action_prob: float
+    random_action_prob: float
     actions: tuple[str, ...] | None
 
     def __post_init__(self) -> None:
@@ -215,8 +215,8 @@ class _Config:
         require(self.num_envs > 0, f"num_envs must be above 0, got {self.num_envs}")
         limit = self.max_episode_frames
         require(limit > 1, f"max_episode_frames must be above 1, got {limit}")
-        require(self.val_share >= 0, f"val_share must be 0 or more, got {self.val_share}")
-        for name in ("stickiness", "random_share"):
+        require(self.val_fraction >= 0, f"val_fraction must be 0 or more, got {self.val_fraction}")
+        for name in ("sticky_action_prob", "random_action_prob"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} must be within 0..1, got {value}")
         names = get_args(PolicyName)
@@ -230,7 +230,7 @@ class _Config:
         return getattr(self.policy, "__name__", type(self.policy).__name__)
 
     def budget(self, split: str) -> _Budget:
-        share = 1.0 if split == "train" else self.val_share
+        share = 1.0 if split == "train" else self.val_fraction
         if self.episodes is not None:
             amount = round(self.episodes * share)
             return _Budget(amount, False, min(self.num_envs, amount), self.max_episode_frames)
@@ -256,7 +256,7 @@ class _Player:
             return self._draw()
         if callable(policy):
             return self._with_random(self._checked(policy(frames)))
-        changes = first | (self._random.random(len(first)) >= self._config.stickiness)
+        changes = first | (self._random.random(len(first)) >= self._config.sticky_action_prob)
         if policy == "restless":
             if self._seen is not None:
                 changes |= (frames == self._seen).all(axis=(1, 2, 3))
@@ -270,7 +270,7 @@ class _Player:
         return self._random.choice(self._allowed, size=self._games.num)
 
     def _with_random(self, actions: np.ndarray) -> np.ndarray:
-        replaced = self._random.random(len(actions)) < self._config.random_share
+        replaced = self._random.random(len(actions)) < self._config.random_action_prob
         return _mixed(actions, self._draw(), replaced)
 
     def _checked(self, answer: Any) -> np.ndarray:

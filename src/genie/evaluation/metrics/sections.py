@@ -143,7 +143,7 @@ def _masked_loss(world: Genie, tokens: Tensor, actions: Tensor, seed: int) -> li
     devices = [tokens.device] if tokens.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        _, logs = world.dynamics.loss(tokens, actions, mask_rate="cosine")
+        _, logs = world.dynamics.loss(tokens, actions, mask_ratio="cosine")
     return [logs["masked_cross_entropy"].item(), logs["masked_accuracy"].item()]
 
 

@@ -36,8 +36,10 @@ class TransformerConfig:
         ffn_width: features inside the feed-forward part; 0 means `4 * width`.
         window: frames that a frame sees: itself and `window - 1` before it. 1 leaves attention over
             time out, so that every frame is treated alone.
-        space: False leaves attention over space out, so that every patch is treated alone.
-        checkpointing: recompute activations in the backward pass: less memory, a third more time.
+        spatial_attention: False leaves attention over space out, so that every patch is treated
+            alone.
+        activation_checkpointing: recompute activations in the backward pass: less memory, a third
+            more time.
     """
 
     layers: int = 4
@@ -46,8 +48,8 @@ class TransformerConfig:
     head_width: int = 0
     ffn_width: int = 0
     window: int = 16
-    space: bool = True
-    checkpointing: bool = False
+    spatial_attention: bool = True
+    activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         """Refuses sizes that cannot be built."""
@@ -81,8 +83,10 @@ class SpaceTimeBlock(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         sizes = (config.width, config.heads, config.key_width)
-        self.space_norm = nn.LayerNorm(config.width, bias=False) if config.space else None
-        self.space = SpaceAttention(*sizes) if config.space else None
+        self.space_norm = (
+            nn.LayerNorm(config.width, bias=False) if config.spatial_attention else None
+        )
+        self.space = SpaceAttention(*sizes) if config.spatial_attention else None
         self.time_norm = nn.LayerNorm(config.width, bias=False) if config.window > 1 else None
         self.time = TimeAttention(*sizes) if config.window > 1 else None
         self.ffn_norm = nn.LayerNorm(config.width, bias=False)
@@ -160,7 +164,7 @@ class STTransformer(nn.Module):
             mask = causal_window_mask(x.shape[1], self.config.window, x.device)
         angles = rotary(positions, self.config.key_width)
         for block in self.blocks:
-            if self.config.checkpointing and self.training:
+            if self.config.activation_checkpointing and self.training:
                 x, _ = checkpoint(block, x, angles, mask, use_reentrant=False)  # type: ignore[misc]
             else:
                 x, _ = block(x, angles, mask)

@@ -1,0 +1,148 @@
+"""Keys of configurations that have new names, so that files written before are still read.
+
+Files that the program wrote itself (`config.json` of a world, `train.json` of a run) are translated
+silently. What people write (options, YAML, dicts) is refused with the new name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+PREPARE = {"max_static_share": "max_static_fraction", "val_share": "val_fraction"}
+
+RENAMED: dict[str, dict[str, str]] = {
+    "VideoTokenizerConfig": {
+        "squared": "l2_weight",
+        "absolute": "l1_weight",
+        "motion": "motion_weight",
+    },
+    "QuantizerConfig": {
+        "decay": "ema_decay",
+        "commitment": "commitment_weight",
+        "revive_below": "dead_code_threshold",
+        "entropy": "entropy_weight",
+    },
+    "LatentActionConfig": {
+        "shrink": "downsample",
+        "margin": "patch_overlap",
+        "changes": "num_frame_differences",
+        "reach": "max_displacement",
+        "kernels": "num_motions",
+        "continuous_share": "continuous_fraction",
+        "noise": "latent_noise",
+        "motion": "motion_weight",
+        "commitment": "commitment_weight",
+        "decay": "ema_decay",
+    },
+    "TransformerConfig": {
+        "space": "spatial_attention",
+        "checkpointing": "activation_checkpointing",
+    },
+    "DynamicsConfig": {
+        "conditioning": "action_conditioning",
+        "mask_rate": "mask_ratio",
+        "corruption": "context_corruption",
+        "copying": "copy_head",
+        "change_weight": "changed_token_weight",
+        "no_effect": "static_action_dropout",
+        "action_noise": "action_dropout",
+        "unconditional_share": "unconditional_fraction",
+    },
+    "StageConfig": {
+        "decay": "lr_schedule",
+        "accumulate": "grad_accum_steps",
+        "muon_scale": "muon_lr_scale",
+    },
+    "TrainConfig": {
+        "fresh_prompt_share": "prompt_encoding_fraction",
+        "watch_every": "diagnostics_every",
+        "picture_every": "previews_every",
+    },
+    "Augmentation": {"flip": "flip_prob", "colour": "color_jitter", "stride": "max_stride"},
+    "PrepareConfig": PREPARE,
+    "prepare": PREPARE,
+    "record": {
+        "val_share": "val_fraction",
+        "stickiness": "sticky_action_prob",
+        "random_share": "random_action_prob",
+    },
+}
+"""Old and new keys of each class, or of the function whose arguments are options."""
+
+GROUPS = {"schedule": "train"}
+"""Old and new names of groups of options."""
+
+
+def renamed(owner: type | Callable[..., Any]) -> dict[str, str]:
+    """Returns the old and new keys of a configuration class or of a function."""
+    owners = inspect.getmro(owner) if isinstance(owner, type) else (owner,)
+    return {old: new for each in owners for old, new in RENAMED.get(each.__name__, {}).items()}
+
+
+def translated(cls: type, values: Any) -> Any:
+    """Returns nested values with the keys that a configuration class has today.
+
+    Args:
+        cls: the dataclass that the values are meant for.
+        values: as read from JSON. What is no mapping, or no key of old, is left as it is.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    names, parts = renamed(cls), _parts(cls)
+    result = {}
+    for key, value in values.items():
+        new = names.get(key, key)
+        new = key if new in values else new
+        result[new] = translated(parts[new], value) if new in parts else value
+    return result
+
+
+def with_old_keys(config: Any) -> dict[str, Any]:
+    """Returns a configuration as nested dicts whose keys are those from before all renamings.
+
+    What was hashed under its old keys keeps its hash so.
+    """
+    old = {new: key for key, new in renamed(type(config)).items()}
+    result = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        nested = dataclasses.is_dataclass(value)
+        result[old.get(field.name, field.name)] = with_old_keys(value) if nested else value
+    return result
+
+
+def new_option(option: str, owners: Sequence[tuple[str, Any]]) -> str | None:
+    """Returns what an old option is called today, None when it never was one.
+
+    Args:
+        option: dotted, without dashes, such as `actions.reach`.
+        owners: each group of options with the class or function that they come from; the group is
+            empty for options without one.
+    """
+    first, dot, rest = option.partition(".")
+    group = GROUPS.get(first)
+    today = f"{group}{dot}{rest}" if group in dict(owners) else option
+    for group, owner in owners:
+        start = f"{group}." if group else ""
+        if today.startswith(start):
+            today = start + _new_path(owner, today.removeprefix(start))
+    return today if today != option else None
+
+
+def _new_path(owner: Any, path: str) -> str:
+    first, dot, rest = path.partition(".")
+    first = renamed(owner).get(first, first)
+    part = _parts(owner).get(first) if isinstance(owner, type) else None
+    return first + dot + (_new_path(part, rest) if part and rest else rest)
+
+
+def _parts(cls: type) -> dict[str, type]:
+    """The fields that are configurations themselves."""
+    if not dataclasses.is_dataclass(cls):
+        return {}
+    hints = typing.get_type_hints(cls)
+    return {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}  # type: ignore[misc]
