@@ -217,15 +217,16 @@ def evaluate_world(world: Path, store: Path, out: Path, device: str, rehearse: b
     from genie import evaluate
     from genie.data.store import ClipStore
     from genie.evaluation.config import EvaluationConfig
-    from genie.evaluation.metrics.long_rollouts import LongPlayConfig
+    from genie.evaluation.metrics.long_rollouts import CoherenceConfig
     from genie.evaluation.metrics.separation import SeparationConfig
 
     config = EvaluationConfig.quick()
     if rehearse:
         config = replace(
-            config, clips=4, long_clips=0, held_games=2, held_steps=2, label_clips=8,
-            inverse_steps=5, button_prompts=1, button_steps=2, choosing_games=2, shown_clips=1,
-            separation=SeparationConfig(states=2), long_play=LongPlayConfig(plays=((2, 20),)),
+            config, clips=4, long_clips=0, closed_loop_games=2, closed_loop_steps=2,
+            supervised_clips=8, inverse_dynamics_steps=5, action_prompts=1, action_steps=2,
+            action_selection_games=2, figure_clips=1,
+            separation=SeparationConfig(states=2), coherence=CoherenceConfig(rollouts=((2, 20),)),
         )  # fmt: skip
     batch = config.batch if rehearse else 64
     frames = ClipStore.open(store, cache_bytes=2**36)

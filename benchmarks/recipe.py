@@ -30,7 +30,7 @@ from genie.core.config import from_dict, to_dict
 from genie.core.progress import progress_bars
 from genie.evaluation.metrics import sections
 from genie.evaluation.metrics.frechet import Pixels
-from genie.evaluation.metrics.long_rollouts import LongPlayConfig, long_play
+from genie.evaluation.metrics.long_rollouts import CoherenceConfig, long_play
 from genie.evaluation.metrics.movement import SHIFTS, movement, real_ways, scroll
 from genie.evaluation.protocol.clips import Clips, choose_clips
 from genie.evaluation.protocol.held_actions import HeldGames
@@ -263,7 +263,7 @@ def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, f
 
 def _long(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
     """Coherent seconds of games of 15 seconds at 15 frames/s."""
-    settings = LongPlayConfig(plays=((games, 225),))
+    settings = CoherenceConfig(rollouts=((games, 225),))
     part, _ = long_play(
         world,
         store,

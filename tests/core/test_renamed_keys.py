@@ -18,6 +18,9 @@ from genie.core.renamed_keys import (
 from genie.data.plan import PrepareConfig
 from genie.data.prepare import prepare
 from genie.data.recording.record import record
+from genie.evaluation.config import EvaluationConfig
+from genie.evaluation.evaluate import evaluate
+from genie.evaluation.metrics.long_rollouts import CoherenceConfig
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
@@ -29,9 +32,9 @@ from genie.world.config import GenieConfig
 
 CLASSES = (
     VideoTokenizerConfig, QuantizerConfig, LatentActionConfig, TransformerConfig, DynamicsConfig,
-    StageConfig, TrainConfig, Augmentation, PrepareConfig,
+    StageConfig, TrainConfig, Augmentation, PrepareConfig, EvaluationConfig, CoherenceConfig,
 )  # fmt: skip
-FUNCTIONS = (prepare, record)
+FUNCTIONS = (prepare, record, evaluate)
 TRAIN = [("", GenieConfig), ("train", TrainConfig)]
 KEYS = [(cls, old, new) for cls in CLASSES for old, new in renamed(cls).items()]
 OPTIONS = [(made, old, new) for made in FUNCTIONS for old, new in renamed(made).items()]
@@ -46,12 +49,12 @@ def test_an_old_key_is_refused_with_its_new_name_and_translated_in_files(cls, ol
     names = {field.name for field in dataclasses.fields(cls)}
     assert new in names
     assert old not in names
-    value = getattr(cls(), new)
+    value = to_dict(cls())[new]
     with pytest.raises(UserError) as error:
-        from_dict(cls, {old: to_dict(value) if dataclasses.is_dataclass(value) else value}, "here")
+        from_dict(cls, {old: value}, "here")
     assert str(error.value) == f"here.{old}: unknown key, it is now here.{new}"
     assert from_dict(cls, translated(cls, {old: value})) == cls()
-    assert with_old_keys(cls())[old] == value
+    assert old in with_old_keys(cls())
 
 
 @pytest.mark.parametrize(("made", "old", "new"), OPTIONS)

@@ -10,7 +10,7 @@ from PIL import Image
 from genie.core.config import UserError
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.evaluate import evaluate, write_page_again
-from genie.evaluation.metrics.long_rollouts import LongPlayConfig
+from genie.evaluation.metrics.long_rollouts import CoherenceConfig
 from genie.evaluation.metrics.separation import SeparationConfig
 from genie.evaluation.report.summary import format_summary
 from genie.world import bundled
@@ -20,17 +20,17 @@ TINY = replace(
     clips=8,
     horizon=5,
     batch=5,
-    held_games=8,
-    choosing_games=4,
-    held_steps=4,
+    closed_loop_games=8,
+    action_selection_games=4,
+    closed_loop_steps=4,
     separation=SeparationConfig(states=2, permutations=99),
-    long_play=LongPlayConfig(plays=((4, 32),), real_frames=400),
+    coherence=CoherenceConfig(rollouts=((4, 32),), real_frames=400),
 )
 
 
 def small(**changes):
     """Settings for a report in a second; without the inverse-dynamics network, which learns."""
-    return {"config": replace(TINY, **({"inverse_steps": 0} | changes)), "progress": False}
+    return {"config": replace(TINY, **({"inverse_dynamics_steps": 0} | changes)), "progress": False}
 
 
 class Checker(HTMLParser):
@@ -70,7 +70,7 @@ def check_page(path):
 
 def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     store = game.store(action_names=["stay", "right", "left", "down"])
-    found = evaluate(game_world(), store, tmp_path, **small(inverse_steps=80))
+    found = evaluate(game_world(), store, tmp_path, **small(inverse_dynamics_steps=80))
     assert json.loads((tmp_path / "report.json").read_text()) == found
     assert found["clips"] == 8
     assert found["labels"]["share_of_true_entropy"] == pytest.approx(1)
@@ -166,8 +166,8 @@ def test_a_store_without_labels_and_with_too_few_clips(game, game_world, tmp_pat
 
 def test_what_needs_the_network_is_left_out_with_a_note(game, game_world, tmp_path):
     found = evaluate(game_world(), game.store(), tmp_path, **small())
-    assert "inverse_steps: 0" in found["closed_loop"]["skipped"]
-    assert any("inverse_steps: 0" in note for note in found["notes"])
+    assert "inverse_dynamics_steps: 0" in found["closed_loop"]["skipped"]
+    assert any("inverse_dynamics_steps: 0" in note for note in found["notes"])
     check_page(tmp_path / "report.html")
 
 

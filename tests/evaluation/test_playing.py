@@ -47,7 +47,7 @@ def test_longer_rollouts_reach_the_later_times_only(player):
 
 
 def test_held_buttons_have_a_sheet_for_each_picture_that_is_shown(player, game):
-    config = replace(player.config, button_prompts=2, button_steps=3, shown_clips=1)
+    config = replace(player.config, action_prompts=2, action_steps=3, figure_clips=1)
     clips = player._clips(17, 4, 0)
     figures, sheets = replace(player, config=config).buttons(clips)
     assert (figures["prompts"], figures["steps"]) == (2, 3)

@@ -10,7 +10,8 @@ from genie.evaluation.supervised import Labelled, reader_of
 
 CONFIG = replace(
     EvaluationConfig.quick(),
-    clips=8, horizon=5, batch=5, held_games=8, choosing_games=4, held_steps=4, inverse_steps=0,
+    clips=8, horizon=5, batch=5, closed_loop_games=8, action_selection_games=4, closed_loop_steps=4,
+    inverse_dynamics_steps=0,
 )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def test_a_store_without_true_actions(game, labelled):
 def test_no_true_action_is_known(game, labelled):
     store = game.store()
     store.labels = lambda split=None: torch.full((len(store.frames),), -1).numpy()
-    found = labelled(store, inverse_steps=20)
+    found = labelled(store, inverse_dynamics_steps=20)
     assert "no true action" in found.closed_loop()["skipped"]
     assert found.labels() == {"skipped": "no true action is known in the 'val' split."}
 
@@ -64,14 +65,14 @@ def test_without_the_network_labels_are_compared_all_the_same(game, labelled):
     assert labels["share_of_true_entropy"] == pytest.approx(1)
     assert labels["true_actions"] == ["0", "1", "2", "3"]
     assert "share_of_ceiling" not in labels
-    assert "inverse_steps: 0" in found.closed_loop()["skipped"]
-    assert "inverse_steps: 0" in found.following(torch.arange(3).numpy())
+    assert "inverse_dynamics_steps: 0" in found.closed_loop()["skipped"]
+    assert "inverse_dynamics_steps: 0" in found.following(torch.arange(3).numpy())
 
 
 def test_the_network_reads_as_far_as_games_are_held(game, labelled, reader):
     store = game.store()
     starts = torch.tensor([40, 125]).numpy()
-    found = labelled(store, reader, held_steps=3).following(starts)
+    found = labelled(store, reader, closed_loop_steps=3).following(starts)
     assert isinstance(found, ActionFollowing)
     assert torch.equal(found.true, torch.stack([store.true[1, :3], store.true[3, 5:8]]))
 

@@ -12,6 +12,10 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+EVALUATE = {
+    "inverse_steps": "inverse_dynamics_steps",
+    "held_games": "closed_loop_games",
+}
 PREPARE = {"max_static_share": "max_static_fraction", "val_share": "val_fraction"}
 
 RENAMED: dict[str, dict[str, str]] = {
@@ -63,6 +67,18 @@ RENAMED: dict[str, dict[str, str]] = {
         "picture_every": "previews_every",
     },
     "Augmentation": {"flip": "flip_prob", "colour": "color_jitter", "stride": "max_stride"},
+    "EvaluationConfig": {
+        **EVALUATE,
+        "button_prompts": "action_prompts",
+        "button_steps": "action_steps",
+        "label_clips": "supervised_clips",
+        "held_steps": "closed_loop_steps",
+        "choosing_games": "action_selection_games",
+        "shown_clips": "figure_clips",
+        "long_play": "coherence",
+    },
+    "CoherenceConfig": {"plays": "rollouts"},
+    "evaluate": EVALUATE,
     "PrepareConfig": PREPARE,
     "prepare": PREPARE,
     "record": {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from genie.core.config import require
 from genie.core.numbers import seed_of
 from genie.evaluation.metrics.inverse_dynamics import STEPS
-from genie.evaluation.metrics.long_rollouts import LongPlayConfig
+from genie.evaluation.metrics.long_rollouts import CoherenceConfig
 from genie.evaluation.metrics.separation import SeparationConfig
 
 
@@ -27,18 +27,18 @@ class EvaluationConfig:
         long_horizon: frames of those.
         seed: chooses clips, random actions and noise; the first of several.
         batch: clips, or players, at once.
-        button_prompts: pictures from which every button is held.
-        button_steps: for how many frames.
-        label_clips: clips whose latent actions are compared with true ones; more than `clips`,
+        action_prompts: pictures from which every button is held.
+        action_steps: for how many frames.
+        supervised_clips: clips whose latent actions are compared with true ones; more than `clips`,
             because mutual information wants many transitions and inferring them is cheap.
-        inverse_steps: training of the inverse-dynamics network that reads true actions off frames;
-            0 leaves out what needs it.
-        held_games: held-out frames from which the button of each true action is held.
-        held_steps: for how many frames; also how far rollouts are read back.
-        choosing_games: training frames from which every button is held to choose those.
-        shown_clips: clips and prompts shown as pictures, at most a batch.
+        inverse_dynamics_steps: training of the inverse-dynamics network that reads true actions off
+            frames; 0 leaves out what needs it.
+        closed_loop_games: held-out frames from which the button of each true action is held.
+        closed_loop_steps: for how many frames; also how far rollouts are read back.
+        action_selection_games: training frames from which every button is held to choose those.
+        figure_clips: clips and prompts shown as pictures, at most a batch.
         separation: whether buttons lead to different next frames.
-        long_play: for how long the world stays coherent.
+        coherence: for how long the world stays coherent.
     """
 
     split: str = "val"
@@ -51,25 +51,25 @@ class EvaluationConfig:
     long_horizon: int = 64
     seed: int = 0
     batch: int = 16
-    button_prompts: int = 4
-    button_steps: int = 8
-    label_clips: int = 256
-    inverse_steps: int = STEPS
-    held_games: int = 256
-    held_steps: int = 16
-    choosing_games: int = 16
-    shown_clips: int = 3
+    action_prompts: int = 4
+    action_steps: int = 8
+    supervised_clips: int = 256
+    inverse_dynamics_steps: int = STEPS
+    closed_loop_games: int = 256
+    closed_loop_steps: int = 16
+    action_selection_games: int = 16
+    figure_clips: int = 3
     separation: SeparationConfig = field(default_factory=SeparationConfig)
-    long_play: LongPlayConfig = field(default_factory=LongPlayConfig)
+    coherence: CoherenceConfig = field(default_factory=CoherenceConfig)
 
     def __post_init__(self) -> None:
         """Refuses values that leave nothing to measure."""
-        counts = ("clips", "seeds", "prompt_frames", "horizon", "batch", "shown_clips")
-        counts += ("held_games", "held_steps", "choosing_games")
-        for name in (*counts, "button_prompts", "button_steps"):
+        counts = ("clips", "seeds", "prompt_frames", "horizon", "batch", "figure_clips")
+        counts += ("closed_loop_games", "closed_loop_steps", "action_selection_games")
+        for name in (*counts, "action_prompts", "action_steps"):
             require(getattr(self, name) >= 1, f"{name}: must be at least 1")
         seed_of(self.seed)
-        require(self.inverse_steps >= 0, "inverse_steps: must not be negative")
+        require(self.inverse_dynamics_steps >= 0, "inverse_dynamics_steps: must not be negative")
         require(self.long_clips >= 0, "long_clips: must not be negative")
 
     @classmethod
@@ -79,9 +79,9 @@ class EvaluationConfig:
             clips=64,
             seeds=1,
             long_clips=16,
-            held_games=64,
+            closed_loop_games=64,
             separation=SeparationConfig(states=8),
-            long_play=LongPlayConfig(plays=((24, 256),)),
+            coherence=CoherenceConfig(rollouts=((24, 256),)),
         )
 
     @property

@@ -90,8 +90,8 @@ def evaluate(
     horizon: int | None = None,
     seed: int | None = None,
     batch: int | None = None,
-    inverse_steps: int | None = None,
-    held_games: int | None = None,
+    inverse_dynamics_steps: int | None = None,
+    closed_loop_games: int | None = None,
     extractor: str | Path | None = None,
     lpips: str | Path | None = None,
     sampling: SamplingConfig | None = None,
@@ -118,10 +118,10 @@ def evaluate(
         horizon: frames played after them; 16 when left out, and 64 from some of the clips.
         seed: chooses clips, random actions and noise; 0 when left out.
         batch: clips, or players, at once; 16 when left out.
-        inverse_steps: training of the network that reads true actions off frames; 0 leaves out what
-            needs it; 600 when left out.
-        held_games: held-out frames from which the button of each true action is held; 256, or 64
-            if quick.
+        inverse_dynamics_steps: training of the network that reads true actions off frames; 0 leaves
+            out what needs it; 600 when left out.
+        closed_loop_games: held-out frames from which the button of each true action is held; 256,
+            or 64 if quick.
         extractor: TorchScript file of a network of (b, t, h, w, 3) uint8 clips to features
             (b, d) or (b, n, d), for Fréchet distances; when left out the network
             that reads true actions or, without these, frames of 8x8 pixels.
@@ -147,8 +147,8 @@ def evaluate(
         "horizon": horizon,
         "seed": seed,
         "batch": batch,
-        "inverse_steps": inverse_steps,
-        "held_games": held_games,
+        "inverse_dynamics_steps": inverse_dynamics_steps,
+        "closed_loop_games": closed_loop_games,
     }
     config = config or (EvaluationConfig.quick() if quick else EvaluationConfig())
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
@@ -264,7 +264,7 @@ def _measured(
 def _clip_pictures(
     frames: Tensor, played: sections.Played, config: EvaluationConfig, fps: float
 ) -> list[Picture]:
-    frames = frames[: config.shown_clips].cpu()
+    frames = frames[: config.figure_clips].cpu()
     played = {side: part[: len(frames)] for side, part in played.items()}
     real, prompt = frames[:, config.prompt_frames :], frames[:, config.prompt_frames - 1]
     moving = {
@@ -312,10 +312,10 @@ def _notes(
     why = report["action_following"].get("skipped")
     if why and why != report["labels"].get("skipped"):
         notes.append(f"Actions were not read back from the picture: {why}")
-    real = report["closed_loop"].get("real_steps", config.held_steps)
-    if real < config.held_steps:
+    real = report["closed_loop"].get("real_steps", config.closed_loop_steps)
+    if real < config.closed_loop_steps:
         notes.append(
-            f"No player held every action for {config.held_steps} steps often enough: held "
+            f"No player held every action for {config.closed_loop_steps} steps often enough: held "
             f"buttons are compared with real video over {real} steps."
         )
     if abs(store.fps - world.config.fps) > 0.01 * world.config.fps:

@@ -105,14 +105,14 @@ class Player:
     def buttons(self, clips: Clips) -> tuple[dict[str, Any], list[Picture]]:
         """Holds every button from the first frames of some clips; see `sections.buttons`."""
         config = self.config
-        starts = clips.starts[: config.button_prompts]
+        starts = clips.starts[: config.action_prompts]
         prompts = torch.cat(list(replace(clips, starts=starts, length=config.prompt_frames)))
         players = len(prompts) * self.world.config.num_actions * 2
-        with self.bars("Held buttons", -(-players // config.batch) * config.button_steps) as tick:
+        with self.bars("Held buttons", -(-players // config.batch) * config.action_steps) as tick:
             held = hold_buttons(
                 self.world,
                 prompts,
-                config.button_steps,
+                config.action_steps,
                 config.seed,
                 config.batch,
                 self.sampling,
@@ -121,13 +121,13 @@ class Player:
         last = prompts[:, -1].cpu()
         figures = sections.buttons(held, last)
         caption = (
-            f"Every button held for {config.button_steps} frames from the same held-out picture, "
+            f"Every button held for {config.action_steps} frames from the same held-out picture, "
             "with the same random numbers. Last column: where the last frame differs from that of "
             "the button that changes least."
         )
         sheets = [
             pictures.button_sheet(last[i], held[i, :, 0], figures["stillest_action"])
-            for i in range(min(config.shown_clips, len(last)))
+            for i in range(min(config.figure_clips, len(last)))
         ]
         return figures, [
             Picture(f"buttons_{i}", caption, png(np.asarray(sheet)))
@@ -136,12 +136,12 @@ class Player:
 
     def long_play(self) -> tuple[dict[str, Any], list[Strip]]:
         """Plays long games; see `long_play.long_play`."""
-        if not self.config.long_play.plays:
+        if not self.config.coherence.rollouts:
             return {"skipped": "none was asked for."}, []
         return long_play(
             self.world,
             self.store,
-            self.config.long_play,
+            self.config.coherence,
             split=self.config.split,
             prompt_frames=self.config.prompt_frames,
             extractor=self.extractor,

@@ -31,14 +31,14 @@ def reader_of(world: Genie, store: ClipStore, config: EvaluationConfig, bars: Ba
     """Returns the network that reads true actions off frames, or why there is none."""
     if store.labels() is None:
         return "the videos of this store came without files of true actions."
-    if config.inverse_steps == 0:
-        return "no inverse-dynamics network was asked for (inverse_steps: 0)."
-    with bars("Inverse dynamics", 2 * config.inverse_steps) as tick:
+    if config.inverse_dynamics_steps == 0:
+        return "no inverse-dynamics network was asked for (inverse_dynamics_steps: 0)."
+    with bars("Inverse dynamics", 2 * config.inverse_dynamics_steps) as tick:
         try:
             reader = make_reader(
                 store,
                 world.actions,
-                steps=config.inverse_steps,
+                steps=config.inverse_dynamics_steps,
                 seed=config.seed,
                 device=world.device,
                 tick=tick,
@@ -79,7 +79,7 @@ class Labelled:
         config, labels = self.config, self.store.labels()
         if isinstance(self.reader, str) or labels is None:
             return str(self.reader)
-        steps = min(config.held_steps, config.horizon)
+        steps = min(config.closed_loop_steps, config.horizon)
         first = starts[:, None] + config.prompt_frames - 1
         true = torch.from_numpy(labels[first + np.arange(steps)]).long()
         if not (true >= 0).any():
@@ -134,7 +134,7 @@ class Labelled:
     @cached_property
     def _real_ways(self) -> dict[str, tuple[int, float]]:
         config = self.config
-        return real_ways(self.store, config.split, config.held_steps, config.batch)
+        return real_ways(self.store, config.split, config.closed_loop_steps, config.batch)
 
     @cached_property
     def _held(self) -> HeldGames:
@@ -147,7 +147,7 @@ class Labelled:
             self.store,
             looks,
             prompt_frames=self.config.prompt_frames,
-            steps=self.config.held_steps,
+            steps=self.config.closed_loop_steps,
             seed=self.config.seed,
             batch=self.config.batch,
             sampling=self.sampling,
@@ -158,13 +158,15 @@ class Labelled:
         config = self.config
         return {
             "split": config.split,
-            "games": config.held_games,
-            "choosing_games": config.choosing_games,
+            "games": config.closed_loop_games,
+            "choosing_games": config.action_selection_games,
         }
 
     def _most_ticks(self, chosen: int) -> int:
         config = self.config
-        return self._held.most_ticks(config.held_games, config.choosing_games, chosen)
+        return self._held.most_ticks(
+            config.closed_loop_games, config.action_selection_games, chosen
+        )
 
     @property
     def _unknown(self) -> str:
@@ -176,7 +178,7 @@ class Labelled:
         long_enough = (e.length >= length for e in self.store.episodes if e.split == split)
         if labels is None or not any(long_enough):
             return None
-        count = max(config.clips, config.label_clips)
+        count = max(config.clips, config.supervised_clips)
         starts = choose_clips(self.store, split, length, count, config.seed)
         true = torch.from_numpy(np.array(labels[starts[:, None] + np.arange(length - 1)])).long()
         if not (true >= 0).any():

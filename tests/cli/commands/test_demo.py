@@ -57,8 +57,19 @@ def toy(monkeypatch):
     stage = StageConfig(steps=4, batch_size=2, clip_frames=3, warmup_steps=1)
     train = TrainConfig(tokenizer=stage, actions=stage, dynamics=stage)
     monkeypatch.setitem(registry.PRESETS, "demo", Preset("toy", world, train))
-    small = {"clips": 2, "horizon": 4, "button_prompts": 1, "button_steps": 2, "label_clips": 2}
-    small |= {"inverse_steps": 2, "held_games": 2, "held_steps": 4, "choosing_games": 1}
+    small = {
+        "clips": 2,
+        "horizon": 4,
+        "action_prompts": 1,
+        "action_steps": 2,
+        "supervised_clips": 2,
+    }
+    small |= {
+        "inverse_dynamics_steps": 2,
+        "closed_loop_games": 2,
+        "closed_loop_steps": 4,
+        "action_selection_games": 1,
+    }
     monkeypatch.setattr(module, "MEASURED", small)
     monkeypatch.setattr(module, "PRESSED", 1)
     monkeypatch.setattr(module, "LONG_GAMES", (1, 16))

@@ -9,7 +9,7 @@ from genie.core.progress import progress_bars
 from genie.evaluation.metrics import long_rollouts as module
 from genie.evaluation.metrics.coherence import Seen, Watcher, reference
 from genie.evaluation.metrics.frechet import Pixels
-from genie.evaluation.metrics.long_rollouts import LongPlayConfig, player_actions, strip_times
+from genie.evaluation.metrics.long_rollouts import CoherenceConfig, player_actions, strip_times
 
 STEPS = 48
 
@@ -69,7 +69,7 @@ def worlds(game, store):
 def played(world, store, game, **settings):
     world = world()
     world.tokenizer = game.grey_tokenizer()
-    config = LongPlayConfig(plays=((10, STEPS),), window=8, **settings)
+    config = CoherenceConfig(rollouts=((10, STEPS),), window=8, **settings)
     bars = progress_bars(False)
     with torch.no_grad():
         return module.long_play(
@@ -157,4 +157,4 @@ def test_no_episode_holds_a_window(game, grey_store, from_the_start):
 
 def test_settings_that_play_nothing():
     with pytest.raises(UserError, match="16 steps or more"):
-        LongPlayConfig(plays=((4, 8),))
+        CoherenceConfig(rollouts=((4, 8),))

@@ -37,13 +37,13 @@ MEASURED: dict[str, Any] = {
     "clips": 24,
     "long_clips": 0,
     "times": (1, 4, 8, 16),
-    "button_prompts": 3,
-    "label_clips": 96,
-    "inverse_steps": 150,
-    "held_games": 16,
-    "held_steps": 8,
-    "choosing_games": 4,
-    "shown_clips": 2,
+    "action_prompts": 3,
+    "supervised_clips": 96,
+    "inverse_dynamics_steps": 150,
+    "closed_loop_games": 16,
+    "closed_loop_steps": 8,
+    "action_selection_games": 4,
+    "figure_clips": 2,
 }
 PRESSED, LONG_GAMES = 4, (4, 96)
 
@@ -177,13 +177,13 @@ def _evaluate(
     from genie.evaluation.compare import compare
     from genie.evaluation.config import EvaluationConfig
     from genie.evaluation.evaluate import evaluate
-    from genie.evaluation.metrics.long_rollouts import LongPlayConfig
+    from genie.evaluation.metrics.long_rollouts import CoherenceConfig
     from genie.evaluation.metrics.separation import SeparationConfig
 
     config = replace(
         EvaluationConfig.quick(),
         separation=SeparationConfig(states=PRESSED),
-        long_play=LongPlayConfig(plays=(LONG_GAMES,), real_frames=2000),
+        coherence=CoherenceConfig(rollouts=(LONG_GAMES,), real_frames=2000),
         **MEASURED,
     )
     folder = out / "evaluation"

@@ -44,25 +44,25 @@ POINTS = 64
 
 
 @dataclass(frozen=True)
-class LongPlayConfig:
+class CoherenceConfig:
     """How much is played.
 
     Attributes:
-        plays: pairs of a number of games and their steps; none leaves long play out.
+        rollouts: pairs of a number of games and their steps; none leaves long play out.
         window: frames over which token statistics and Fréchet distances are taken.
         real_frames: of held-out video to compare with, in whole episodes; at least one.
     """
 
-    plays: tuple[tuple[int, int], ...] = ((32, 256), (8, 900))
+    rollouts: tuple[tuple[int, int], ...] = ((32, 256), (8, 900))
     window: int = 16
     real_frames: int = 20_000
 
     def __post_init__(self) -> None:
         """Refuses plays of nothing."""
-        require(self.window >= 2, "long_play.window: must be at least 2")
-        for games, steps in self.plays:
+        require(self.window >= 2, "coherence.window: must be at least 2")
+        for games, steps in self.rollouts:
             fits = games >= 1 and steps >= self.window
-            require(fits, f"long_play.plays: at least 1 game of {self.window} steps or more")
+            require(fits, f"coherence.rollouts: at least 1 game of {self.window} steps or more")
 
 
 def player_actions(
@@ -130,7 +130,7 @@ class Strip:
 def long_play(
     world: Genie,
     store: ClipStore,
-    config: LongPlayConfig,
+    config: CoherenceConfig,
     *,
     split: str,
     prompt_frames: int,
@@ -176,7 +176,7 @@ def long_play(
         longer = f"no episode of the {split!r} split is longer than {config.window} frames."
         return {"skipped": longer}, []
     plays, strips = [], []
-    for games, steps in config.plays:
+    for games, steps in config.rollouts:
         starts = choose_clips(store, split, prompt_frames, games, seed)
         clips = Clips(store, starts, prompt_frames, batch, world.device)
         firsts = np.array(sorted(e.start for e in store.episodes))
