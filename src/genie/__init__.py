@@ -39,7 +39,7 @@ _HOMES = {
     "Genie": "genie.world.genie",
     "GenieConfig": "genie.world.genie",
     "GenieEnv": "genie.envs.gym",
-    "GenieVectorEnv": "genie.envs.gym",
+    "GenieVectorEnv": "genie.envs.vector",
     "LatentActionConfig": "genie.models.latent_actions",
     "LatentActionModel": "genie.models.latent_actions",
     "SamplingConfig": "genie.world.maskgit",

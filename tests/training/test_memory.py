@@ -9,7 +9,7 @@ from genie.training.memory import keep_freed_memory
 
 if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit("no glibc")
-for turn in range(20):
+for turn in range(60):
     torch.ones(8 << 20).sum()
     if turn == 4:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -18,7 +18,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(mode: str) -> int:
-    """Pages that the kernel had to hand out for 15 tensors of 32 MB, one after the other."""
+    """Pages that the kernel had to hand out for 55 tensors of 32 MB, one after the other."""
     command = [sys.executable, "-c", SCRIPT, mode]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if "no glibc" in run.stderr:
