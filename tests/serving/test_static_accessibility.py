@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browsing import dot, needs_chromium, press, wait_for_dot, wait_until
+from browsing import dot, needs_chromium, press, tap, wait_for_dot, wait_until
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
 pytestmark = needs_chromium
@@ -53,10 +53,10 @@ def test_a_game_with_the_keyboard_alone(page):
         raise AssertionError(f"{part} is not reached")
 
     tab_to("#screen")
-    page.keyboard.press("2")
+    tap(page, "Digit2")
     wait_for_dot(page, lambda at: at == (12, 13))
     tab_to("#pad button")
-    page.keyboard.press("Enter")
+    tap(page, "Enter")
     wait_for_dot(page, lambda at: at == (12, 12))
     tab_to("#undo")
     page.keyboard.press("Space")
@@ -75,7 +75,7 @@ def test_a_game_with_the_keyboard_alone(page):
     assert page.get_by_role("button", name="Action 3, up arrow, Space").is_visible()
     tab_to("#idle")
     page.keyboard.press("Escape")
-    page.keyboard.press("Space")
+    tap(page, "Space")
     wait_for_dot(page, lambda at: at == (2, 3))
     tab_to("#save")
     with page.expect_download():
@@ -87,11 +87,11 @@ def test_the_keyboard_plays_on_after_a_click(page):
     press(page, "Keys of action 3")
     page.keyboard.press("Space")
     press(page, "Reset")
-    page.keyboard.press("Space")
+    tap(page, "Space")
     wait_for_dot(page, lambda at: at == (11, 12))
     press(page, re.compile("^Action 1"))
     wait_for_dot(page, lambda at: at == (11, 11))
-    page.keyboard.press("Space")
+    tap(page, "Space")
     wait_for_dot(page, lambda at: at == (10, 11))
 
 
