@@ -166,7 +166,7 @@ def drawing(options: argparse.Namespace, overrides: dict[str, Any]) -> genie.Gen
     world = genie.Genie.from_pretrained(options.base, device="cpu")
     if LEVEL in overrides:
         with torch.no_grad():  # play says level 0: let that say another one
-            weight = world.dynamics.level.weight
+            weight = world.dynamics.embedding.level.weight
             weight[0] = weight[overrides[LEVEL]]
         return world
     world.config = from_dict(GenieConfig, registry.merged(to_dict(world.config), overrides))

@@ -17,7 +17,7 @@ def world():
     with torch.no_grad():
         for weight in world.parameters():
             weight.add_(0.3 * torch.randn_like(weight))
-        world.dynamics.action.weight.mul_(5)
+        world.dynamics.embedding.action.weight.mul_(5)
     return world
 
 

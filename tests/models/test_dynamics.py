@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genie.core.config import UserError
-from genie.models.dynamics import Dynamics, DynamicsConfig, MaskRatio, two_stream_mask
+from genie.models.dynamics import Dynamics, DynamicsConfig, current_name, first_name
 from genie.world.maskgit import SamplingConfig, sample
 
 CONFIG = DynamicsConfig(layers=2, width=32, heads=4, window=4, context_corruption=0.0)
@@ -61,18 +60,6 @@ def counting(count: int, frames: int = 6, seed: int = 0) -> tuple[torch.Tensor, 
     return (first + raised[:, :, None]) % VOCABULARY, actions
 
 
-def test_two_stream_mask_by_hand():
-    # Clean frames 0, 1, 2, then masked copies of 1, 2, 3; window 2.
-    assert two_stream_mask(4, 2, torch.device("cpu")).int().tolist() == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [0, 1, 1, 0, 0, 0],
-        [1, 0, 0, 1, 0, 0],
-        [0, 1, 0, 0, 1, 0],
-        [0, 0, 1, 0, 0, 1],
-    ]
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("config", VARIANTS, ids=name)
 def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: DynamicsConfig):
@@ -101,7 +88,7 @@ def test_training_sees_what_play_sees():
     actions = torch.randint(0, ACTIONS, (2, 6))
     masked = torch.rand(2, 6, 6) < 0.6
     leading, level = model._leading(actions), torch.zeros(2, dtype=torch.int64)
-    trained = model._predict(*model._two_streams(tokens, tokens, masked, leading, level))
+    trained = model.head(*model._two_streams(tokens, tokens, masked, leading, level))
     past = model.prefill(tokens[:, :1], actions[:, :0])
     for t in range(1, 7):
         condition = model.condition(actions[:, t - 1], past)
@@ -186,7 +173,8 @@ def test_corrupted_context_does_not_count_as_a_change(monkeypatch: pytest.Monkey
     model = build().eval()
     tokens = torch.randint(0, VOCABULARY, (4, 1, 6)).expand(4, 5, 6).contiguous()
     wrong = (tokens + (torch.rand(tokens.shape) < 0.5)) % VOCABULARY
-    monkeypatch.setattr(model, "_corrupt", lambda _: (torch.zeros(4, dtype=torch.int64), wrong))
+    level = torch.zeros(4, dtype=torch.int64)
+    monkeypatch.setattr("genie.models.dynamics.corrupt_context", lambda *_: (level, wrong))
     _, logs = model.loss(tokens, torch.zeros(4, 4, dtype=torch.int64))
     assert logs["changed_cross_entropy"].isnan()
 
@@ -201,10 +189,15 @@ def test_read_everywhere_the_loss_is_that_of_what_is_masked(config, monkeypatch)
         torch.manual_seed(1)
         loss, logs = model.loss(tokens, actions)
         loss.backward()
-        return loss, *logs.values(), model.token.weight.grad, model.head.weight.grad
+        return (
+            loss,
+            *logs.values(),
+            model.embedding.token.weight.grad,
+            model.head.linear.weight.grad,
+        )
 
     masked_only = told()
-    monkeypatch.setattr("genie.models.dynamics._rows", lambda masked: None)
+    monkeypatch.setattr("genie.models.masking._rows", lambda masked: None)
     for one, other in zip(masked_only, told(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -323,15 +316,6 @@ def test_with_noisy_actions_a_button_works_only_where_it_can():
     assert wrong[0.2] < 0.5 * wrong[0.0]
 
 
-def test_noise_replaces_its_share_of_actions_and_none_in_play():
-    model = build(replace(CONFIG, action_dropout=0.2)).train()
-    tokens, actions = counting(2000)
-    actions = actions * 0
-    share = (model._disturbed(tokens, actions) != 0).float().mean()
-    assert share == pytest.approx(0.2 * (ACTIONS - 1) / ACTIONS, abs=0.03)
-    assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
-
-
 @pytest.mark.long
 def test_a_token_heeds_those_drawn_already():
     """Nobody says where the walker goes, but once all others are drawn one place is left."""
@@ -355,7 +339,7 @@ def test_targets_are_the_tokens_and_not_the_mask(monkeypatch: pytest.MonkeyPatch
         seen.append(targets)
         return logits.sum(dim=-1)
 
-    monkeypatch.setattr("genie.models.dynamics.F.cross_entropy", spy)
+    monkeypatch.setattr("genie.models.masking.F.cross_entropy", spy)
     for config in VARIANTS:
         build(config).train().loss(*counting(8))
     for targets in seen:
@@ -368,55 +352,6 @@ def test_loss_in_eval_mode_is_a_loss_too():
     trained, evaluated = model.train().loss(*batch)[0], model.eval().loss(*batch)[0]
     assert evaluated > 0.5
     assert abs(trained - evaluated) < 0.3
-
-
-def test_corruption_replaces_the_share_that_the_level_says():
-    torch.manual_seed(0)
-    config = replace(CONFIG, context_corruption=0.4, corruption_levels=3)
-    model = build(config).train()
-    tokens = torch.randint(0, VOCABULARY, (300, 8, 6))
-    level, context = model._corrupt(tokens)
-    wrong = (context != tokens).float().mean(dim=(1, 2))
-    for index, share in enumerate((0.0, 0.2, 0.4)):
-        expected = share * (1 - 1 / VOCABULARY)
-        assert abs(wrong[level == index].mean() - expected) < 0.03
-    assert torch.equal(model.eval()._corrupt(tokens)[1], tokens)
-
-
-def test_random_actions_go_to_a_share_of_the_steps_in_which_nothing_changes():
-    torch.manual_seed(0)
-    model = build(replace(CONFIG, static_action_dropout=0.5))
-    tokens = torch.randint(0, VOCABULARY, (2000, 1, 6)).repeat(1, 3, 1)
-    tokens[:, 2, 0] = (tokens[:, 2, 0] + 1) % VOCABULARY
-    actions = torch.zeros(2000, 2, dtype=torch.int64)
-    given = model.train()._disturbed(tokens, actions)
-    assert not given[:, 1].any()
-    assert abs((given[:, 0] > 0).float().mean() - 0.5 * (1 - 1 / ACTIONS)) < 0.05
-    assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
-
-
-def test_actions_are_hidden_in_a_share_of_the_steps():
-    torch.manual_seed(0)
-    model = build(replace(CONFIG, unconditional_fraction=0.3))
-    tokens = torch.randint(0, VOCABULARY, (2000, 3, 6))
-    actions = torch.randint(0, ACTIONS, (2000, 2))
-    given = model.train()._disturbed(tokens, actions)
-    hidden = given == ACTIONS
-    assert abs(hidden.float().mean() - 0.3) < 0.03
-    assert torch.equal(given[~hidden], actions[~hidden])
-    assert torch.equal(model.eval()._disturbed(tokens, actions), actions)
-
-
-@pytest.mark.parametrize(
-    ("rate", "share"), [("uniform", 0.75), ("cosine", 2 / math.pi), ("linear", 0.5)]
-)
-def test_masks_have_the_share_of_their_schedule(rate: MaskRatio, share: float):
-    torch.manual_seed(0)
-    masked = build()._draw_mask(torch.zeros(100, 20, 200, dtype=torch.int64), rate)
-    assert abs(masked.float().mean() - share) < 0.03
-    assert masked.any(dim=-1).all()
-    lowest = masked.float().mean(dim=-1).min()
-    assert (lowest < 0.02) == (rate != "uniform")
 
 
 @pytest.mark.parametrize(
@@ -433,3 +368,45 @@ def test_masks_have_the_share_of_their_schedule(rate: MaskRatio, share: float):
 def test_impossible_values_name_the_field(change: dict, field: str):
     with pytest.raises(UserError, match=field):
         DynamicsConfig(**change)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=name)
+def test_weights_are_read_by_the_names_of_0_1(config: DynamicsConfig):
+    model, other = stirred(config), build(config)
+    kept = {first_name(name): weight for name, weight in model.state_dict().items()}
+    assert {"token.weight", "action.weight", "level.weight", "position"} <= kept.keys()
+    assert {"head.weight", "head.bias"} <= kept.keys()
+    for names in (kept, model.state_dict()):
+        assert [current_name(name) for name in names] == list(model.state_dict())
+    other.load_state_dict(kept)
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_the_order_of_parameters_is_that_of_0_1():
+    """Checkpoints of training know the state of the optimizer by it."""
+    order = [first_name(name) for name, _ in build().named_parameters()]
+    assert order[:4] == ["position", "token.weight", "action.weight", "level.weight"]
+    assert all(name.startswith("transformer.") for name in order[4:-8])
+    assert order[-8:-4] == ["head.weight", "head.bias", "previous.weight", "drawn.weight"]
+    assert order[-4:] == ["around.weight", "around.bias", "copy.weight", "copy.bias"]
+
+
+@torch.no_grad()
+def test_nothing_is_replaced_outside_training(monkeypatch: pytest.MonkeyPatch):
+    given = []
+
+    def streams(model, tokens, context, masked, leading, level):
+        given.append((context, leading))
+        return torch.zeros(*tokens[:, 1:].shape, 32), tokens[:, :-1]
+
+    monkeypatch.setattr(Dynamics, "_two_streams", streams)
+    config = replace(CONFIG, context_corruption=0.5, action_dropout=0.5, unconditional_fraction=0.5)
+    model, (tokens, actions) = build(config), counting(20)
+    model.eval().loss(tokens, actions)
+    model.train().loss(tokens, actions)
+    (context, leading), (changed, replaced) = given
+    assert torch.equal(context, tokens)
+    assert torch.equal(leading[:, 1:], actions)
+    assert not torch.equal(changed, tokens)
+    assert not torch.equal(replaced[:, 1:], actions)

@@ -38,7 +38,7 @@ def stirred(config: GenieConfig) -> Genie:
     with torch.no_grad():
         for weight in world.dynamics.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
-        world.dynamics.head.weight.mul_(5)
+        world.dynamics.head.linear.weight.mul_(5)
     return world.eval()
 
 

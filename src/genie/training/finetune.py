@@ -264,7 +264,7 @@ def _grown(name: str, rows: Tensor, count: int, generator: torch.Generator) -> T
     if leaf in ("usage", "sums"):
         return torch.cat([rows, rows.new_zeros(shape)])
     # The last row of an embedding is the mask, or "no action known"; a head has no such row.
-    known = rows if name.startswith("dynamics.head") else rows[:-1]
+    known = rows if name.startswith("dynamics.head.linear") else rows[:-1]
     noise = torch.randn(shape, generator=generator).to(rows)
     new = known.mean(dim=0) + NOISE * known.std(dim=0) * noise
     return torch.cat([known, new, rows[len(known) :]])

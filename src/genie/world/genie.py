@@ -22,7 +22,7 @@ from genie.core.config import (
     to_dict,
 )
 from genie.core.numbers import seeds_of, whole_number
-from genie.models.dynamics import Dynamics
+from genie.models.dynamics import Dynamics, current_name
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.compile import compile_method, require_compiler
 from genie.models.tokenizer import VideoTokenizer
@@ -92,7 +92,7 @@ class Genie(nn.Module):
         dtype, device = _dtype(dtype), inputs.device_of(device)
         folder = locate(name, **hub)
         config = from_record(GenieConfig, checkpoint.read_config(folder))
-        shapes = checkpoint.read_shapes(folder)
+        shapes = {_current_name(n): s for n, s in checkpoint.read_shapes(folder).items()}
         checkpoint.check_layers(config.layers, shapes, folder)  # before so many are described
         checkpoint.check_shapes(cls._shapes(config), shapes, folder)
         world = cls(config)
@@ -161,12 +161,12 @@ class Genie(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.dynamics.position.device
+        return self.dynamics.embedding.position.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights."""
-        return self.dynamics.position.dtype
+        return self.dynamics.embedding.position.dtype
 
     @torch.no_grad()
     def start(self, prompt: Any, seed: Numbers = 0) -> State:
@@ -383,3 +383,8 @@ def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     name, known = str(dtype).removeprefix("torch."), get_args(Dtype)
     require(name in known, f"dtype: {name}, expected one of {', '.join(known)}")
     return getattr(torch, name)
+
+
+def _current_name(name: str) -> str:
+    model, _, rest = name.partition(".")
+    return f"{model}.{current_name(rest)}" if model == "dynamics" else name

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from genie.core.config import Dtype, UserError, from_dict, require
 from genie.core.renamed_keys import with_old_keys
 from genie.data.images import png, rgb
+from genie.models.dynamics import first_name
 from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
@@ -150,10 +151,15 @@ def dtype_name(dtype: torch.dtype) -> Dtype:
 
 
 def world_hash(world: Genie) -> str:
-    """SHA-256 of a world's configuration and weights and of how we draw, in hexadecimal."""
+    """SHA-256 of a world's configuration and weights and of how we draw, in hexadecimal.
+
+    Both are described as version 0.1 did, so that a replay stays valid when a name changes or an
+    option comes along that the world does not use.
+    """
     about = json.dumps([DRAWING, _hashed(world.config)], sort_keys=True)
     digest = hashlib.sha256(about.encode())
-    for name, weight in sorted(world.state_dict().items()):
+    weights = {_first_name(name): weight for name, weight in world.state_dict().items()}
+    for name, weight in sorted(weights.items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -167,6 +173,11 @@ def _hashed(config: GenieConfig) -> dict[str, Any]:
         if values[part][key] == default:
             del values[part][key]
     return values
+
+
+def _first_name(name: str) -> str:
+    model, _, rest = name.partition(".")
+    return f"{model}.{first_name(rest)}" if model == "dynamics" else name
 
 
 def prompt_of(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from genie.core.config import require
-from genie.models.dynamics import Condition, Past
+from genie.models.dynamics_state import Condition, Past
 from genie.models.layers.cache import TemporalCache
 
 

@@ -1,8 +1,8 @@
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from genie.models.dynamics import two_stream_mask
 from genie.models.layers.attention import _attend, causal_window_mask
+from genie.models.masking import two_stream_mask
 
 
 def test_mask_lets_a_frame_see_itself_and_its_window():

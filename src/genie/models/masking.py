@@ -1,0 +1,179 @@
+"""How the dynamics are trained: what is masked, corrupted and hidden, and the loss over it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from genie.models.copy_head import TokenHead
+from genie.models.layers.attention import causal_window_mask
+
+MaskRatio = Literal["uniform", "cosine", "linear"]
+
+
+def sample_mask(tokens: Int[Tensor, "b t s"], ratio: MaskRatio) -> Bool[Tensor, "b t s"]:
+    """Masks a share of the tokens of every frame, at least one.
+
+    Args:
+        tokens: of the frames.
+        ratio: how large that share is: "uniform" in [0.5, 1], or as the sampling schedule of that
+            name.
+    """
+    b, t, s = tokens.shape
+    spent = torch.rand(b, t, 1, device=tokens.device)
+    share = {
+        "uniform": 0.5 + 0.5 * spent,
+        "cosine": torch.cos(spent * (math.pi / 2)),
+        "linear": 1 - spent,
+    }[ratio]
+    noise = torch.rand(b, t, s, device=tokens.device)
+    return (noise < share) | (noise == noise.amin(dim=-1, keepdim=True))
+
+
+def corrupt_context(
+    tokens: Int[Tensor, "b t s"], vocabulary: int, largest: float, levels: int
+) -> tuple[Int[Tensor, " b"], Int[Tensor, "b t s"]]:
+    """Replaces a share of the tokens by random ones.
+
+    Args:
+        tokens: of the clips.
+        vocabulary: V.
+        largest: share at the highest level; 0 leaves all as they are.
+        levels: of shares from 0 to the largest.
+
+    Returns:
+        A level per clip, and the tokens.
+    """
+    level = torch.randint(levels, (len(tokens),), device=tokens.device)
+    if largest == 0:
+        return torch.zeros_like(level), tokens
+    share = level[:, None, None] * (largest / (levels - 1))
+    wrong = torch.rand(tokens.shape, device=tokens.device) < share
+    return level, torch.where(wrong, torch.randint_like(tokens, vocabulary), tokens)
+
+
+def with_action_dropout(
+    tokens: Int[Tensor, "b t s"],
+    actions: Int[Tensor, "b t-1"],
+    num_actions: int,
+    *,
+    everywhere: float,
+    static: float,
+    hidden: float,
+) -> Int[Tensor, "b t-1"]:
+    """Replaces some actions by random ones, and hides some.
+
+    Args:
+        tokens: of the clips.
+        actions: the action between each frame and the next.
+        num_actions: A, which also stands for an action that is hidden.
+        everywhere: share of all steps that get a random action.
+        static: share of the steps in which no token changes that do.
+        hidden: share of all steps whose action is hidden.
+    """
+    if not any((everywhere, static, hidden)):
+        return actions
+    still = (tokens[:, 1:] == tokens[:, :-1]).all(dim=-1)
+    chance, again = torch.rand(2, *actions.shape, device=actions.device)
+    chosen = (chance < everywhere) | (still & (again < static))
+    actions = torch.where(chosen, torch.randint_like(actions, num_actions), actions)
+    if not hidden:
+        return actions
+    chance = torch.rand(actions.shape, device=actions.device)
+    return actions.masked_fill(chance < hidden, num_actions)
+
+
+def masked_cross_entropy(
+    head: TokenHead,
+    x: Float[Tensor, "b t s d"],
+    previous: Int[Tensor, "b t s"],
+    tokens: Int[Tensor, "b t+1 s"],
+    masked: Bool[Tensor, "b t s"],
+    *,
+    changed_token_weight: float,
+    label_smoothing: float,
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Cross-entropy of the masked tokens, of which those that change weigh more.
+
+    They are few, and say what the actions do. A weight makes a model expect what weighs more too
+    often, so the loss adjusts the logit of copying by its logarithm (Menon et al. 2021, arXiv
+    2007.07314), and logits stay calibrated. A token whose context was corrupted did not change, it
+    is to be repaired, and weighs 1.
+
+    Args:
+        head: from features to logits.
+        x: features of frames 1 ... T.
+        previous: tokens of the frame before each, as the model sees them.
+        tokens: of frames 0 ... T, as they are.
+        masked: which tokens of frames 1 ... T are.
+        changed_token_weight: of tokens that differ from the one before.
+        label_smoothing: of the cross-entropy.
+
+    Returns:
+        The loss, and figures without weights or smoothing.
+    """
+    rows = _rows(masked)
+    targets, previous = _at(tokens[:, 1:], rows), _at(previous, rows)
+    logits = head(_at(x, rows), previous)
+    asked, true = _at(masked, rows), previous == _at(tokens[:, :-1], rows)
+    changed = true & (targets != previous)
+    adjustment = -math.log(changed_token_weight) * true[:, None]
+    errors = F.cross_entropy(
+        head.add_to_copy(logits, previous, adjustment),
+        targets,
+        label_smoothing=label_smoothing,
+        reduction="none",
+    )
+    # Divided by their number and not by their weight, which depends on the targets: that would
+    # take weight off the batches in which much changes, and the adjustment would be too much.
+    loss = _mean(errors * torch.where(changed, changed_token_weight, 1.0), asked)
+    with torch.no_grad():
+        plain = F.cross_entropy(logits, targets, reduction="none")
+        hits = (logits.argmax(dim=-1) == targets).float()
+        logs = {
+            "masked_cross_entropy": _mean(plain, asked),
+            "masked_accuracy": _mean(hits, asked),
+            "changed_cross_entropy": _mean(plain, asked & changed),
+        }
+    return loss, logs
+
+
+def two_stream_mask(frames: int, window: int, device: torch.device) -> Bool[Tensor, "n n"]:
+    """Who may look at whom over [clean 0 ... T - 2, masked copies of 1 ... T - 1].
+
+    Clean frames see clean frames of their causal window; a masked copy sees the clean frames
+    before it in its window, and itself.
+    """
+    causal = causal_window_mask(frames, window, device)
+    clean_to_clean = causal[:-1, :-1]
+    masked_to_clean = causal[1:, :-1] & ~torch.eye(frames, dtype=torch.bool, device=device)[1:, :-1]
+    itself = torch.eye(frames - 1, dtype=torch.bool, device=device)
+    return torch.cat(
+        [
+            torch.cat([clean_to_clean, torch.zeros_like(itself)], dim=1),
+            torch.cat([masked_to_clean, itself], dim=1),
+        ]
+    )
+
+
+def _rows(masked: Tensor) -> tuple[Tensor, ...] | None:
+    """Where something is masked; None for everywhere, on devices that would wait for the number.
+
+    A CPU saves the head on what is not masked; a graph would break, and a GPU stand still.
+    """
+    everywhere = masked.device.type != "cpu" or torch.compiler.is_compiling()
+    return None if everywhere else masked.nonzero(as_tuple=True)
+
+
+def _at(values: Tensor, rows: tuple[Tensor, ...] | None) -> Tensor:
+    return values.flatten(0, 2) if rows is None else values[rows]
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """Not a number where there is nothing to take it over."""
+    return (values * where).sum() / where.sum()

@@ -1,0 +1,93 @@
+"""Tokens, actions and positions of the dynamics as features."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genie.models.layers.patches import grid_positions
+
+Conditioning = Literal["add", "prepend", "both"]
+
+
+class TokenEmbedding(nn.Module):
+    """The features that the transformer of the dynamics starts from.
+
+    What is known of a frame before any of its tokens (`given`) is kept apart from what its tokens
+    add (`own`), because all MaskGIT steps over a frame share the first.
+
+    Args:
+        width: features per token.
+        grid: rows and columns of tokens.
+        vocabulary: V; token V is the mask.
+        num_actions: A; action A means "none known".
+        levels: of corruption.
+        conditioning: "add" adds the action to every token of the frame it leads to, "prepend" gives
+            that frame one more token, "both" does both.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        grid: tuple[int, int],
+        vocabulary: int,
+        num_actions: int,
+        levels: int,
+        conditioning: Conditioning,
+    ):
+        super().__init__()
+        self.prepends = conditioning in ("prepend", "both")
+        self.adds = conditioning in ("add", "both")
+        self.token = nn.Embedding(vocabulary + 1, width)
+        self.action = nn.Embedding(num_actions + 1, width)
+        self.level = nn.Embedding(levels, width)
+        self.position = nn.Parameter(grid_positions(grid, width))
+        nn.init.normal_(self.level.weight, std=0.02)
+
+    def given(
+        self,
+        leading: Int[Tensor, "b t"],
+        before: Float[Tensor, "b t s d"] | None,
+        level: Int[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b t n d"]:
+        """What is known of frames but for their own tokens.
+
+        Args:
+            leading: the action that led to each frame.
+            before: features of the tokens of the frame before, if they are used.
+            level: of corruption of each clip; none in play.
+        """
+        shift = self.level.weight[0] if level is None else self.level(level)[:, None, None]
+        action = self.action(leading)[:, :, None] + shift
+        x = self.position + (action if self.adds else shift)
+        if before is not None:
+            x = x + before
+        if not self.prepends:
+            return x
+        return torch.cat([action, x.expand(*action.shape[:2], *x.shape[-2:])], dim=2)
+
+    def own(
+        self,
+        tokens: Int[Tensor, "b t s"],
+        given: Float[Tensor, "b t n d"],
+        beside: Float[Tensor, "b t s d"] | None,
+    ) -> Float[Tensor, "b t n d"]:
+        """Adds what the tokens say that stand in frames already.
+
+        Args:
+            tokens: of the frames, partly masked.
+            given: what is known without them.
+            beside: features of the tokens around each, if they are used.
+        """
+        x = self.token(tokens)
+        if beside is not None:
+            x = x + beside
+        return given + (F.pad(x, (0, 0, 1, 0)) if self.prepends else x)
+
+    def trim(self, x: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t s d"]:
+        """Features of the tokens alone, without that of the action."""
+        return x[:, :, 1:] if self.prepends else x
