@@ -48,6 +48,36 @@ def test_a_tap_is_one_step_and_then_the_world_waits(page):
     assert dot(page) == (12, 11)
 
 
+def test_a_tap_is_one_step_when_the_network_holds_its_release_back(page):
+    page.evaluate(
+        """() => {
+            const { send } = WebSocket.prototype;
+            let keys = 0;
+            WebSocket.prototype.send = function (data) {
+                const late = JSON.parse(data).type === "keys" && keys++ > 0;
+                setTimeout(() => send.call(this, data), late ? 100 : 0);
+            };
+        }"""
+    )
+    tap(page, "ArrowLeft")
+    wait_for_dot(page, lambda at: at == (12, 11))
+    page.wait_for_timeout(300)
+    assert dot(page) == (12, 11)
+
+
+def test_a_key_released_between_two_modes_is_not_held_on(page):
+    page.keyboard.down("2")
+    wait_for_dot(page, lambda at: at[1] > 14)
+    page.keyboard.press("t")
+    page.wait_for_selector("#mode[aria-pressed=true]")
+    page.keyboard.up("2")
+    page.keyboard.press("t")
+    page.wait_for_timeout(150)
+    at = dot(page)
+    page.wait_for_timeout(150)
+    assert dot(page) == at
+
+
 def test_buttons_play_by_mouse_touch_and_keyboard(page):
     button = page.get_by_role("button", name=re.compile("^Action 1"))
     button.tap()

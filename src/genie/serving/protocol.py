@@ -108,11 +108,17 @@ class StartMessage(_Message):
 
 
 class KeysMessage(_Message):
-    """The actions whose keys are held now, in the order of pressing; the last one is played."""
+    """The actions whose keys are held now, in the order of pressing; the last one is played.
+
+    An action in `pressed` is played once, held or not. A client that sends a press there first, and
+    in `held` half a step later, makes a tap one step however late its release arrives. Without
+    `pressed`, the actions that were not held before are the pressed ones.
+    """
 
     type: Literal["keys"]
     seq: Sequence
     held: Annotated[list[int], Field(max_length=64)]
+    pressed: Annotated[list[int], Field(max_length=64)] | None = None
 
 
 class IdleMessage(_Message):

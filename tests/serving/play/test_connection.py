@@ -89,6 +89,18 @@ def test_a_long_message_ends_the_connection(serving, playing):
             assert closing.value.rcvd.code == 1009
 
 
+def test_a_tap_is_one_step_however_late_the_release_arrives(serving, playing):
+    """The key was down for 5 ms. The messages arrive 100 ms apart, six ticks of this world."""
+    with serving() as address, playing(address) as player:
+        player.send("start", prompt=0)
+        player.frame()
+        player.send("keys", held=[], pressed=[1])
+        assert player.frame().step == 1
+        time.sleep(0.1)
+        player.send("keys", held=[], pressed=[])
+        assert player.nothing_comes()
+
+
 def test_a_full_server_says_when_to_try_again_at_once(serving, playing):
     with serving(players=2, retry_seconds=7) as address:
         with playing(address), playing(address):

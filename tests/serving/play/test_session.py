@@ -131,6 +131,22 @@ def test_a_tap_between_two_ticks_counts_once(playing):
     assert [turns(playing), turns(playing)] == [act(2), None]
 
 
+def test_a_press_counts_once_until_its_key_is_said_to_be_held(playing):
+    notify(playing, "keys", seq=2, held=[], pressed=[2])
+    assert [turns(playing), turns(playing)] == [act(2), None]
+    notify(playing, "keys", seq=3, held=[2], pressed=[])
+    assert [turns(playing), turns(playing)] == [act(2), act(2)]
+    notify(playing, "keys", seq=4, held=[2], pressed=[1])  # beside the key that is held
+    assert [turns(playing), turns(playing)] == [act(1), act(2)]
+    notify(playing, "keys", seq=5, held=[], pressed=[])
+    assert turns(playing) is None
+    notify(playing, "keys", seq=6, held=[3], pressed=[])
+    notify(playing, "keys", seq=7, held=[], pressed=[])  # released before a step was due
+    assert turns(playing) is None
+    with pytest.raises(ProtocolError):
+        notify(playing, "keys", seq=8, held=[], pressed=[4])
+
+
 def test_the_idle_action_runs_on(playing):
     notify(playing, "idle", action=3)
     assert [turns(playing), turns(playing)] == [act(3), act(3)]

@@ -329,8 +329,10 @@ class Session:
         return self._queued_previews[0]
 
     def _set_held_keys(self, message: protocol.KeysMessage) -> None:
-        self._world.check_actions(message.held)
-        pressed = [action for action in message.held if action not in self._held]
+        pressed = message.pressed
+        if pressed is None:
+            pressed = [action for action in message.held if action not in self._held]
+        self._world.check_actions([*message.held, *pressed])
         self._tapped = pressed[-1] if pressed else self._tapped
         self._held, self._seq = message.held, message.seq
 

@@ -10,6 +10,7 @@ import { buildRecording, gameOfAddress, openReplay, say } from "./recording.js";
 import { Retry } from "./retry.js";
 
 const WAIT = "wait";
+const HELD_AFTER = 0.5; // of a step: a key that is released before is not held, its press is played once
 const PEEK_STEPS = 4;
 const PEEK_AFTER_MS = 400;
 const connection = new Connection();
@@ -27,6 +28,9 @@ let peekedAt = 0; // frame
 let peekTimer;
 let playedAgain = 0; // steps of a game that was opened
 let wasHeld = [];
+let sentHeld = []; // what the server knows to be held
+let heldTimer;
+const recentlyPressed = new Set(); // actions, not yet sent as held
 let linkOpened = false;
 let trouble = ""; // why there is no connection
 let unplayed = ""; // why the game of the page's address is not played
@@ -298,6 +302,24 @@ function wire() {
   });
 }
 
+/** Sends the held actions if they changed. Each press is sent once; it returns the number of the message. */
+function sendKeys(pressed = []) {
+  const actions = held.actions.filter((action) => !recentlyPressed.has(action));
+  if (pressed.length === 0 && String(actions) === String(sentHeld)) return null;
+  sentHeld = actions;
+  return connection.input({ type: "keys", held: actions, pressed });
+}
+
+/** A press is held from half a step on, so that the release of a tap need not reach the server in time. */
+function holdSoon(pressed) {
+  pressed.forEach((action) => recentlyPressed.add(action));
+  clearTimeout(heldTimer);
+  heldTimer = setTimeout(() => {
+    recentlyPressed.clear();
+    sendKeys();
+  }, (HELD_AFTER * 1000 * Number($("pace").value)) / world.fps);
+}
+
 held.addEventListener("change", () => {
   const actions = held.actions;
   const pressed = actions.filter((action) => !wasHeld.includes(action));
@@ -305,12 +327,10 @@ held.addEventListener("change", () => {
   lastPlayed = actions.at(-1) ?? lastPlayed;
   showHeld(actions);
   peekSoon();
-  if (stepping) {
-    pressed.forEach((action) => playStep(action, held.pressedAt));
-    return;
-  }
-  const seq = connection.input({ type: "keys", held: actions });
-  if (pressed.length && !paused) measures.pressed(seq, held.pressedAt);
+  if (pressed.length) holdSoon(pressed);
+  if (stepping) pressed.forEach((action) => playStep(action, held.pressedAt));
+  const seq = sendKeys(stepping ? [] : pressed);
+  if (pressed.length && !stepping && !paused) measures.pressed(seq, held.pressedAt);
 });
 
 connection.addEventListener("open", async () => {
