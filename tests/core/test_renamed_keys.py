@@ -28,11 +28,13 @@ from genie.models.quantizers import QuantizerConfig
 from genie.models.tokenizer import VideoTokenizerConfig
 from genie.presets import registry
 from genie.presets.schedule import Augmentation, StageConfig, TrainConfig
+from genie.serving.limits import Limits
 from genie.world.config import GenieConfig
 
 CLASSES = (
     VideoTokenizerConfig, QuantizerConfig, LatentActionConfig, TransformerConfig, DynamicsConfig,
     StageConfig, TrainConfig, Augmentation, PrepareConfig, EvaluationConfig, CoherenceConfig,
+    Limits,
 )  # fmt: skip
 FUNCTIONS = (prepare, record, evaluate)
 TRAIN = [("", GenieConfig), ("train", TrainConfig)]

@@ -8,7 +8,7 @@ import pytest
 from genie.serving import clips
 from genie.serving.limits import Limits, RequestRejected
 
-LIMITS = Limits(actions=4)
+LIMITS = Limits(actions_per_clip=4)
 
 
 def test_actions_are_read():

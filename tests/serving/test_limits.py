@@ -17,7 +17,7 @@ def test_a_rate_gives_a_burst_and_then_so_many_a_second():
 
 
 def test_places_are_taken_and_given_back():
-    places = Slots(1, retry_seconds=7)
+    places = Slots(1, retry_after_seconds=7)
     with places, pytest.raises(RequestRejected, match="try again in 7 seconds") as refused, places:
         pass
     assert (refused.value.status, refused.value.retry_after) == (503, 7)

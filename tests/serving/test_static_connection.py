@@ -21,7 +21,7 @@ HIDE = """hidden => {
 def test_a_full_server_is_asked_again_when_it_said_and_no_sooner(
     browser, running, playing, dot_world, dot_prompts
 ):
-    limits = Limits(players=1, retry_seconds=1)
+    limits = Limits(players=1, retry_after_seconds=1)
     page, tries = browser.new_page(), []
     page.on("websocket", lambda _: tries.append(time.monotonic()))
     with running(

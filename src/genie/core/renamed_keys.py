@@ -78,6 +78,13 @@ RENAMED: dict[str, dict[str, str]] = {
         "long_play": "coherence",
     },
     "CoherenceConfig": {"plays": "rollouts"},
+    "Limits": {
+        "actions": "actions_per_clip",
+        "generations": "concurrent_clips",
+        "uploads": "concurrent_uploads",
+        "work_per_second": "model_steps_per_second",
+        "retry_seconds": "retry_after_seconds",
+    },
     "evaluate": EVALUATE,
     "PrepareConfig": PREPARE,
     "prepare": PREPARE,

@@ -33,8 +33,8 @@ def read_actions(text: str, num_actions: int, limits: Limits) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
         raise invalid("actions", "give numbers with commas between, such as 1,1,2,0")
-    if len(words) > limits.actions:
-        raise invalid("actions", f"{len(words)} are too many, at most {limits.actions}")
+    if len(words) > limits.actions_per_clip:
+        raise invalid("actions", f"{len(words)} are too many, at most {limits.actions_per_clip}")
     actions = [int(word) for word in words]
     try:
         check_range(np.array(actions), num_actions, "actions")

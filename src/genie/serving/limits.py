@@ -42,16 +42,16 @@ class Limits:
         idle_minutes: without an input after which a game ends.
         messages_per_second: of one player; for a moment twice as many.
         message_bytes: of one message of a player.
-        work_per_second: of one player, in pictures to read or steps to preview, see
+        model_steps_per_second: of one player: images to read and steps to preview, see
             `genie.serving.protocol.message_cost`; for a moment twice as much. Clients that ask for
             more wait.
-        generations: requests to `/generate` that are worked on at the same time.
-        actions: in one request to `/generate`.
-        uploads: pictures that arrive at the same time.
+        concurrent_clips: requests to `/generate` that are worked on at the same time.
+        actions_per_clip: in one request to `/generate`.
+        concurrent_uploads: pictures that arrive at the same time.
         upload_megabytes: of one uploaded picture, counted as it arrives.
         upload_seconds: that an upload may take.
         megapixels: of one uploaded picture, known before it is decoded.
-        retry_seconds: after which a client that was refused for lack of room is told to come back.
+        retry_after_seconds: sent to clients that are refused because the server is full.
     """
 
     players: int = 16
@@ -59,14 +59,14 @@ class Limits:
     idle_minutes: float = 10
     messages_per_second: float = 150
     message_bytes: int = MAX_MESSAGE_BYTES
-    work_per_second: float = 12
-    generations: int = 4
-    actions: int = 256
-    uploads: int = 16
+    model_steps_per_second: float = 12
+    concurrent_clips: int = 4
+    actions_per_clip: int = 256
+    concurrent_uploads: int = 16
     upload_megabytes: float = 10
     upload_seconds: float = 30
     megapixels: float = 16
-    retry_seconds: int = 10
+    retry_after_seconds: int = 10
 
     def __post_init__(self) -> None:
         """Checks that every limit is positive."""
@@ -111,11 +111,11 @@ class Slots:
 
     Args:
         count: number of slots.
-        retry_seconds: sent to clients that are refused because no slot is free.
+        retry_after_seconds: sent to clients that are refused because no slot is free.
     """
 
-    def __init__(self, count: int, retry_seconds: int) -> None:
-        self.count, self.taken, self._retry = count, 0, retry_seconds
+    def __init__(self, count: int, retry_after_seconds: int) -> None:
+        self.count, self.taken, self._retry = count, 0, retry_after_seconds
 
     def require_free(self) -> None:
         """Raises `RequestRejected` if no slot is free."""

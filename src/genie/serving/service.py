@@ -155,10 +155,10 @@ class Service:
         self.reader = ThreadPoolExecutor(1, "genie-reading")
         self.encoder = ThreadPoolExecutor(1, "genie-encoding")
         self.worlds = {served.name: WorldService(served, self) for served in worlds}
-        retry = self.limits.retry_seconds
-        self.players = Slots(self.limits.players, retry)
-        self.generations = Slots(self.limits.generations, retry)
-        self.uploads = Slots(self.limits.uploads, retry)
+        retry = self.limits.retry_after_seconds
+        self.player_slots = Slots(self.limits.players, retry)
+        self.clip_slots = Slots(self.limits.concurrent_clips, retry)
+        self.upload_slots = Slots(self.limits.concurrent_uploads, retry)
         self.connections: set[Connection] = set()
         self.stopping = False
         self.failure: BaseException | None = None
@@ -186,7 +186,7 @@ class Service:
         """Raises `RequestRejected` while the server is not ready."""
         if not self.ready:
             words = "The server is not ready; try again when GET /ready returns 200."
-            raise RequestRejected(503, "not_ready", words, self.limits.retry_seconds)
+            raise RequestRejected(503, "not_ready", words, self.limits.retry_after_seconds)
 
     def stop(self) -> None:
         """Rejects new players and ends the sessions."""

@@ -27,6 +27,11 @@ def test_the_token_comes_from_a_file_or_from_the_environment(monkeypatch, tmp_pa
     assert tokens == ["from the environment", "from a file"]
 
 
+def test_a_limit_under_its_old_name_is_refused_with_the_new_one(capsys):
+    said = fails(capsys, "serve", "--limits.generations", "2")
+    assert said == "--limits.generations: unknown option, it is now --limits.concurrent_clips"
+
+
 def test_a_token_file_that_is_not_there_is_named(capsys, tmp_path):
     said = fails(capsys, "serve", "--token-file", tmp_path / "token")
     assert said == f"{tmp_path / 'token'}: there is no such file or folder"

@@ -355,14 +355,15 @@ def test_a_wrong_request_says_what_to_do(client, asked, body, status, words):
 
 def test_clips_beyond_the_places_are_refused_at_once(dot_world, dot_prompts, running):
     held, step = threading.Event(), dot_world.draw
-    app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, Limits(generations=2))
+    limits = Limits(concurrent_clips=2)
+    app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, limits)
     with running(app) as address, ThreadPoolExecutor(2) as pool, httpx.Client() as client:
         url = f"http://{address}/generate?actions=1,1&format=png"
         while client.get(f"http://{address}/ready").status_code != 200:
             time.sleep(0.01)
         dot_world.draw = lambda *args: held.wait(10) and step(*args)
         waiting = [pool.submit(httpx.post, url, timeout=20) for _ in range(2)]
-        while app.state.service.generations.taken < 2:
+        while app.state.service.clip_slots.taken < 2:
             time.sleep(0.01)
         spent = []
         for _ in range(5):
@@ -373,11 +374,11 @@ def test_clips_beyond_the_places_are_refused_at_once(dot_world, dot_prompts, run
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
         assert statistics.median(spent) < 1
         assert [answer.result().status_code for answer in waiting] == [200, 200]
-    assert app.state.service.generations.taken == 0
+    assert app.state.service.clip_slots.taken == 0
 
 
 def test_who_uploads_slowly_takes_no_place_for_clips(dot_world, dot_prompts, running):
-    limits = Limits(generations=1, uploads=2)
+    limits = Limits(concurrent_clips=1, concurrent_uploads=2)
     app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, limits)
     with running(app) as address, contextlib.ExitStack() as open_sockets, httpx.Client() as client:
         url = f"http://{address}/generate?actions=1&format=png"
@@ -388,7 +389,7 @@ def test_who_uploads_slowly_takes_no_place_for_clips(dot_world, dot_prompts, run
         for taken in (1, 2):
             slow = open_sockets.enter_context(socket.create_connection((host, int(port))))
             slow.sendall(head.encode() + b"a")
-            while app.state.service.uploads.taken < taken:
+            while app.state.service.upload_slots.taken < taken:
                 time.sleep(0.01)
             if taken == 1:
                 assert client.post(url).status_code == 200

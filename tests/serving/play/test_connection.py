@@ -102,7 +102,7 @@ def test_a_tap_is_one_step_however_late_the_release_arrives(serving, playing):
 
 
 def test_a_full_server_says_when_to_try_again_at_once(serving, playing):
-    with serving(players=2, retry_seconds=7) as address:
+    with serving(players=2, retry_after_seconds=7) as address:
         with playing(address), playing(address):
             spent = []
             for _ in range(5):
@@ -141,7 +141,7 @@ def test_the_way_to_the_player_is_timed(serving, playing):
 def test_starts_cost_what_they_bring_and_who_floods_waits_alone(serving, playing):
     """Sixty starts at once are read at the rate of the limit; another player notices nothing."""
     with (
-        serving(work_per_second=20) as address,
+        serving(model_steps_per_second=20) as address,
         playing(address) as flood,
         playing(address) as other,
     ):

@@ -305,9 +305,9 @@ def _add_reconstruction_route(app: FastAPI, service: Service) -> None:
         """Returns an image as the world sees it: resized, encoded to tokens and decoded."""
         service.require_ready()
         served = service.world(name)
-        service.generations.require_free()  # before an upload is read for nothing
+        service.clip_slots.require_free()  # before an upload is read for nothing
         image = await _start_image(request, service, served, 0)
-        with service.generations:
+        with service.clip_slots:
             seen = await served.clip_scheduler(
                 lambda: served.world.reconstruct(image).cpu().numpy()
             )
@@ -358,9 +358,9 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
         served = service.world(world)
         config = served.world.config
         sequence = clips.read_actions(actions, config.num_actions, service.limits)
-        service.generations.require_free()  # before an upload is read for nothing
+        service.clip_slots.require_free()  # before an upload is read for nothing
         start = await _start_image(request, service, served, prompt)
-        with service.generations:
+        with service.clip_slots:
             count = len(sequence) + frame_count(start)
             times = clips.choose_scale(scale, count, config.height, config.width)
 
@@ -397,7 +397,7 @@ async def _start_image(
         return crop_resized(decode_upload(upload, service.limits), config.height, config.width)
 
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        with service.uploads:  # until it is decoded, as a waiting upload holds its bytes
+        with service.upload_slots:  # until it is decoded, as a waiting upload holds its bytes
             if upload := await read_upload(request.stream(), service.limits):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(service.reader, decode, upload)
@@ -413,7 +413,7 @@ def _add_player_route(app: FastAPI, service: Service) -> None:
         served = service.world(world)
         if service.stopping:
             service.require_ready()
-        with service.players:
+        with service.player_slots:
             yield served
 
     @app.websocket("/play")

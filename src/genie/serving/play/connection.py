@@ -97,7 +97,7 @@ class Connection:
 
     async def _receive(self) -> None:
         rate = RateLimiter(self._limits.messages_per_second)
-        work = RateLimiter(self._limits.work_per_second)
+        work = RateLimiter(self._limits.model_steps_per_second)
         try:
             while True:
                 message = await self._websocket.receive()
