@@ -375,13 +375,13 @@ def png_file(name="mine.png", size=(480, 240), at=(240, 120)):
 def test_an_uploaded_picture_is_fitted_shown_and_played(page):
     # The middle 240x240 pixels become 24x24: the square is at 130 to 150, 190 to 210.
     page.set_input_files("#file", png_file(at=(120 + 135, 205)))
-    page.wait_for_selector("#own[open]")
+    page.wait_for_selector("#image-editor[open]")
     fitted = page.evaluate(
         "[...document.querySelector('#fitted').getContext('2d').getImageData(0, 0, 24, 24).data]"
     )
     fitted = np.array(fitted, np.uint8).reshape(24, 24, 4)[..., :3]
     # The dot world sees the place of the brightest pixel alone.
-    seen = DOT.replace('"canvas"', '"#seen"')
+    seen = DOT.replace('"canvas"', '"#reconstruction"')
     wait_until(page, f"({seen})()[0] > 12")
     assert page.evaluate(seen) == list(np.unravel_index(fitted[..., 0].argmax(), (24, 24)))
     press(page, "Play this")
@@ -415,7 +415,7 @@ def test_a_picture_can_be_pasted_or_dropped(page):
             }""",
             [kind, list(file["buffer"])],
         )
-        page.wait_for_selector("#own[open]")
+        page.wait_for_selector("#image-editor[open]")
         press(page, "Play this")
         row, column = where[1] // 10, where[0] // 10
         wait_for_dot(page, lambda at, r=row, c=column: abs(at[0] - r) < 2 and abs(at[1] - c) < 2)
@@ -451,7 +451,7 @@ def test_a_frame_of_a_video_can_be_picked(page, tmp_path):
         frame[2 * i : 2 * i + 4, 20:24] = 255
     path = write_video(tmp_path / "film.mp4", frames, 10, pixel_format="yuv420p")
     page.set_input_files("#file", path)
-    page.wait_for_selector("#own[open]")
+    page.wait_for_selector("#image-editor[open]")
     assert page.is_visible("#frame")
     page.fill("#frame", "1.55")
     wait_until(
@@ -475,7 +475,7 @@ def test_a_frame_that_comes_late_does_not_cover_what_was_painted(page, tmp_path,
     frames = np.full((20, 48, 48, 3), 20, np.uint8)
     path = write_video(tmp_path / "film.mp4", frames, 10, pixel_format="yuv420p")
     page.set_input_files("#file", path)
-    page.wait_for_selector("#own[open]")
+    page.wait_for_selector("#image-editor[open]")
     page.fill("#colour", "#ff0000")
     page.evaluate(SEEK_AND_PAINT, how)
     page.wait_for_timeout(300)
@@ -488,7 +488,7 @@ def test_a_frame_that_comes_late_does_not_cover_what_was_painted(page, tmp_path,
 def test_a_file_that_is_no_picture_is_said(page):
     broken = {"name": "a.png", "mimeType": "image/png", "buffer": b"no"}
     page.set_input_files("#file", broken)
-    page.wait_for_selector("#kept:has-text('a.png cannot be read')")
+    page.wait_for_selector("#save-status:has-text('a.png cannot be read')")
 
 
 # Keeping a game
@@ -539,7 +539,7 @@ def test_a_game_made_in_the_browser_plays_back_identically_from_the_command_line
         page.wait_for_selector("#canvas[data-frame]")
         before = page.get_attribute("#canvas", "data-frame")
         page.set_input_files("#file", png_file(at=(250, 100)))
-        page.wait_for_selector("#own[open]")
+        page.wait_for_selector("#image-editor[open]")
         press(page, "Play this")
         wait_until(page, f"document.querySelector('#canvas').dataset.frame !== '{before}'")
         press(page, "Step by step")
@@ -613,7 +613,7 @@ def test_a_link_opens_the_same_game(page, browser):
     wait_for_dot(other, lambda at: at == (3, 3))
     other.goto(link.split("#")[0] + "#game=nonsense")
     other.reload()
-    other.wait_for_selector("#kept:has-text('damaged')")
+    other.wait_for_selector("#save-status:has-text('damaged')")
     wait_for_dot(other, lambda at: at == (12, 12))
     other.close()
 
@@ -657,7 +657,7 @@ def test_a_replay_of_another_world_is_refused_and_said(page, tmp_path):
     wait_for_dot(page, lambda at: at == (12, 13))
     file.write_text("[]")
     page.set_input_files("#replay", file)
-    page.wait_for_selector("#kept:has-text('not a replay')")
+    page.wait_for_selector("#save-status:has-text('not a replay')")
 
 
 # Measurements, labels, colours

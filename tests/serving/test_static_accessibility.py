@@ -38,7 +38,7 @@ def test_axe_finds_nothing(page, scheme, width):
     press(page, "Keys of action 2")
     assert problems(page) == {}
     press(page, "Draw…")
-    page.wait_for_selector("#own[open]")
+    page.wait_for_selector("#image-editor[open]")
     assert problems(page) == {}
 
 
@@ -66,7 +66,7 @@ def test_a_game_with_the_keyboard_alone(page):
     wait_for_dot(page, lambda at: at == (3, 3))
     tab_to("#draw")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#own[open]")
+    page.wait_for_selector("#image-editor[open]")
     page.keyboard.press("Escape")
     wait_until(page, "document.activeElement.id === 'draw'")
     tab_to("#buttons li:nth-child(3) button")

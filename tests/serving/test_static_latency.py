@@ -50,7 +50,7 @@ def test_from_key_to_picture_while_the_world_runs(browser, address):
         page.keyboard.up("2")
         page.wait_for_timeout(rng.uniform(30, 130))
     wait_until(page, "n => measured.length >= n", PRESSES)
-    rate, drawing = page.inner_text("#fps"), page.inner_text("#drawing")
+    rate, drawing = page.inner_text("#fps"), page.inner_text("#generation")
     measured, downs = page.evaluate("[measured, downs]")
     page.close()
     starts, milliseconds = np.array(measured).T

@@ -63,7 +63,7 @@ def test_arrows_play_what_the_worlds_names_say(kept):
     for action, words in enumerate(("", "Right", "jump", "left")):
         name(page, action, words)
     press(page, "Save the names with the world")
-    page.wait_for_selector("#named:has-text('saved with the world')")
+    page.wait_for_selector("#names-status:has-text('saved with the world')")
     page.evaluate("localStorage.clear()")
     page.reload()
     page.wait_for_selector("#canvas[data-frame]")
@@ -76,7 +76,7 @@ def test_names_are_kept_in_the_worlds_folder_on_request(kept):
     name(page, 3, "duck ")
     assert names_in(file) == ["", "fast", "", ""]
     press(page, "Save the names with the world")
-    page.wait_for_selector("#named:has-text('saved with the world')")
+    page.wait_for_selector("#names-status:has-text('saved with the world')")
     assert names_in(file) == ["", "fast", "", "duck"]
     own = page.evaluate("JSON.parse(localStorage['genie.buttons.dots']).names")
     assert own == [None] * 4, "later names of the world would be hidden by an old copy"
@@ -94,11 +94,11 @@ def test_a_refusal_to_keep_names_is_said_and_they_stay_in_the_browser(kept):
     )
     name(page, 0, "left")
     press(page, "Save the names with the world")
-    page.wait_for_selector("#named:has-text('Not here.')")
+    page.wait_for_selector("#names-status:has-text('Not here.')")
     page.reload()
     page.wait_for_selector("#canvas[data-frame]")
     assert label(page, 0) == "left"
 
 
 def test_without_leave_to_keep_names_nothing_is_offered(page):
-    assert not page.is_visible("#keep-names")
+    assert not page.is_visible("#save-names")

@@ -1,24 +1,24 @@
 // The world's actions on the page: on-screen buttons with previews, and their names and keys.
 
-import { holdWithButton, sign, spoken } from "./controls.js";
+import { holdWithButton, keyLabel, keyName } from "./controls.js";
 import { $, announce, element } from "./page.js";
 
 let world, bindings;
 let waitingFor = null; // the action that the next key is bound to
 
 /** Builds the on-screen keys and the list of names. */
-export function buildButtons(ofWorld, itsBindings, held) {
-  [world, bindings] = [ofWorld, itsBindings];
+export function buildButtons(playedWorld, keyBindings, held) {
+  [world, bindings] = [playedWorld, keyBindings];
   const actions = Array.from({ length: world.num_actions }, (_, action) => action);
   $("pad").replaceChildren(...actions.map((action) => padButton(action, held)));
-  $("buttons").replaceChildren(...actions.map(row));
+  $("buttons").replaceChildren(...actions.map(nameRow));
   bindings.addEventListener("change", showBindings);
   $("naming").hidden = !world.can_name;
-  $("keep-names").addEventListener("click", keepNames);
+  $("save-names").addEventListener("click", saveNames);
   showBindings();
 }
 
-/** What the player calls an action. */
+/** The name of an action for the player. */
 export function nameOf(action) {
   return bindings.names[action] || `action ${action + 1}`;
 }
@@ -30,30 +30,30 @@ export function capture(code) {
   waitFor(null);
   if (code === "Backspace" || code === "Delete") bindings.unbind(action);
   else if (code !== "Escape") bindings.bind(code, action);
-  announce(`${nameOf(action)}: ${bindings.keysOf(action).map(spoken).join(", ") || "no key"}`);
+  announce(`${nameOf(action)}: ${bindings.keysOf(action).map(keyName).join(", ") || "no key"}`);
   return true;
 }
 capture.waiting = () => waitingFor !== null;
 
 /** Shows the preview of an action on its button. */
-export async function showPeek(frame) {
+export async function showPreview(frame) {
   const bitmap = await createImageBitmap(frame.picture);
-  const canvas = $("pad").children[frame.leadsTo - 1].querySelector("canvas");
+  const canvas = $("pad").children[frame.previewAction - 1].querySelector("canvas");
   canvas.getContext("2d").drawImage(bitmap, 0, 0);
   canvas.dataset.frame = frame.id;
   canvas.classList.remove("stale");
   bitmap.close();
 }
 
-/** Marks the previews as out of date, because the game went on. */
-export function agePeeks() {
+/** Marks the previews as out of date, because the game continued. */
+export function markPreviewsStale() {
   for (const canvas of $("pad").querySelectorAll("canvas")) canvas.classList.add("stale");
 }
 
 /** Shows or hides the space for previews. It is reserved before they arrive, so that buttons do not move. */
-export function makeRoomForPeeks(wanted) {
-  $("pad").classList.toggle("peeking", wanted);
-  $("peek-hint").hidden = !wanted;
+export function reservePreviewSpace(wanted) {
+  $("pad").classList.toggle("with-previews", wanted);
+  $("preview-hint").hidden = !wanted;
 }
 
 export function showHeld(actions) {
@@ -71,7 +71,7 @@ function padButton(action, held) {
   return button;
 }
 
-function row(action) {
+function nameRow(action) {
   const name = element("input", { type: "text", maxLength: 20, value: bindings.names[action] });
   name.placeholder = `action ${action + 1}`;
   name.setAttribute("aria-label", `Name of action ${action + 1}`);
@@ -83,20 +83,20 @@ function row(action) {
 }
 
 /** Saves the names in the world's folder, for everyone who plays it. */
-async function keepNames() {
-  const say = (text) => { $("named").textContent = text; };
+async function saveNames() {
+  const showStatus = (text) => { $("names-status").textContent = text; };
   try {
-    const answer = await fetch(`worlds/${encodeURIComponent(world.name)}/names`, {
+    const response = await fetch(`worlds/${encodeURIComponent(world.name)}/names`, {
       method: "PUT",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ names: bindings.names }),
     });
-    const { names, detail } = await answer.json();
-    if (!answer.ok) return say(detail);
-    bindings.give(names);
-    return say("The names are saved with the world.");
+    const { names, detail } = await response.json();
+    if (!response.ok) return showStatus(detail);
+    bindings.setWorldNames(names);
+    return showStatus("The names are saved with the world.");
   } catch {
-    return say("The server does not answer. The names stay in this browser.");
+    return showStatus("The server does not answer. The names stay in this browser.");
   }
 }
 
@@ -113,15 +113,15 @@ function showBindings() {
     const field = item.querySelector("input");
     if (field !== document.activeElement) field.value = bindings.names[action];
     const button = item.querySelector("button");
-    button.textContent = waiting ? "press a key…" : keys.map(sign).join(" ") || "no key";
+    button.textContent = waiting ? "press a key…" : keys.map(keyLabel).join(" ") || "no key";
     button.setAttribute("aria-pressed", String(waiting));
-    button.setAttribute("aria-label", `Keys of action ${action + 1}: ${keys.map(spoken).join(", ") || "none"}`);
+    button.setAttribute("aria-label", `Keys of action ${action + 1}: ${keys.map(keyName).join(", ") || "none"}`);
     const [, label, small] = $("pad").children[action].children;
     const byKeyboard = keys.filter((code) => !code.startsWith("Pad"));
     label.textContent = bindings.names[action] || String(action + 1);
     label.className = bindings.names[action] ? "named" : "";
-    small.textContent = byKeyboard.map(sign).join(" ");
-    const parts = [`Action ${action + 1}`, bindings.names[action], ...byKeyboard.map(spoken)];
+    small.textContent = byKeyboard.map(keyLabel).join(" ");
+    const parts = [`Action ${action + 1}`, bindings.names[action], ...byKeyboard.map(keyName)];
     $("pad").children[action].setAttribute("aria-label", parts.filter(Boolean).join(", "));
   }
 }

@@ -5,8 +5,8 @@ import { Retry } from "./retry.js";
 const VERSION = 2;
 const HEADER_BYTES = 20;
 const MIME_TYPES = { 1: "image/webp", 2: "image/jpeg", 3: "video/mp4", 4: "image/gif" };
-const FILMS = [3, 4];
-const TIME_OVER = 4000; // close code: who comes back without being asked takes a place from others
+const VIDEOS = [3, 4];
+const TIME_OVER = 4000; // close code of a time limit: reconnecting by itself would take another player's place
 const OTHER_VERSION = "The server was updated. Reload the page.";
 
 /** Reads a binary message; null when the server speaks another version. */
@@ -15,37 +15,37 @@ export function unpack(buffer) {
   if (view.getUint8(0) !== VERSION) return null;
   const codec = view.getUint8(1);
   return {
-    isFilm: FILMS.includes(codec),
-    leadsTo: view.getUint16(2, true), // 0: a frame of the game, else where action number - 1 leads
+    isVideo: VIDEOS.includes(codec),
+    previewAction: view.getUint16(2, true), // 0: a frame of the game, n + 1: the preview of action n
     id: view.getUint32(4, true),
     lastInput: view.getUint32(8, true),
     step: view.getUint32(12, true),
-    drawingMs: view.getFloat32(16, true),
+    generationMs: view.getFloat32(16, true),
     picture: new Blob([new Uint8Array(buffer, HEADER_BYTES)], { type: MIME_TYPES[codec] }),
   };
 }
 
-/** Says why an address is not served: {reason, seconds (until it may be), final}; null if it is. */
+/** Returns why an address is not served: {reason, seconds until the next try, final}; null if it is. */
 export async function refusal(address) {
-  let answer;
+  let response;
   try {
-    answer = await fetch(address, { cache: "no-store" });
+    response = await fetch(address, { cache: "no-store" });
   } catch {
     return { reason: "The server does not answer.", seconds: 0, final: false };
   }
-  if (answer.ok) return null;
-  const { detail } = await answer.json().catch(() => ({}));
-  const why = (detail ?? `The server answered ${answer.status}`).split(";")[0].replace(/\.$/, "");
+  if (response.ok) return null;
+  const { detail } = await response.json().catch(() => ({}));
+  const why = (detail ?? `The server answered ${response.status}`).split(";")[0].replace(/\.$/, "");
   return {
-    reason: answer.status === 404 ? `${why}. Reload the page.` : `${why}.`,
-    seconds: Number(answer.headers.get("Retry-After")) || 0,
-    final: [401, 403, 404].includes(answer.status),
+    reason: response.status === 404 ? `${why}. Reload the page.` : `${why}.`,
+    seconds: Number(response.headers.get("Retry-After")) || 0,
+    final: [401, 403, 404].includes(response.status),
   };
 }
 
 /**
- * One player's connection, which opens itself anew when it is lost.
- * Events: "open", "frame", "peek" and "film" (detail: see unpack), "note" (detail: a JSON note),
+ * One player's connection, which reconnects by itself.
+ * Events: "open", "frame", "preview" and "video" (detail: see unpack), "note" (detail: a JSON note),
  * "lost" (detail: {reason, final}; final when it does not try again by itself), "waiting" (detail:
  * seconds until the next try).
  */
@@ -62,7 +62,7 @@ export class Connection extends EventTarget {
     this.#connect();
   }
 
-  /** Does not wait for the next try. */
+  /** Tries at once. */
   openNow() {
     this.#retry.now();
   }
@@ -78,7 +78,7 @@ export class Connection extends EventTarget {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 
-  // Takes the place of a try that is under way, whose events are nobody's from then on.
+  // Replaces a try that is under way; its events are ignored from then on.
   #connect() {
     this.#socket?.close();
     const url = new URL(this.#address, document.baseURI);
@@ -94,7 +94,7 @@ export class Connection extends EventTarget {
       this.#emit("open");
     });
     on("message", (event) => this.#receive(event.data));
-    on("close", (event) => this.#lose(socket, event.code));
+    on("close", (event) => this.#lost(socket, event.code));
   }
 
   #receive(data) {
@@ -106,7 +106,7 @@ export class Connection extends EventTarget {
         return;
       }
       this.#retry.worked();
-      this.#emit(frame.isFilm ? "film" : frame.leadsTo ? "peek" : "frame", frame);
+      this.#emit(frame.isVideo ? "video" : frame.previewAction ? "preview" : "frame", frame);
       return;
     }
     const note = JSON.parse(data);
@@ -114,8 +114,8 @@ export class Connection extends EventTarget {
     this.#emit("note", note);
   }
 
-  // A browser does not say why a WebSocket was not let in, so a plain request asks.
-  async #lose(socket, code) {
+  // A browser hides the status of a rejected WebSocket, so a plain request asks for it.
+  async #lost(socket, code) {
     const why = (!this.#opened && (await refusal(this.#address))) || {
       reason: this.#reason || "The connection to the server is lost.",
       seconds: 0,

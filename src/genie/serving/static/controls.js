@@ -3,17 +3,17 @@
 import { remember, remembered } from "./page.js";
 
 const ARROWS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
-const NAMED = { // what an arrow plays, where the world's own names say it
+const ARROW_NAMES = { // an arrow plays the action with one of these names, if there is one
   ArrowLeft: ["left"], ArrowRight: ["right"], ArrowUp: ["up", "jump"], ArrowDown: ["down", "duck"],
 };
-const SIGNS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Space: "␣" };
+const KEY_LABELS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Space: "␣" };
 const PAD_ARROWS = { 12: "ArrowUp", 13: "ArrowDown", 14: "ArrowLeft", 15: "ArrowRight" };
 const STICK_THRESHOLD = 0.5;
 const MAX_NAME = 20;
 
 /**
- * Actions held by any source, in the order they were pressed, and when (in the page's time) the last one was.
- * Event "change".
+ * Actions held by any source, in the order of pressing, and the time of the last press in the page's
+ * clock. Event "change".
  */
 export class Held extends EventTarget {
   #sources = new Map(); // what holds it ("Digit1", "button 3") -> action
@@ -42,26 +42,26 @@ export class Held extends EventTarget {
 }
 
 /**
- * The keys and names of a world's actions: the player's own, which are kept in the browser, and
- * where the player gave none the names that come with the world.
+ * The keys and names of a world's actions. The player's own names are stored in the browser.
+ * An action without one has the name that comes with the world.
  */
 export class Bindings extends EventTarget {
   #storageKey;
-  #own; // null where the player said nothing, "" where an action is to have no name
+  #ownNames; // null: the player chose no name; "": the player removed it
 
   constructor(world, numActions, names = []) {
     super();
     this.numActions = numActions;
     this.#storageKey = `genie.buttons.${world}`;
-    this.given = names;
-    const kept = remembered(this.#storageKey);
+    this.worldNames = names;
+    const stored = remembered(this.#storageKey);
     const valid = ([, action]) => Number.isInteger(action) && action >= 0 && action < numActions;
-    this.keys = Object.fromEntries(Object.entries(kept?.keys ?? this.#defaults()).filter(valid));
-    this.#own = Array.from({ length: numActions }, (_, a) => kept?.names?.[a]?.toString().slice(0, MAX_NAME) ?? null);
+    this.keys = Object.fromEntries(Object.entries(stored?.keys ?? this.#defaults()).filter(valid));
+    this.#ownNames = Array.from({ length: numActions }, (_, a) => stored?.names?.[a]?.toString().slice(0, MAX_NAME) ?? null);
   }
 
   get names() {
-    return this.#own.map((name, action) => name ?? this.given[action] ?? "");
+    return this.#ownNames.map((name, action) => name ?? this.worldNames[action] ?? "");
   }
 
   /** The action of a key (a KeyboardEvent.code, or "Pad0" for a gamepad), or undefined. */
@@ -87,49 +87,49 @@ export class Bindings extends EventTarget {
 
   name(action, name) {
     const chosen = name.trim().slice(0, MAX_NAME);
-    this.#own[action] = chosen === (this.given[action] ?? "") ? null : chosen;
+    this.#ownNames[action] = chosen === (this.worldNames[action] ?? "") ? null : chosen;
     this.#save();
   }
 
-  /** These names come with the world from now on, so the browser need not keep them. */
-  give(names) {
-    this.given = names;
-    this.#own.fill(null);
+  /** Sets the names that come with the world, and forgets the player's own. */
+  setWorldNames(names) {
+    this.worldNames = names;
+    this.#ownNames.fill(null);
     this.#save();
   }
 
   #defaults() {
-    const named = (code) => this.given.findIndex((name) => NAMED[code].includes(name.toLowerCase()));
-    const told = ARROWS.map((code) => [code, named(code)]).filter(([, action]) => action >= 0);
-    const arrows = told.length ? told : ARROWS.map((code, i) => [code, i % this.numActions]);
+    const named = (code) => this.worldNames.findIndex((name) => ARROW_NAMES[code].includes(name.toLowerCase()));
+    const byName = ARROWS.map((code) => [code, named(code)]).filter(([, action]) => action >= 0);
+    const arrows = byName.length ? byName : ARROWS.map((code, i) => [code, i % this.numActions]);
     const pad = Array.from({ length: Math.min(8, this.numActions) }, (_, a) => [`Pad${a}`, a]);
     return Object.fromEntries([...arrows, ...pad]);
   }
 
   #save() {
-    remember(this.#storageKey, { keys: this.keys, names: this.#own });
+    remember(this.#storageKey, { keys: this.keys, names: this.#ownNames });
     this.dispatchEvent(new Event("change"));
   }
 }
 
-/** How a key is written on a button. */
-export function sign(code) {
-  return SIGNS[code] ?? code.replace(/^(Key|Digit)/, "").replace(/^Pad(\d)/, "pad $1");
+/** The label of a key on a button. */
+export function keyLabel(code) {
+  return KEY_LABELS[code] ?? code.replace(/^(Key|Digit)/, "").replace(/^Pad(\d)/, "pad $1");
 }
 
-/** How a key is read out. */
-export function spoken(code) {
+/** The name of a key for screen readers. */
+export function keyName(code) {
   if (ARROWS.includes(code)) return `${code.slice(5).toLowerCase()} arrow`;
   return code.replace(/^(Key|Digit)/, "").replace(/^Pad(\d)/, "gamepad $1");
 }
 
 /**
  * Lets keyboard and gamepad play and give commands (by code), except while a field is edited.
- * A command may be {run, repeats}; `capture(code)` gets every key first, and says whether it took it.
+ * A command is {run, repeats}. `capture(code)` gets every key first and returns whether it used it.
  */
 export function listenToKeys(held, bindings, commands, capture) {
   const editing = (target) => target.closest?.("select, textarea, dialog, input:not([type=checkbox])");
-  const works = (event) => ["Space", "Enter", "NumpadEnter"].includes(event.code)
+  const activates = (event) => ["Space", "Enter", "NumpadEnter"].includes(event.code)
     && event.target.closest?.("button, summary, input") && !capture.waiting();
   const press = (code, at) => {
     if (capture(code)) return;
@@ -139,7 +139,7 @@ export function listenToKeys(held, bindings, commands, capture) {
   };
   addEventListener("keydown", (event) => {
     const known = bindings.action(event.code) !== undefined || commands[event.code];
-    if (event.ctrlKey || event.altKey || event.metaKey || editing(event.target) || works(event)) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || editing(event.target) || activates(event)) return;
     if (event.code === "Tab" || event.code === "ShiftLeft" || event.code === "ShiftRight") return;
     if (!known && !capture.waiting()) return;
     event.preventDefault();

@@ -3,7 +3,7 @@
 import { $ } from "./page.js";
 
 const SETTLED_MS = 2000;
-const KEPT_UP = 0.85; // of the asked rate
+const MIN_RATE = 0.85; // of the expected rate
 const KEY_TO_PICTURE = "key to picture";
 const afterPaint = new MessageChannel();
 
@@ -13,10 +13,10 @@ export class Measures {
   #pressedAt = new Map(); // sequence number of a key press -> when
   #runningSince = null;
 
-  /** `asked()` says how many frames a second should come now. */
-  constructor(fps, asked) {
+  /** `expected()` returns how many frames per second should come now. */
+  constructor(fps, expected) {
     this.#fps = fps;
-    setInterval(() => this.#showRate(asked()), 250);
+    setInterval(() => this.#showRate(expected()), 250);
   }
 
   /** An input was sent for a key that went down at `at`, in the page's time. */
@@ -31,35 +31,35 @@ export class Measures {
   /** A frame was put on the canvas. Resolves once it is painted. */
   async shown(frame) {
     this.#shownAt.push(performance.now());
-    $("drawing").textContent = `${frame.drawingMs.toFixed(0)} ms`;
+    $("generation").textContent = `${frame.generationMs.toFixed(0)} ms`;
     $("step").textContent = frame.step;
     $("length").textContent = `${(frame.step / this.#fps).toFixed(1)} s`;
-    const seen = [...this.#pressedAt].filter(([seq]) => seq <= frame.lastInput);
-    for (const [seq] of seen) this.#pressedAt.delete(seq);
-    if (seen.length === 0 || frame.step === 0) return;
+    const answered = [...this.#pressedAt].filter(([seq]) => seq <= frame.lastInput);
+    for (const [seq] of answered) this.#pressedAt.delete(seq);
+    if (answered.length === 0 || frame.step === 0) return;
     await painted();
-    for (const [, start] of seen) this.#show(start, performance.now());
+    for (const [, start] of answered) this.#show(start, performance.now());
   }
 
-  // Also in the browser's own record of performance, for whoever looks on.
+  // Also a performance measure, for the browser's tools and for tests.
   #show(start, end) {
     performance.measure(KEY_TO_PICTURE, { start, end });
     performance.clearMeasures(KEY_TO_PICTURE);
     $("latency").textContent = `${(end - start).toFixed(0)} ms`;
   }
 
-  #showRate(asked) {
+  #showRate(expected) {
     const now = performance.now();
     const shown = this.#shownAt;
     while (shown.length && shown[0] < now - 1000) shown.shift();
     const rate = shown.length > 1 ? ((shown.length - 1) * 1000) / (shown.at(-1) - shown[0]) : 0;
     $("fps").textContent = rate ? rate.toFixed(1) : "0";
-    this.#runningSince = asked ? this.#runningSince ?? now : null;
-    const slow = asked > 0 && now - this.#runningSince > SETTLED_MS && rate < KEPT_UP * asked;
-    if (slow !== $("warning").hidden) return; // it is read out once, not at each new figure
+    this.#runningSince = expected ? this.#runningSince ?? now : null;
+    const slow = expected > 0 && now - this.#runningSince > SETTLED_MS && rate < MIN_RATE * expected;
+    if (slow !== $("warning").hidden) return; // a screen reader reads it once, not at each new figure
     if (slow) {
       $("warning").textContent = rate
-        ? `This machine generates ${rate.toFixed(1)} of ${asked} frames/s, so the game runs slower. `
+        ? `This machine generates ${rate.toFixed(1)} of ${expected} frames/s, so the game runs slower. `
           + "Key presses are not queued."
         : "No frame has arrived for a while. The server may still be compiling the world, or is busy.";
     }

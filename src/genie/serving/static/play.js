@@ -1,22 +1,22 @@
 // The page: ties the connection, the controls and what is shown together.
 
-import { agePeeks, buildButtons, capture, makeRoomForPeeks, nameOf, showHeld, showPeek } from "./buttons.js";
+import { markPreviewsStale, buildButtons, capture, reservePreviewSpace, nameOf, showHeld, showPreview } from "./buttons.js";
 import { Connection, refusal } from "./connection.js";
 import { Bindings, Held, listenToKeys } from "./controls.js";
 import { Measures } from "./measures.js";
 import { $, announce, element, remember, remembered } from "./page.js";
-import { buildPrompts, isPicture, openOwn, showChosen } from "./prompts.js";
-import { buildRecording, gameOfAddress, openReplay, say } from "./recording.js";
+import { buildPrompts, isPicture, openPromptFile, showChosen } from "./prompts.js";
+import { buildRecording, gameOfAddress, openReplay, showStatus } from "./recording.js";
 import { Retry } from "./retry.js";
 
 const WAIT = "wait";
 const HELD_AFTER = 0.5; // of a step: a key that is released before is not held, its press is played once
-const PEEK_STEPS = 4;
-const PEEK_AFTER_MS = 400;
+const PREVIEW_STEPS = 4;
+const PREVIEW_AFTER_MS = 400;
 const connection = new Connection();
 const held = new Held();
 const context = $("canvas").getContext("2d");
-const origins = new Map(); // number of a game that is kept -> {prompt, seed}
+const gameStarts = new Map(); // number of a game that is kept -> {prompt, seed}
 let world, bindings, measures;
 let current = 0; // number of the game that is played
 let paused = false;
@@ -24,16 +24,16 @@ let stepping = false; // step by step: a key is one step, and nothing happens wi
 let pausedByHiding = false;
 let lastShown = 0;
 let lastPlayed = 0; // action
-let peekedAt = 0; // frame
-let peekTimer;
-let playedAgain = 0; // steps of a game that was opened
+let previewedAt = 0; // frame
+let previewTimer;
+let replayedSteps = 0; // steps of a game that was opened
 let wasHeld = [];
 let sentHeld = []; // what the server knows to be held
 let heldTimer;
 const recentlyPressed = new Set(); // actions, not yet sent as held
 let linkOpened = false;
-let trouble = ""; // why there is no connection
-let unplayed = ""; // why the game of the page's address is not played
+let connectionError = ""; // why there is no connection
+let linkError = ""; // why the game of the link is not played
 
 function overlay(text, again = "") {
   $("overlay-text").textContent = text;
@@ -42,41 +42,41 @@ function overlay(text, again = "") {
   $("again").hidden = !again;
 }
 
-function lost({ reason, final }) {
-  if (reason !== trouble) announce(reason);
-  trouble = reason;
+function showLost({ reason, final }) {
+  if (reason !== connectionError) announce(reason);
+  connectionError = reason;
   overlay(reason, final ? "Connect again" : "Try now");
 }
 
-function waiting(seconds) {
-  overlay(`${trouble} Trying again in ${seconds} s`, "Try now");
+function showWaiting(seconds) {
+  overlay(`${connectionError} Trying again in ${seconds} s`, "Try now");
 }
 
 // Starting
 
 function start(prompt, seed = null, more = {}) {
-  origins.set(current, { prompt, seed });
+  gameStarts.set(current, { prompt, seed });
   held.releaseAll();
   sendIdle();
   sendSampling();
   sendPace();
   connection.input({ type: "start", prompt, seed, ...more });
-  playedAgain = more.actions?.length ?? 0;
+  replayedSteps = more.actions?.length ?? 0;
   setPaused(false);
-  if (stepping || playedAgain) connection.send({ type: "pause", paused: true });
-  if (playedAgain && !stepping) setPaused(true);
-  if (stepping || idleAction() === null) overlay(playedAgain ? "Paused" : hint());
+  if (stepping || replayedSteps) connection.send({ type: "pause", paused: true });
+  if (replayedSteps && !stepping) setPaused(true);
+  if (stepping || idleAction() === null) overlay(replayedSteps ? "Paused" : hint());
   showChosen(prompt);
   announce("New game");
 }
 
 function hint() {
   const verb = stepping ? "Press" : "Hold";
-  return `${unplayed}${verb} a key from 1 to ${Math.min(9, world.num_actions)}, an arrow or a button`;
+  return `${linkError}${verb} a key from 1 to ${Math.min(9, world.num_actions)}, an arrow or a button`;
 }
 
 function reset() {
-  const { prompt, seed } = origins.get(current);
+  const { prompt, seed } = gameStarts.get(current);
   start(prompt, seed);
 }
 
@@ -91,7 +91,7 @@ function setPaused(value) {
   $("pause").setAttribute("aria-pressed", String(value));
   $("pause-label").textContent = value ? "Resume" : "Pause";
   overlay(value ? "Paused" : "");
-  peekSoon();
+  previewSoon();
 }
 
 function pause(value) {
@@ -134,8 +134,8 @@ function idleAction() {
   return $("idle").value === WAIT ? null : Number($("idle").value);
 }
 
-/** Frames a second that should come now. */
-function askedRate() {
+/** Frames per second that should come now. */
+function expectedRate() {
   const runs = !stepping && !paused && (held.actions.length > 0 || idleAction() !== null);
   return runs ? world.fps / Number($("pace").value) : 0;
 }
@@ -150,18 +150,18 @@ function sendPace() {
 
 function sendSampling() {
   const value = (id) => ($(id).value === "" || !$(id).validity.valid ? null : Number($(id).value));
-  connection.send({ type: "sampling", steps: value("passes"), temperature: value("temperature") });
+  connection.send({ type: "sampling", steps: value("maskgit-steps"), temperature: value("temperature") });
 }
 
 // Games that are kept
 
 function showGames({ current: number, games, most }) {
-  if (!origins.has(number)) origins.set(number, origins.get(current));
+  if (!gameStarts.has(number)) gameStarts.set(number, gameStarts.get(current));
   current = number;
   $("games").hidden = games.length < 2;
   $("branch").disabled = games.length >= most;
   $("games").replaceChildren(...games.map(gameTab));
-  showChosen(origins.get(current).prompt);
+  showChosen(gameStarts.get(current).prompt);
 }
 
 function gameTab({ game, step }) {
@@ -195,12 +195,12 @@ async function show(frame) {
   if (frame.id > lastShown) {
     lastShown = frame.id;
     context.drawImage(bitmap, 0, 0);
-    if (frame.step < playedAgain) overlay(`Replaying: ${frame.step} of ${playedAgain}`);
+    if (frame.step < replayedSteps) overlay(`Replaying: ${frame.step} of ${replayedSteps}`);
     else if (frame.step > 0) overlay(paused ? "Paused" : "");
     measures.shown(frame);
     $("canvas").dataset.frame = frame.id;
-    agePeeks();
-    peekSoon();
+    markPreviewsStale();
+    previewSoon();
   }
   bitmap.close();
   connection.send({ type: "ack", frame: frame.id });
@@ -210,13 +210,13 @@ function atRest() {
   return held.actions.length === 0 && (stepping || paused || idleAction() === null);
 }
 
-function peekSoon() {
-  clearTimeout(peekTimer);
-  peekTimer = setTimeout(() => {
-    if (!$("peeking").checked || document.hidden || !atRest() || lastShown === peekedAt) return;
-    peekedAt = lastShown;
-    connection.send({ type: "peek", steps: PEEK_STEPS });
-  }, PEEK_AFTER_MS);
+function previewSoon() {
+  clearTimeout(previewTimer);
+  previewTimer = setTimeout(() => {
+    if (!$("previews").checked || document.hidden || !atRest() || lastShown === previewedAt) return;
+    previewedAt = lastShown;
+    connection.send({ type: "peek", steps: PREVIEW_STEPS });
+  }, PREVIEW_AFTER_MS);
 }
 
 // Building the page for a world
@@ -255,17 +255,17 @@ function buildWorlds(worlds) {
 
 function build() {
   document.title = `${world.name} · Genie`;
-  const facts = [`${world.width}×${world.height}`, `${world.fps} frames/s`, `${world.num_actions} actions`];
-  $("world").replaceChildren(element("strong", {}, world.name), ` · ${facts.join(" · ")}`);
+  const properties = [`${world.width}×${world.height}`, `${world.fps} frames/s`, `${world.num_actions} actions`];
+  $("world").replaceChildren(element("strong", {}, world.name), ` · ${properties.join(" · ")}`);
   document.documentElement.style.setProperty("--aspect", world.width / world.height);
   Object.assign($("canvas"), { width: world.width, height: world.height });
   bindings = new Bindings(world.name, world.num_actions, world.names);
-  measures = new Measures(world.fps, askedRate);
+  measures = new Measures(world.fps, expectedRate);
   buildPrompts(world, (prompt) => start(prompt));
   buildButtons(world, bindings, held);
   buildRecording(connection, world, openGame);
-  $("peeking").checked = remembered("genie.peeking") ?? true;
-  makeRoomForPeeks($("peeking").checked);
+  $("previews").checked = remembered("genie.peeking") ?? true;
+  reservePreviewSpace($("previews").checked);
   fillIdle();
   giveFocusBack();
 }
@@ -275,7 +275,7 @@ function build() {
 function wire() {
   const commands = {
     KeyR: { run: reset },
-    KeyN: { run: () => start(origins.get(current).prompt) },
+    KeyN: { run: () => start(gameStarts.get(current).prompt) },
     KeyP: { run: () => pause(!paused) },
     KeyT: { run: () => setStepping(!stepping) },
     KeyB: { run: branch },
@@ -290,15 +290,15 @@ function wire() {
   bindings.addEventListener("change", fillIdle);
   $("idle").addEventListener("change", () => {
     sendIdle();
-    peekSoon();
+    previewSoon();
   });
   $("pace").addEventListener("change", sendPace);
-  for (const id of ["passes", "temperature"]) $(id).addEventListener("change", sendSampling);
-  $("peeking").addEventListener("change", () => {
-    peekedAt = 0;
-    remember("genie.peeking", $("peeking").checked);
-    makeRoomForPeeks($("peeking").checked);
-    peekSoon();
+  for (const id of ["maskgit-steps", "temperature"]) $(id).addEventListener("change", sendSampling);
+  $("previews").addEventListener("change", () => {
+    previewedAt = 0;
+    remember("genie.peeking", $("previews").checked);
+    reservePreviewSpace($("previews").checked);
+    previewSoon();
   });
 }
 
@@ -326,7 +326,7 @@ held.addEventListener("change", () => {
   wasHeld = actions;
   lastPlayed = actions.at(-1) ?? lastPlayed;
   showHeld(actions);
-  peekSoon();
+  previewSoon();
   if (pressed.length) holdSoon(pressed);
   if (stepping) pressed.forEach((action) => playStep(action, held.pressedAt));
   const seq = sendKeys(stepping ? [] : pressed);
@@ -335,13 +335,13 @@ held.addEventListener("change", () => {
 
 connection.addEventListener("open", async () => {
   overlay("");
-  trouble = "";
-  lastShown = peekedAt = 0;
+  connectionError = "";
+  lastShown = previewedAt = 0;
   measures.forget();
   const linked = linkOpened ? null : await gameOfAddress();
   linkOpened = true;
-  const { prompt, seed } = origins.get(current) ?? { prompt: 0, seed: null };
-  origins.clear();
+  const { prompt, seed } = gameStarts.get(current) ?? { prompt: 0, seed: null };
+  gameStarts.clear();
   current = 0;
   $("games").hidden = true;
   $("branch").disabled = false;
@@ -349,26 +349,26 @@ connection.addEventListener("open", async () => {
   else start(prompt, seed);
 });
 connection.addEventListener("frame", ({ detail }) => show(detail));
-connection.addEventListener("peek", ({ detail }) => detail.id === lastShown && $("peeking").checked && showPeek(detail));
+connection.addEventListener("preview", ({ detail }) => detail.id === lastShown && $("previews").checked && showPreview(detail));
 connection.addEventListener("note", ({ detail }) => {
-  if (detail.type === "started") origins.get(current).seed = detail.seed;
+  if (detail.type === "started") gameStarts.get(current).seed = detail.seed;
   if (detail.type === "games") showGames(detail);
   if (detail.type === "refused") {
-    playedAgain = 0;
-    say(detail.message);
+    replayedSteps = 0;
+    showStatus(detail.message);
     overlay(detail.message);
     if (lastShown === 0) {
-      unplayed = `${detail.message}. `;
+      linkError = `${detail.message}. `;
       start(0);
-      unplayed = "";
+      linkError = "";
     }
   }
 });
 connection.addEventListener("lost", ({ detail }) => {
-  if (lastShown === 0) origins.clear(); // what it was asked for is not asked for again
-  lost(detail);
+  if (lastShown === 0) gameStarts.clear(); // a start that failed is not tried again
+  showLost(detail);
 });
-connection.addEventListener("waiting", ({ detail }) => waiting(detail));
+connection.addEventListener("waiting", ({ detail }) => showWaiting(detail));
 
 document.addEventListener("visibilitychange", () => {
   if (stepping) return;
@@ -388,7 +388,7 @@ addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
   event.preventDefault();
   const [file] = event.dataTransfer.files;
-  if (file) (isPicture(file) ? openOwn : openReplay)(file);
+  if (file) (isPicture(file) ? openPromptFile : openReplay)(file);
 });
 
 async function open() {
@@ -398,12 +398,12 @@ async function open() {
   } catch {
     const why = await refusal("worlds");
     if (world) return; // another try got them meanwhile
-    lost(why ?? { reason: "The server does not answer.", final: false });
+    showLost(why ?? { reason: "The server does not answer.", final: false });
     if (!why?.final) opening.later(why?.seconds);
     return;
   }
   if (world) return;
-  trouble = "";
+  connectionError = "";
   const wanted = new URLSearchParams(location.search).get("world");
   world = worlds.find(({ name }) => name === wanted) ?? worlds[0];
   buildWorlds(worlds);
@@ -413,7 +413,7 @@ async function open() {
   connection.open(world.name);
 }
 
-const opening = new Retry(open, waiting);
+const opening = new Retry(open, showWaiting);
 $("again").addEventListener("click", () => {
   overlay("Connecting");
   if (world) connection.openNow();

@@ -2,39 +2,39 @@
 
 import { $, announce, base64, element } from "./page.js";
 
-const MAX_PICTURE = 2 ** 18 - 2 ** 10; // letters of base64, below what a message may have
+const MAX_PICTURE = 2 ** 18 - 2 ** 10; // characters of base64, below the limit of a message
 
-const LOOK_AFTER_MS = 250; // after the last stroke
+const RECONSTRUCT_AFTER_MS = 250; // after the last stroke
 
-let world, begin, context;
-let looking; // timer
-let looks = 0;
+let world, startGame, context;
+let reconstructTimer;
+let requests = 0; // for reconstructions
 let video = null;
-let untouched = true; // a frame that comes late must not cover what was painted meanwhile
+let unpainted = true; // a frame that comes late must not cover what was painted meanwhile
 let brushAt = null; // where the brush is, in the world's pixels
 
 /** Builds the gallery; `start(prompt)` begins a game from an index or from PNGs in base64. */
-export function buildPrompts(ofWorld, start) {
-  [world, begin] = [ofWorld, start];
-  for (const id of ["fitted", "seen"]) Object.assign($(id), { width: world.width, height: world.height });
+export function buildPrompts(playedWorld, start) {
+  [world, startGame] = [playedWorld, start];
+  for (const id of ["fitted", "reconstruction"]) Object.assign($(id), { width: world.width, height: world.height });
   context = $("fitted").getContext("2d", { alpha: false, willReadFrequently: true });
-  $("gallery").replaceChildren(...world.prompts.map((url, i) => choice(url, `Picture ${i + 1}`, i)));
+  $("gallery").replaceChildren(...world.prompts.map((url, i) => promptButton(url, `Picture ${i + 1}`, i)));
   $("upload").addEventListener("click", () => $("file").click());
   $("file").addEventListener("change", () => {
-    if ($("file").files[0]) openOwn($("file").files[0]);
+    if ($("file").files[0]) openPromptFile($("file").files[0]);
     $("file").value = "";
   });
   $("draw").addEventListener("click", () => edit());
   addEventListener("paste", (event) => {
     const file = [...event.clipboardData.files].find((item) => isPicture(item));
-    if (file) openOwn(file);
+    if (file) openPromptFile(file);
   });
   $("frame").addEventListener("input", () => seek(Number($("frame").value)));
   $("fill").addEventListener("click", () => {
-    untouched = false;
+    unpainted = false;
     fill($("colour").value);
   });
-  $("own").addEventListener("close", () => finish($("own").returnValue === "use"));
+  $("image-editor").addEventListener("close", () => finish($("image-editor").returnValue === "use"));
   listenToBrush();
 }
 
@@ -49,23 +49,23 @@ export function showChosen(prompt) {
   }
 }
 
-/** Opens a picture or a video file and shows it as the world will see it. */
-export async function openOwn(file) {
+/** Opens an image or a video file in the editor. */
+export async function openPromptFile(file) {
   try {
     if (file.type.startsWith("video/")) await openVideo(file);
     else await openPicture(file);
   } catch {
-    $("kept").textContent = `${file.name} cannot be read. Choose a PNG, JPEG, WebP, GIF, MP4 or WebM file.`;
+    $("save-status").textContent = `${file.name} cannot be read. Choose a PNG, JPEG, WebP, GIF, MP4 or WebM file.`;
   }
 }
 
-function choice(url, label, prompt) {
+function promptButton(url, label, prompt) {
   const picture = element("img", { src: url, alt: "", draggable: false });
   const button = element("button", { type: "button", title: `Start from ${label.toLowerCase()}` }, picture);
   button.prompt = prompt;
   button.setAttribute("aria-label", label);
   button.setAttribute("aria-pressed", "false");
-  button.addEventListener("click", () => begin(prompt));
+  button.addEventListener("click", () => startGame(prompt));
   return button;
 }
 
@@ -80,7 +80,7 @@ async function openVideo(file) {
   closeVideo();
   video = element("video", { muted: true, playsInline: true, preload: "auto", src: URL.createObjectURL(file) });
   await once(video, "loadeddata");
-  untouched = true;
+  unpainted = true;
   video.addEventListener("seeked", fitVideo);
   Object.assign($("frame"), { max: video.duration || 0, value: 0 });
   fitVideo();
@@ -98,13 +98,13 @@ function seek(seconds) {
   $("frame").setAttribute("aria-valuetext", `at ${seconds.toFixed(1)} seconds`);
   if (!video) return;
   // "seeked" may come before the frame does, so the picture is taken again when it is there.
-  untouched = true;
+  unpainted = true;
   video.requestVideoFrameCallback?.(fitVideo);
   video.currentTime = seconds;
 }
 
 function fitVideo() {
-  if (untouched && video?.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) fit(video, video.videoWidth, video.videoHeight);
+  if (unpainted && video?.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) fit(video, video.videoWidth, video.videoHeight);
 }
 
 function closeVideo() {
@@ -112,31 +112,31 @@ function closeVideo() {
   video = null;
 }
 
-/** Crops the middle to the world's proportions and shrinks it by halves, so that nothing is skipped. */
+/** Crops the middle to the world's proportions and downsamples it by halves, so that no pixel is skipped. */
 function fit(source, width, height) {
   const scale = Math.min(width / world.width, height / world.height);
   const [cropWidth, cropHeight] = [world.width * scale, world.height * scale];
   let factor = 2 ** Math.max(0, Math.floor(Math.log2(scale)));
-  const place = [(width - cropWidth) / 2, (height - cropHeight) / 2, cropWidth, cropHeight];
+  const crop = [(width - cropWidth) / 2, (height - cropHeight) / 2, cropWidth, cropHeight];
   let from = canvasOf(world.width * factor, world.height * factor);
-  draw(from.getContext("2d"), source, ...place);
+  resize(from.getContext("2d"), source, ...crop);
   for (; factor > 1; factor /= 2) {
     const half = canvasOf(from.width / 2, from.height / 2);
-    draw(half.getContext("2d"), from, 0, 0, from.width, from.height);
+    resize(half.getContext("2d"), from, 0, 0, from.width, from.height);
     from = half;
   }
-  fill("#000000"); // what lies under transparent pixels in all of the program
+  fill("#000000"); // under transparent pixels, as everywhere in the program
   context.drawImage(from, 0, 0);
-  lookSoon();
+  reconstructSoon();
 }
 
 function canvasOf(width, height) {
   return element("canvas", { width, height });
 }
 
-function draw(onto, source, ...place) {
+function resize(onto, source, ...crop) {
   onto.imageSmoothingQuality = "high";
-  onto.drawImage(source, ...place, 0, 0, onto.canvas.width, onto.canvas.height);
+  onto.drawImage(source, ...crop, 0, 0, onto.canvas.width, onto.canvas.height);
 }
 
 // The brush
@@ -148,16 +148,16 @@ function edit(blank = true) {
   }
   $("frame-field").hidden = video === null;
   brushAt = [Math.floor(world.width / 2), Math.floor(world.height / 2)];
-  $("own").returnValue = "";
-  $("seen").getContext("2d").clearRect(0, 0, world.width, world.height);
-  if (!$("own").open) $("own").showModal();
+  $("image-editor").returnValue = "";
+  $("reconstruction").getContext("2d").clearRect(0, 0, world.width, world.height);
+  if (!$("image-editor").open) $("image-editor").showModal();
   $("use").focus();
 }
 
 function fill(colour) {
   context.fillStyle = colour;
   context.fillRect(0, 0, world.width, world.height);
-  lookSoon();
+  reconstructSoon();
 }
 
 function listenToBrush() {
@@ -189,7 +189,7 @@ function under(event) {
 }
 
 function paintTo([x, y]) {
-  untouched = false;
+  unpainted = false;
   const width = Number($("brush").value);
   const [fromX, fromY] = brushAt;
   const count = Math.max(1, Math.abs(x - fromX), Math.abs(y - fromY));
@@ -199,28 +199,28 @@ function paintTo([x, y]) {
     context.fillRect(...at.map((value) => Math.round(value - (width - 1) / 2)), width, width);
   }
   brushAt = [x, y];
-  lookSoon();
+  reconstructSoon();
 }
 
-// The picture after the world's tokenizer
+// The image as the tokenizer reconstructs it
 
-function lookSoon() {
-  clearTimeout(looking);
-  looking = setTimeout(look, LOOK_AFTER_MS);
+function reconstructSoon() {
+  clearTimeout(reconstructTimer);
+  reconstructTimer = setTimeout(reconstruct, RECONSTRUCT_AFTER_MS);
 }
 
-async function look() {
-  looks += 1;
-  const number = looks;
-  let seen;
+async function reconstruct() {
+  requests += 1;
+  const number = requests;
+  let image;
   try {
     const address = `worlds/${encodeURIComponent(world.name)}/reconstruction`;
-    const answer = await fetch(address, { method: "POST", body: await fitted() });
-    seen = answer.ok ? await createImageBitmap(await answer.blob()) : null;
+    const response = await fetch(address, { method: "POST", body: await fitted() });
+    image = response.ok ? await createImageBitmap(await response.blob()) : null;
   } catch { /* the game's own connection says what is wrong */ }
-  if (number !== looks) return;
-  $("seen-part").hidden = !seen;
-  if (seen) $("seen").getContext("2d").drawImage(seen, 0, 0);
+  if (number !== requests) return;
+  $("reconstruction-part").hidden = !image;
+  if (image) $("reconstruction").getContext("2d").drawImage(image, 0, 0);
 }
 
 function fitted() {
@@ -229,16 +229,16 @@ function fitted() {
 
 async function finish(used) {
   closeVideo();
-  clearTimeout(looking);
+  clearTimeout(reconstructTimer);
   if (!used) return;
   const blob = await fitted();
   const prompt = [await base64(blob)];
   if (prompt[0].length > MAX_PICTURE) {
-    $("kept").textContent = "The picture is too large to send. Choose a simpler one.";
+    $("save-status").textContent = "The picture is too large to send. Choose a simpler one.";
     return;
   }
   const number = $("gallery").children.length - world.prompts.length + 1;
-  $("gallery").append(choice(URL.createObjectURL(blob), `Own picture ${number}`, prompt));
-  begin(prompt);
+  $("gallery").append(promptButton(URL.createObjectURL(blob), `Own picture ${number}`, prompt));
+  startGame(prompt);
   $("screen").focus();
 }

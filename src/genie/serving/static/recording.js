@@ -10,27 +10,27 @@ let connection, world, openGame;
 let purpose = "file"; // of the replay that was asked for
 
 /** Connects the buttons; `open({prompt, seed, actions, sampling, hash})` replays a game. */
-export function buildRecording(over, ofWorld, open) {
-  [connection, world, openGame] = [over, ofWorld, open];
-  for (const button of document.querySelectorAll("[data-film]")) {
+export function buildRecording(toServer, playedWorld, open) {
+  [connection, world, openGame] = [toServer, playedWorld, open];
+  for (const button of document.querySelectorAll("[data-video]")) {
     button.addEventListener("click", () => {
-      say("Encoding the last minute as a video…");
-      connection.send({ type: "film", format: button.dataset.film });
+      showStatus("Encoding the last minute as a video…");
+      connection.send({ type: "film", format: button.dataset.video });
     });
   }
-  $("save").addEventListener("click", () => ask("file"));
-  $("share").addEventListener("click", () => ask("link"));
+  $("save").addEventListener("click", () => requestReplay("file"));
+  $("share").addEventListener("click", () => requestReplay("link"));
   $("open").addEventListener("click", () => $("replay").click());
   $("replay").addEventListener("change", async () => {
     if ($("replay").files[0]) await openReplay($("replay").files[0]);
     $("replay").value = "";
   });
-  connection.addEventListener("film", ({ detail }) => {
+  connection.addEventListener("video", ({ detail }) => {
     const ending = detail.picture.type.split("/")[1];
     download(detail.picture, `${world.name}.${ending}`);
-    say(`${world.name}.${ending} is in your downloads.`);
+    showStatus(`${world.name}.${ending} is in your downloads.`);
   });
-  connection.addEventListener("note", ({ detail }) => detail.type === "replay" && keep(detail));
+  connection.addEventListener("note", ({ detail }) => detail.type === "replay" && exportReplay(detail));
 }
 
 /** The game that the page's address holds, or null. */
@@ -39,7 +39,7 @@ export async function gameOfAddress() {
   try {
     return JSON.parse(await inflate(location.hash.slice(HASH.length)));
   } catch {
-    say("The link is damaged. Ask for it again.");
+    showStatus("The link is damaged. Ask for it again.");
     return null;
   }
 }
@@ -50,42 +50,42 @@ export async function openReplay(file) {
   try {
     replay = JSON.parse(await file.text());
   } catch { /* said below */ }
-  if (replay?.format !== "genie-replay") return say(`${file.name} is not a replay file.`);
+  if (replay?.format !== "genie-replay") return showStatus(`${file.name} is not a replay file.`);
   if (file.size > MAX_MESSAGE) {
-    return say(`${file.name} is too long for the page. Render it with: genie replay ${file.name} --out clip.mp4`);
+    return showStatus(`${file.name} is too long for the page. Render it with: genie replay ${file.name} --out clip.mp4`);
   }
   const { prompt, seed, actions, sampling, hash } = replay;
   return openGame({ prompt, seed, actions, sampling, hash });
 }
 
-export function say(text) {
-  $("kept").textContent = text;
+export function showStatus(text) {
+  $("save-status").textContent = text;
 }
 
-function ask(what) {
+function requestReplay(what) {
   purpose = what;
   connection.send({ type: "save" });
 }
 
-async function keep({ replay, gallery }) {
+async function exportReplay({ replay, gallery }) {
   if (purpose === "file") {
     const blob = new Blob([JSON.stringify(replay)], { type: "application/json" });
     download(blob, `${replay.world}.replay.json`);
-    say(`${replay.world}.replay.json replays this game. Open it here, or render it with: genie replay FILE --out clip.mp4`);
+    showStatus(`${replay.world}.replay.json replays this game. Open it here, or render it with: genie replay FILE --out clip.mp4`);
     return;
   }
   const { seed, actions, sampling, hash } = replay;
   const packed = await deflate(JSON.stringify({ prompt: gallery ?? replay.prompt, seed, actions, sampling, hash }));
-  if (packed.length > MAX_LINK) return void say("The game is too long for a link. Save a replay file instead.");
+  if (packed.length > MAX_LINK) return void showStatus("The game is too long for a link. Save a replay file instead.");
   const link = new URL(`?${new URLSearchParams({ world: world.name })}${HASH}${packed}`, location.href).href;
   $("link").value = link;
   $("link-field").hidden = false;
   $("link").select();
   try {
     await navigator.clipboard.writeText(link);
-    say("The link is copied. It opens this game wherever this server can be reached.");
+    showStatus("The link is copied. It opens this game wherever this server can be reached.");
   } catch {
-    say("Copy the link. It opens this game wherever this server can be reached.");
+    showStatus("Copy the link. It opens this game wherever this server can be reached.");
   }
 }
 

@@ -4,16 +4,16 @@ const FIRST_MS = 1000;
 const LONGEST_MS = 60_000;
 const JITTER = 0.5; // of the wait, by chance
 
-/** Tries something again until it worked. `tell(seconds)` is called each second of the wait. */
+/** Calls `run` again until it works. `onWait(seconds)` is called in each second of the wait. */
 export class Retry {
   #run;
-  #tell;
+  #onWait;
   #tries = 0;
   #due = null; // when to try; null while nothing waits
   #timer;
 
-  constructor(run, tell) {
-    [this.#run, this.#tell] = [run, tell];
+  constructor(run, onWait) {
+    [this.#run, this.#onWait] = [run, onWait];
     document.addEventListener("visibilitychange", () => this.#wait());
     addEventListener("online", () => this.#due !== null && this.now());
   }
@@ -22,8 +22,8 @@ export class Retry {
   later(seconds = 0) {
     const wait = Math.min(LONGEST_MS, FIRST_MS * 2 ** this.#tries);
     this.#tries += 1;
-    const least = Math.max(seconds * 1000, wait * (1 - JITTER));
-    this.#due = performance.now() + least + Math.random() * JITTER * Math.max(seconds * 1000, wait);
+    const shortest = Math.max(seconds * 1000, wait * (1 - JITTER));
+    this.#due = performance.now() + shortest + Math.random() * JITTER * Math.max(seconds * 1000, wait);
     this.#wait();
   }
 
@@ -34,7 +34,7 @@ export class Retry {
     this.#run();
   }
 
-  /** It worked: the next wait is a short one. */
+  /** Tells that it worked: the next wait is a short one. */
   worked() {
     this.#tries = 0;
   }
@@ -47,7 +47,7 @@ export class Retry {
       this.now();
       return;
     }
-    this.#tell(Math.ceil(left / 1000));
+    this.#onWait(Math.ceil(left / 1000));
     this.#timer = setTimeout(() => this.#wait(), left % 1000 || 1000);
   }
 }
