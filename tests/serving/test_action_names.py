@@ -16,7 +16,7 @@ def test_names_are_written_and_read(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"names": ["a"]}', '{"names": [1, 2]}', "[]"])
-def test_a_damaged_file_is_as_none(tmp_path, text, caplog):
+def test_a_damaged_file_is_ignored(tmp_path, text, caplog):
     (tmp_path / FILE).write_text(text)
     assert read_names(tmp_path, 2) == ["", ""]
     assert FILE in caplog.text
@@ -41,18 +41,18 @@ def test_names_that_do_not_fit_are_refused(names, words):
         checked_names(b'{"names":["a","b"],"more":1}', 2)
 
 
-def test_names_lose_the_blanks_around_them():
+def test_names_are_stripped():
     assert checked_names(b'{"names":["  left ", " "]}', 2) == ["left", ""]
 
 
-def test_bundled_worlds_and_those_of_the_hub_are_nobodys_own(tmp_path):
+def test_bundled_worlds_and_worlds_of_the_hub_are_not_writable(tmp_path):
     assert writable_folder(tmp_path) == tmp_path
     assert writable_folder(bundled.DEFAULT) is None
     assert writable_folder(bundled.folder_of(bundled.DEFAULT)) is None
     assert writable_folder("someone/world") is None
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+def test_a_read_only_folder_is_refused(tmp_path):
     folder = tmp_path / "gone"
     folder.mkdir()
     (folder / FILE).mkdir()  # nothing can take its place

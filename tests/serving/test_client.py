@@ -43,7 +43,7 @@ def test_worlds_are_listed(client):
     assert second.name == "b & c"
 
 
-def test_a_clip_is_made_of_a_file_its_content_or_an_array(client, dot_prompts, tmp_path):
+def test_a_clip_starts_from_a_file_its_content_or_an_array(client, dot_prompts, tmp_path):
     Image.fromarray(dot_prompts[1]).save(tmp_path / "prompt.png")
     clips = [
         client.generate([1, 3], image, format="png", scale=1)
@@ -61,7 +61,7 @@ def test_a_clip_is_made_of_a_file_its_content_or_an_array(client, dot_prompts, t
         assert [dot(frame) for frame in frames] == [(3, 3), (3, 4), (4, 4)]
 
 
-def test_a_clip_is_written_where_it_is_wanted(client, tmp_path):
+def test_a_clip_is_written_to_the_given_file(client, tmp_path):
     clip = client.generate([0, 0], out=tmp_path / "clip.mp4")
     assert (tmp_path / "clip.mp4").read_bytes() == clip
     assert clip[4:8] == b"ftyp"
@@ -90,7 +90,7 @@ def test_a_game_whose_first_frame_fails_leaves_no_connection(client, app, dot_wo
         game.step(1)
 
 
-def test_refusals_say_why(client, app):
+def test_rejections_have_a_reason(client, app):
     with pytest.raises(ServerError, match="has 0 to 3") as refused:
         client.generate([7])
     assert (refused.value.status, refused.value.retry_after) == (422, None)
@@ -103,7 +103,7 @@ def test_refusals_say_why(client, app):
         assert (refused.value.status, refused.value.retry_after) == (503, 10)
 
 
-def test_a_wrong_token_is_said(app, running):
+def test_a_wrong_token_is_reported(app, running):
     with running(app) as address, Client(f"http://{address}", "another-secret-text") as client:
         with pytest.raises(ServerError, match="token is wrong"):
             client.worlds()
@@ -111,7 +111,7 @@ def test_a_wrong_token_is_said(app, running):
             client.play()
 
 
-def test_a_game_that_the_server_ends_says_why(client, dot_world):
+def test_a_game_ended_by_the_server_reports_the_reason(client, dot_world):
     with client.play() as game:
         game.step(1)
         dot_world.broken = True

@@ -11,7 +11,7 @@ from genie.serving.limits import Limits, RequestRejected
 LIMITS = Limits(actions_per_clip=4)
 
 
-def test_actions_are_read():
+def test_actions_are_parsed():
     assert clips.read_actions("1, 0,3", 4, LIMITS) == [1, 0, 3]
 
 
@@ -28,7 +28,7 @@ def test_actions_are_read():
         ("0,0,0,0,0", "at most 4"),
     ],
 )
-def test_other_actions_are_refused_with_the_remedy(text, words):
+def test_other_actions_are_refused_with_advice(text, words):
     with pytest.raises(RequestRejected, match=words) as refused:
         clips.read_actions(text, 4, LIMITS)
     assert refused.value.status == 422
@@ -63,7 +63,7 @@ def test_a_clip_is_the_prompt_and_a_frame_for_each_action(dot_world, dot_prompts
     assert len(generate_clip(dot_world, np.stack(dot_prompts), [1])[0]) == 3
 
 
-def test_what_nobody_waits_for_is_not_drawn(dot_world, dot_prompts):
+def test_no_frame_is_generated_that_nobody_waits_for(dot_world, dot_prompts):
     answers = iter([True, True, False])
     frames, pieces = generate_clip(dot_world, dot_prompts[0], [1] * 50, lambda: next(answers))
     assert (len(frames), len(pieces)) == (3, 3)
@@ -100,7 +100,7 @@ def test_pieces_of_several_clips_take_turns():
     assert scheduler.starts[-1] - scheduler.starts[0] < 1 / clips.MIN_PIECES * 5
 
 
-def test_where_players_leave_no_room_a_few_pieces_are_run_all_the_same():
+def test_a_few_pieces_run_even_if_players_leave_no_time():
     scheduler = SchedulerDouble(0.0)
     take_turns(scheduler, "a", 4)
     gaps = np.diff(scheduler.starts)

@@ -52,7 +52,7 @@ def test_the_interface_is_described_and_can_be_tried(
     page.close()
 
 
-def test_a_person_opens_the_page_with_the_token_once(browser, running, dot_world, dot_prompts):
+def test_the_token_in_the_address_is_needed_only_once(browser, running, dot_world, dot_prompts):
     app = create_server(
         [ServedWorld("dots", dot_world, dot_prompts)], AuthConfig("a-secret-of-some-length")
     )

@@ -9,7 +9,7 @@ pytestmark = needs_firefox
 AT = f"({DOT})().join()"
 
 
-def test_a_firefox_that_ends_at_once_says_why(tmp_path):
+def test_a_firefox_that_exits_at_once_is_reported_with_its_output(tmp_path):
     executable = tmp_path / "firefox"
     executable.write_text("#!/bin/sh\necho no display >&2\n")
     executable.chmod(0o755)

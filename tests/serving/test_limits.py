@@ -6,7 +6,7 @@ from genie.core.config import UserError
 from genie.serving.limits import Limits, RateLimiter, RequestRejected, Slots, read_upload
 
 
-def test_a_rate_gives_a_burst_and_then_so_many_a_second():
+def test_a_rate_limit_allows_a_burst_and_then_its_rate():
     now = 0.0
     rate = RateLimiter(10, clock=lambda: now)
     assert [rate.allows() for _ in range(21)] == [True] * 20 + [False]
@@ -16,7 +16,7 @@ def test_a_rate_gives_a_burst_and_then_so_many_a_second():
     assert sum(rate.allows() for _ in range(100)) == 20
 
 
-def test_places_are_taken_and_given_back():
+def test_slots_are_taken_and_given_back():
     places = Slots(1, retry_after_seconds=7)
     with places, pytest.raises(RequestRejected, match="try again in 7 seconds") as refused, places:
         pass
@@ -36,7 +36,7 @@ def upload(chunks, **limits):
     return asyncio.run(read_upload(arriving(), Limits(**limits)))
 
 
-def test_an_upload_is_cut_where_it_becomes_too_large():
+def test_an_upload_is_stopped_where_it_becomes_too_large():
     sent = []
 
     def endless():
@@ -52,7 +52,7 @@ def test_an_upload_is_cut_where_it_becomes_too_large():
     assert len(sent) == 11
 
 
-def test_an_upload_that_takes_too_long_is_given_up():
+def test_an_upload_that_takes_too_long_is_stopped():
     async def trickling():
         while True:
             await asyncio.sleep(0.01)
@@ -64,12 +64,12 @@ def test_an_upload_that_takes_too_long_is_given_up():
 
 
 @pytest.mark.parametrize("field", ["players", "upload_megabytes", "idle_minutes"])
-def test_a_limit_that_lets_nobody_in_is_refused(field):
+def test_a_limit_of_zero_is_refused(field):
     with pytest.raises(UserError, match=f"{field}: must be more than 0"):
         Limits(**{field: 0})
 
 
-def test_who_asks_for_more_work_than_the_rate_gives_waits_for_it():
+def test_a_client_over_its_rate_waits():
     now = 0.0
     rate = RateLimiter(10, clock=lambda: now)
     assert [rate.wait_for(cost) for cost in (0, 15, 5, 1, 0, 4)] == [0, 0, 0, 0.1, 0, 0.5]

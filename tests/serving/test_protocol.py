@@ -58,7 +58,7 @@ from genie.serving.protocol import (
         ),
     ],
 )
-def test_messages_are_read(text, message):
+def test_messages_are_parsed(text, message):
     assert protocol.parse(text) == message
 
 
@@ -132,7 +132,7 @@ def test_a_frame_message_is_the_documented_header_and_the_picture():
         ({"type": "keys", "seq": 1, "held": [1]}, 0),
     ],
 )
-def test_messages_cost_the_work_that_they_make(fields, cost):
+def test_messages_cost_the_work_that_they_cause(fields, cost):
     assert protocol.message_cost(protocol.parse(json.dumps(fields))) == cost
 
 

@@ -21,7 +21,7 @@ from genie.world import bundled
 from genie.world.genie import Genie
 
 
-def test_a_port_in_use_is_said(dot_world, dot_prompts):
+def test_a_port_in_use_is_reported(dot_world, dot_prompts):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} .*--port"):
@@ -34,7 +34,7 @@ def test_off_loopback_is_refused(dot_world, dot_prompts):
             serve(dot_world, host=host, prompts=dot_prompts)
 
 
-def test_a_world_without_pictures_says_how_to_give_one(dot_world, dot_prompts):
+def test_a_world_without_prompts_is_refused_with_advice(dot_world, dot_prompts):
     with pytest.raises(UserError, match="--prompt"):
         serve(dot_world, port=0)
     with pytest.raises(UserError, match="prompts"):
@@ -105,7 +105,7 @@ def test_off_loopback_a_token_is_needed(host, monkeypatch):
     assert main(["serve", "coinrun-tiny", "--host", host]) == 2
 
 
-def test_a_token_that_could_be_guessed_is_refused(tmp_path, capsys):
+def test_a_short_token_is_refused(tmp_path, capsys):
     (tmp_path / "token").write_text("secret\n")
     assert main(["serve", "coinrun-tiny", "--token-file", str(tmp_path / "token")]) == 2
     assert "openssl rand -hex 32" in capsys.readouterr().err
@@ -123,7 +123,7 @@ def wait_until_ready(address, **headers):
         time.sleep(0.05)
 
 
-def test_sigterm_ends_in_order(two_worlds, playing, serve_process):
+def test_sigterm_shuts_down_cleanly(two_worlds, playing, serve_process):
     token = "a-secret-of-some-length"
     bearer = {"Authorization": f"Bearer {token}"}
     with serve_process(*two_worlds, GENIE_TOKEN=token) as (process, address):
@@ -153,7 +153,7 @@ def test_sigterm_ends_in_order(two_worlds, playing, serve_process):
         assert time.monotonic() - began < 10
 
 
-def test_a_world_is_drawn_by_the_server_as_it_is_alone(two_worlds, serve_process):
+def test_the_server_generates_the_same_frames_as_the_world_alone(two_worlds, serve_process):
     """The same seed and actions: the clip of `/generate` is that of `Genie.generate`."""
     world = Genie.from_pretrained(two_worlds[1], device="cpu")
     picture = np.random.default_rng(5).integers(0, 256, (16, 16, 3), np.uint8)
@@ -170,7 +170,7 @@ def test_a_world_is_drawn_by_the_server_as_it_is_alone(two_worlds, serve_process
     np.testing.assert_array_equal(np.stack(frames), expected.numpy())
 
 
-def test_names_are_kept_with_worlds_of_ones_own_alone(two_worlds):
+def test_names_are_saved_only_with_worlds_in_own_folders(two_worlds):
     load = server_module._load
     assert load(two_worlds[0], action_names=True).can_name
     assert not load(two_worlds[0]).can_name
@@ -186,7 +186,7 @@ def test_names_are_kept_with_worlds_of_ones_own_alone(two_worlds):
         ("192.168.1.5", ["play.example.org"], ("192.168.1.5", "play.example.org")),
     ],
 )
-def test_an_address_for_all_is_no_name_of_the_server(monkeypatch, host, hosts, known):
+def test_a_wildcard_address_is_not_a_host_name(monkeypatch, host, hosts, known):
     class Stop(Exception):
         pass
 

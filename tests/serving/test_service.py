@@ -42,7 +42,7 @@ def test_the_service_is_ready_when_all_worlds_are_warm_until_it_stops(dot_world,
     asyncio.run(live())
 
 
-def test_a_world_that_does_not_warm_up_is_a_failure(dot_world, dot_prompts):
+def test_a_failed_warm_up_is_a_failure_of_the_server(dot_world, dot_prompts):
     service = Service([ServedWorld("a", dot_world, dot_prompts)])
     dot_world.broken = True
 
@@ -60,7 +60,7 @@ def test_a_world_that_does_not_warm_up_is_a_failure(dot_world, dot_prompts):
     ("players", "sizes"),
     [(1, (1, 2)), (2, (1, 2)), (3, (1, 2, 4)), (4, (1, 2, 4)), (16, (1, 2, 4, 8, 16))],
 )
-def test_a_compiled_world_is_warmed_for_all_sizes_of_batch(dot_world, dot_prompts, players, sizes):
+def test_a_compiled_world_is_warmed_for_all_batch_sizes(dot_world, dot_prompts, players, sizes):
     assert batch_sizes(players) == sizes
     compiled = ServedWorld("a", dot_world, dot_prompts, compiled=True)
 

@@ -89,7 +89,7 @@ async def play(address, seed, action, steps, seconds=None):
                 return frames, times
 
 
-def test_players_who_join_and_leave_change_nobodys_game(serving):
+def test_joining_and_leaving_changes_no_other_game(serving):
     _, address, folder = serving
     steps = sized(60, 500)
 
@@ -119,7 +119,7 @@ def test_players_who_join_and_leave_change_nobodys_game(serving):
     print(f"\n{steps} steps of 2 players equal to alone, with others coming and going")
 
 
-def test_tokens_are_the_same_whoever_else_plays(two_worlds_of_module):
+def test_tokens_do_not_depend_on_other_players(two_worlds_of_module):
     """Exactly, and for the bundled world when long: 3 players among others, and each alone."""
     folder = sized(two_worlds_of_module[0], bundled.folder_of("coinrun-tiny"))
     world, dice, steps = (
@@ -179,7 +179,7 @@ def test_players_share_fairly_and_memory_is_flat(serving):
     assert grown < 20
 
 
-def test_connecting_and_leaving_costs_no_memory(serving):
+def test_connecting_and_leaving_leaks_no_memory(serving):
     process, address, _ = serving
     dice = random.Random(0)
 
@@ -276,7 +276,7 @@ def fuzzed(dice):
     return text
 
 
-def test_fuzzed_messages_hurt_nobody(serving):
+def test_fuzzed_messages_harm_no_other_player(serving):
     _, address, _ = serving
     dice, count = random.Random(0), sized(600, 20_000)
 
@@ -327,7 +327,7 @@ def test_fuzzed_messages_hurt_nobody(serving):
     assert counted(address)["genie_failed_turns_total", "one"] == 0
 
 
-def test_whatever_the_description_allows_is_answered_as_it_says(serving):
+def test_every_request_of_the_openapi_schema_is_answered_as_described(serving):
     """Schemathesis makes requests of the OpenAPI description, right ones and wrong ones."""
     _, address, _ = serving
     examples, statuses = sized(4, 300), defaultdict(int)
@@ -402,7 +402,7 @@ def test_malformed_uploads_are_refused_quickly(serving):
     assert most - before < 200
 
 
-def test_an_endless_upload_is_cut_at_the_limit(serving):
+def test_an_endless_upload_is_stopped_at_the_limit(serving):
     """A body in chunks, without a length, of as many bytes as the server takes."""
     process, address, _ = serving
     host, port = address.split(":")
@@ -424,7 +424,7 @@ def test_an_endless_upload_is_cut_at_the_limit(serving):
     assert httpx.get(f"http://{address}/ready").status_code == 200
 
 
-def test_who_does_not_read_costs_nothing(serving):
+def test_a_client_that_does_not_read_costs_nothing(serving):
     """Rounds with and without one in turn: the medians differ by less than rounds of a kind do."""
     process, address, _ = serving
     seconds, rounds = sized((1.5, 3), (20, 7))

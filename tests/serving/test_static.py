@@ -23,7 +23,7 @@ from small import TINY
 pytestmark = needs_chromium
 
 
-def test_keys_move_the_picture_and_reset_restores_it(page):
+def test_keys_move_the_dot_and_reset_restores_it(page):
     assert dot(page) == (12, 12)
     assert page.inner_text("#overlay") == "Hold a key from 1 to 4, an arrow or a button"
     page.keyboard.down("2")
@@ -65,7 +65,7 @@ def test_a_tap_is_one_step_when_the_network_holds_its_release_back(page):
     assert dot(page) == (12, 11)
 
 
-def test_a_key_released_between_two_modes_is_not_held_on(page):
+def test_a_key_released_in_step_by_step_mode_is_not_held_afterwards(page):
     page.keyboard.down("2")
     wait_for_dot(page, lambda at: at[1] > 14)
     page.keyboard.press("t")
@@ -93,7 +93,7 @@ def test_buttons_play_by_mouse_touch_and_keyboard(page):
     wait_for_dot(page, lambda now: now != at)
 
 
-def test_the_idle_action_runs_on_until_paused(page):
+def test_the_idle_action_is_played_until_paused(page):
     page.select_option("#idle", label="it continues with action 3")
     wait_for_dot(page, lambda at: at[0] < 10)
     page.keyboard.press("Escape")
@@ -140,7 +140,7 @@ def test_actions_are_named_and_bound_by_the_player_and_remembered(page):
 
 
 @pytest.mark.parametrize("width", [320, 390, 800, 1600])
-def test_nothing_sticks_out_at_any_width(page, width):
+def test_nothing_overflows_at_any_width(page, width):
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     box = page.locator("#canvas").bounding_box()
@@ -148,7 +148,7 @@ def test_nothing_sticks_out_at_any_width(page, width):
     assert box["width"] >= 250
 
 
-def test_a_lost_server_is_said_and_found_again(browser, running, dot_world, dot_prompts):
+def test_a_lost_server_is_reported_and_reconnected(browser, running, dot_world, dot_prompts):
     page = browser.new_page()
     app = create_app(dot_world, dot_prompts)
     with running(app) as address:
@@ -206,7 +206,7 @@ def test_undo_in_real_time_pauses_and_takes_half_a_second_back(page):
     wait_for_dot(page, lambda at: step(page) == played - 31)
 
 
-def test_a_branch_keeps_the_game_and_one_can_go_back(page):
+def test_a_branch_keeps_the_original_game_which_can_be_resumed(page):
     press(page, "Step by step")
     page.keyboard.press("2")
     wait_for_dot(page, lambda at: at == (12, 13))
@@ -230,7 +230,7 @@ def test_a_branch_keeps_the_game_and_one_can_go_back(page):
     wait_for_dot(page, lambda at: at == (12, 12))
 
 
-def test_the_world_can_run_slower(page):
+def test_the_game_can_run_slower(page):
     page.get_by_label("Speed").select_option("a quarter")
     page.keyboard.press("Escape")
     page.keyboard.down("2")
@@ -238,7 +238,7 @@ def test_the_world_can_run_slower(page):
     page.keyboard.up("2")
 
 
-def test_passes_and_temperature_are_the_players_own(page, dot_world):
+def test_maskgit_steps_and_temperature_are_set_per_player(page, dot_world):
     page.get_by_text("Advanced").click()
     page.get_by_label("MaskGIT steps").fill("20")
     page.get_by_label("Temperature").fill("0.5")
@@ -254,7 +254,7 @@ def test_passes_and_temperature_are_the_players_own(page, dot_world):
     assert dot_world.samplings[-1].steps == 8
 
 
-def test_a_new_seed_begins_the_same_picture_anew(browser, running, small_world, prompt):
+def test_a_new_seed_restarts_from_the_same_prompt(browser, running, small_world, prompt):
     """With a real world, whose frames depend on the seed."""
     with running(create_app(small_world, [prompt], name="small")) as address:
         page = browser.new_page()
@@ -311,7 +311,7 @@ def peeked(page, action):
     return tuple(page.evaluate(look))
 
 
-def test_each_key_shows_where_it_leads_from_here(page):
+def test_each_button_shows_a_preview_of_its_action(page):
     ends = [peeked(page, action) for action in range(4)]
     assert ends == [(12, 8), (12, 16), (8, 12), (16, 12)]
     tap(page, "Digit2")
@@ -325,7 +325,7 @@ def test_each_key_shows_where_it_leads_from_here(page):
     assert not page.locator("#pad canvas").first.is_visible()
 
 
-def test_keys_do_not_move_when_their_pictures_come(page):
+def test_buttons_do_not_move_when_previews_arrive(page):
     page.reload()
     page.wait_for_selector("#canvas[data-frame]")
     before = page.locator("#pad button").last.bounding_box()
@@ -372,7 +372,7 @@ def png_file(name="mine.png", size=(480, 240), at=(240, 120)):
     return {"name": name, "mimeType": "image/png", "buffer": buffer.getvalue()}
 
 
-def test_an_uploaded_picture_is_fitted_shown_and_played(page):
+def test_an_uploaded_image_is_resized_shown_and_played(page):
     # The middle 240x240 pixels become 24x24: the square is at 130 to 150, 190 to 210.
     page.set_input_files("#file", png_file(at=(120 + 135, 205)))
     page.wait_for_selector("#image-editor[open]")
@@ -402,7 +402,7 @@ def test_an_uploaded_picture_is_fitted_shown_and_played(page):
     wait_for_dot(page, lambda now: now == tuple(at))
 
 
-def test_a_picture_can_be_pasted_or_dropped(page):
+def test_an_image_can_be_pasted_or_dropped(page):
     for kind, where in (("paste", (60, 120)), ("drop", (180, 30))):
         file = png_file(size=(240, 240), at=where)
         page.evaluate(
@@ -421,7 +421,7 @@ def test_a_picture_can_be_pasted_or_dropped(page):
         wait_for_dot(page, lambda at, r=row, c=column: abs(at[0] - r) < 2 and abs(at[1] - c) < 2)
 
 
-def test_a_picture_can_be_drawn_with_mouse_or_keys(page):
+def test_a_prompt_can_be_drawn_with_mouse_or_keys(page):
     press(page, "Draw…")
     page.fill("#colour", "#000000")
     press(page, "Fill")
@@ -471,7 +471,7 @@ SEEK_AND_PAINT = """how => {
 
 
 @pytest.mark.parametrize("how", ["fill", "brush"])
-def test_a_frame_that_comes_late_does_not_cover_what_was_painted(page, tmp_path, how):
+def test_a_late_video_frame_does_not_cover_the_painting(page, tmp_path, how):
     frames = np.full((20, 48, 48, 3), 20, np.uint8)
     path = write_video(tmp_path / "film.mp4", frames, 10, pixel_format="yuv420p")
     page.set_input_files("#file", path)
@@ -485,7 +485,7 @@ def test_a_frame_that_comes_late_does_not_cover_what_was_painted(page, tmp_path,
     wait_until(page, middle + "[0] < 50")
 
 
-def test_a_file_that_is_no_picture_is_said(page):
+def test_a_file_that_is_not_an_image_is_reported(page):
     broken = {"name": "a.png", "mimeType": "image/png", "buffer": b"no"}
     page.set_input_files("#file", broken)
     page.wait_for_selector("#save-status:has-text('a.png cannot be read')")
@@ -506,7 +506,7 @@ def prompt():
 
 
 @pytest.mark.parametrize("ending", ["mp4", "gif"])
-def test_the_last_minute_becomes_a_film(page, tmp_path, ending):
+def test_the_last_minute_is_saved_as_a_video(page, tmp_path, ending):
     page.keyboard.down("2")
     wait_for_dot(page, lambda _: step(page) > 10)
     page.keyboard.up("2")
@@ -623,7 +623,7 @@ def linked(game: dict) -> str:
     return "#game=" + base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
-def test_a_link_of_another_world_is_refused_and_said(dots, browser):
+def test_a_link_of_another_world_is_refused_with_a_message(dots, browser):
     page = browser.new_page()
     page.goto(f"http://{dots}/{linked({'prompt': 0, 'seed': 1, 'actions': [1], 'hash': '0'})}")
     page.wait_for_selector("#canvas[data-frame]")
@@ -637,7 +637,7 @@ def test_a_link_of_another_world_is_refused_and_said(dots, browser):
 @pytest.mark.parametrize(
     "game", [{"prompt": "x", "seed": 1}, {"prompt": 0, "seed": 1, "actions": [99]}, {}]
 )
-def test_a_link_that_makes_no_sense_is_asked_for_once_only(dots, browser, game):
+def test_an_invalid_link_is_tried_only_once(dots, browser, game):
     page = browser.new_page()
     page.goto(f"http://{dots}/{linked(game)}")
     page.wait_for_selector("#canvas[data-frame]")
@@ -647,7 +647,7 @@ def test_a_link_that_makes_no_sense_is_asked_for_once_only(dots, browser, game):
     page.close()
 
 
-def test_a_replay_of_another_world_is_refused_and_said(page, tmp_path):
+def test_a_replay_of_another_world_is_refused_with_a_message(page, tmp_path):
     file = tmp_path / "other.json"
     game = {"format": "genie-replay", "prompt": 0, "seed": 1, "actions": [], "hash": "0"}
     file.write_text(json.dumps(game))
@@ -663,7 +663,7 @@ def test_a_replay_of_another_world_is_refused_and_said(page, tmp_path):
 # Measurements, labels, colours
 
 
-def test_a_machine_that_is_too_slow_is_said(page, dot_world):
+def test_a_machine_that_is_too_slow_is_reported(page, dot_world):
     assert not page.is_visible("#warning")
     dot_world.seconds = 0.05
     page.keyboard.down("2")
@@ -673,7 +673,7 @@ def test_a_machine_that_is_too_slow_is_said(page, dot_world):
     page.wait_for_selector("#warning", state="hidden")
 
 
-def test_a_world_that_is_being_compiled_is_said(page, dot_world):
+def test_a_world_that_is_being_compiled_is_reported(page, dot_world):
     dot_world.seconds = 3
     page.keyboard.down("2")
     page.wait_for_selector("#warning:has-text('may still be compiling')")

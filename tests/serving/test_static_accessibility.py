@@ -83,7 +83,7 @@ def test_a_game_with_the_keyboard_alone(page):
     assert dot(page) == (2, 3)
 
 
-def test_the_keyboard_plays_on_after_a_click(page):
+def test_the_keyboard_still_plays_after_a_click(page):
     press(page, "Keys of action 3")
     page.keyboard.press("Space")
     press(page, "Reset")
@@ -95,7 +95,7 @@ def test_the_keyboard_plays_on_after_a_click(page):
     wait_for_dot(page, lambda at: at == (10, 11))
 
 
-def test_nothing_is_read_out_while_one_plays(page):
+def test_a_screen_reader_is_silent_during_play(page):
     page.evaluate(
         """() => {
             window.said = [];

@@ -18,7 +18,7 @@ HIDE = """hidden => {
 }"""
 
 
-def test_a_full_server_is_asked_again_when_it_said_and_no_sooner(
+def test_the_page_retries_a_full_server_after_the_given_time(
     browser, running, playing, dot_world, dot_prompts
 ):
     limits = Limits(players=1, retry_after_seconds=1)
@@ -82,9 +82,7 @@ def test_waits_grow_differ_and_stop_while_the_tab_is_hidden(browser, dots):
     page.close()
 
 
-def test_a_hidden_page_stays_away_from_a_server_that_is_gone(
-    browser, running, dot_world, dot_prompts
-):
+def test_a_hidden_page_does_not_retry_a_lost_server(browser, running, dot_world, dot_prompts):
     page, tries = browser.new_page(), []
     with running(create_app(dot_world, dot_prompts)) as address:
         page.goto(f"http://{address}/")
@@ -103,9 +101,7 @@ def test_a_hidden_page_stays_away_from_a_server_that_is_gone(
     page.close()
 
 
-def test_the_page_waits_for_a_server_that_is_not_there_yet(
-    browser, running, dot_world, dot_prompts
-):
+def test_the_page_waits_for_a_server_that_starts_later(browser, running, dot_world, dot_prompts):
     """The list of worlds fails at first, as behind a proxy whose server starts anew."""
     page, failed = browser.new_page(), []
 
@@ -125,7 +121,7 @@ def test_the_page_waits_for_a_server_that_is_not_there_yet(
     page.close()
 
 
-def test_who_played_for_too_long_comes_back_only_when_asked(
+def test_after_a_time_limit_the_page_reconnects_only_on_request(
     browser, running, dot_world, dot_prompts
 ):
     limits = Limits(idle_minutes=0.02)
@@ -143,7 +139,7 @@ def test_who_played_for_too_long_comes_back_only_when_asked(
     page.close()
 
 
-def test_a_page_is_told_why_there_is_no_room(dots):
+def test_a_page_is_told_why_the_server_is_full(dots):
     """And nothing else: without an upgrade nobody plays."""
     host, port = dots.split(":")
     with socket.create_connection((host, int(port))) as plain:
@@ -151,7 +147,7 @@ def test_a_page_is_told_why_there_is_no_room(dots):
         assert plain.recv(100).startswith(b"HTTP/1.1 204")
 
 
-def test_a_world_that_is_gone_is_said_and_not_asked_for_again(browser, dots):
+def test_a_world_that_is_gone_is_reported_and_not_retried(browser, dots):
     """The list of worlds is an old one."""
     page, tries = browser.new_page(), []
     page.on("websocket", lambda _: tries.append(time.monotonic()))
@@ -186,7 +182,7 @@ def refuse(caller):
 
 
 @pytest.mark.parametrize("under_way", ["handshake", "question"])
-def test_try_now_takes_the_place_of_a_try_that_is_under_way(
+def test_try_now_replaces_a_try_that_is_under_way(
     browser, running, dot_world, dot_prompts, under_way
 ):
     """It waits to be let in, or asks why it was not: what comes of it changes nothing."""

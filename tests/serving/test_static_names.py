@@ -38,7 +38,7 @@ def name(page, action, words):
     page.keyboard.press("Escape")
 
 
-def test_names_that_come_with_the_world_are_the_defaults_under_the_players_own(kept):
+def test_names_of_the_world_are_defaults_for_the_players_own(kept):
     page, _ = kept
     assert label(page, 1) == "fast"
     assert page.get_by_role("textbox", name="Name of action 2").input_value() == "fast"
@@ -56,7 +56,7 @@ def test_names_that_come_with_the_world_are_the_defaults_under_the_players_own(k
     assert label(page, 1) == "fast"
 
 
-def test_arrows_play_what_the_worlds_names_say(kept):
+def test_arrows_play_the_actions_that_the_world_names(kept):
     page, _ = kept
     keys = "#buttons li:nth-child({}) button"
     assert "←" in page.inner_text(keys.format(1)), "no name says where an action leads"
@@ -71,7 +71,7 @@ def test_arrows_play_what_the_worlds_names_say(kept):
     assert shown == ["pad 0", "→ pad 1", "↑ pad 2", "← pad 3"]
 
 
-def test_names_are_kept_in_the_worlds_folder_on_request(kept):
+def test_names_are_saved_in_the_worlds_folder_on_request(kept):
     page, file = kept
     name(page, 3, "duck ")
     assert names_in(file) == ["", "fast", "", ""]
@@ -86,7 +86,7 @@ def test_names_are_kept_in_the_worlds_folder_on_request(kept):
     assert (label(page, 1), label(page, 3)) == ("fast", "duck")
 
 
-def test_a_refusal_to_keep_names_is_said_and_they_stay_in_the_browser(kept):
+def test_a_refusal_to_save_names_is_shown_and_they_stay_in_the_browser(kept):
     page, _ = kept
     page.route(
         "**/worlds/dots/names",
@@ -100,5 +100,5 @@ def test_a_refusal_to_keep_names_is_said_and_they_stay_in_the_browser(kept):
     assert label(page, 0) == "left"
 
 
-def test_without_leave_to_keep_names_nothing_is_offered(page):
+def test_saving_names_is_not_offered_without_permission(page):
     assert not page.is_visible("#save-names")

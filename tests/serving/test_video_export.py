@@ -12,7 +12,7 @@ from genie.serving.video_export import Cancelled, decode_frames, display_scale, 
 
 
 @pytest.mark.parametrize("format", ["mp4", "gif"])
-def test_a_film_shows_the_pictures_enlarged_at_their_rate(tmp_path, format):
+def test_a_video_has_the_frames_enlarged_at_their_rate(tmp_path, format):
     frames = [np.full((24, 25, 3), 40 * i, np.uint8) for i in range(6)]
     pictures = decode_frames([encode_picture(frame) for frame in frames], threading.Event())
     path = tmp_path / f"film.{format}"
@@ -34,7 +34,7 @@ def test_png_frames_are_exact():
             np.testing.assert_array_equal(picture[::2, 1::2], frame)
 
 
-def test_pictures_are_decoded_one_at_a_time_until_nobody_wants_them():
+def test_frames_are_decoded_one_at_a_time_until_cancelled():
     frame, unwanted, seen = np.zeros((8, 8, 3), np.uint8), threading.Event(), []
     pictures = [encode_picture(frame)] * 50
 

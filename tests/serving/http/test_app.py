@@ -42,7 +42,7 @@ def test_a_start_shows_the_prompt_and_keys_move_the_dot(player):
     assert frames[0].generation_ms > 0
 
 
-def test_the_world_waits_for_a_key_unless_told_to_run_on(player):
+def test_the_game_waits_for_a_key_unless_it_has_an_idle_action(player):
     player.send("start", prompt=0)
     player.frame()
     assert player.nothing_comes()
@@ -85,7 +85,7 @@ def test_players_share_batches_and_do_not_disturb_each_other(dots, dot_world, pl
     assert 2 in dot_world.batches
 
 
-def test_a_slow_reader_never_makes_a_queue(dots, playing):
+def test_frames_for_a_slow_client_are_not_queued(dots, playing):
     """Unread frames are replaced by later ones; an acknowledgement brings the latest."""
     with playing(dots) as slow, playing(dots) as quick:
         for player in (slow, quick):
@@ -99,7 +99,7 @@ def test_a_slow_reader_never_makes_a_queue(dots, playing):
         assert later.id > shown[-1].id + 15
 
 
-def test_a_failed_round_ends_its_players_with_a_message_and_the_server_goes_on(
+def test_a_failed_round_ends_its_players_with_a_message_and_the_server_continues(
     dots, dot_world, playing
 ):
     with playing(dots) as player:
@@ -121,7 +121,7 @@ def test_a_failed_round_ends_its_players_with_a_message_and_the_server_goes_on(
 @pytest.mark.parametrize(
     "message", ["{", b"\x00", '{"type":"keys","seq":1,"held":[9]}', "x" * 3000]
 )
-def test_a_message_out_of_protocol_closes_the_connection_only(dots, message, playing):
+def test_an_invalid_message_closes_only_its_connection(dots, message, playing):
     with playing(dots) as player, playing(dots) as other:
         player.socket.send(message)
         with pytest.raises(ConnectionClosed) as closed:
@@ -132,7 +132,7 @@ def test_a_message_out_of_protocol_closes_the_connection_only(dots, message, pla
         assert other.frame().step == 0
 
 
-def test_nothing_is_left_of_players_who_left(dot_world, dot_prompts, playing, running):
+def test_nothing_is_left_of_disconnected_players(dot_world, dot_prompts, playing, running):
     app = create_app(dot_world, dot_prompts)
     served = app.state.service.world(None)
     with running(app) as address:
@@ -196,7 +196,7 @@ def test_a_foreign_host_is_refused(client, host):
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "127.0.0.2:1"])
-def test_loopback_names_are_served(client, host):
+def test_loopback_names_are_accepted(client, host):
     assert client.get("/", headers={"host": host}).status_code == 200
 
 
@@ -259,7 +259,7 @@ def test_the_server_is_healthy_at_once_and_ready_when_warm(dot_world, dot_prompt
         assert client.get("/health").json() == {"status": "ok"}
 
 
-def test_a_world_that_fails_is_not_healthy(dot_world, dot_prompts):
+def test_a_failed_world_is_not_healthy(dot_world, dot_prompts):
     dot_world.broken = True
     with TestClient(create_app(dot_world, dot_prompts), base_url="http://localhost") as client:
         deadline = time.monotonic() + 10
@@ -311,7 +311,7 @@ def test_a_clip_starts_from_the_upload_and_plays_the_actions(client):
     assert [dot(frame) for frame in frames] == [(3, 3), (3, 4), (3, 5), (4, 5)]
 
 
-def test_an_upload_of_another_size_is_fitted(client):
+def test_an_upload_of_another_size_is_resized(client):
     asked = {"actions": "1", "format": "png", "scale": 2}
     pixels = np.zeros((96, 192, 3), np.uint8)
     pixels[40:44, 128:132] = 255  # in the middle square, at (10, 20) of 24 x 24
@@ -347,13 +347,13 @@ def test_clips_are_videos(client, format, kind, tmp_path):
         ({"actions": "1"}, bytes(10_000_001), 413, "10 MB"),
     ],
 )
-def test_a_wrong_request_says_what_to_do(client, asked, body, status, words):
+def test_a_wrong_request_is_answered_with_advice(client, asked, body, status, words):
     answer = client.post("/generate", params=asked, content=body)
     assert answer.status_code == status
     assert words in answer.json()["detail"]
 
 
-def test_clips_beyond_the_places_are_refused_at_once(dot_world, dot_prompts, running):
+def test_clips_beyond_the_limit_are_refused_at_once(dot_world, dot_prompts, running):
     held, step = threading.Event(), dot_world.draw
     limits = Limits(concurrent_clips=2)
     app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, limits)
@@ -377,7 +377,7 @@ def test_clips_beyond_the_places_are_refused_at_once(dot_world, dot_prompts, run
     assert app.state.service.clip_slots.taken == 0
 
 
-def test_who_uploads_slowly_takes_no_place_for_clips(dot_world, dot_prompts, running):
+def test_a_slow_upload_takes_no_slot_of_clips(dot_world, dot_prompts, running):
     limits = Limits(concurrent_clips=1, concurrent_uploads=2)
     app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, limits)
     with running(app) as address, contextlib.ExitStack() as open_sockets, httpx.Client() as client:
@@ -398,7 +398,7 @@ def test_who_uploads_slowly_takes_no_place_for_clips(dot_world, dot_prompts, run
         assert client.post(url).status_code == 200  # without an upload
 
 
-def test_players_play_on_while_a_clip_is_drawn(dot_world, dot_prompts, running, playing):
+def test_players_continue_while_a_clip_is_generated(dot_world, dot_prompts, running, playing):
     app = create_app(dot_world, dot_prompts, fps=30)
     with running(app) as address, playing(address) as player:
         player.send("start", prompt=0)
@@ -426,7 +426,7 @@ def test_a_world_that_fails_at_a_clip_is_a_500_without_details(dots, dot_world):
     assert httpx.post(f"http://{dots}/generate?actions=1").status_code == 200
 
 
-def test_the_figures_are_there_for_prometheus(client):
+def test_metrics_have_the_format_of_prometheus(client):
     client.post("/generate", params={"actions": "1"})
     client.get("/", headers={"host": "evil.example"})
     counted = figures(client.get("/metrics").text)
@@ -434,7 +434,7 @@ def test_the_figures_are_there_for_prometheus(client):
     assert counted["genie_rejections_total", "host"] == 1
 
 
-def test_a_picture_is_shown_as_the_world_sees_it(dots):
+def test_an_upload_is_reconstructed_by_the_tokenizer(dots):
     with httpx.Client(base_url=f"http://{dots}") as client:
         upload = encoded("PNG", (96, 48))
         answer = client.post("/worlds/dots/reconstruction", content=upload)
@@ -449,7 +449,7 @@ def test_a_picture_is_shown_as_the_world_sees_it(dots):
 # Names of buttons
 
 
-def test_names_are_kept_in_the_worlds_folder_and_given_to_later_pages(
+def test_names_are_saved_in_the_worlds_folder_and_sent_to_later_pages(
     dot_world, dot_prompts, tmp_path
 ):
     def client():
@@ -477,7 +477,7 @@ def test_names_are_kept_in_the_worlds_folder_and_given_to_later_pages(
         assert later.get("/worlds").json()[0]["names"] == names
 
 
-def test_names_are_refused_where_they_are_not_kept(client):
+def test_names_are_refused_where_they_are_not_saved(client):
     answer = client.put("/worlds/dots & more/names", json={"names": [""] * 4})
     assert answer.status_code == 403
     assert "stay in this browser" in answer.json()["detail"]

@@ -27,7 +27,7 @@ def client(refusals):
     "header",
     ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", TOKEN, "Bearer é"],
 )
-def test_without_the_token_nothing_is_served(client, refusals, header):
+def test_nothing_is_served_without_the_token(client, refusals, header):
     answer = client.get("/worlds", headers={"Authorization": header.encode("latin-1")})
     assert answer.status_code == 401
     assert "Authorization: Bearer" in answer.json()["detail"]
@@ -41,7 +41,7 @@ def test_the_token_opens_and_probes_need_none(client, refusals):
     assert refusals == []
 
 
-def test_a_page_opened_with_the_token_keeps_it_as_a_cookie(client):
+def test_a_page_opened_with_the_token_stores_it_as_a_cookie(client):
     answer = client.get("/", params={"game": "1", "token": TOKEN})
     assert (answer.status_code, answer.headers["location"]) == (303, "/?game=1")
     cookie = answer.headers["set-cookie"]
@@ -54,19 +54,19 @@ def test_a_page_opened_with_the_token_keeps_it_as_a_cookie(client):
     assert client.post("/", params={"token": TOKEN}).status_code == 401
 
 
-def test_the_way_on_stays_on_this_server(client):
+def test_the_redirect_stays_on_this_server(client):
     answer = client.get("http://play.example.org//evil.example/", params={"token": TOKEN})
     assert answer.headers["location"] == "/evil.example/"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "play.example.org.evil.example", "", "10.0.0.1"])
-def test_other_names_are_refused_whoever_has_the_token(client, refusals, host):
+def test_other_host_names_are_refused_even_with_the_token(client, refusals, host):
     headers = {"Host": host, "Authorization": f"Bearer {TOKEN}"}
     assert client.get("/health", headers=headers).status_code == 403
     assert refusals == ["host"]
 
 
-def test_another_page_is_refused_whoever_has_the_cookie(client, refusals):
+def test_another_page_is_refused_even_with_the_cookie(client, refusals):
     client.get("/", params={"token": TOKEN})
     assert client.get("/", headers={"Origin": "http://evil.example"}).status_code == 403
     assert client.get("/", headers={"Origin": "http://play.example.org"}).status_code == 200
@@ -74,17 +74,17 @@ def test_another_page_is_refused_whoever_has_the_cookie(client, refusals):
 
 
 @pytest.mark.parametrize("token", ["short", "", "with spaces in the middle", "ümlaute-sind-keine"])
-def test_a_token_that_is_none_is_refused(token):
+def test_an_invalid_token_is_refused(token):
     with pytest.raises(UserError, match="openssl rand"):
         AuthConfig(token)
 
 
-def test_loopback_names():
+def test_loopback_addresses_are_recognised():
     assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.9.9.9", "::1"]))
     assert not any(map(is_loopback, ["", "0.0.0.0", "example.org", "192.168.1.1", "::"]))
 
 
-def test_the_token_is_asked_for_on_the_websocket(dot_world, dot_prompts, running, playing):
+def test_the_websocket_requires_the_token(dot_world, dot_prompts, running, playing):
     app = create_server([ServedWorld("dots", dot_world, dot_prompts)], AuthConfig(TOKEN))
     with running(app) as address:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"{COOKIE}=wrong"}):

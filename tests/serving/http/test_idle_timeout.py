@@ -22,7 +22,9 @@ def closed_within(connection, seconds):
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHost: local"])
-def test_who_sends_no_request_is_cut(dot_world, dot_prompts, running, playing, monkeypatch, sent):
+def test_a_connection_without_a_request_is_closed(
+    dot_world, dot_prompts, running, playing, monkeypatch, sent
+):
     monkeypatch.setattr(idle_timeout, "HEADER_TIMEOUT", 0.5)
     app = create_app(dot_world, dot_prompts)
     with running(app) as address, playing(address) as player, httpx.Client() as client:

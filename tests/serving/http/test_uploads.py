@@ -28,7 +28,7 @@ def test_known_formats_of_any_mode_are_read(format, mode):
     assert (picture.shape, picture.dtype) == ((10, 20, 3), np.uint8)
 
 
-def test_a_picture_is_read_exactly_and_upright():
+def test_an_upload_is_decoded_exactly_and_upright():
     data = encoded("PNG")
     np.testing.assert_array_equal(
         decode_upload(data, LIMITS), np.asarray(Image.open(io.BytesIO(data)))
@@ -38,7 +38,7 @@ def test_a_picture_is_read_exactly_and_upright():
     assert decode_upload(encoded("JPEG", exif=exif), LIMITS).shape == (20, 10, 3)
 
 
-def test_an_upload_is_read_as_a_prompt_is(tmp_path):
+def test_an_upload_is_decoded_like_a_prompt(tmp_path):
     """What `POST /generate` starts from is what `Genie.generate` starts from."""
     exif = Image.Exif()
     exif[0x0112] = 5
@@ -60,7 +60,7 @@ def test_a_palette_with_transparency_is_read():
     assert decode_upload(data, LIMITS).shape == (10, 20, 3)
 
 
-def test_of_a_moving_picture_the_first_frame_is_taken():
+def test_the_first_frame_of_an_animation_is_taken():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for format in ("GIF", "WEBP"):
         buffer = io.BytesIO()
@@ -93,7 +93,7 @@ def test_the_limit_on_pixels_is_exact():
         decode_upload(encoded("PNG", (21, 10)), limits)
 
 
-def test_a_jpeg_of_ever_more_scans_is_refused():
+def test_a_jpeg_with_too_many_scans_is_refused():
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "JPEG", progressive=True)
     data = file.getvalue()

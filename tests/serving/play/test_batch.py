@@ -35,20 +35,20 @@ def games(dot_world, dot_prompts):
     return GameBatch(dot_world, dot_prompts)
 
 
-def test_a_game_begins_at_its_prompt_and_follows_its_actions(games):
+def test_a_game_starts_at_its_prompt_and_follows_its_actions(games):
     assert dot(games.advance({7: StartGame(0, seed=1)})[7]) == (12, 12)
     assert dot(games.advance({7: PlayAction(1)})[7]) == (12, 13)
     assert dot(games.advance({7: PlayAction(2)})[7]) == (11, 13)
 
 
-def test_everyone_is_stepped_in_one_batch(games, dot_world):
+def test_all_players_step_in_one_batch(games, dot_world):
     games.advance({i: StartGame(i % 2, seed=i) for i in range(4)})
     drawn = games.advance({i: PlayAction(i) for i in range(4)})
     assert [dot(drawn[i]) for i in range(4)] == [(12, 11), (3, 4), (11, 12), (4, 3)]
     assert dot_world.batches == [4]
 
 
-def test_joining_leaving_and_pausing_leave_the_others_alone(games):
+def test_joining_leaving_and_pausing_do_not_affect_others(games):
     games.advance({1: StartGame(0, seed=0), 2: StartGame(1, seed=0)})
     games.advance({1: PlayAction(1), 2: PlayAction(3)})
     games.advance({1: PlayAction(1)})
@@ -59,7 +59,7 @@ def test_joining_leaving_and_pausing_leave_the_others_alone(games):
     assert dot(games.advance({1: PlayAction(1)})[1]) == (12, 17)
 
 
-def test_beginning_anew_forgets_the_old_game(games):
+def test_a_new_start_drops_the_old_game(games):
     games.advance({1: StartGame(0, seed=0), 2: StartGame(0, seed=0)})
     games.advance({1: PlayAction(1), 2: PlayAction(1)})
     assert dot(games.advance({1: StartGame(0, seed=0), 2: PlayAction(1)})[1]) == (12, 12)
@@ -67,14 +67,14 @@ def test_beginning_anew_forgets_the_old_game(games):
     assert (dot(drawn[1]), dot(drawn[2])) == ((12, 13), (12, 15))
 
 
-def test_forgetting_leaves_nothing_behind(games):
+def test_dropping_a_game_frees_its_states(games):
     games.advance({i: StartGame(0, seed=0) for i in range(3)})
     games.advance({i: PlayAction(0) for i in range(3)})
     games.run_maintenance([DropGame(game) for game in (0, 1, 2, 99)])
     assert (games._games, games._single, games._batches, games._previews) == ({}, {}, [], {})
 
 
-def test_players_with_other_sampling_step_apart_and_are_drawn_by_it(games, dot_world):
+def test_players_with_other_sampling_step_in_a_batch_of_their_own(games, dot_world):
     slow = SamplingConfig(steps=20)
     games.advance({i: StartGame(0, seed=0) for i in range(3)})
     for _ in range(2):
@@ -87,7 +87,7 @@ def test_players_with_other_sampling_step_apart_and_are_drawn_by_it(games, dot_w
     assert {dot(drawn[i]) for i in range(3)} == {(13, 14)}
 
 
-def test_a_game_goes_back_to_its_nearest_mark_or_to_its_start(games, dot_world, monkeypatch):
+def test_a_game_rewinds_to_its_nearest_snapshot_or_to_its_start(games, dot_world, monkeypatch):
     games.advance({1: StartGame(0, seed=0), 2: StartGame(1, seed=0)})
     monkeypatch.setattr(dot_world, "start", None)  # going back starts nothing anew
     for _ in range(SNAPSHOT_EVERY + 3):
@@ -101,7 +101,7 @@ def test_a_game_goes_back_to_its_nearest_mark_or_to_its_start(games, dot_world, 
     assert dot(games.advance({2: PlayAction(3)})[2]) == ((3 + SNAPSHOT_EVERY + 4) % 24, 3)
 
 
-def test_marks_are_few_and_none_is_far():
+def test_snapshots_are_few_and_none_is_far():
     """Of a game of n steps about log2(n) are kept; going back d steps replays less than 2 d."""
     snapshots = ((0, None),)
     for step in range(SNAPSHOT_EVERY, 4000, SNAPSHOT_EVERY):
@@ -114,7 +114,7 @@ def test_marks_are_few_and_none_is_far():
         assert (wanted - nearest < np.maximum(SNAPSHOT_EVERY, 2 * back)).all()
 
 
-def test_an_undone_game_is_the_one_that_was_played_first():
+def test_undo_restores_the_states_of_the_first_play():
     """A real world: after going back, the steps that are played again draw the same tokens."""
     torch.manual_seed(0)
     world = Genie(TINY).eval()
@@ -136,7 +136,7 @@ def test_an_undone_game_is_the_one_that_was_played_first():
         assert list(play(script[step:])) == first[step:]
 
 
-def test_a_drawn_frame_is_committed_once_and_before_the_next_turn(games, dot_world):
+def test_a_predicted_frame_is_committed_once_before_the_next_turn(games, dot_world):
     committed = []
     commit = dot_world.commit
     dot_world.commit = lambda drawing: committed.append(drawing) or commit(drawing)
@@ -154,7 +154,7 @@ def test_a_drawn_frame_is_committed_once_and_before_the_next_turn(games, dot_wor
     assert dot(games.advance({3: PlayAction(1)})[3]) == (12, 16)
 
 
-def test_a_fault_of_one_player_does_not_keep_the_others_from_their_turns(games):
+def test_a_fault_of_one_player_does_not_stop_the_turns_of_others(games):
     games.advance({1: StartGame(0, seed=0), 2: StartGame(0, seed=0)})
     drawn = games.advance(
         {1: PlayAction(1), 2: StartGame(99, seed=0), 3: PlayAction(0), 4: Rewind(3)}
@@ -164,7 +164,7 @@ def test_a_fault_of_one_player_does_not_keep_the_others_from_their_turns(games):
     assert dot(games.advance({1: PlayAction(1)})[1]) == (12, 14)
 
 
-def test_a_compiled_world_meets_few_sizes_of_batch(dot_world, dot_prompts):
+def test_a_compiled_world_gets_few_batch_sizes(dot_world, dot_prompts):
     games = GameBatch(dot_world, dot_prompts, batch_sizes=(1, 2, 4))
     for players in games.batch_sizes:
         games.warm_up(players)
@@ -179,7 +179,7 @@ def test_a_compiled_world_meets_few_sizes_of_batch(dot_world, dot_prompts):
     ]  # fmt: skip
 
 
-def test_padding_changes_nobodys_tokens():
+def test_padding_does_not_change_the_tokens():
     torch.manual_seed(0)
     world = Genie(TINY).eval()
     prompt = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
@@ -197,7 +197,7 @@ def test_padding_changes_nobodys_tokens():
     assert tokens((1, 4, 8)) == tokens(())
 
 
-def test_a_fork_and_its_source_go_their_own_ways(games):
+def test_a_copy_and_its_source_are_independent(games):
     games.advance({1: StartGame(0, seed=0)})
     games.advance({1: PlayAction(1)})
     games.run_maintenance([CopyGame(1, "b"), CopyGame(99, "c")])
@@ -209,7 +209,7 @@ def test_a_fork_and_its_source_go_their_own_ways(games):
     assert dot(games.advance({1: ShowFrame()})[1]) == (11, 13)
 
 
-def test_a_peek_dreams_of_every_action_and_leaves_the_game_alone(games):
+def test_a_preview_of_every_action_does_not_change_the_game(games):
     def ends(drawn):
         pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("L")) for _, data in drawn]
         return [tuple(int(i) for i in np.argwhere(picture)[0]) for picture in pictures]
@@ -232,7 +232,7 @@ def test_a_game_can_start_from_pixels(games, dot_prompts):
     assert dot(games.advance({1: StartGame(dot_prompts[1], seed=0)})[1]) == (3, 3)
 
 
-def test_a_game_is_the_same_whatever_the_others_do():
+def test_a_game_does_not_depend_on_the_other_players():
     """A real world: other players join, undo, branch, look ahead, and draw in other ways."""
     torch.manual_seed(0)
     world = Genie(TINY).eval()
@@ -289,5 +289,5 @@ def test_a_game_is_the_same_whatever_the_others_do():
         (ShowFrame(), 0),
     ],
 )
-def test_what_nobody_else_shares_is_counted_in_passes(turn, passes):
+def test_turns_outside_the_shared_batch_are_counted_in_maskgit_steps(turn, passes):
     assert extra_maskgit_steps(turn, SamplingConfig()) == passes

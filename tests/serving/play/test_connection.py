@@ -39,7 +39,7 @@ def nobody_left(address):
         assert time.monotonic() < deadline
 
 
-def test_who_presses_nothing_makes_room(serving, playing):
+def test_an_idle_player_is_disconnected(serving, playing):
     with serving(idle_minutes=1.2 / 60, players=1) as address:
         with playing(address) as player:
             player.send("start", prompt=0)
@@ -53,7 +53,7 @@ def test_who_presses_nothing_makes_room(serving, playing):
             assert player.frame().step == 0
 
 
-def test_who_plays_stays_until_the_session_ends(serving, playing):
+def test_an_active_player_stays_until_the_session_limit(serving, playing):
     with serving(idle_minutes=2 / 60, session_minutes=3 / 60) as address:
         began = time.monotonic()
         with playing(address) as player:
@@ -67,7 +67,7 @@ def test_who_plays_stays_until_the_session_ends(serving, playing):
     assert 2.9 < time.monotonic() - began < 20
 
 
-def test_who_sends_too_much_is_sent_away(serving, playing):
+def test_a_client_over_the_message_rate_is_disconnected(serving, playing):
     with serving(messages_per_second=20) as address, playing(address) as player:
         with suppress(ConnectionClosed):  # it may be sent away before it is done
             for _ in range(60):
@@ -101,7 +101,7 @@ def test_a_tap_is_one_step_however_late_the_release_arrives(serving, playing):
         assert player.nothing_comes()
 
 
-def test_a_full_server_says_when_to_try_again_at_once(serving, playing):
+def test_a_full_server_answers_at_once_when_to_try_again(serving, playing):
     with serving(players=2, retry_after_seconds=7) as address:
         with playing(address), playing(address):
             spent = []
@@ -120,7 +120,7 @@ def test_a_full_server_says_when_to_try_again_at_once(serving, playing):
             assert player.frame().step == 0
 
 
-def test_the_way_to_the_player_is_timed(serving, playing):
+def test_delivery_to_the_player_is_timed(serving, playing):
     with serving() as address, playing(address) as player:
         player.send("start", prompt=0)
         player.send("keys", held=[1])
@@ -138,7 +138,7 @@ def test_the_way_to_the_player_is_timed(serving, playing):
         assert counted["genie_sessions", "dots"] == 1
 
 
-def test_starts_cost_what_they_bring_and_who_floods_waits_alone(serving, playing):
+def test_starts_cost_their_images_and_only_a_flooding_client_waits(serving, playing):
     """Sixty starts at once are read at the rate of the limit; another player notices nothing."""
     with (
         serving(model_steps_per_second=20) as address,

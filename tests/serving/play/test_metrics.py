@@ -34,7 +34,7 @@ def test_failed_turns_are_counted(dot_world, dot_prompts):
     assert counted["genie_frames_total", "dots"] == 1
 
 
-def test_memory_and_refusals_are_there():
+def test_memory_and_rejections_are_measured():
     metrics, other = Metrics(), Metrics()
     metrics.rejected("token")
     metrics.rejected("token")

@@ -63,7 +63,7 @@ def run_scheduler(games, play, fps=50):
 
 
 @pytest.mark.parametrize("fault", ["start", "rewind", "take_turn", "show", "picture"])
-def test_a_fault_of_one_player_is_nobody_elses(dot_world, dot_prompts, monkeypatch, fault):
+def test_a_fault_of_one_player_does_not_affect_others(dot_world, dot_prompts, monkeypatch, fault):
     """The others play on in the same rounds; the one is told."""
     games = GameBatch(dot_world, dot_prompts)
 
@@ -94,7 +94,7 @@ def test_a_fault_of_one_player_is_nobody_elses(dot_world, dot_prompts, monkeypat
     assert run_scheduler(games, play) == (FAILURE_TEXT, None)
 
 
-def test_a_failed_step_ends_those_who_were_in_it_only(dot_world, dot_prompts):
+def test_a_failed_step_ends_only_the_games_in_its_batch(dot_world, dot_prompts):
     """Who draws with other passes is in another step."""
     step = dot_world.draw
 
@@ -124,7 +124,7 @@ def test_a_failed_step_ends_those_who_were_in_it_only(dot_world, dot_prompts):
     ]
 
 
-def test_pictures_do_not_wait_for_their_commit(dot_world, dot_prompts):
+def test_frames_are_sent_before_their_commit(dot_world, dot_prompts):
     goes_on, waiting = threading.Event(), threading.Event()
 
     def held_up(drawing):
@@ -146,7 +146,7 @@ def test_pictures_do_not_wait_for_their_commit(dot_world, dot_prompts):
     run_scheduler(GameBatch(dot_world, dot_prompts), play)
 
 
-def test_a_failed_commit_ends_those_who_were_in_it_only(dot_world, dot_prompts):
+def test_a_failed_commit_ends_only_the_games_in_its_batch(dot_world, dot_prompts):
     async def play(scheduler):
         one, other = [await joined(scheduler, *RUNS) for _ in range(2)]
         await until(lambda: min(steps_of(one, other)) > 2)
@@ -165,7 +165,7 @@ def test_a_failed_commit_ends_those_who_were_in_it_only(dot_world, dot_prompts):
     assert run_scheduler(GameBatch(dot_world, dot_prompts), play) is None
 
 
-def test_reading_a_start_and_writing_a_replay_stop_nobodys_clock(
+def test_parsing_a_start_and_writing_a_replay_do_not_delay_ticks(
     dot_world, dot_prompts, monkeypatch
 ):
     goes_on = threading.Event()
@@ -197,7 +197,7 @@ def test_reading_a_start_and_writing_a_replay_stop_nobodys_clock(
     run_scheduler(GameBatch(dot_world, dot_prompts), play)
 
 
-def test_a_film_is_given_up_when_its_player_leaves(dot_world, dot_prompts, monkeypatch):
+def test_a_video_is_cancelled_when_its_player_leaves(dot_world, dot_prompts, monkeypatch):
     decoding, ended = threading.Event(), threading.Event()
     frames = []
 
@@ -227,7 +227,7 @@ def test_a_film_is_given_up_when_its_player_leaves(dot_world, dot_prompts, monke
     assert 0 < given_up < length
 
 
-def test_players_with_ideas_of_their_own_share_a_quarter_of_the_time(dot_world, dot_prompts):
+def test_players_with_their_own_sampling_share_a_quarter_of_the_time(dot_world, dot_prompts):
     """Four of them, each with a temperature of its own, beside one who plays as the world does."""
     dot_world.seconds = 0.008
 
@@ -245,7 +245,7 @@ def test_players_with_ideas_of_their_own_share_a_quarter_of_the_time(dot_world, 
     assert max(expensive) - min(expensive) <= 2
 
 
-def test_the_clock_keeps_its_pace_and_sleeps_without_players(dot_world, dot_prompts):
+def test_the_scheduler_keeps_the_frame_rate_and_sleeps_without_players(dot_world, dot_prompts):
     async def ticks():
         scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), fps=50)
         running = asyncio.create_task(scheduler.run())
@@ -267,7 +267,7 @@ def test_the_clock_keeps_its_pace_and_sleeps_without_players(dot_world, dot_prom
     assert later == ended
 
 
-def test_a_player_with_more_passes_does_not_hold_the_others_up(dot_world, dot_prompts):
+def test_a_player_with_more_maskgit_steps_does_not_delay_others(dot_world, dot_prompts):
     """Steps with more passes take 100 ms here, five ticks: then others have their time first."""
     draw, spans = dot_world.draw, []  # when each of these steps began and ended
 
@@ -308,7 +308,7 @@ def test_a_player_with_more_passes_does_not_hold_the_others_up(dot_world, dot_pr
     assert statistics.median(rests(spans[expensive:])) < EXPENSIVE_PAUSE  # alone it takes none
 
 
-def test_a_player_can_play_at_a_part_of_the_pace(dot_world, dot_prompts):
+def test_a_player_can_play_at_a_fraction_of_the_frame_rate(dot_world, dot_prompts):
     async def play():
         scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), fps=50)
         running = asyncio.create_task(scheduler.run())
@@ -325,7 +325,7 @@ def test_a_player_can_play_at_a_part_of_the_pace(dot_world, dot_prompts):
     assert full / quarter == pytest.approx(4, rel=0.15)
 
 
-def test_the_clock_says_how_long_its_thread_is_free(dot_world, dot_prompts):
+def test_the_scheduler_reports_how_long_its_thread_is_idle(dot_world, dot_prompts):
     async def seen():
         scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), fps=5)
         running = asyncio.create_task(scheduler.run())

@@ -107,13 +107,13 @@ def test_nothing_happens_before_a_start(session):
     assert not session.wants_turn(0)
 
 
-def test_a_start_without_seed_draws_one_and_says_it(session):
+def test_a_start_without_seed_samples_and_reports_one(session):
     notify(session, "start", seq=1, prompt=0)
     turn = session.take_turn()
     assert note(session) == {"type": "started", "prompt": 0, "seed": turn.seed}
 
 
-def test_the_last_key_held_counts(playing):
+def test_the_last_held_key_is_played(playing):
     notify(playing, "keys", seq=2, held=[1])
     assert turns(playing) == act(1)
     assert turns(playing) == act(1)
@@ -131,7 +131,7 @@ def test_a_tap_between_two_ticks_counts_once(playing):
     assert [turns(playing), turns(playing)] == [act(2), None]
 
 
-def test_a_press_counts_once_until_its_key_is_said_to_be_held(playing):
+def test_a_press_is_played_once_until_its_key_is_held(playing):
     notify(playing, "keys", seq=2, held=[], pressed=[2])
     assert [turns(playing), turns(playing)] == [act(2), None]
     notify(playing, "keys", seq=3, held=[2], pressed=[])
@@ -147,7 +147,7 @@ def test_a_press_counts_once_until_its_key_is_said_to_be_held(playing):
         notify(playing, "keys", seq=8, held=[], pressed=[4])
 
 
-def test_the_idle_action_runs_on(playing):
+def test_the_idle_action_is_played_without_keys(playing):
     notify(playing, "idle", action=3)
     assert [turns(playing), turns(playing)] == [act(3), act(3)]
     notify(playing, "keys", seq=2, held=[0])
@@ -180,7 +180,7 @@ def test_single_steps_are_played_while_the_game_is_paused(playing):
     assert sum(turns(playing) is not None for _ in range(30)) == 8
 
 
-def test_an_undone_game_is_played_again_up_to_there_in_silence(playing):
+def test_an_undone_game_is_replayed_up_to_there_without_frames(playing):
     notify(playing, "pause", paused=True)
     for seq, action in enumerate([3, 1, 2]):
         notify(playing, "step", seq=seq + 2, action=action)
@@ -198,7 +198,7 @@ def test_an_undone_game_is_played_again_up_to_there_in_silence(playing):
     assert [turns(playing), playing.game.actions] == [act(0), [0]]
 
 
-def test_an_undo_while_a_step_is_drawn_undoes_that_step(playing):
+def test_an_undo_during_a_step_undoes_that_step(playing):
     notify(playing, "keys", seq=2, held=[1])
     turn = playing.take_turn()
     notify(playing, "keys", seq=3, held=[])
@@ -229,7 +229,7 @@ def test_a_branch_is_a_second_game_and_the_first_is_kept(playing):
     assert playing.keys == [(0, 0)]
 
 
-def test_a_branch_left_before_its_first_turn_keeps_where_it_began(playing, dot_world, dot_prompts):
+def test_a_branch_left_before_its_first_turn_keeps_its_start(playing, dot_world, dot_prompts):
     games = GameBatch(dot_world, dot_prompts)
     games.advance({playing.key: StartGame(0, 5)})
 
@@ -257,7 +257,7 @@ def test_a_branch_left_before_its_first_turn_keeps_where_it_began(playing, dot_w
     assert tuple(np.argwhere(shown[..., 0])[0]) == (14, 12)
 
 
-def test_a_branch_of_a_game_that_was_not_drawn_yet_is_drawn_on_its_own(session):
+def test_a_branch_of_a_game_without_frames_generates_its_own(session):
     notify(session, "start", seq=1, prompt=0, seed=3)
     notify(session, "branch")
     assert turns(session) == StartGame(0, 3)
@@ -281,7 +281,7 @@ def test_sampling_is_the_players_own_and_remembered_per_step(playing):
     assert playing.game.sampling == [USUAL]
 
 
-def test_a_peek_comes_when_nothing_is_played_and_belongs_to_its_frame(playing):
+def test_a_preview_is_generated_at_rest_and_belongs_to_its_frame(playing):
     notify(playing, "peek", steps=2)
     notify(playing, "step", seq=2, action=0)
     assert turns(playing) == act(0)
@@ -297,7 +297,7 @@ def test_a_peek_comes_when_nothing_is_played_and_belongs_to_its_frame(playing):
     assert arrives(playing) == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]
 
 
-def test_a_whole_game_can_be_opened_and_is_shown_as_it_is_played(session):
+def test_a_whole_game_can_be_opened_and_is_shown_while_it_is_replayed(session):
     picture = text_of(np.zeros((24, 24, 3), np.uint8))
     sampling = [{"step": 0, "sampling": {"steps": 3}}, {"step": 1, "sampling": {"steps": 5}}]
     fields = {"prompt": [picture], "seed": 7, "actions": [1, 2], "sampling": sampling}
@@ -321,7 +321,7 @@ def test_a_whole_game_can_be_opened_and_is_shown_as_it_is_played(session):
         ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"size": 65}}]}, "unknown key"),
     ],
 )
-def test_a_start_that_does_not_fit_the_world_is_refused_and_the_game_goes_on(
+def test_a_start_that_does_not_fit_the_world_is_refused_and_the_game_continues(
     playing, fields, reason
 ):
     with pytest.raises(UserError, match=reason):
@@ -330,7 +330,7 @@ def test_a_start_that_does_not_fit_the_world_is_refused_and_the_game_goes_on(
     assert turns(playing) == act(2)
 
 
-def test_frames_carry_the_input_that_they_have_seen_and_their_step(playing):
+def test_frames_carry_the_input_that_they_reflect_and_their_step(playing):
     notify(playing, "keys", seq=2, held=[1])
     playing.take_turn()
     notify(playing, "keys", seq=3, held=[])
@@ -343,7 +343,7 @@ def test_frames_carry_the_input_that_they_have_seen_and_their_step(playing):
     assert packet(playing) == (3, 4, 0)
 
 
-def test_two_frames_may_be_under_way_and_the_latest_wins(playing):
+def test_two_frames_may_be_unacknowledged_and_the_latest_wins(playing):
     under_way = []
     for _ in range(6):
         draws(playing)
@@ -354,7 +354,7 @@ def test_two_frames_may_be_under_way_and_the_latest_wins(playing):
     assert playing.ready() is None
 
 
-def test_a_player_who_stops_reading_stalls_only_the_own_game(playing):
+def test_a_client_that_stops_reading_stalls_only_its_own_game(playing):
     notify(playing, "idle", action=0)
     for now in range(4):
         draws(playing, now, step=now + 1)
@@ -377,12 +377,12 @@ def test_a_player_who_stops_reading_stalls_only_the_own_game(playing):
         {"type": "switch", "game": 1},
     ],
 )
-def test_what_there_is_not_is_refused(playing, message):
+def test_a_missing_action_or_game_is_refused(playing, message):
     with pytest.raises(ProtocolError):
         notify(playing, **message)
 
 
-def test_an_ended_session_says_why(playing):
+def test_an_ended_session_reports_the_reason(playing):
     playing.end("over")
     assert not playing.wants_turn(0)
     with pytest.raises(SessionClosed, match="over"):

@@ -17,12 +17,12 @@ def read(**fields):
     return parse_start(StartMessage(type="start", seq=1, **fields), TERMS, OWN)
 
 
-def test_a_start_is_read_with_the_players_sampling_for_each_step():
+def test_a_start_has_the_players_sampling_for_each_step():
     opening = read(prompt=1, seed=4, actions=[1, 2])
     assert (opening.begin.prompt, opening.begin.seed, opening.sampling) == (1, 4, [OWN, OWN])
 
 
-def test_as_many_pictures_as_the_world_remembers_may_come():
+def test_a_prompt_may_have_as_many_images_as_the_window():
     noise = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), np.uint8)
     texts = [text_of(frame) for frame in noise]
     np.testing.assert_array_equal(read(prompt=texts[:3]).begin.prompt, noise[:3])
@@ -30,7 +30,7 @@ def test_as_many_pictures_as_the_world_remembers_may_come():
         read(prompt=texts)
 
 
-def test_a_picture_takes_no_more_than_its_pixels_do():
+def test_decoding_takes_no_more_memory_than_the_pixels():
     """Data beside the pixels are not decoded."""
     data = base64.b64decode(text_of(np.zeros((24, 24, 3), np.uint8)))
     padded = base64.b64encode(data + bytes(8000)).decode()
@@ -39,6 +39,6 @@ def test_a_picture_takes_no_more_than_its_pixels_do():
 
 
 @pytest.mark.parametrize("fields", [{"prompt": 2}, {"prompt": -1}, {"prompt": 0, "actions": [4]}])
-def test_what_there_is_not_is_against_the_protocol(fields):
+def test_a_missing_prompt_or_action_breaks_the_protocol(fields):
     with pytest.raises(ProtocolError):
         read(**fields)
