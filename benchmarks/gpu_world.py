@@ -217,7 +217,7 @@ def evaluate_world(world: Path, store: Path, out: Path, device: str, rehearse: b
     from genie import evaluate
     from genie.data.store import ClipStore
     from genie.evaluation.config import EvaluationConfig
-    from genie.evaluation.metrics.long_rollouts import CoherenceConfig
+    from genie.evaluation.metrics.coherence import CoherenceConfig
     from genie.evaluation.metrics.separation import SeparationConfig
 
     config = EvaluationConfig.quick()

@@ -29,11 +29,11 @@ import genie
 from genie.core.config import from_dict, to_dict
 from genie.core.progress import progress_bars
 from genie.evaluation.metrics import sections
+from genie.evaluation.metrics.coherence import CoherenceConfig, measure_coherence
 from genie.evaluation.metrics.frechet import Pixels
-from genie.evaluation.metrics.long_rollouts import CoherenceConfig, long_play
-from genie.evaluation.metrics.movement import SHIFTS, movement, real_ways, scroll
-from genie.evaluation.protocol.clips import Clips, choose_clips
-from genie.evaluation.protocol.held_actions import HeldGames
+from genie.evaluation.metrics.scrolling import SHIFTS, real_directions, scroll, scrolling
+from genie.evaluation.protocol.clips import ClipBatches, select_clips
+from genie.evaluation.protocol.held_actions import HeldActionGames
 from genie.presets import registry
 from genie.presets.schedule import TrainConfig
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
@@ -213,8 +213,10 @@ def measured(
     return found
 
 
-def _clips(world: genie.Genie, store: genie.ClipStore, length: int, count: int) -> Clips:
-    return Clips(store, choose_clips(store, "val", length, count, seed=0), length, 16, world.device)
+def _clips(world: genie.Genie, store: genie.ClipStore, length: int, count: int) -> ClipBatches:
+    return ClipBatches(
+        store, select_clips(store, "val", length, count, seed=0), length, 16, world.device
+    )
 
 
 def _drawn(
@@ -233,7 +235,9 @@ def _drawn(
     return found | {"delta_psnr_4": part["at"]["4"]["delta_psnr"]["mean"]}
 
 
-def _information(world: genie.Genie, store: genie.ClipStore, clips: Clips) -> dict[str, float]:
+def _information(
+    world: genie.Genie, store: genie.ClipStore, clips: ClipBatches
+) -> dict[str, float]:
     true = store.labels()
     if true is None:
         return {}
@@ -242,7 +246,9 @@ def _information(world: genie.Genie, store: genie.ClipStore, clips: Clips) -> di
     pressed = torch.from_numpy(pressed).long()
     known = pressed >= 0
     names = list(store.action_names or map(str, range(int(pressed.max()) + 1)))
-    part = sections.labels(latent[known], pressed[known], world.config.num_actions, names, seed=0)
+    part = sections.supervised(
+        latent[known], pressed[known], world.config.num_actions, names, seed=0
+    )
     return {
         "mutual_information": part["mutual_information"],
         "chance": part["chance"]["mutual_information"],
@@ -251,12 +257,14 @@ def _information(world: genie.Genie, store: genie.ClipStore, clips: Clips) -> di
 
 def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
     """Closed loop: the share of games that a held button scrolls its way."""
-    held = HeldGames(world, store, {SHIFTS: scroll}, prompt_frames=1, steps=16, seed=0, batch=16)
-    ways = real_ways(store, "val", held.steps, held.batch)
-    part = movement(held, ways, split="val", games=games, choosing_games=games)
+    held = HeldActionGames(
+        world, store, {SHIFTS: scroll}, prompt_frames=1, steps=16, seed=0, batch=16
+    )
+    ways = real_directions(store, "val", held.steps, held.batch)
+    part = scrolling(held, ways, split="val", games=games, choosing_games=games)
     if "skipped" in part:
         return {}
-    return {f"held_{way}": line["share"] for way, line in part["ways"].items()} | {
+    return {f"held_{way}": line["share"] for way, line in part["directions"].items()} | {
         f"held_{key}": part["mean"][key] for key in ("chance", "real", "relative")
     }
 
@@ -264,7 +272,7 @@ def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, f
 def _long(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
     """Coherent seconds of games of 15 seconds at 15 frames/s."""
     settings = CoherenceConfig(rollouts=((games, 225),))
-    part, _ = long_play(
+    part, _ = measure_coherence(
         world,
         store,
         settings,
@@ -275,7 +283,7 @@ def _long(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, f
         batch=games,
         bars=progress_bars(show=False),
     )
-    play = part["plays"][0]
+    play = part["rollouts"][0]
     ends = {f"ended_{reason}": float(count) for reason, count in play["ended_by"].items()}
     return {"coherent_seconds": play["coherent_seconds"]["mean"]} | ends
 

@@ -69,9 +69,9 @@ def results(*world: str) -> str:
 def card(*world: str) -> str:
     """Returns all results of a model card."""
     report, name = _world(*world)
-    parts = (_tokenizer, _delta_psnr, _rollouts, _movement, _closed_loop, _separation)
+    parts = (_tokenizer, _delta_psnr, _rollouts, _scrolling, _closed_loop, _separation)
     rows = [part(report) for part in (*parts, _following, _information)]
-    rows += [_coherence(report, number) for number in range(len(report["long_play"]["plays"]))]
+    rows += [_coherence(report, number) for number in range(len(report["coherence"]["rollouts"]))]
     return markdown(HEADER, (*rows, *_speed(name)))
 
 
@@ -117,16 +117,16 @@ def _rollouts(report: Report) -> Row:
     return name, f"{side('inferred')} dB", f"copying {side('copy_last_frame')}", ""
 
 
-def _movement(report: Report) -> Row:
-    part = report["movement"]
-    ways = part["ways"]
+def _scrolling(report: Report) -> Row:
+    part = report["scrolling"]
+    directions = part["directions"]
 
     def shares(key: str) -> str:
-        return ", ".join(f"{way[key]:.2f}" for way in ways.values())
+        return ", ".join(f"{way[key]:.2f}" for way in directions.values())
 
-    name = f"Action held for {part['steps']} steps, scene scrolls that way: {', '.join(ways)}"
+    name = f"Action held for {part['steps']} steps, scene scrolls that way: {', '.join(directions)}"
     beside = f"real game {shares('real')}; any action {shares('chance')}"
-    lowest = min(way["relative"] for way in ways.values())
+    lowest = min(way["relative"] for way in directions.values())
     return name, shares("share"), beside, _target(lowest, 0.8, "0.8 of the real game")
 
 
@@ -150,8 +150,8 @@ def _following(report: Report) -> Row:
 
 
 def _information(report: Report) -> Row:
-    part = report["labels"]["agreement"]["raw"]
-    nats = {side: values["mutual_information"] for side, values in part["sides"].items()}
+    part = report["supervised"]["action_alignment"]["raw"]
+    nats = {side: values["mutual_information"] for side, values in part["conditions"].items()}
     beside = f"k-means {nats['kmeans']:.2f}, the past alone {nats['past']:.2f}"
     beside += f", ceiling {nats['ceiling']:.2f}"
     share = part["share_of_ceiling"]
@@ -161,7 +161,7 @@ def _information(report: Report) -> Row:
 
 
 def _coherence(report: Report, number: int = 0) -> Row:
-    play = report["long_play"]["plays"][number]
+    play = report["coherence"]["rollouts"][number]
     ours, real = play["coherent_seconds"], play["real_coherent"]
     value = f"{ours['mean']:.1f} (95 %: {ours['low']:.1f} to {ours['high']:.1f})"
     beside = f"real video {real['mean_seconds']:.1f} of {real['up_to_seconds']:.0f}"
@@ -185,7 +185,7 @@ def _one_player(result: Report) -> dict[str, Any]:
 def miner() -> str:
     """Returns the results of the world of Miner, whose report has an earlier form."""
     report = read("miner-report")
-    tokenizer, at, labels = report["tokenizer"], report["rollouts"]["at"], report["labels"]
+    tokenizer, at, labels = report["tokenizer"], report["rollouts"]["at"], report["supervised"]
     delta, losses = at["4"]["delta_psnr"], report["dynamics"]
     curves = {
         side: ", ".join(f"{_error(part[side]):.1f}" for part in at.values())
@@ -216,7 +216,7 @@ def miner() -> str:
         ),
         (
             "Held actions: distance between actions over between seeds",
-            f"{report['buttons']['ratio']:.2f}",
+            f"{report['held_actions']['ratio']:.2f}",
         ),
         (
             "Mutual information with the true actions (chance, 95 %)",

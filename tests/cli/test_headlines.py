@@ -6,7 +6,7 @@ from genie.cli.headlines import print_headlines
 
 
 def line(value: float) -> dict:
-    texts = {"verdict": "good", "name": "Sharpness", "words": "As sharp as video."}
+    texts = {"verdict": "good", "name": "Sharpness", "explanation": "As sharp as video."}
     return texts | {"value": value, "unit": "dB", "baseline": 20.0, "baseline_name": "copying"}
 
 

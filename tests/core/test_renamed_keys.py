@@ -20,7 +20,7 @@ from genie.data.prepare import prepare
 from genie.data.recording.record import record
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.evaluate import evaluate
-from genie.evaluation.metrics.long_rollouts import CoherenceConfig
+from genie.evaluation.metrics.coherence import CoherenceConfig
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig

@@ -189,7 +189,7 @@ def grey_store(game):
     return made
 
 
-class PerfectReader:
+class PerfectClassifier:
     """Reads the actions of the game, where 0 and 4 are two names for staying."""
 
     groups = [[0, 4], [1], [2], [3]]  # noqa: RUF012
@@ -198,16 +198,16 @@ class PerfectReader:
     def __init__(self, game):
         self.infer = game.world().actions.infer
 
-    def merged(self, true):
+    def merge(self, true):
         return torch.where(true == 4, 0, true)
 
-    def read(self, frames):
+    def predict(self, frames):
         return self.infer(frames)
 
 
 @pytest.fixture
-def reader(game):
-    return PerfectReader(game)
+def classifier(game):
+    return PerfectClassifier(game)
 
 
 @pytest.fixture
@@ -254,5 +254,5 @@ def game_world(game, monkeypatch):
         "name": "game", "width": 16, "height": 16, "num_actions": 4,
         "parameters": {"total": 0}, "config": {},
     }  # fmt: skip
-    monkeypatch.setattr(evaluate, "world_facts", lambda world, name: facts | {"name": name})
+    monkeypatch.setattr(evaluate, "describe_world", lambda world, name: facts | {"name": name})
     return game.world

@@ -10,7 +10,7 @@ from PIL import Image
 from genie.core.config import UserError
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.evaluate import evaluate, write_page_again
-from genie.evaluation.metrics.long_rollouts import CoherenceConfig
+from genie.evaluation.metrics.coherence import CoherenceConfig
 from genie.evaluation.metrics.separation import SeparationConfig
 from genie.evaluation.report.summary import format_summary
 from genie.world import bundled
@@ -73,13 +73,13 @@ def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     found = evaluate(game_world(), store, tmp_path, **small(inverse_dynamics_steps=80))
     assert json.loads((tmp_path / "report.json").read_text()) == found
     assert found["clips"] == 8
-    assert found["labels"]["share_of_true_entropy"] == pytest.approx(1)
-    assert found["labels"]["true_actions"] == ["stay", "right", "left", "down"]
-    assert found["labels"]["maps"][0]["labels"] == 50
-    assert found["labels"]["maps"][0]["accuracy"] > 0.95
-    assert found["labels"]["maps"][0]["commonest"] < 0.5
-    assert found["labels"]["share_of_ceiling"]["raw"] > 0.95
-    assert found["labels"]["inverse_dynamics"]["groups"] == [
+    assert found["supervised"]["share_of_true_entropy"] == pytest.approx(1)
+    assert found["supervised"]["true_actions"] == ["stay", "right", "left", "down"]
+    assert found["supervised"]["action_maps"][0]["labels"] == 50
+    assert found["supervised"]["action_maps"][0]["accuracy"] > 0.95
+    assert found["supervised"]["action_maps"][0]["most_common"] < 0.5
+    assert found["supervised"]["share_of_ceiling"]["raw"] > 0.95
+    assert found["supervised"]["inverse_dynamics"]["groups"] == [
         ["stay"],
         ["right"],
         ["left"],
@@ -87,7 +87,7 @@ def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     ]
     assert found["action_following"]["inferred"]["macro_f1"] > 0.95
     assert found["closed_loop"]["mean"]["share"] > 0.95
-    assert found["closed_loop"]["actions"]["down"]["button"] == 3
+    assert found["closed_loop"]["actions"]["down"]["action"] == 3
     assert found["rollouts"]["at"]["4"]["delta_psnr"]["low"] > 0
     assert {line["verdict"] for line in found["headlines"]} == {"good"}
     assert found["notes"] == ["Rollouts end at t = 5; t = 8, 16, 64 left out."]
@@ -140,7 +140,7 @@ def test_the_report_of_a_world_that_does_not(game, game_world, tmp_path):
     verdicts = {line["name"].split(",")[0]: line["verdict"] for line in found["headlines"]}
     assert verdicts["Control"] == "poor"
     assert verdicts["Held buttons"] == "poor"
-    assert found["buttons"]["ratio"] == pytest.approx(1, abs=0.2)
+    assert found["held_actions"]["ratio"] == pytest.approx(1, abs=0.2)
 
 
 def test_the_same_seed_gives_the_same_figures(game, game_world, tmp_path):
@@ -155,7 +155,7 @@ def test_the_same_seed_gives_the_same_figures(game, game_world, tmp_path):
 def test_a_store_without_labels_and_with_too_few_clips(game, game_world, tmp_path):
     store = game.store(labelled=False, episodes=2)
     found = evaluate(game_world(), store, tmp_path, **small(clips=50, horizon=16))
-    for part in ("labels", "action_following", "closed_loop"):
+    for part in ("supervised", "action_following", "closed_loop"):
         assert "without files of true actions" in found[part]["skipped"]
     assert found["clips"] == 2
     assert "50 clips were asked for" in found["notes"][0]
@@ -224,7 +224,7 @@ def test_a_real_world_from_its_folder(real_world, real_store, tmp_path):
     }  # fmt: skip
     assert found["settings"]["sampling"]["steps"] == 2
     assert found["dynamics"]["inferred"]["cross_entropy"] > 0
-    assert "without files of true actions" in found["labels"]["skipped"]
+    assert "without files of true actions" in found["supervised"]["skipped"]
     check_page(tmp_path / "out" / "report.html")
 
 
@@ -233,4 +233,4 @@ def test_a_real_world_measured_twice(real_world, real_store, tmp_path):
     runs = [evaluate(real_world, real_store, tmp_path, **settings) for _ in range(2)]
     assert runs[0]["rollouts"] == runs[1]["rollouts"]
     assert runs[0]["dynamics"] == runs[1]["dynamics"]
-    assert runs[0]["buttons"] == runs[1]["buttons"]
+    assert runs[0]["held_actions"] == runs[1]["held_actions"]

@@ -5,10 +5,10 @@ import torch
 
 from genie.core.progress import progress_bars
 from genie.evaluation.config import EvaluationConfig
+from genie.evaluation.metrics.external_networks import NetworkFile
 from genie.evaluation.metrics.frechet import Pixels
-from genie.evaluation.metrics.networks import NetworkFile
 from genie.evaluation.metrics.separation import SeparationConfig
-from genie.evaluation.playing import Player, Spread
+from genie.evaluation.playing import FrechetByCondition, RolloutMetrics
 
 
 @pytest.fixture
@@ -18,7 +18,9 @@ def player(game):
         clips=4, seeds=3, long_clips=2, long_horizon=20, times=(1, 4, 20),
         separation=SeparationConfig(states=3, permutations=99),
     )  # fmt: skip
-    return Player(game.world(), game.store(), config, Pixels(), None, None, progress_bars(False))
+    return RolloutMetrics(
+        game.world(), game.store(), config, Pixels(), None, None, progress_bars(False)
+    )
 
 
 def test_every_seed_plays_other_clips_and_all_count_together(player):
@@ -49,7 +51,7 @@ def test_longer_rollouts_reach_the_later_times_only(player):
 def test_held_buttons_have_a_sheet_for_each_picture_that_is_shown(player, game):
     config = replace(player.config, action_prompts=2, action_steps=3, figure_clips=1)
     clips = player._clips(17, 4, 0)
-    figures, sheets = replace(player, config=config).buttons(clips)
+    figures, sheets = replace(player, config=config).held_actions(clips)
     assert (figures["prompts"], figures["steps"]) == (2, 3)
     assert figures["between_seeds"] == 0
     assert [sheet.name for sheet in sheets] == ["buttons_1"]
@@ -86,10 +88,10 @@ def test_what_is_not_asked_for_is_skipped(player):
 
 def test_spread_of_the_real_frames_themselves_is_none():
     frames = torch.randint(256, (6, 5, 16, 16, 3), dtype=torch.uint8)
-    spread = Spread(Pixels(), 1)
+    spread = FrechetByCondition(Pixels(), 1)
     for part in frames.split(4):
-        spread.watch(part, {"same": part[:, 1:], "dark": part[:, 1:] // 2})
-    found = spread.result(0)
+        spread.update(part, {"same": part[:, 1:], "dark": part[:, 1:] // 2})
+    found = spread.compute(0)
     assert found["samples"] == 24
     assert found["distance"]["same"] == pytest.approx(0, abs=1e-6)
     assert found["distance"]["dark"] > found["real_halves"] > 0

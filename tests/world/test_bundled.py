@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genie.core.config import from_dict
-from genie.evaluation.metrics.separation import press_all, separation
+from genie.evaluation.metrics.separation import sample_all_actions, separation
 from genie.world import bundled
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
@@ -74,6 +74,8 @@ def test_a_prompt_comes_back_from_its_tokens(world, prompts):
 def test_its_buttons_do_different_things(world, prompts):
     """The next frames of different buttons differ by more than noise lets them."""
     starts = torch.from_numpy(np.stack(prompts))[:, None]
-    found = separation(press_all(world, starts, repeats=4, seed=0, batch=32), permutations=99)
+    found = separation(
+        sample_all_actions(world, starts, repeats=4, seed=0, batch=32), permutations=99
+    )
     assert found["p"] < 0.02  # none of the permutations reaches it
     assert found["ratio"] > 2 * found["null_95"]

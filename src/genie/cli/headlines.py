@@ -21,7 +21,7 @@ def print_headlines(
     from rich.console import Console
     from rich.table import Table
 
-    from genie.evaluation.report.summary import figure
+    from genie.evaluation.report.summary import format_value
 
     colours = {"good": "green", "fair": "yellow", "poor": "red"}
     table = Table("", "what", *(["before"] if before else []), "figure", "beside")
@@ -31,9 +31,9 @@ def print_headlines(
         cells = [line] if before is None else [older.get(line["name"]), line]
         table.add_row(
             f"[{colour}]{line['verdict']}[/{colour}]",
-            f"{line['name']}\n[dim]{line['words']}[/dim]",
-            *(figure(cell["value"], cell["unit"]) if cell else "–" for cell in cells),
-            f"{figure(line['baseline'], line['unit'])}\n[dim]{line['baseline_name']}[/dim]",
+            f"{line['name']}\n[dim]{line['explanation']}[/dim]",
+            *(format_value(cell["value"], cell["unit"]) if cell else "–" for cell in cells),
+            f"{format_value(line['baseline'], line['unit'])}\n[dim]{line['baseline_name']}[/dim]",
         )
     console = console or Console(highlight=False)
     console.print(table)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from genie.core.config import UserError, require
 from genie.core.io import replacing
 from genie.evaluation.evaluate import evaluate
-from genie.evaluation.report.figures import read_picture
+from genie.evaluation.report.figures import read_figure
 from genie.evaluation.report.render import render_comparison
 from genie.evaluation.report.summary import markdown, paper_rows
 
@@ -73,7 +73,7 @@ def _names(worlds: Sequence[str | Path]) -> dict[str, str | Path]:
 def _page(reports: Mapping[str, Mapping[str, Any]], out: Path) -> str:
     figures = {
         caption: {
-            name: read_picture(out / name / "pictures" / file, f"{name}: {caption}")
+            name: read_figure(out / name / "pictures" / file, f"{name}: {caption}")
             for name in reports
         }
         for file, caption in SHOWN.items()

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from genie.core.config import require
 from genie.core.numbers import seed_of
+from genie.evaluation.metrics.coherence import CoherenceConfig
 from genie.evaluation.metrics.inverse_dynamics import STEPS
-from genie.evaluation.metrics.long_rollouts import CoherenceConfig
 from genie.evaluation.metrics.separation import SeparationConfig
 
 

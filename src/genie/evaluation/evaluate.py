@@ -22,29 +22,28 @@ from genie.data.images import png
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.metrics import sections
 from genie.evaluation.metrics.controllability import ActionFollowing
+from genie.evaluation.metrics.external_networks import NetworkFile
 from genie.evaluation.metrics.frechet import Extractor, Pixels
-from genie.evaluation.metrics.networks import NetworkFile
-from genie.evaluation.playing import Player, Spread
-from genie.evaluation.protocol.clips import Clips, choose_clips
+from genie.evaluation.playing import FrechetByCondition, RolloutMetrics
+from genie.evaluation.protocol.clips import ClipBatches, select_clips
 from genie.evaluation.report import figures
-from genie.evaluation.report.figures import Picture, read_picture
+from genie.evaluation.report.figures import Figure, read_figure
 from genie.evaluation.report.provenance import (
-    machine_facts,
-    store_facts,
-    version_facts,
-    world_facts,
+    describe_machine,
+    describe_store,
+    describe_versions,
+    describe_world,
 )
 from genie.evaluation.report.render import render
 from genie.evaluation.report.summary import headlines, markdown
-from genie.evaluation.supervised import Labelled, reader_of
+from genie.evaluation.report.versions import VERSION, upgrade
+from genie.evaluation.supervised import SupervisedMetrics, action_classifier_for
 from genie.world.inputs import device_of
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
-
-VERSION = 1
 
 PARTS = frozenset(
     [
@@ -63,11 +62,11 @@ PARTS = frozenset(
         "action_following",
         "long_rollouts",
         "separation",
-        "buttons",
-        "labels",
+        "held_actions",
+        "supervised",
         "closed_loop",
-        "movement",
-        "long_play",
+        "scrolling",
+        "coherence",
         "seconds",
         "notes",
         "clips",
@@ -167,10 +166,10 @@ def evaluate(
         "version": VERSION,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": asdict(config) | {"sampling": to_dict(sampling or world.config.sampling)},
-        "world": world_facts(world, world_name),
-        "data": store_facts(store, store_name, config.split),
-        "machine": machine_facts(world.device),
-        "versions": version_facts(),
+        "world": describe_world(world, world_name),
+        "data": describe_store(store, store_name, config.split),
+        "machine": describe_machine(world.device),
+        "versions": describe_versions(),
     }
     report = _plain(about | report)
     report["headlines"] = headlines(report)
@@ -205,56 +204,58 @@ def _measured(
     distance: NetworkFile | None,
     sampling: SamplingConfig | None,
     bars: Bars,
-) -> tuple[dict[str, Any], list[Picture]]:
-    starts = choose_clips(store, config.split, config.clip_frames, config.clips, config.seed)
-    clips = Clips(store, starts, config.clip_frames, config.batch, world.device)
+) -> tuple[dict[str, Any], list[Figure]]:
+    starts = select_clips(store, config.split, config.clip_frames, config.clips, config.seed)
+    clips = ClipBatches(store, starts, config.clip_frames, config.batch, world.device)
     seconds, report = Stopwatch(), dict[str, Any]()
 
     with seconds.part("inverse_dynamics"):
-        reader = reader_of(world, store, config, bars)
-    extractor = extractor or (Pixels() if isinstance(reader, str) else reader.network)
-    player = Player(world, store, config, extractor, distance, sampling, bars)
-    labelled = Labelled(world, store, config, reader, sampling, bars)
+        classifier = action_classifier_for(world, store, config, bars)
+    extractor = extractor or (Pixels() if isinstance(classifier, str) else classifier.network)
+    player = RolloutMetrics(world, store, config, extractor, distance, sampling, bars)
+    labelled = SupervisedMetrics(world, store, config, classifier, sampling, bars)
     following = labelled.following(starts)
-    with seconds.part("tokenizer"), bars("Tokenizer", len(clips)) as tick:
-        report["tokenizer"] = sections.tokenizer(world, ticking(clips, tick), clips.episodes)
-    with seconds.part("latent_actions"), bars("Latent actions", len(clips)) as tick:
-        report["latent_actions"] = sections.latent_actions(world, ticking(clips, tick), config.seed)
-    with seconds.part("dynamics"), bars("Dynamics", len(clips)) as tick:
-        report["dynamics"] = sections.dynamics(world, ticking(clips, tick), config.seed)
-    watched: list[tuple[Tensor, sections.Played]] = []
-    spread = Spread(extractor, config.prompt_frames)
+    with seconds.part("tokenizer"), bars("Tokenizer", len(clips)) as on_step:
+        report["tokenizer"] = sections.tokenizer(world, ticking(clips, on_step), clips.episodes)
+    with seconds.part("latent_actions"), bars("Latent actions", len(clips)) as on_step:
+        report["latent_actions"] = sections.latent_actions(
+            world, ticking(clips, on_step), config.seed
+        )
+    with seconds.part("dynamics"), bars("Dynamics", len(clips)) as on_step:
+        report["dynamics"] = sections.dynamics(world, ticking(clips, on_step), config.seed)
+    watched: list[tuple[Tensor, sections.Rollouts]] = []
+    spread = FrechetByCondition(extractor, config.prompt_frames)
 
-    def watch(frames: Tensor, played: sections.Played) -> None:
+    def watch(frames: Tensor, played: sections.Rollouts) -> None:
         if not watched:
             watched.append((frames, played))
         if isinstance(following, ActionFollowing):
-            following.watch(frames, played)
-        spread.watch(frames, played)
+            following.update(frames, played)
+        spread.update(frames, played)
 
     with seconds.part("rollouts"):
         report["rollouts"] = player.rollouts(config.clips, config.horizon, config.quoted, watch)
-    report["frechet"] = spread.result(config.seed)
+    report["frechet"] = spread.compute(config.seed)
     report["action_following"] = (
-        {"skipped": following} if isinstance(following, str) else following.result()
+        {"skipped": following} if isinstance(following, str) else following.compute()
     )
     with seconds.part("long_rollouts"):
         report["long_rollouts"] = player.long_rollouts()
     with seconds.part("separation"):
         report["separation"] = player.separation()
-    with seconds.part("buttons"):
-        report["buttons"], button_pictures = player.buttons(clips)
-    with seconds.part("labels"):
-        report["labels"] = labelled.labels()
+    with seconds.part("held_actions"):
+        report["held_actions"], button_pictures = player.held_actions(clips)
+    with seconds.part("supervised"):
+        report["supervised"] = labelled.supervised_metrics()
     with seconds.part("closed_loop"):
         report["closed_loop"] = labelled.closed_loop()
-    with seconds.part("movement"):
-        report["movement"] = labelled.movement()
-    with seconds.part("long_play"):
-        report["long_play"], strips = player.long_play()
+    with seconds.part("scrolling"):
+        report["scrolling"] = labelled.scrolling()
+    with seconds.part("coherence"):
+        report["coherence"], strips = player.coherence()
     with seconds.part("pictures"):
         shown = _clip_pictures(*watched[0], config, world.config.fps) + button_pictures
-        shown += [figures.strip_picture(s.frames, s.times, world.config.fps) for s in strips]
+        shown += [figures.strip_figure(s.frames, s.times, world.config.fps) for s in strips]
     report["seconds"] = seconds.table()
     report["notes"] = _notes(report, world, store, len(starts), config)
     report["clips"] = len(starts)
@@ -262,8 +263,8 @@ def _measured(
 
 
 def _clip_pictures(
-    frames: Tensor, played: sections.Played, config: EvaluationConfig, fps: float
-) -> list[Picture]:
+    frames: Tensor, played: sections.Rollouts, config: EvaluationConfig, fps: float
+) -> list[Figure]:
     frames = frames[: config.figure_clips].cpu()
     played = {side: part[: len(frames)] for side, part in played.items()}
     real, prompt = frames[:, config.prompt_frames :], frames[:, config.prompt_frames - 1]
@@ -278,13 +279,13 @@ def _clip_pictures(
         "Held-out clips: the real video, its reconstruction, and the world playing on with the "
         "actions inferred from the real video and with random ones."
     )
-    shown = [Picture("play", caption, animation, "gif")]
+    shown = [Figure("play", caption, animation, "gif")]
     times = _columns(config.horizon)
     for i in range(len(frames)):
         rows = {side: part[i] for side, part in played.items()}
         sheet = figures.clip_sheet(prompt[i], real[i], rows, times)
         caption = f"Clip {i + 1}, t frames after the prompt."
-        shown.append(Picture(f"clip_{i + 1}", caption, png(np.asarray(sheet))))
+        shown.append(Figure(f"clip_{i + 1}", caption, png(np.asarray(sheet))))
     return shown
 
 
@@ -305,12 +306,12 @@ def _notes(
         )
     if clips > report["rollouts"]["episodes"] == 1:
         notes.append("All clips are of one episode: the standard error of ΔPSNR is not known.")
-    if "skipped" in report["labels"]:
+    if "skipped" in report["supervised"]:
         notes.append(
-            f"Latent actions were not compared with true ones: {report['labels']['skipped']}"
+            f"Latent actions were not compared with true ones: {report['supervised']['skipped']}"
         )
     why = report["action_following"].get("skipped")
-    if why and why != report["labels"].get("skipped"):
+    if why and why != report["supervised"].get("skipped"):
         notes.append(f"Actions were not read back from the picture: {why}")
     real = report["closed_loop"].get("real_steps", config.closed_loop_steps)
     if real < config.closed_loop_steps:
@@ -402,7 +403,7 @@ def write_page_again(report: str | Path, out: str | Path | None = None) -> Path:
     require(path.is_file(), f"{path}: there is no such report")
     values = _read_report(path)
     shown = [
-        read_picture(file, facts["caption"])
+        read_figure(file, facts["caption"])
         for facts in values.get("pictures", [])
         if (file := path.parent / "pictures" / f"{facts['name']}.{facts['kind']}").is_file()
     ]
@@ -416,7 +417,8 @@ def _read_report(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not a report, {error}") from None
-    missing = PARTS - set(report if isinstance(report, dict) else ())
+    report = upgrade(report) if isinstance(report, dict) else {}
+    missing = PARTS - set(report)
     require(
         not missing,
         f"{path}: not a report of this version, which has {', '.join(sorted(missing))}; "
@@ -425,12 +427,12 @@ def _read_report(path: Path) -> dict[str, Any]:
     return report
 
 
-def _write_page(report: dict[str, Any], shown: list[Picture], path: Path) -> None:
+def _write_page(report: dict[str, Any], shown: list[Figure], path: Path) -> None:
     with replacing(path) as part:
         part.write_text(render(report, shown), "utf-8")
 
 
-def _write(report: dict[str, Any], shown: list[Picture], out: Path) -> None:
+def _write(report: dict[str, Any], shown: list[Figure], out: Path) -> None:
     for picture in shown:
         with replacing(out / "pictures" / f"{picture.name}.{picture.kind}") as part:
             part.write_bytes(picture.data)

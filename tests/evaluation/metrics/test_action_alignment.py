@@ -1,27 +1,35 @@
 import pytest
 import torch
 
-from genie.evaluation.metrics.action_alignment import SIDES, Steps, agreement, change, cluster
-from genie.evaluation.metrics.action_classifier import Reader
+from genie.evaluation.metrics.action_alignment import (
+    CONDITIONS,
+    SupervisedTransitions,
+    action_alignment,
+    cluster,
+    frame_difference_features,
+)
+from genie.evaluation.metrics.action_classifier import ActionClassifier
 from genie.evaluation.metrics.inverse_dynamics import InverseDynamics
 
 
 def steps(latent, true, moved=None):
-    """Steps with a network that is right three times out of four, and changes `moved`."""
+    """Transitions and a network that is right three times out of four, with changes `moved`."""
     generator = torch.Generator().manual_seed(1)
     wrong = torch.rand(len(true), generator=generator) < 0.25
     seen = torch.where(wrong, (true + 1) % 3, true)
     logits = 3.0 * torch.nn.functional.one_hot(seen, 3)
     moved = seen if moved is None else moved
-    return Steps(true, latent, torch.nn.functional.one_hot(moved, 4).float(), logits, 0 * logits)
+    return SupervisedTransitions(
+        true, latent, torch.nn.functional.one_hot(moved, 4).float(), logits, 0 * logits
+    )
 
 
 def compared(latent, true, groups=((0,), (1,), (2,)), **changes):
-    reader = Reader(
+    classifier = ActionClassifier(
         InverseDynamics(3), InverseDynamics(3), [list(g) for g in groups], ["a", "b", "c"], {}
     )
     part = steps(latent, true, **changes)
-    return agreement(part, part, reader, 4, seed=0)
+    return action_alignment(part, part, classifier, 4, seed=0)
 
 
 def draw(count=600):
@@ -33,11 +41,11 @@ def test_latent_actions_as_good_as_the_network_reach_the_ceiling():
     ceiling = steps(true, true).logits.argmax(1)
     found = compared(ceiling, true)
     assert found["share_of_ceiling"]["raw"] == pytest.approx(1)
-    sides = found["agreement"]["raw"]["sides"]
-    assert list(sides) == list(SIDES)
+    sides = found["action_alignment"]["raw"]["conditions"]
+    assert list(sides) == list(CONDITIONS)
     assert sides["ceiling"]["accuracy"] == pytest.approx(0.75, abs=0.05)
-    assert sides["latent"]["maps"][0]["accuracy"] == pytest.approx(0.75, abs=0.05)
-    assert 0 < sides["ceiling"]["information"] < found["agreement"]["raw"]["true_entropy"]
+    assert sides["latent"]["action_maps"][0]["accuracy"] == pytest.approx(0.75, abs=0.05)
+    assert 0 < sides["ceiling"]["information"] < found["action_alignment"]["raw"]["true_entropy"]
     # The changes show what the network sees, so clusters of them say as much.
     assert sides["kmeans"]["mutual_information"] == pytest.approx(
         sides["ceiling"]["mutual_information"]
@@ -48,7 +56,7 @@ def test_latent_actions_that_mean_nothing_are_no_better_than_random_codes():
     true = draw()
     latent = torch.randint(4, true.shape, generator=torch.Generator().manual_seed(9))
     found = compared(latent, true, moved=torch.zeros_like(true))
-    sides = found["agreement"]["raw"]["sides"]
+    sides = found["action_alignment"]["raw"]["conditions"]
     assert found["share_of_ceiling"]["raw"] < 0.1
     assert sides["random"]["mutual_information"] < 0.02
     assert sides["kmeans"]["mutual_information"] == pytest.approx(0, abs=1e-6)
@@ -57,16 +65,16 @@ def test_latent_actions_that_mean_nothing_are_no_better_than_random_codes():
 def test_merged_actions_are_not_held_against_latent_ones_that_mix_them():
     true = draw()
     mixed = (true == 2).long()
-    found = compared(mixed, true, groups=((0, 1), (2,)))["agreement"]
-    sides = found["merged"]["sides"]
+    found = compared(mixed, true, groups=((0, 1), (2,)))["action_alignment"]
+    sides = found["merged"]["conditions"]
     assert sides["latent"]["normalised_mutual_information"] == pytest.approx(1)
-    assert found["raw"]["sides"]["latent"]["normalised_mutual_information"] < 0.8
-    assert found["merged"]["commonest"] == pytest.approx(2 / 3, abs=0.05)
+    assert found["raw"]["conditions"]["latent"]["normalised_mutual_information"] < 0.8
+    assert found["merged"]["most_common"] == pytest.approx(2 / 3, abs=0.05)
 
 
 def test_actions_that_are_in_no_group_are_left_out():
     true = draw()
-    found = compared(true, true, groups=((0,), (1,)))["agreement"]
+    found = compared(true, true, groups=((0,), (1,)))["action_alignment"]
     assert found["merged"]["transitions"] == (true < 2).sum()
     assert found["raw"]["transitions"] == len(true)
 
@@ -76,20 +84,24 @@ def test_only_known_steps_are_looked_at(game):
     frames = torch.from_numpy(store.frames.reshape(12, 40, 16, 16, 3)[:2, :6].copy())
     true = store.true[:2, :5].clone()
     true[0, 1:4] = -1
-    reader = Reader(InverseDynamics(4).eval(), InverseDynamics(4).eval(), [[0]], list("abcd"), {})
+    classifier = ActionClassifier(
+        InverseDynamics(4).eval(), InverseDynamics(4).eval(), [[0]], list("abcd"), {}
+    )
     with torch.no_grad():
-        found = Steps.of(game.world(), reader, [frames[:1], frames[1:]], true)
-        logits = reader.network(frames)[true >= 0]
+        found = SupervisedTransitions.from_clips(
+            game.world(), classifier, [frames[:1], frames[1:]], true
+        )
+        logits = classifier.network(frames)[true >= 0]
     assert found.true.tolist() == found.latent.tolist() == true[true >= 0].tolist()
     torch.testing.assert_close(found.logits, logits)
-    bare = Steps.of(game.world(), None, [frames], true)
+    bare = SupervisedTransitions.from_clips(game.world(), None, [frames], true)
     assert bare.logits.shape == (7, 0)
 
 
 def test_changes_are_coarse_differences():
     frames = torch.zeros(1, 2, 16, 16, 3, dtype=torch.uint8)
     frames[0, 1, :2, :2, 0] = 255
-    found = change(frames)
+    found = frame_difference_features(frames)
     assert found.shape == (1, 1, 3 * 64)
     assert found[0, 0, 0] == 1
     assert found.sum() == 1

@@ -5,14 +5,14 @@ import torch
 from genie.core.config import UserError
 from genie.evaluation.metrics import inverse_dynamics
 from genie.evaluation.metrics.action_classifier import (
-    Reader,
-    grouped,
-    make_reader,
+    ActionClassifier,
+    group_logits,
+    merge,
     merge_actions,
-    merged,
     pairwise_accuracy,
+    train_action_classifier,
 )
-from genie.evaluation.metrics.inverse_dynamics import InverseDynamics, held_back
+from genie.evaluation.metrics.inverse_dynamics import InverseDynamics, split_episodes
 
 
 def judged(copies=200):
@@ -56,11 +56,11 @@ def test_pairwise_accuracy_does_not_depend_on_how_often_actions_are_pressed():
 
 def test_groups_of_actions_and_of_their_probabilities():
     groups = [[0, 2], [1]]
-    assert merged(torch.tensor([[0, 1], [2, -1], [3, 0]]), groups).tolist() == [
+    assert merge(torch.tensor([[0, 1], [2, -1], [3, 0]]), groups).tolist() == [
         [0, 1], [0, -1], [-1, 0],
     ]  # fmt: skip
     chances = torch.tensor([0.1, 0.6, 0.3])
-    assert grouped(chances.log(), groups).exp().tolist() == pytest.approx([0.4, 0.6])
+    assert group_logits(chances.log(), groups).exp().tolist() == pytest.approx([0.4, 0.6])
 
 
 def test_a_reader_reads_merged_actions_and_names_them(game):
@@ -72,14 +72,16 @@ def test_a_reader_reads_merged_actions_and_names_them(game):
         torch.cat([pressed[:, :-1], -torch.ones(20, 1)], 1).long().flatten().numpy()
     )
     store.action_names = [*store.action_names, "also right"]
-    reader = make_reader(store, game.world().actions, steps=80, seed=0, device="cpu")
-    assert reader.group_names == ["stay", "right/also right", "left", "down"]
+    classifier = train_action_classifier(
+        store, game.world().actions, steps=80, seed=0, device="cpu"
+    )
+    assert classifier.group_names == ["stay", "right/also right", "left", "down"]
     held_out = torch.from_numpy(store.frames.reshape(20, 40, 16, 16, 3)[1::2])
-    right = reader.read(held_out) == reader.merged(pressed[1::2, :-1])
+    right = classifier.predict(held_out) == classifier.merge(pressed[1::2, :-1])
     assert right.float().mean() > 0.95
-    assert reader.facts["groups"] == [["stay"], ["right", "also right"], ["left"], ["down"]]
-    assert reader.facts["merges"][0]["actions"] == [["right"], ["also right"]]
-    assert reader.facts["judged_accuracy"] < 0.95
+    assert classifier.facts["groups"] == [["stay"], ["right", "also right"], ["left"], ["down"]]
+    assert classifier.facts["merges"][0]["actions"] == [["right"], ["also right"]]
+    assert classifier.facts["evaluated_accuracy"] < 0.95
 
 
 def test_reading_takes_the_likeliest_group():
@@ -89,24 +91,24 @@ def test_reading_takes_the_likeliest_group():
     frames = torch.zeros(2, 3, 16, 16, 3, dtype=torch.uint8)
     names = ["a", "b", "c"]
     for groups, read in (([[0], [1], [2]], 0), ([[0], [1, 2]], 1)):
-        found = Reader(network, network, groups, names, {}).read(frames)
+        found = ActionClassifier(network, network, groups, names, {}).predict(frames)
         assert found.tolist() == [[read, read]] * 2
 
 
 def test_without_labels_to_judge_by_it_says_so(game):
     store = game.store(episodes=8)
-    _, judged = held_back(store, "train", 0)
+    _, judged = split_episodes(store, "train", 0)
     known = store.labels().reshape(8, 40)
     known[[e.id for e in judged]] = -1
     store.labels = lambda: known.flatten()
     with pytest.raises(UserError, match="to judge by"):
-        make_reader(store, game.world().actions, steps=1, seed=0, device="cpu")
+        train_action_classifier(store, game.world().actions, steps=1, seed=0, device="cpu")
 
 
 def test_a_lone_episode_is_enough(game):
     store = game.store(episodes=2)
-    reader = make_reader(store, game.world().actions, steps=2, seed=0, device="cpu")
-    assert reader.facts["judged_transitions"] == 32
+    classifier = train_action_classifier(store, game.world().actions, steps=2, seed=0, device="cpu")
+    assert classifier.facts["evaluated_transitions"] == 32
 
 
 def test_worlds_alike_that_are_compared_have_one_reader(real_world, real_store, monkeypatch):
@@ -115,7 +117,7 @@ def test_worlds_alike_that_are_compared_have_one_reader(real_world, real_store, 
     trained = []
     monkeypatch.setattr(inverse_dynamics, "_train", lambda *args: trained.append(args))
     readers = [
-        make_reader(real_store, world.actions, steps=3, seed=0, device="cpu")
+        train_action_classifier(real_store, world.actions, steps=3, seed=0, device="cpu")
         for world in (real_world, type(real_world)(real_world.config))
     ]
     assert len(trained) == 2  # the network, and the one that does not see what an action led to

@@ -28,7 +28,7 @@ def test_an_avatar_in_the_middle_is_found_and_missed_when_it_is_gone():
     data = store(followed=True)
     detector, found = find_avatar(data, "t", "v", 0, "cpu")
     assert found["balanced_accuracy"] > 0.95
-    assert found["aside"] < 0.9
+    assert found["control"] < 0.9
     assert "skipped" not in found
     frames = torch.from_numpy(data.windows([200], 50))
     assert detector.visible(frames).float().mean() > 0.95

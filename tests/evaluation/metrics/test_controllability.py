@@ -6,51 +6,51 @@ from genie.evaluation.metrics import controllability
 from genie.evaluation.metrics.controllability import (
     ACTIONS,
     ActionFollowing,
-    best_buttons,
     closed_loop,
-    held_starts,
-    moves,
-    real_holds,
+    find_held_stretches,
+    follows_action,
+    real_held_actions,
+    select_actions,
 )
-from genie.evaluation.metrics.sections import play_again
-from genie.evaluation.protocol.held_actions import HeldGames
+from genie.evaluation.metrics.sections import rollout_conditions
+from genie.evaluation.protocol.held_actions import HeldActionGames
 from genie.evaluation.protocol.rollouts import random_actions
 
 NAMES = ["stay", "right", "left", "down"]
 
 
-def loop(world, store, reader):
-    ticks, looks = [], {ACTIONS: reader.read}
-    held = HeldGames(world, store, looks, prompt_frames=1, steps=6, seed=0, batch=8)
+def loop(world, store, classifier):
+    ticks, measures = [], {ACTIONS: classifier.predict}
+    held = HeldActionGames(world, store, measures, prompt_frames=1, steps=6, seed=0, batch=8)
     found = closed_loop(
-        held, reader, split="val", games=30, choosing_games=5, tick=lambda: ticks.append(1)
+        held, classifier, split="val", games=30, choosing_games=5, on_step=lambda: ticks.append(1)
     )
-    return found, len(ticks), held.most_ticks(30, 5, len(reader.groups))
+    return found, len(ticks), held.max_steps(30, 5, len(classifier.groups))
 
 
-def test_a_world_that_obeys_goes_every_way(game, reader):
-    found, ticks, most = loop(game.world(), game.store(episodes=40), reader)
+def test_a_world_that_obeys_goes_every_way(game, classifier):
+    found, ticks, most = loop(game.world(), game.store(episodes=40), classifier)
     assert found["mean"]["share"] == 1
-    assert [line["button"] for line in found["actions"].values()] == [0, 1, 2, 3]
-    assert list(found["actions"]) == reader.group_names
+    assert [line["action"] for line in found["actions"].values()] == [0, 1, 2, 3]
+    assert list(found["actions"]) == classifier.group_names
     # One random button in four is the right one.
     assert found["mean"]["chance"] == pytest.approx(0.25, abs=0.15)
     # Every button stands for an action, so random ones were all held before.
     assert ticks == most - 6 * 4
 
 
-def test_buttons_of_a_world_that_ignores_them_do_as_random_ones_do(game, reader):
+def test_buttons_of_a_world_that_ignores_them_do_as_random_ones_do(game, classifier):
     world = game.world(obeys=False, noise=True)
-    found, *_ = loop(world, game.store(episodes=40), reader)
+    found, *_ = loop(world, game.store(episodes=40), classifier)
     assert found["mean"]["share"] == pytest.approx(found["mean"]["chance"], abs=0.1)
     assert found["mean"]["share"] < 0.4
 
 
-def test_the_real_game_is_read_over_stretches_in_which_an_action_was_held(game, reader):
+def test_the_real_game_is_read_over_stretches_in_which_an_action_was_held(game, classifier):
     store = game.store(episodes=40)
     held = np.repeat(np.arange(40) % 4, 40).reshape(40, 40)
     store.labels = lambda split=None: held.flatten()
-    length, real = real_holds(store, reader, "val", 16, 3)
+    length, real = real_held_actions(store, classifier, "val", 16, 3)
     # Twenty held-out episodes of 39 steps; actions 1 and 3 were held in the odd, held-out ones.
     assert length == 16
     assert [len(part) for part in real] == [0, 20, 0, 20]
@@ -58,13 +58,13 @@ def test_the_real_game_is_read_over_stretches_in_which_an_action_was_held(game, 
     assert torch.equal(real[1][1], store.true[1, 16:32])
 
 
-def test_shorter_stretches_where_there_are_too_few_long_ones(game, reader):
+def test_shorter_stretches_where_there_are_too_few_long_ones(game, classifier):
     store = game.store(episodes=60)
     held = np.repeat(np.arange(240) % 5, 10).reshape(60, 40)
     store.labels = lambda split=None: held.flatten()
-    starts, length = held_starts(store, reader, "val", 16)
+    starts, length = find_held_stretches(store, classifier, "val", 16)
     assert length == 9  # the last step of an episode has no action
-    merged = reader.merged(torch.from_numpy(held)).flatten().numpy()
+    merged = classifier.merge(torch.from_numpy(held)).flatten().numpy()
     for action, firsts in enumerate(starts):
         assert len(firsts) >= controllability.REAL_GAMES
         for first in firsts:
@@ -73,22 +73,22 @@ def test_shorter_stretches_where_there_are_too_few_long_ones(game, reader):
             assert first // 40 % 2 == 1
 
 
-def test_where_no_action_is_held_there_is_no_real_game(game, reader):
+def test_where_no_action_is_held_there_is_no_real_game(game, classifier):
     store = game.store()
     store.labels = lambda split=None: np.full(len(store.frames), -1)
-    found, *_ = loop(game.world(), store, reader)
-    assert found["real_steps"] == controllability.SHORTEST_HOLD
+    found, *_ = loop(game.world(), store, classifier)
+    assert found["real_steps"] == controllability.MIN_HOLD
     assert found["mean"]["share"] == 1
     assert found["mean"]["real"] is None
     assert found["mean"]["relative"] is None
 
 
-def test_relative_is_our_share_over_the_real_one(game, reader):
+def test_relative_is_our_share_over_the_real_one(game, classifier):
     store = game.store(episodes=40)
     held = np.repeat(np.arange(160) % 4, 10).reshape(40, 40)
     store.labels = lambda split=None: held.flatten()
     # The labels say what is held, but the video shows random play.
-    found, *_ = loop(game.world(), store, reader)
+    found, *_ = loop(game.world(), store, classifier)
     for line in found["actions"].values():
         assert 0 < line["real"] < 1
         assert line["relative"] == pytest.approx(1 / line["real"])
@@ -96,7 +96,7 @@ def test_relative_is_our_share_over_the_real_one(game, reader):
 
 def test_a_game_goes_the_way_of_what_is_read_most():
     read = torch.tensor([[0, 1, 1, 2], [0, 0, 1, 1], [2, 2, 2, 2]])
-    assert moves(read, 3).tolist() == [
+    assert follows_action(read, 3).tolist() == [
         [False, True, False], [False, False, False], [False, False, True],
     ]  # fmt: skip
 
@@ -107,21 +107,21 @@ def test_the_button_after_which_most_games_go_the_way():
     read[2, :2] = 1
     # Nobody goes the way of 2, but the last button shows it now and then.
     read[2, 2, 0] = 2
-    assert best_buttons(read, 3) == [0, 1, 2]
+    assert select_actions(read, 3) == [0, 1, 2]
 
 
 @pytest.fixture
-def following(game, reader):
+def following(game, classifier):
     store = game.store()
     frames = torch.from_numpy(store.frames.reshape(12, 40, 16, 16, 3)[:, :9].copy())
-    return lambda world: ActionFollowing(world, reader, store.true[:, 1:7], 2), frames
+    return lambda world: ActionFollowing(world, classifier, store.true[:, 1:7], 2), frames
 
 
 def watched(found, world, frames):
     for first in (0, 5):
         batch = frames[first : first + 5]
-        found.watch(batch, play_again(world, batch, 2, 0, first))
-    return found.result()
+        found.update(batch, rollout_conditions(world, batch, 2, 0, first))
+    return found.compute()
 
 
 def test_true_actions_are_read_back_from_a_world_that_obeys(game, following):

@@ -73,7 +73,7 @@ def test_errors_join_and_split():
 
 
 def test_interval_by_hand():
-    found = formulas.interval(torch.tensor([1.0, 2.0, 3.0, math.nan]))
+    found = formulas.mean_interval(torch.tensor([1.0, 2.0, 3.0, math.nan]))
     assert found["clips"] == 3
     assert found["mean"] == 2
     assert found["stderr"] == pytest.approx(1 / math.sqrt(3))
@@ -82,7 +82,7 @@ def test_interval_by_hand():
 
 
 def test_interval_of_one_value_is_unknown():
-    found = formulas.interval(torch.tensor([1.0]))
+    found = formulas.mean_interval(torch.tensor([1.0]))
     assert found["mean"] == 1
     assert math.isnan(found["low"])
 
@@ -90,7 +90,7 @@ def test_interval_of_one_value_is_unknown():
 def test_clips_of_one_episode_count_once():
     values = torch.tensor([1.0, 5.0, 3.0, 7.0, math.nan, 2.0, 8.0])
     found = formulas.interval_over_episodes(values, torch.tensor([4, 4, 4, 9, 9, 2, 2]))
-    over_means = formulas.interval(torch.tensor([3.0, 7.0, 5.0]))
+    over_means = formulas.mean_interval(torch.tensor([3.0, 7.0, 5.0]))
     assert found == over_means | {"clips": 6, "episodes": 3}
     alone = formulas.interval_over_episodes(values, torch.zeros(7, dtype=torch.int64))
     assert math.isnan(alone["stderr"])
@@ -104,7 +104,7 @@ def test_student_quantiles(freedom, expected):
 
 
 def test_usage_counts_codes():
-    assert formulas.usage(torch.tensor([[0, 2], [2, 2]]), 4).tolist() == [1, 0, 3, 0]
+    assert formulas.code_counts(torch.tensor([[0, 2], [2, 2]]), 4).tolist() == [1, 0, 3, 0]
 
 
 def test_contingency_by_hand():
@@ -163,19 +163,19 @@ def held(by_action, by_seed):
 
 
 def test_buttons_that_do_nothing_are_as_far_apart_as_seeds():
-    separation = formulas.button_separation(formulas.button_distances(held([50, 50, 50], [0, 9])))
+    separation = formulas.action_separation(formulas.action_distances(held([50, 50, 50], [0, 9])))
     assert separation == {"between_actions": 9.0, "between_seeds": 9.0, "ratio": 1.0}
 
 
 def test_buttons_that_do_nothing_without_chance():
-    distances = formulas.button_distances(held([50, 50], [0, 0]))
-    assert formulas.button_separation(distances)["ratio"] == 1.0
+    distances = formulas.action_distances(held([50, 50], [0, 0]))
+    assert formulas.action_separation(distances)["ratio"] == 1.0
 
 
 def test_buttons_that_do_something():
-    distances = formulas.button_distances(held([50, 150], [0, 10]))
+    distances = formulas.action_distances(held([50, 150], [0, 10]))
     assert distances.tolist() == [[10, 110], [90, 10]]
-    assert formulas.button_separation(distances)["ratio"] == 10
+    assert formulas.action_separation(distances)["ratio"] == 10
 
 
 def test_macro_f1_counts_every_action_alike():

@@ -9,9 +9,9 @@ from genie.evaluation.metrics.frechet import Moments, Pixels, frechet_distance
 
 def test_equal_distributions_are_at_distance_zero():
     rows = torch.randn(50, 8)
-    moments = Moments.of(rows)
+    moments = Moments.from_features(rows)
     assert moments.distance(moments) == pytest.approx(0, abs=1e-6)
-    few = Moments.of(rows[:4])  # a covariance without an inverse
+    few = Moments.from_features(rows[:4])  # a covariance without an inverse
     assert few.distance(few) == pytest.approx(0, abs=1e-6)
 
 
@@ -34,12 +34,12 @@ def test_covariances_that_do_not_commute():
 
 def test_moments_are_those_of_the_features():
     rows = torch.randn(30, 4).double()
-    mean, covariance = Moments.of(rows[None])._normal()
+    mean, covariance = Moments.from_features(rows[None])._normal()
     assert torch.allclose(mean, rows.mean(0))
     assert torch.allclose(covariance, rows.T.cov())
-    rest = Moments.of(rows) - Moments.of(rows[:10])
-    assert rest.distance(Moments.of(rows[10:])) == pytest.approx(0, abs=1e-6)
-    assert math.isnan(Moments.of(rows[:1]).distance(Moments.of(rows)))
+    rest = Moments.from_features(rows) - Moments.from_features(rows[:10])
+    assert rest.distance(Moments.from_features(rows[10:])) == pytest.approx(0, abs=1e-6)
+    assert math.isnan(Moments.from_features(rows[:1]).distance(Moments.from_features(rows)))
 
 
 def test_pixels_leave_out_the_frame_before():
@@ -56,9 +56,9 @@ def test_pixels_leave_out_the_frame_before():
 def test_the_floor_is_low_for_parts_alike_and_high_for_parts_that_differ():
     alike = list(torch.randn(40, 16, 3))
     apart = [part + 10 * (i % 2) for i, part in enumerate(alike)]
-    low, count = frechet.floor(alike, 8, seed=0)
+    low, count = frechet.real_data_distance(alike, 8, seed=0)
     assert 0 < low < 0.2
     assert count == 8
-    assert frechet.floor(apart, 2, seed=0)[0] > 10 * low
-    assert frechet.floor(alike[:6], 8, seed=0)[1] == 3
-    assert math.isnan(frechet.floor(alike[:1], 8, seed=0)[0])
+    assert frechet.real_data_distance(apart, 2, seed=0)[0] > 10 * low
+    assert frechet.real_data_distance(alike[:6], 8, seed=0)[1] == 3
+    assert math.isnan(frechet.real_data_distance(alike[:1], 8, seed=0)[0])

@@ -4,13 +4,13 @@ import torch
 
 from genie.core.config import UserError
 from genie.evaluation.metrics.inverse_dynamics import (
-    AT_ONCE,
     FEATURES,
+    INFERENCE_BATCH,
     WIDTHS,
     InverseDynamics,
     count_parameters,
     encoder_parameters,
-    held_back,
+    split_episodes,
     train_inverse_dynamics,
     width_for,
 )
@@ -34,10 +34,10 @@ def test_without_the_frame_ahead_it_sees_the_past_alone(game):
     other = frames.clone()
     other[:, 3] = 255 - other[:, 3]
     with torch.no_grad():
-        for ahead in (True, False):
-            network = InverseDynamics(4, ahead=ahead).eval()
+        for future_frames in (True, False):
+            network = InverseDynamics(4, future_frames=future_frames).eval()
             changed = (network(frames) - network(other)).abs().amax((0, 2)) > 1e-6
-            assert changed.tolist() == [False, False, ahead]
+            assert changed.tolist() == [False, False, future_frames]
 
 
 def test_a_step_does_not_depend_on_what_comes_after_it_nor_on_others(game):
@@ -46,7 +46,7 @@ def test_a_step_does_not_depend_on_what_comes_after_it_nor_on_others(game):
     with torch.no_grad():
         all_at_once = network.features(frames)
         assert all_at_once.shape == (12, 39, FEATURES)
-        assert frames.shape[0] * 39 > AT_ONCE
+        assert frames.shape[0] * 39 > INFERENCE_BATCH
         alone = network.features(frames[2:3, 4:8])[:, 1:]
     torch.testing.assert_close(all_at_once[2:3, 5:7], alone, atol=1e-4, rtol=1e-4)
 
@@ -66,11 +66,11 @@ def test_the_encoder_of_a_latent_action_model_is_all_but_its_decoder(real_world)
 
 
 def test_judged_episodes_are_not_trained_on(game):
-    trained, judged = held_back(game.store(episodes=40), "train", seed=1)
+    trained, judged = split_episodes(game.store(episodes=40), "train", seed=1)
     assert (len(trained), len(judged)) == (18, 2)
     assert not {e.id for e in trained} & {e.id for e in judged}
     assert {e.split for e in [*trained, *judged]} == {"train"}
-    assert [len(part) for part in held_back(game.store(episodes=2), "train", 0)] == [1, 1]
+    assert [len(part) for part in split_episodes(game.store(episodes=2), "train", 0)] == [1, 1]
 
 
 def labelled(real_store):
@@ -81,12 +81,12 @@ def labelled(real_store):
 
 def test_it_is_trained_once_and_kept_in_the_store(real_store):
     store, steps = labelled(real_store), []
-    first = train_inverse_dynamics(store, steps=3, tick=lambda: steps.append(1))
-    again = train_inverse_dynamics(store, steps=3, tick=lambda: steps.append(1))
+    first = train_inverse_dynamics(store, steps=3, on_step=lambda: steps.append(1))
+    again = train_inverse_dynamics(store, steps=3, on_step=lambda: steps.append(1))
     assert len(steps) == 6  # progress is told of both
     assert first.name == again.name
     assert all(torch.equal(a, b) for a, b in zip(*map(weights, (first, again)), strict=True))
-    other = train_inverse_dynamics(store, steps=3, seed=1, tick=lambda: steps.append(1))
+    other = train_inverse_dynamics(store, steps=3, seed=1, on_step=lambda: steps.append(1))
     assert first.name != other.name
     assert not torch.equal(weights(first)[0], weights(other)[0])
     kept = list((store.path / "derived").iterdir())

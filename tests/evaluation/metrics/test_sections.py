@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from genie.evaluation.metrics import formulas, sections
-from genie.evaluation.protocol.clips import Clips, choose_clips
-from genie.evaluation.protocol.rollouts import hold_buttons
+from genie.evaluation.protocol.clips import ClipBatches, select_clips
+from genie.evaluation.protocol.rollouts import hold_actions
 from genie.models.layers.pixels import MAX_PSNR
 
 
 @pytest.fixture
 def clips(game):
     store = game.store()
-    starts = choose_clips(store, "val", 9, 12, seed=0)
-    return Clips(store, starts, 9, 5, torch.device("cpu"))
+    starts = select_clips(store, "val", 9, 12, seed=0)
+    return ClipBatches(store, starts, 9, 5, torch.device("cpu"))
 
 
 def test_a_perfect_tokenizer(game, clips):
@@ -77,7 +77,7 @@ def test_repeating_a_clip_of_an_episode_does_not_narrow_the_interval(game, clips
     starts = clips.starts[:4]
     widths = []
     for repeats in (1, 5):
-        chosen = Clips(clips.store, np.tile(starts, repeats), 9, 20, clips.device)
+        chosen = ClipBatches(clips.store, np.tile(starts, repeats), 9, 20, clips.device)
         found = sections.rollouts(game.world(), chosen, 1, (4,), seed=0)
         psnr = found["at"]["4"]["copy_last_frame"]["psnr_interval"]
         widths.append(psnr["stderr"])
@@ -95,7 +95,7 @@ def test_control_of_a_world_that_ignores_its_actions_is_exactly_zero(game, clips
 
 def test_rollouts_do_not_depend_on_the_batch(game, clips):
     world = game.world(noise=True)
-    whole = Clips(clips.store, clips.starts, 9, 12, clips.device)
+    whole = ClipBatches(clips.store, clips.starts, 9, 12, clips.device)
     parts = [sections.rollouts(world, c, 1, (4,), seed=0)["at"]["4"] for c in (clips, whole)]
     assert parts[0]["delta_psnr"]["mean"] == pytest.approx(parts[1]["delta_psnr"]["mean"])
 
@@ -108,8 +108,8 @@ def test_longer_prompts_start_later(game, clips):
 
 def held_buttons(game, **world):
     prompts = game.draw(torch.arange(16))[:, None]
-    held = hold_buttons(game.world(**world), prompts, steps=2, seed=0, batch=64)
-    return sections.buttons(held, prompts[:, -1])
+    held = hold_actions(game.world(**world), prompts, steps=2, seed=0, batch=64)
+    return sections.held_actions(held, prompts[:, -1])
 
 
 def test_buttons_of_a_world_that_obeys(game):
@@ -126,11 +126,11 @@ def test_buttons_of_a_world_that_ignores_them(game):
 
 def test_labels_that_agree():
     latent = torch.arange(400) % 4
-    found = sections.labels(latent, 3 - latent, 4, list("abcd"), seed=0, permutations=20)
+    found = sections.supervised(latent, 3 - latent, 4, list("abcd"), seed=0, permutations=20)
     assert found["mutual_information"] == pytest.approx(math.log(4))
     assert found["share_of_true_entropy"] == pytest.approx(1)
     assert found["purity"] == 1
-    assert found["commonest_true_action"] == 0.25
+    assert found["most_common_true_action"] == 0.25
     assert found["chance"]["mutual_information_95"] < 0.05
     assert found["table"][0] == [0, 0, 0, 100]
 
@@ -138,7 +138,7 @@ def test_labels_that_agree():
 def test_labels_that_have_nothing_in_common():
     generator = torch.Generator().manual_seed(0)
     latent, true = (torch.randint(4, (2000,), generator=generator) for _ in range(2))
-    found = sections.labels(latent, true, 4, list("abcd"), seed=0, permutations=50)
+    found = sections.supervised(latent, true, 4, list("abcd"), seed=0, permutations=50)
     assert found["mutual_information"] < found["chance"]["mutual_information"] * 3
     assert found["mutual_information"] < 0.02
 
@@ -146,18 +146,18 @@ def test_labels_that_have_nothing_in_common():
 def test_a_few_labels_name_latent_actions_that_agree():
     generator = torch.Generator().manual_seed(0)
     known, held_out = (torch.randint(4, (n,), generator=generator) for n in (300, 1000))
-    found = sections.label_maps((known, 3 - known), (held_out, 3 - held_out), 4, 4, seed=0)
+    found = sections.action_maps((known, 3 - known), (held_out, 3 - held_out), 4, 4, seed=0)
     assert [line["labels"] for line in found] == [50, 100, 200]
     assert all(line["accuracy"] == 1 for line in found)
     assert all(line["std"] == 0 for line in found)
-    assert all(line["commonest"] < 0.35 for line in found)
+    assert all(line["most_common"] < 0.35 for line in found)
 
 
 def test_labels_name_nothing_where_nothing_agrees():
     generator = torch.Generator().manual_seed(0)
     latent, true = (torch.randint(4, (4000,), generator=generator) for _ in range(2))
     known, held_out = (latent[:2000], true[:2000]), (latent[2000:], true[2000:])
-    found = sections.label_maps(known, held_out, 4, 4, seed=0)
+    found = sections.action_maps(known, held_out, 4, 4, seed=0)
     assert found[-1]["labels"] == 2000
     assert abs(found[-1]["accuracy"] - 0.25) < 0.05
 
@@ -165,4 +165,4 @@ def test_labels_name_nothing_where_nothing_agrees():
 def test_a_latent_action_without_a_label_gets_the_commonest_name():
     latent, true = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 0, 1, 1, 1])
     table = formulas.contingency(latent, true, 3, 2)
-    assert formulas.button_map(table).tolist() == [0, 1, 1]
+    assert formulas.action_map(table).tolist() == [0, 1, 1]

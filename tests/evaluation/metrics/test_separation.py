@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from genie.core.config import UserError
-from genie.evaluation.metrics.separation import SeparationConfig, press_all, separation
+from genie.evaluation.metrics.separation import SeparationConfig, sample_all_actions, separation
 
 
 def noise(states=40, actions=4, repeats=4):
@@ -52,16 +52,16 @@ def test_a_world_without_chance_and_one_that_stands_still():
 def test_worlds_that_obey_and_that_do_not(game, obeys):
     prompts = game.draw(torch.arange(12))[:, None]
     world = game.world(obeys=obeys, noise=not obeys)
-    frames = press_all(world, prompts, repeats=4, seed=0, batch=50)
+    frames = sample_all_actions(world, prompts, repeats=4, seed=0, batch=50)
     assert frames.shape == (12, 4, 4, 16, 16, 3)
     found = separation(frames, 99)
     assert (found["p"] <= 0.02) == obeys
-    assert torch.equal(frames, press_all(world, prompts, repeats=4, seed=0, batch=7))
+    assert torch.equal(frames, sample_all_actions(world, prompts, repeats=4, seed=0, batch=7))
 
 
 def test_each_press_has_noise_of_its_own(game):
     world = game.world(obeys=False, noise=True)
-    cells = game.look(press_all(world, game.draw(torch.tensor([5]))[:, None], 8, 0, 64))[0]
+    cells = game.look(sample_all_actions(world, game.draw(torch.tensor([5]))[:, None], 8, 0, 64))[0]
     assert len(cells.unique(dim=0)) > 1
     assert len(cells.flatten().unique()) > 2
 

@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from genie.evaluation.metrics.controllability import ACTIONS, closed_loop
-from genie.evaluation.metrics.movement import SHIFTS, movement, scroll
-from genie.evaluation.protocol.clips import Clips, choose_clips
-from genie.evaluation.protocol.held_actions import HeldGames
+from genie.evaluation.metrics.scrolling import SHIFTS, scroll, scrolling
+from genie.evaluation.protocol.clips import ClipBatches, select_clips
+from genie.evaluation.protocol.held_actions import HeldActionGames
 from genie.evaluation.protocol.rollouts import clip_seeds, rollout
 
-WAYS = {"left": (20, 0.9), "right": (20, 1.0), "jump": (30, 0.8)}
+DIRECTIONS = {"left": (20, 0.9), "right": (20, 1.0), "jump": (30, 0.8)}
 SIZES = {"split": "val", "games": 11, "choosing_games": 3}
 
 
@@ -15,10 +15,10 @@ def frames_of(frames):
     return frames[:, 1:]
 
 
-def held(world, store, looks=None, **changes):
-    looks = looks or {"frames": frames_of}
+def held(world, store, measures=None, **changes):
+    measures = measures or {"frames": frames_of}
     sizes = {"prompt_frames": 2, "steps": 5, "seed": 0, "batch": 4}
-    return HeldGames(world, store, looks, **(sizes | changes))
+    return HeldActionGames(world, store, measures, **(sizes | changes))
 
 
 class Counted:
@@ -41,8 +41,8 @@ def test_games_are_those_of_plain_rollouts(real_world, game):
     games = held(world, store)
     prompts = games.prompts("val", 7)
     buttons = torch.tensor([0, 1, 2, 2, 1, 0, 1])
-    starts = choose_clips(store, "val", 2, 7, 0)
-    (real,) = Clips(store, starts, 2, 7, torch.device("cpu"))
+    starts = select_clips(store, "val", 2, 7, 0)
+    (real,) = ClipBatches(store, starts, 2, 7, torch.device("cpu"))
     plain = rollout(world, real, buttons[:, None].expand(-1, 5), clip_seeds(0, 0, 7))
     assert torch.equal(games.hold("frames", prompts, buttons), plain)
     # Once more, half of them known by now and in other batches.
@@ -65,11 +65,11 @@ def test_a_look_sees_the_prompt_as_the_tokenizer_gives_it_back(game):
 
 def test_every_game_is_played_once_and_seen_by_all(game):
     world = Counted(game.world())
-    looks = {
+    measures = {
         "frames": frames_of,
         "bright": lambda frames: frames_of(frames).float().mean((2, 3, 4)),
     }
-    games = held(world, game.store(episodes=20), looks)
+    games = held(world, game.store(episodes=20), measures)
     prompts, ticks = games.prompts("val", 6), []
     frames = games.hold("frames", prompts, 1, lambda: ticks.append(1))
     assert (world.played, len(ticks)) == (6 * 5, 2 * 5)
@@ -86,22 +86,22 @@ def test_every_game_is_played_once_and_seen_by_all(game):
 def test_streams_of_random_buttons(game):
     games = held(game.world(), game.store(episodes=200))
     prompts = games.prompts("val", 100)
-    drawn = games.random_buttons(prompts, 3)
+    drawn = games.random_actions(prompts, 3)
     assert drawn.unique().tolist() == [0, 1, 2, 3]
-    assert torch.equal(drawn, games.random_buttons(prompts, 3))
-    assert not torch.equal(drawn, games.random_buttons(prompts, 5))
+    assert torch.equal(drawn, games.random_actions(prompts, 3))
+    assert not torch.equal(drawn, games.random_actions(prompts, 5))
 
 
 @pytest.mark.parametrize("noise", [False, True])
-def test_figures_are_the_same_whether_games_are_shared_or_not(game, reader, noise):
+def test_figures_are_the_same_whether_games_are_shared_or_not(game, classifier, noise):
     store = game.store(episodes=30)
-    looks = {ACTIONS: reader.read, SHIFTS: scroll}
+    measures = {ACTIONS: classifier.predict, SHIFTS: scroll}
 
     def measured(*games):
         first, second = games
-        return closed_loop(first, reader, **SIZES), movement(second, WAYS, **SIZES)
+        return closed_loop(first, classifier, **SIZES), scrolling(second, DIRECTIONS, **SIZES)
 
     worlds = [Counted(game.world(noise=noise)) for _ in range(3)]
-    shared, *apart = (held(world, store, looks, prompt_frames=1) for world in worlds)
+    shared, *apart = (held(world, store, measures, prompt_frames=1) for world in worlds)
     assert measured(shared, shared) == measured(*apart)
     assert worlds[0].played < 0.7 * (worlds[1].played + worlds[2].played)

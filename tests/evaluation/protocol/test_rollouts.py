@@ -8,7 +8,7 @@ def test_rollout_plays_the_actions_in_order(game):
     cells = torch.tensor([0, 5])
     ticks = []
     frames = rollouts.rollout(
-        game.world(), game.draw(cells)[:, None], actions, [0, 1], tick=lambda: ticks.append(1)
+        game.world(), game.draw(cells)[:, None], actions, [0, 1], on_step=lambda: ticks.append(1)
     )
     assert len(ticks) == 3
     assert game.look(frames).tolist() == [[1, 5, 5], [4, 7, 11]]
@@ -30,7 +30,7 @@ def test_seeds_do_not_depend_on_batches():
 
 def test_held_buttons(game):
     prompts = game.draw(torch.tensor([0, 5, 10]))[:, None]
-    held = rollouts.hold_buttons(game.world(), prompts, steps=2, seed=0, batch=5)
+    held = rollouts.hold_actions(game.world(), prompts, steps=2, seed=0, batch=5)
     assert held.shape == (3, 4, 2, 2, 16, 16, 3)
     cells = game.look(held)
     assert cells[1, :, 0].tolist() == [[5, 5], [6, 7], [4, 7], [9, 13]]
@@ -40,7 +40,7 @@ def test_held_buttons(game):
 def test_held_buttons_share_their_noise_and_batches_do_not_matter(game):
     world = game.world(obeys=False, noise=True)
     prompts = game.draw(torch.tensor([0, 5, 10]))[:, None]
-    held = rollouts.hold_buttons(world, prompts, steps=3, seed=0, batch=24)
-    assert torch.equal(held, rollouts.hold_buttons(world, prompts, steps=3, seed=0, batch=7))
+    held = rollouts.hold_actions(world, prompts, steps=3, seed=0, batch=24)
+    assert torch.equal(held, rollouts.hold_actions(world, prompts, steps=3, seed=0, batch=7))
     assert (held == held[:, :1]).all()
     assert not torch.equal(held[:, :, 0], held[:, :, 1])

@@ -32,7 +32,7 @@ def test_heat_runs_from_black_to_white():
 
 
 def test_a_picture_is_an_address_that_needs_no_request():
-    picture = figures.Picture("x", "caption", png(np.zeros((4, 4, 3), np.uint8)))
+    picture = figures.Figure("x", "caption", png(np.zeros((4, 4, 3), np.uint8)))
     head, _, body = picture.uri.partition(",")
     assert head == "data:image/png;base64"
     assert base64.b64decode(body) == picture.data
@@ -41,7 +41,7 @@ def test_a_picture_is_an_address_that_needs_no_request():
 def test_button_sheet_marks_what_differs_from_the_stillest_action(game):
     prompt = game.draw(torch.tensor(5))
     held = game.draw(torch.tensor([[5, 5], [6, 7]]))
-    sheet = np.asarray(figures.button_sheet(prompt, held, stillest=0))
+    sheet = np.asarray(figures.action_sheet(prompt, held, stillest=0))
     white = (sheet == 255).all(-1)
     # Two cells of 4 x 4 pixels, magnified eight times: where the square was and where it went.
     assert white.sum() == 2 * (4 * 8) ** 2

@@ -8,9 +8,9 @@ from genie.evaluation.report import provenance
 def test_facts_are_plain(game):
     store = game.store()
     facts = [
-        provenance.machine_facts(torch.device("cpu")),
-        provenance.version_facts(),
-        provenance.store_facts(store, "game", "val"),
+        provenance.describe_machine(torch.device("cpu")),
+        provenance.describe_versions(),
+        provenance.describe_store(store, "game", "val"),
     ]
     assert json.loads(json.dumps(facts)) == facts
     assert facts[0]["cores"] >= 1

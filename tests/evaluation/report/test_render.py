@@ -8,7 +8,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from genie.evaluation.report import render
-from genie.evaluation.report.figures import Picture
+from genie.evaluation.report.figures import Figure
 from genie.world import bundled
 
 ONLY_IN_THE_FILE = re.compile(
@@ -17,15 +17,15 @@ ONLY_IN_THE_FILE = re.compile(
     | dynamics\.gain\..* | .*\.(psnr_interval|share_interval|intervals)\..*
     | long_rollouts\.(prompt_frames|at\.\d+\.(\w+\.(psnr|psnr_moving|ssim)|delta_psnr_moving\.\w+))
     | action_following\.(transitions|(real|reconstruction|random|majority)\.confusion\.\*\.\*)
-    | buttons\.stillest_action                                  # named in the pictures
-    | labels\.(share_of_true_entropy|share_of_ceiling\.\w+|chance\.mutual_information_95)
-    | labels\.inverse_dynamics\.(steps|judged_\w+|told_apart\.\*\.\*)
-    | labels\.agreement\.\w+\.(transitions|sides\.past\.accuracy)
-    | labels\.agreement\.\w+\.sides\.\w+\.maps\.\*\.(labels|std|commonest)
-    | (closed_loop|movement)\.choosing_games
-    | long_play\.(avatar\.needed|real\.(seconds|action_usage\.\*))
-    | long_play\.plays\.\*\.coherent_steps_beside_real
-    | long_play\.plays\.\*\.real_coherent\.(ended|up_to_steps|mean_steps)
+    | held_actions\.stillest_action                                  # named in the pictures
+    | supervised\.(share_of_true_entropy|share_of_ceiling\.\w+|chance\.mutual_information_95)
+    | supervised\.inverse_dynamics\.(steps|evaluated_\w+|pairwise_accuracy\.\*\.\*)
+    | supervised\.action_alignment\.\w+\.(transitions|conditions\.past\.accuracy)
+    | supervised\.action_alignment\.\w+\.conditions\.\w+\.action_maps\.\*\.(labels|std|most_common)
+    | (closed_loop|scrolling)\.choosing_games
+    | coherence\.(avatar\.required|real\.(seconds|action_usage\.\*))
+    | coherence\.rollouts\.\*\.coherent_steps_beside_real
+    | coherence\.rollouts\.\*\.real_coherent\.(ended|up_to_steps|mean_steps)
     """,
     re.VERBOSE,
 )
@@ -33,7 +33,7 @@ ONLY_IN_THE_FILE = re.compile(
 
 DRAWN = re.compile(
     r"(long_)?rollouts\.(curves\.\w+|delta_psnr_(curve|low|high))\.\*"
-    r"|long_play\.(limits\.distance_95|plays\.\*\.(distance|frechet)\.\w+\.\*)"
+    r"|coherence\.(limits\.distance_95|rollouts\.\*\.(distance|frechet)\.\w+\.\*)"
 )
 """Figures that are points of a chart."""
 
@@ -85,7 +85,7 @@ def test_how_it_was_measured_is_on_the_page(report):
     assert measured == {key: report[key] for key in render.PROVENANCE}
     words = text_of(html)
     for line in report["headlines"]:
-        assert f"{line['verdict'].capitalize()}. {line['words']}" in words
+        assert f"{line['verdict'].capitalize()}. {line['explanation']}" in words
 
 
 def test_every_step_of_a_curve_is_a_point(report):
@@ -97,7 +97,7 @@ def test_every_step_of_a_curve_is_a_point(report):
 
 def test_pictures_stand_in_their_sections(report):
     names = ["play", "buttons_1", "clip_1", "long_play_32"]
-    html = render.render(report, [Picture(name, f"<{name}>", b"x") for name in names])
+    html = render.render(report, [Figure(name, f"<{name}>", b"x") for name in names])
     places = [html.index(f"<figcaption>&lt;{name}&gt;") for name in names]
     titles = ["In short", "What each button does", "Playing real clips again", "Long play: for how"]
     headings = [html.index(f"<h2>{title}") for title in titles]
@@ -109,11 +109,11 @@ def test_pictures_stand_in_their_sections(report):
     ("part", "title"),
     [
         ("separation", "Does each button lead somewhere else?"),
-        ("long_play", "Long play: for how long does it stay a world?"),
-        ("labels", "Latent against true actions"),
+        ("coherence", "Long play: for how long does it stay a world?"),
+        ("supervised", "Latent against true actions"),
         ("action_following", "Action following"),
         ("closed_loop", "Held buttons go their way"),
-        ("movement", "Held buttons move the avatar their way"),
+        ("scrolling", "Held buttons move the avatar their way"),
     ],
 )
 def test_what_was_skipped_says_why(report, part, title):
@@ -143,11 +143,11 @@ def test_what_worlds_and_data_are_called_is_text(report):
 
 def test_long_play_with_and_without_an_avatar(report):
     words = text_of(render.render(report, []))
-    limit = report["long_play"]["limits"]["avatar_gone_frames"]
+    limit = report["coherence"]["limits"]["avatar_lost_frames"]
     assert f"or the avatar is gone for more than {limit} steps. Games that last" in words
     assert "avatar there, share of frames" in words
-    report["long_play"]["avatar"] = {"skipped": "none to follow."}
-    report["long_play"]["real"]["visible_rate"] = None
+    report["coherence"]["avatar"] = {"skipped": "none to follow."}
+    report["coherence"]["real"]["visible_rate"] = None
     words = text_of(render.render(report, []))
     assert "Avatar: skipped, none to follow." in words
     assert "avatar there" not in words
@@ -166,12 +166,12 @@ def test_perceptual_distances_of_a_network(report):
 
 
 def test_actions_that_count_as_one_are_named(report):
-    network = report["labels"]["inverse_dynamics"]
+    network = report["supervised"]["inverse_dynamics"]
     network["merges"] = []
     assert "count as one: there are none." in text_of(render.render(report, []))
     network["merges"] = [
-        {"actions": [["a", "b"], ["c"]], "told_apart": 0.61},
-        {"actions": [["d"], ["e"]], "told_apart": 0.7},
+        {"actions": [["a", "b"], ["c"]], "pairwise_accuracy": 0.61},
+        {"actions": [["d"], ["e"]], "pairwise_accuracy": 0.7},
     ]
     expected = "count as one: a/b and c (0.61), then d and e (0.70)."
     assert expected in text_of(render.render(report, []))

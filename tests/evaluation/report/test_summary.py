@@ -15,7 +15,7 @@ from genie.evaluation.report import summary
     ],
 )
 def test_figures_are_short(value, unit, text):
-    assert summary.figure(value, unit) == text
+    assert summary.format_value(value, unit) == text
 
 
 def report(delta, stderr, times=("1", "4")):
@@ -38,8 +38,8 @@ def test_control_must_stand_out_by_three_standard_errors(delta, stderr, verdict)
 
 
 def test_control_is_quoted_at_four_or_before():
-    assert summary.quoted_time(report(1, 0, ("1", "4", "8"))) == "4"
-    assert summary.quoted_time(report(1, 0, ("1", "3"))) == "3"
+    assert summary.quoted_step(report(1, 0, ("1", "4", "8"))) == "4"
+    assert summary.quoted_step(report(1, 0, ("1", "3"))) == "3"
 
 
 def test_collapsed_actions_are_poor_and_used_ones_good():
@@ -72,8 +72,8 @@ def test_long_play_is_judged_beside_real_episodes(seconds, verdict):
         "coherent_steps_beside_real": min(10 * seconds, 100),
         "real_coherent": {"mean_seconds": 9.5, "up_to_seconds": 10.0, "mean_steps": 95},
     }  # fmt: skip
-    line = summary._long_play({"plays": [play]})
+    line = summary._long_play({"rollouts": [play]})
     assert line["verdict"] == verdict
     assert (line["baseline"], line["baseline_name"]) == (9.5, "real episodes, of up to 10.00 s")
-    unknown = summary._long_play({"plays": [play | {"real_coherent": None}]})
+    unknown = summary._long_play({"rollouts": [play | {"real_coherent": None}]})
     assert (unknown["verdict"], unknown["baseline"]) == ("poor", None)

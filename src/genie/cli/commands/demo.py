@@ -177,7 +177,7 @@ def _evaluate(
     from genie.evaluation.compare import compare
     from genie.evaluation.config import EvaluationConfig
     from genie.evaluation.evaluate import evaluate
-    from genie.evaluation.metrics.long_rollouts import CoherenceConfig
+    from genie.evaluation.metrics.coherence import CoherenceConfig
     from genie.evaluation.metrics.separation import SeparationConfig
 
     config = replace(

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from genie.evaluation.metrics import formulas, sections
-from genie.evaluation.metrics.action_classifier import Reader, grouped, merged
+from genie.evaluation.metrics.action_classifier import ActionClassifier, group_logits, merge
 from genie.models.layers.kmeans import kmeans, spread
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 GRID = 8
 """Frame differences are averaged over a grid of so many cells each way before k-means."""
-SIDES = ("latent", "random", "kmeans", "past", "ceiling")
+CONDITIONS = ("latent", "random", "kmeans", "past", "ceiling")
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Steps between frames whose true action is known.
+class SupervisedTransitions:
+    """SupervisedTransitions between frames whose true action is known.
 
     Attributes:
         true: their true actions.
@@ -43,26 +43,30 @@ class Steps:
     past: Float[Tensor, "n k"]
 
     @classmethod
-    def of(
+    def from_clips(
         cls,
         world: Genie,
-        reader: Reader | None,
+        classifier: ActionClassifier | None,
         clips: Iterable[UInt8[Tensor, "B T H W C"]],
         true: Int[Tensor, "N S"],
-    ) -> Steps:
+    ) -> SupervisedTransitions:
         """Looks at clips whose true actions are `true`, -1 where unknown."""
         found: list[list[Tensor]] = []
         for frames in clips:
             latent = world.actions.infer(frames)
             none = torch.zeros(*latent.shape, 0)
-            read = [reader.network(frames), reader.past(frames)] if reader else [none, none]
-            seen = (latent, change(frames), *read)
+            read = (
+                [classifier.network(frames), classifier.past(frames)]
+                if classifier
+                else [none, none]
+            )
+            seen = (latent, frame_difference_features(frames), *read)
             found.append([part.cpu() for part in seen])
         known = true >= 0
         return cls(true[known], *(torch.cat(part)[known] for part in zip(*found, strict=True)))
 
 
-def change(frames: UInt8[Tensor, "B T H W C"]) -> Float[Tensor, "B T-1 D"]:
+def frame_difference_features(frames: UInt8[Tensor, "B T H W C"]) -> Float[Tensor, "B T-1 D"]:
     """Returns differences of consecutive frames, averaged over a coarse grid."""
     pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
     small = F.adaptive_avg_pool2d(pixels, GRID).flatten(1).unflatten(0, frames.shape[:2])
@@ -80,8 +84,12 @@ def cluster(points: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor,
     return kmeans(points, start, rounds=20, starts=4)
 
 
-def agreement(
-    known: Steps, held_out: Steps, reader: Reader, num_actions: int, seed: int
+def action_alignment(
+    known: SupervisedTransitions,
+    held_out: SupervisedTransitions,
+    classifier: ActionClassifier,
+    num_actions: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Compares latent actions with true ones beside random codes, k-means and the ceiling.
 
@@ -98,41 +106,46 @@ def agreement(
     Args:
         known: training steps, which place the clusters and name the codes.
         held_out: the steps that are measured.
-        reader: the network, and what is merged.
+        classifier: the network, and what is merged.
         num_actions: A, how many latent actions there are.
         seed: of random codes, clusters and draws.
 
     Returns:
-        For `raw` and `merged` the figures of each side: `mutual_information` in nats, the
-        `normalised_mutual_information`, `purity`, and `maps` as of `sections.label_maps`; for the
-        ceiling also `accuracy` and `information`, the true entropy less its cross-entropy, which
-        counts what it is unsure of. `share_of_ceiling` is the mutual information of the latent
-        actions over that of the ceiling.
+        For `raw` and `merged` the figures of each condition: `mutual_information` in nats,
+        `normalised_mutual_information`, `purity`, and the `action_maps`. The ceiling also has
+        `accuracy` and `information`: the true entropy minus its cross-entropy, which counts its
+        uncertainty. `share_of_ceiling` is the mutual information of the latent actions divided by
+        that of the ceiling.
     """
     centres = cluster(known.change, num_actions, seed)
     truths = {
-        "raw": [[a] for a in range(len(reader.names))],
-        "merged": reader.groups,
+        "raw": [[a] for a in range(len(classifier.names))],
+        "merged": classifier.groups,
     }
     result: dict[str, Any] = {}
     for name, groups in truths.items():
-        few, many = (_coded(s, groups, centres, num_actions, seed) for s in (known, held_out))
+        few, many = (_codes(s, groups, centres, num_actions, seed) for s in (known, held_out))
         result[name] = _compared(few, many, groups, num_actions, seed)
     share = {name: part["share_of_ceiling"] for name, part in result.items()}
-    return {"agreement": result, "share_of_ceiling": share}
+    return {"action_alignment": result, "share_of_ceiling": share}
 
 
 @dataclass(frozen=True)
-class _Coded:
+class _Codes:
     true: Tensor
     codes: dict[str, Tensor]
     logits: dict[str, Tensor]
 
 
-def _coded(steps: Steps, groups: list[list[int]], centres: Tensor, size: int, seed: int) -> _Coded:
-    true = merged(steps.true, groups)
+def _codes(
+    steps: SupervisedTransitions, groups: list[list[int]], centres: Tensor, size: int, seed: int
+) -> _Codes:
+    true = merge(steps.true, groups)
     kept = true >= 0
-    logits = {"past": grouped(steps.past, groups), "ceiling": grouped(steps.logits, groups)}
+    logits = {
+        "past": group_logits(steps.past, groups),
+        "ceiling": group_logits(steps.logits, groups),
+    }
     generator = torch.Generator().manual_seed(seed)
     codes = {
         "latent": steps.latent,
@@ -141,36 +154,36 @@ def _coded(steps: Steps, groups: list[list[int]], centres: Tensor, size: int, se
         **{side: part.argmax(1) for side, part in logits.items()},
     }
     codes, logits = ({side: p[kept] for side, p in parts.items()} for parts in (codes, logits))
-    return _Coded(true[kept], codes, logits)
+    return _Codes(true[kept], codes, logits)
 
 
 def _compared(
-    known: _Coded, held_out: _Coded, groups: list[list[int]], num_actions: int, seed: int
+    known: _Codes, held_out: _Codes, groups: list[list[int]], num_actions: int, seed: int
 ) -> dict[str, Any]:
     truths, true = len(groups), held_out.true
-    result: dict[str, Any] = {"transitions": len(true), "sides": {}}
-    for side in SIDES:
+    result: dict[str, Any] = {"transitions": len(true), "conditions": {}}
+    for side in CONDITIONS:
         size = truths if side in held_out.logits else num_actions
         table = formulas.contingency(held_out.codes[side], true, size, truths)
-        result["sides"][side] = {
+        result["conditions"][side] = {
             "mutual_information": formulas.mutual_information(table),
             "normalised_mutual_information": formulas.normalised_mutual_information(table),
             "purity": formulas.purity(table),
-            "maps": sections.label_maps(
+            "action_maps": sections.action_maps(
                 (known.codes[side], known.true), (held_out.codes[side], true), size, truths, seed
             ),
         }
     counts = torch.bincount(true, minlength=truths)
     entropy = formulas.entropy(counts)
     for side, logits in held_out.logits.items():
-        result["sides"][side] |= {
+        result["conditions"][side] |= {
             "accuracy": (held_out.codes[side] == true).float().mean().item(),
             "information": entropy - F.cross_entropy(logits, true).item(),
         }
-    most = result["sides"]["ceiling"]["mutual_information"]
-    ours = result["sides"]["latent"]["mutual_information"]
+    most = result["conditions"]["ceiling"]["mutual_information"]
+    ours = result["conditions"]["latent"]["mutual_information"]
     return result | {
         "true_entropy": entropy,
-        "commonest": (counts.max() / counts.sum()).item(),
+        "most_common": (counts.max() / counts.sum()).item(),
         "share_of_ceiling": ours / most if most > 0 else None,
     }

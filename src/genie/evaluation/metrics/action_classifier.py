@@ -20,21 +20,21 @@ from genie.evaluation.metrics.inverse_dynamics import (
     InverseDynamics,
     count_parameters,
     encoder_parameters,
-    held_back,
+    split_episodes,
     train_inverse_dynamics,
 )
-from genie.evaluation.protocol.rollouts import Tick, no_tick
+from genie.evaluation.protocol.rollouts import OnStep, ignore_step
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
 
-MERGE_BELOW = 0.75
+MERGE_THRESHOLD = 0.75
 """Pairwise accuracy below which two actions count as one: half way from guessing to certainty."""
-JUDGED_CLIPS, JUDGED_FRAMES = 256, 17
+EVALUATION_CLIPS, EVALUATION_FRAMES = 256, 17
 
 
 @dataclass(frozen=True)
-class Merge:
+class MergedActions:
     """Two groups of true actions that became one, and how well they could be told apart."""
 
     first: list[int]
@@ -43,7 +43,7 @@ class Merge:
 
 
 @dataclass(frozen=True)
-class Reader:
+class ActionClassifier:
     """Reads merged true actions off frames.
 
     Attributes:
@@ -65,17 +65,17 @@ class Reader:
         """A name for each group, such as `right/right+up`."""
         return ["/".join(self.names[action] for action in group) for group in self.groups]
 
-    def merged(self, true: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+    def merge(self, true: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
         """The group of each true action; -1 for one that is unknown or in no group."""
-        return merged(true, self.groups)
+        return merge(true, self.groups)
 
-    def read(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1"]:
+    def predict(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1"]:
         """The likeliest group of each step between frames, on the CPU."""
         device = self.network.to_logits.weight.device
-        return grouped(self.network(frames.to(device)), self.groups).argmax(-1).cpu()
+        return group_logits(self.network(frames.to(device)), self.groups).argmax(-1).cpu()
 
 
-def merged(true: Int[Tensor, "*n"], groups: list[list[int]]) -> Int[Tensor, "*n"]:
+def merge(true: Int[Tensor, "*n"], groups: list[list[int]]) -> Int[Tensor, "*n"]:
     """The group that each action is in, -1 where it is in none."""
     found = torch.full_like(true, -1)
     for number, group in enumerate(groups):
@@ -83,7 +83,7 @@ def merged(true: Int[Tensor, "*n"], groups: list[list[int]]) -> Int[Tensor, "*n"
     return found
 
 
-def grouped(logits: Float[Tensor, "*n k"], groups: list[list[int]]) -> Float[Tensor, "*n g"]:
+def group_logits(logits: Float[Tensor, "*n k"], groups: list[list[int]]) -> Float[Tensor, "*n g"]:
     """Logits of groups: the probability of a group is the sum of those of its actions."""
     return torch.stack([logits[..., group].logsumexp(-1) for group in groups], dim=-1)
 
@@ -111,8 +111,8 @@ def pairwise_accuracy(
 
 
 def merge_actions(
-    logits: Float[Tensor, "n k"], true: Int[Tensor, " n"], below: float = MERGE_BELOW
-) -> tuple[list[list[int]], list[Merge]]:
+    logits: Float[Tensor, "n k"], true: Int[Tensor, " n"], below: float = MERGE_THRESHOLD
+) -> tuple[list[list[int]], list[MergedActions]]:
     """Merges the two actions that are hardest to tell apart, until all pairs can be.
 
     Args:
@@ -124,26 +124,26 @@ def merge_actions(
         The groups, and what was merged in that order. Actions that do not occur are in no group.
     """
     groups = [[int(action)] for action in true.unique()]
-    merges = list[Merge]()
+    merges = list[MergedActions]()
     while len(groups) > 1:
-        told = pairwise_accuracy(grouped(logits, groups), merged(true, groups))
+        told = pairwise_accuracy(group_logits(logits, groups), merge(true, groups))
         a, b = sorted(divmod(int(told.argmin()), len(groups)))
         if told[a, b] >= below:
             break
-        merges.append(Merge(list(groups[a]), groups[b], told[a, b].item()))
+        merges.append(MergedActions(list(groups[a]), groups[b], told[a, b].item()))
         groups[a] = sorted(groups[a] + groups.pop(b))
     return groups, merges
 
 
-def make_reader(
+def train_action_classifier(
     store: ClipStore,
     actions: torch.nn.Module,
     *,
     steps: int,
     seed: int,
     device: str | torch.device,
-    tick: Tick = no_tick,
-) -> Reader:
+    on_step: OnStep = ignore_step,
+) -> ActionClassifier:
     """Trains both networks on training episodes; merges actions by those they were not trained on.
 
     Args:
@@ -152,7 +152,7 @@ def make_reader(
         steps: of training.
         seed: of the training.
         device: where to train and read.
-        tick: called after every step of training, of which there are twice `steps`.
+        on_step: called after every step of training, of which there are twice `steps`.
 
     Raises:
         UserError: no true action of the training split is known, or of the episodes to judge by.
@@ -164,13 +164,13 @@ def make_reader(
             steps=steps,
             seed=seed,
             parameters=parameters,
-            ahead=ahead,
+            future_frames=future_frames,
             device=device,
-            tick=tick,
+            on_step=on_step,
         )
-        for ahead in (True, False)
+        for future_frames in (True, False)
     )
-    logits, true = _judged(network, store, seed)
+    logits, true = _evaluation_logits(network, store, seed)
     require(len(true) > 0, "no true action is known in the training episodes to judge by")
     groups, merges = merge_actions(logits, true)
     size = network.to_logits.out_features
@@ -180,32 +180,34 @@ def make_reader(
         "parameters": count_parameters(network),
         "encoder_parameters": parameters,
         "steps": steps,
-        "judged_transitions": len(true),
-        "judged_accuracy": (logits.argmax(-1) == true).float().mean().item(),
-        "merged_below": MERGE_BELOW,
+        "evaluated_transitions": len(true),
+        "evaluated_accuracy": (logits.argmax(-1) == true).float().mean().item(),
+        "merge_threshold": MERGE_THRESHOLD,
         "merges": [
             {
                 "actions": [[names[a] for a in part] for part in (merge.first, merge.second)],
-                "told_apart": merge.accuracy,
+                "pairwise_accuracy": merge.accuracy,
             }
             for merge in merges
         ],
         "groups": [[names[a] for a in group] for group in groups],
-        "told_apart": pairwise_accuracy(grouped(logits, groups), merged(true, groups)).tolist(),
+        "pairwise_accuracy": pairwise_accuracy(
+            group_logits(logits, groups), merge(true, groups)
+        ).tolist(),
     }
-    return Reader(network, past, groups, names, facts)
+    return ActionClassifier(network, past, groups, names, facts)
 
 
-def _judged(
+def _evaluation_logits(
     network: InverseDynamics, store: ClipStore, seed: int
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, " n"]]:
     """Logits and true actions of steps from the training episodes that were held back."""
     labels = store.labels()
     assert labels is not None
-    _, episodes = held_back(store, "train", seed)
-    length = min(JUDGED_FRAMES, max(e.length for e in episodes))
+    _, episodes = split_episodes(store, "train", seed)
+    length = min(EVALUATION_FRAMES, max(e.length for e in episodes))
     spans = [np.arange(e.start, e.start + e.length - length + 1, length) for e in episodes]
-    starts = np.random.default_rng([seed, 9]).permutation(np.concatenate(spans))[:JUDGED_CLIPS]
+    starts = np.random.default_rng([seed, 9]).permutation(np.concatenate(spans))[:EVALUATION_CLIPS]
     true = torch.from_numpy(labels[starts[:, None] + np.arange(length - 1)]).long()
     device = network.to_logits.weight.device
     logits = [

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
 
-TRUSTED = 0.95
+MIN_ACCURACY = 0.95
 """Balanced accuracy on held-out levels from which on the detector is believed."""
-TOO_EASY = 0.9
+MAX_CONTROL_ACCURACY = 0.9
 """The same for a detector of another place: then it is not an avatar that makes a place special."""
-STEPS, BATCH, JUDGED = 200, 32, 512
+STEPS, BATCH, EVALUATED = 200, 32, 512
 LEARNING_RATE = 2e-3
-AT_ONCE = 1024
+INFERENCE_BATCH = 1024
 
 
 class AvatarDetector(nn.Module):
@@ -34,14 +34,14 @@ class AvatarDetector(nn.Module):
 
     Args:
         frame_size: height and width in pixels; a crop is a quarter as wide as the shorter side.
-        aside: look for whatever is so many crops to the right of the middle instead.
+        control_offset: look for whatever is so many crops to the right of the middle instead.
     """
 
-    def __init__(self, frame_size: tuple[int, int], aside: float = 0.0):
+    def __init__(self, frame_size: tuple[int, int], control_offset: float = 0.0):
         super().__init__()
         self.frame_size, self.side = frame_size, max(8, min(frame_size) // 4)
         row, column = ((length - self.side) // 2 for length in frame_size)
-        self.place = (row, column + round(aside * self.side))
+        self.place = (row, column + round(control_offset * self.side))
         self.layers = nn.Sequential(
             nn.Conv2d(3, 8, 3, padding=1),
             nn.ReLU(),
@@ -65,7 +65,7 @@ class AvatarDetector(nn.Module):
         """Whether the avatar is in the middle of each frame."""
         row, column = self.place
         crops = frames[..., row : row + self.side, column : column + self.side, :]
-        found = [self(part) > 0 for part in crops.flatten(0, -4).split(AT_ONCE)]
+        found = [self(part) > 0 for part in crops.flatten(0, -4).split(INFERENCE_BATCH)]
         return torch.cat(found).reshape(frames.shape[:-3])
 
 
@@ -76,7 +76,7 @@ def train_detector(
     seed: int = 0,
     device: str | torch.device = "cpu",
     steps: int = STEPS,
-    aside: float = 0.0,
+    control_offset: float = 0.0,
 ) -> tuple[AvatarDetector, float]:
     """Trains the detector on one split and judges it on another.
 
@@ -90,7 +90,7 @@ def train_detector(
         seed: of weights and crops.
         device: where to train.
         steps: optimizer steps, each of 32 crops of the middle and 32 others.
-        aside: as for `AvatarDetector`.
+        control_offset: as for `AvatarDetector`.
 
     Returns:
         The detector, and its balanced accuracy: the mean of the shares of crops of the middle and
@@ -99,7 +99,7 @@ def train_detector(
     rng = np.random.default_rng([seed, 11])
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        detector = AvatarDetector((store.height, store.width), aside).to(device)
+        detector = AvatarDetector((store.height, store.width), control_offset).to(device)
         optimizer = torch.optim.Adam(detector.parameters(), LEARNING_RATE)
         known = _frames(store, train)
         target = (torch.arange(2 * BATCH, device=device) < BATCH).float()
@@ -110,7 +110,7 @@ def train_detector(
             loss.backward()
             optimizer.step()
     detector.eval().requires_grad_(False)
-    frames = rng.choice(_frames(store, held_out), JUDGED)
+    frames = rng.choice(_frames(store, held_out), EVALUATED)
     crops = _crops(store, frames, detector, rng)
     found = [(detector(part.to(device)) > 0).float().mean() for part in crops]
     return detector, ((found[0] + 1 - found[1]) / 2).item()
@@ -141,28 +141,28 @@ def _frames(store: ClipStore, split: str) -> np.ndarray:
 def find_avatar(
     store: ClipStore, train: str, held_out: str, seed: int, device: str | torch.device
 ) -> tuple[AvatarDetector | None, dict[str, Any]]:
-    """Trains a detector, and a second one for a place aside that shows what is too easy.
+    """Trains a detector, and a second one for a place control_offset that shows what is too easy.
 
     Returns:
         The detector, or None where it is not to be believed; and what a report says about it: its
-        `balanced_accuracy`, that `aside`, and why it was `skipped`.
+        `balanced_accuracy`, that `control_offset`, and why it was `skipped`.
     """
     if not any(e.split == train for e in store.episodes):
         return None, {"skipped": f"there is no {train!r} split to learn from."}
     detector, accuracy = train_detector(store, train, held_out, seed, device)
-    found: dict[str, Any] = {"balanced_accuracy": accuracy, "needed": TRUSTED}
-    if accuracy < TRUSTED:
+    found: dict[str, Any] = {"balanced_accuracy": accuracy, "required": MIN_ACCURACY}
+    if accuracy < MIN_ACCURACY:
         found["skipped"] = (
             f"on levels that it was not trained on the detector told the middle of the frame from "
-            f"the rest with a balanced accuracy of {accuracy:.2f}; {TRUSTED} is asked for. The "
-            "camera of this game does not seem to follow an avatar."
+            f"the rest with a balanced accuracy of {accuracy:.2f}; {MIN_ACCURACY} is asked for. "
+            "The camera of this game does not seem to follow an avatar."
         )
         return None, found
-    found["aside"] = train_detector(store, train, held_out, seed, device, aside=1.25)[1]
-    if found["aside"] >= TOO_EASY:
+    found["control"] = train_detector(store, train, held_out, seed, device, control_offset=1.25)[1]
+    if found["control"] >= MAX_CONTROL_ACCURACY:
         found["skipped"] = (
             f"a detector of a place beside the middle does as well (a balanced accuracy of "
-            f"{found['aside']:.2f}): places of this game's frames differ by more than an avatar."
+            f"{found['control']:.2f}): places of this game's frames differ by more than an avatar."
         )
         return None, found
     return detector, found

@@ -1,264 +1,333 @@
-"""Coherence: up to which frame a game still looks and moves like real video.
+"""Long play: for how long does a world stay a world?
 
-Games are watched for the ways in which worlds end: the picture freezes, its tokens are no longer
-those of the video, or the avatar is gone. Real held-out video is watched in the same way and sets
-the limits.
+Games are played on from held-out pictures for many steps and watched as `coherence` says, beside
+real held-out video. Frames are looked at window by window and dropped, so that memory hardly grows
+with the length of a game.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from genie.core.config import require
+from genie.core.progress import Bars
 from genie.evaluation.metrics import formulas
-from genie.evaluation.metrics.avatar import AvatarDetector
-from genie.evaluation.metrics.frechet import Extractor
-from genie.evaluation.protocol.clips import Clips
+from genie.evaluation.metrics.avatar import find_avatar
+from genie.evaluation.metrics.frechet import Extractor, Moments, real_data_distance
+from genie.evaluation.metrics.observations import (
+    FAILURES,
+    Observations,
+    Observer,
+    Reference,
+    longest_run,
+    reference,
+    restricted_mean,
+)
+from genie.evaluation.protocol.clips import ClipBatches, select_clips
+from genie.evaluation.protocol.rollouts import OnStep, clip_seeds, ignore_step
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
     from genie.world.genie import Genie
+    from genie.world.maskgit import SamplingConfig
 
-ENDS = ("frozen", "token_statistics", "avatar_gone")
+FIGURE_GAMES = 4
+POINTS = 64
+"""Of a curve over time, at most; a quarter as many Fréchet distances, which cost more."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What is kept of the T frames of a game, or of an episode of real video.
+class CoherenceConfig:
+    """How much is played.
 
     Attributes:
-        counts: how often each token occurs in each frame.
-        frozen: whether a frame shows nothing that the frame before it did not.
-        visible: whether the avatar is there; None where no detector can tell.
-        features: of each whole window one after the other.
+        rollouts: pairs of a number of games and their steps; none leaves long play out.
+        window: frames over which token statistics and Fréchet distances are taken.
+        real_frames: of held-out video to compare with, in whole episodes; at least one.
     """
 
-    counts: Int[Tensor, "T V"]
-    frozen: Bool[Tensor, " T"]
-    visible: Bool[Tensor, " T"] | None
-    features: list[Float[Tensor, "n d"]]
+    rollouts: tuple[tuple[int, int], ...] = ((32, 256), (8, 900))
+    window: int = 16
+    real_frames: int = 20_000
 
-    @staticmethod
-    def join(parts: Sequence[Seen]) -> Seen:
-        """Puts stretches of one game one after the other."""
-        visible = [part.visible for part in parts if part.visible is not None]
-        return Seen(
-            torch.cat([part.counts for part in parts]),
-            torch.cat([part.frozen for part in parts]),
-            torch.cat(visible) if visible else None,
-            [features for part in parts for features in part.features],
+    def __post_init__(self) -> None:
+        """Refuses plays of nothing."""
+        require(self.window >= 2, "coherence.window: must be at least 2")
+        for games, steps in self.rollouts:
+            fits = games >= 1 and steps >= self.window
+            require(fits, f"coherence.rollouts: at least 1 game of {self.window} steps or more")
+
+
+def sample_actions(
+    usage: Int[Tensor, " A"], chain: Int[Tensor, "A A"], games: int, steps: int, seed: int
+) -> Int[Tensor, "games steps"]:
+    """Draws latent actions as they follow each other in real video: random, and as sticky as there.
+
+    A Markov chain over the inferred actions of held-out video, so that what is pressed, and how
+    often nothing is, is that of the video whatever the world made of its buttons.
+
+    Args:
+        usage: how often each action was inferred.
+        chain: how often each followed each.
+        games: how many games, each with random numbers of its own.
+        steps: actions per game.
+        seed: of the report.
+    """
+    rows = chain.double().numpy() + 1e-3 * (usage.double() / usage.sum()).numpy()
+    limits = (rows / rows.sum(1, keepdims=True)).cumsum(1)
+    first = (usage.double() / usage.sum()).cumsum(0).numpy()
+    drawn = np.stack([np.random.default_rng([seed, i, 13]).random(steps) for i in range(games)])
+    actions = np.empty((games, steps), np.int64)
+    for step in range(steps):
+        limit = limits[actions[:, step - 1]] if step else first[None]
+        actions[:, step] = (drawn[:, step, None] >= limit[..., :-1]).sum(1)
+    return torch.from_numpy(actions)
+
+
+def play_windows(
+    world: Genie,
+    prompts: UInt8[Tensor, "B P H W C"],
+    actions: Int[Tensor, "B N"],
+    seeds: list[int],
+    window: int,
+    sampling: SamplingConfig | None = None,
+    on_step: OnStep = ignore_step,
+) -> Iterator[UInt8[Tensor, "B t H W C"]]:
+    """Plays on and yields the frames of each window after the frame before it."""
+    state = world.start(prompts, seed=seeds)
+    frames = [prompts[:, -1]]
+    for action in actions.to(prompts.device).unbind(1):
+        frame, state = world.step(state, action, sampling)
+        frames.append(frame)
+        on_step()
+        if len(frames) == window + 1:
+            yield torch.stack(frames, 1)
+            frames = frames[-1:]
+    if len(frames) > 1:
+        yield torch.stack(frames, 1)
+
+
+@dataclass(frozen=True)
+class FrameStrip:
+    """Frames of a few games, to be looked at.
+
+    Attributes:
+        times: steps after the prompt, 0 for its last frame.
+        frames: at those times.
+    """
+
+    times: list[int]
+    frames: UInt8[Tensor, "games times H W C"]
+
+
+def measure_coherence(
+    world: Genie,
+    store: ClipStore,
+    config: CoherenceConfig,
+    *,
+    split: str,
+    prompt_frames: int,
+    extractor: Extractor,
+    seed: int,
+    batch: int,
+    bars: Bars,
+    sampling: SamplingConfig | None = None,
+) -> tuple[dict[str, Any], list[FrameStrip]]:
+    """Plays long games and says for how long they stay coherent.
+
+    A game is coherent until the first step of any of these:
+
+    - for a whole window of steps, the tokens of the window that begins there are farther from real
+      video than 99 % of real windows are (`token_distance`);
+    - the picture stands still, and does so for longer than real video ever does, and for more than
+      a second;
+    - the avatar is away for more than a second, where a detector of it can be trained.
+
+    Its coherent steps are counted to the end of play at most, so a mean says at least so long.
+    Real episodes are held to the same limits and are over sooner: their mean is that of
+    `restricted_mean`, up to the longest of them.
+
+    Args:
+        world: the world.
+        store: the clip store.
+        config: how much is played.
+        split: of prompts and of the real video.
+        prompt_frames: real frames that a game starts from.
+        extractor: for Fréchet distances.
+        seed: of prompts, actions and noise.
+        batch: games at once.
+        bars: shows progress.
+        sampling: how frames are drawn; the world's own way when left out.
+
+    Returns:
+        The figures, and frames of the first games of each play.
+    """
+    detector, avatar = find_avatar(store, "train", split, seed, world.device)
+    observer = Observer(world, extractor, detector, config.window)
+    real = reference(observer, store, split, config.real_frames, seed, batch)
+    if real is None:
+        longer = f"no episode of the {split!r} split is longer than {config.window} frames."
+        return {"skipped": longer}, []
+    plays, strips = [], []
+    for games, steps in config.rollouts:
+        starts = select_clips(store, split, prompt_frames, games, seed)
+        clips = ClipBatches(store, starts, prompt_frames, batch, world.device)
+        firsts = np.array(sorted(e.start for e in store.episodes))
+        episodes = firsts[clips.episodes.numpy()].tolist()
+        actions = sample_actions(real.usage, real.chain, len(starts), steps, seed)
+        seeds = clip_seeds(seed, 0, len(starts))
+        with bars(f"Long play, {steps} steps", len(clips) * steps) as on_step:
+            seen, strip = _observe(observer, clips, actions, seeds, sampling, on_step)
+        plays.append(_figures(real, seen, episodes, steps, world.config.fps, seed))
+        strips.append(strip)
+    found = {
+        "window": config.window,
+        "extractor": extractor.name,
+        "avatar": avatar,
+        "limits": {
+            "distance_median": real.quantiles[0],
+            "distance_95": real.quantiles[1],
+            "distance_99": real.quantiles[2],
+            "frozen_frames": real.longest_frozen,
+            "avatar_lost_frames": real.avatar_lost,
+        },
+        "real": _real_figures(real, world.config.fps),
+        "rollouts": plays,
+    }
+    return found, strips
+
+
+def _observe(
+    observer: Observer,
+    clips: ClipBatches,
+    actions: Tensor,
+    seeds: list[int],
+    sampling: SamplingConfig | None,
+    on_step: OnStep,
+) -> tuple[list[Observations], FrameStrip]:
+    games: list[Observations] = []
+    shown: dict[int, Tensor] = {}
+    times = strip_times(actions.shape[1])
+    for prompts in clips:
+        part = slice(len(games), len(games) + len(prompts))
+        parts, step = [], 0
+        played = play_windows(
+            observer.world, prompts, actions[part], seeds[part], observer.window, sampling, on_step
         )
+        for window in played:
+            parts.append(observer.observe(window))
+            if not games:
+                inside = [t for t in times if t == 0 == step or step < t < step + window.shape[1]]
+                shown |= {t: window[:FIGURE_GAMES, t - step].cpu() for t in inside}
+            step += window.shape[1] - 1
+        games += [Observations.join(game) for game in zip(*parts, strict=True)]
+    return games, FrameStrip(times, torch.stack([shown[t] for t in times], 1))
 
 
-@dataclass(frozen=True)
-class Watcher:
-    """Looks at frames, those of a world and those of real video in the same way.
-
-    Attributes:
-        world: whose tokens are counted.
-        extractor: of the features for Fréchet distances.
-        detector: of the avatar, if there is one to be believed.
-        window: frames per window.
-    """
-
-    world: Genie
-    extractor: Extractor
-    detector: AvatarDetector | None
-    window: int
-
-    def look(self, clips: UInt8[Tensor, "B t H W C"], real: bool = False) -> list[Seen]:
-        """Looks at all frames but the first of each clip, which is the one before them.
-
-        A picture is frozen when no pixel moves, by the measure of `metrics.moving_pixels`. What a
-        world draws went through its tokenizer, so tokens of `real` frames are counted after they
-        did as well.
-        """
-        tokenizer = self.world.tokenizer
-        tokens, size = tokenizer.encode(clips), tokenizer.vocabulary
-        if real:
-            tokens = tokenizer.encode(tokenizer.decode(tokens))
-        tokens = tokens[:, 1:]
-        # 16 bits hold the tokens of any frame: a long game has many rows of counts.
-        counts = torch.zeros((*tokens.shape[:2], size), dtype=torch.int16, device=tokens.device)
-        counts = counts.scatter_add_(-1, tokens, torch.ones_like(tokens, dtype=torch.int16)).cpu()
-        frozen = ~formulas.moving_pixels(clips[:, 1:], clips[:, :-1]).any(-1).any(-1).cpu()
-        visible = self.detector.visible(clips[:, 1:]).cpu() if self.detector else None
-        whole = clips.shape[1] == self.window + 1
-        features = self.extractor.features(clips).cpu() if whole else None
-        return [
-            Seen(
-                counts[b],
-                frozen[b],
-                None if visible is None else visible[b],
-                [] if features is None else [features[b]],
-            )
-            for b in range(len(clips))
-        ]
+def strip_times(steps: int) -> list[int]:
+    """Returns the steps that are shown: 0, then an eighth of the play and its doubles."""
+    return [0, *(max(1, steps // part) for part in (8, 4, 2, 1))]
 
 
-# --- real video -----------------------------------------------------------------------------
+def _figures(
+    real: Reference,
+    seen: list[Observations],
+    episodes: list[int],
+    steps: int,
+    fps: float,
+    seed: int,
+) -> dict[str, Any]:
+    distances = [real.distance(s, e) for s, e in zip(seen, episodes, strict=True)]
+    ends = torch.tensor([real.ends(s, d) for s, d in zip(seen, distances, strict=True)])
+    coherent, clusters = ends.amin(1).double(), torch.tensor(episodes)
 
+    def interval(values: Tensor) -> dict[str, float]:
+        return formulas.interval_over_episodes(values, clusters)
 
-@dataclass(frozen=True)
-class Reference:
-    """Real held-out video as it is looked at, and the limits that it sets.
-
-    Attributes:
-        seen: of each episode.
-        starts: first frame of each episode, which names it.
-        total: how often each token occurs in all of them.
-        usage: how often each latent action was inferred.
-        chain: how often each latent action followed each other one.
-        longest_frozen: frames that the picture may stand still: as long as it ever does in real
-            video, and at least a second.
-        gone: frames that the avatar may be away: a second.
-        quantiles: of the distance of windows of real video, at 50, 95 and 99 %.
-        window: frames per window.
-    """
-
-    seen: list[Seen]
-    starts: list[int]
-    total: Int[Tensor, " V"]
-    usage: Int[Tensor, " A"]
-    chain: Int[Tensor, "A A"]
-    longest_frozen: int
-    gone: int
-    quantiles: tuple[float, float, float]
-    window: int
-
-    def distance(self, seen: Seen, episode: int) -> Float[Tensor, " windows"]:
-        """Returns how far each window is from real video, that of its own episode left out."""
-        return token_distance(seen.counts, self._others(episode), self.window)
-
-    def _others(self, episode: int) -> Int[Tensor, " V"]:
-        return others(self.total, dict(zip(self.starts, self.seen, strict=True)).get(episode))
-
-    def ends(self, seen: Seen, distance: Float[Tensor, " windows"]) -> list[int]:
-        """Returns the first step of each way to end, in the order of `ENDS`; T where it stays."""
-        length = len(seen.frozen)
-        strange = distance > self.quantiles[2] + 1e-6
-        away = torch.zeros(0, dtype=torch.bool) if seen.visible is None else ~seen.visible
-        flags = ((seen.frozen, self.longest_frozen + 1), (strange, self.window))
-        found = [first_spell(*spell) for spell in (*flags, (away, self.gone + 1))]
-        return [length if first is None else first for first in found]
-
-
-def reference(
-    watcher: Watcher, store: ClipStore, split: str, frames: int, seed: int, batch: int
-) -> Reference | None:
-    """Looks at real video of a split, in whole windows of whole episodes drawn at random.
-
-    Returns None where no episode holds a window.
-    """
-    window, world = watcher.window, watcher.world
-    episodes = [e for e in store.episodes if e.split == split and e.length > window]
-    seen: list[Seen] = []
-    starts: list[int] = []
-    num_actions = world.config.num_actions
-    usage = torch.zeros(num_actions, dtype=torch.int64)
-    chain = torch.zeros(num_actions**2, dtype=torch.int64)
-    for index in np.random.default_rng([seed, 12]).permutation(len(episodes)):
-        if seen and sum(len(s.frozen) for s in seen) + episodes[index].length > frames:
-            continue
-        episode = episodes[index]
-        cuts = episode.start + window * np.arange((episode.length - 1) // window)
-        parts: list[Seen] = []
-        for clips in Clips(store, cuts, window + 1, batch, world.device):
-            parts += watcher.look(clips, real=True)
-            inferred = world.actions.infer(clips)
-            usage += formulas.usage(inferred, num_actions)
-            pairs = inferred[:, :-1] * num_actions + inferred[:, 1:]
-            chain += formulas.usage(pairs, num_actions**2)
-        seen.append(Seen.join(parts))
-        starts.append(episode.start)
-    if not seen:
-        return None
-    total = torch.stack([s.counts.sum(0) for s in seen]).sum(0)
-    distances = torch.cat([token_distance(s.counts, others(total, s), window) for s in seen])
-    median, most, nearly_all = distances.quantile(distances.new_tensor([0.5, 0.95, 0.99])).tolist()
-    second = max(1, math.ceil(world.config.fps))
-    return Reference(
-        seen=seen,
-        starts=starts,
-        total=total,
-        usage=usage,
-        chain=chain.reshape(num_actions, num_actions),
-        longest_frozen=max(second, *(longest_spell(s.frozen) for s in seen)),
-        gone=second,
-        quantiles=(median, most, nearly_all),
-        window=window,
+    frozen = torch.stack([s.frozen.double().mean() for s in seen])
+    visible = [s.visible.double().mean() for s in seen if s.visible is not None]
+    ended = coherent < steps
+    beside = _real_coherent(real, steps, fps)
+    distance = torch.stack(distances)
+    at = range(0, distance.shape[1], max(1, -(-distance.shape[1] // POINTS)))
+    windows = len(seen[0].features)
+    chosen = range(0, windows, max(1, -(-windows // (POINTS // 4))))
+    whole = Moments.from_features(torch.cat([f for s in real.observations for f in s.features]))
+    floored, parts = real_data_distance(
+        [f for s in real.observations for f in s.features], len(seen), seed
     )
+    fids = [
+        Moments.from_features(torch.cat([s.features[w] for s in seen])).distance(whole)
+        for w in chosen
+    ]
+    return {
+        "games": len(seen),
+        "episodes": len(set(episodes)),
+        "steps": steps,
+        "seconds": steps / fps,
+        "coherent_steps": interval(coherent),
+        "coherent_seconds": interval(coherent / fps),
+        "coherent_steps_beside_real": coherent.clamp(max=beside["up_to_steps"]).mean().item()
+        if beside
+        else None,
+        "share_to_the_end": (~ended).double().mean().item(),
+        "ended_by": {
+            name: int((ended & (ends.argmin(1) == i)).sum()) for i, name in enumerate(FAILURES)
+        },
+        "real_coherent": beside,
+        "frozen_rate": interval(frozen),
+        "visible_rate": interval(torch.stack(visible)) if visible else None,
+        "distance": {"times": [t + 1 for t in at], "mean": distance.mean(0)[list(at)].tolist()},
+        "frechet": {
+            "times": [w * real.window + 1 for w in chosen],
+            "distance": fids,
+            "real": floored,
+            "real_windows": parts,
+        },
+    }
 
 
-def others(total: Int[Tensor, " V"], seen: Seen | None) -> Int[Tensor, " V"]:
-    """Returns the counts of all episodes but one; of all where there is no other."""
-    rest = total if seen is None else total - seen.counts.sum(0)
-    return rest if rest.sum() > 0 else total
-
-
-def token_distance(
-    counts: Int[Tensor, "T V"], reference: Int[Tensor, " V"], window: int
-) -> Float[Tensor, " windows"]:
-    """Returns the Jensen-Shannon divergence of the tokens of each window from a reference, in bits.
-
-    0 for the same shares of every token, 1 for no token in common (Lin 1991).
-
-    Args:
-        counts: of tokens in each frame.
-        reference: counts of tokens.
-        window: frames; window k begins at frame k, so there are T - window + 1 of them.
-    """
-    sums = torch.cat([counts.new_zeros(1, counts.shape[1]), counts]).cumsum(0, dtype=torch.int64)
-    inside = (sums[window:] - sums[:-window]).double()
-    shares, real = inside / inside.sum(1, keepdim=True), reference.double() / reference.sum()
-    mixed = _bits((shares + real) / 2)
-    return (mixed - _bits(shares) / 2 - _bits(real) / 2).clamp(0, 1)
-
-
-def _bits(shares: Tensor) -> Tensor:
-    return -torch.special.xlogy(shares, shares).sum(-1) / math.log(2)
-
-
-# --- spells ---------------------------------------------------------------------------------
-
-
-def first_spell(flags: Bool[Tensor, " T"], length: int) -> int | None:
-    """Returns where the first run of `length` true flags begins, None where there is none."""
-    if len(flags) < length:
+def _real_coherent(real: Reference, steps: int, fps: float) -> dict[str, Any] | None:
+    """The same of real episodes; None where all are too short to be seen ending."""
+    # In its last steps an episode cannot be seen to end: not all of the spell would lie in it.
+    blind = max(2 * real.window - 2, real.avatar_lost)
+    found = [
+        (min(steps, len(s.frozen) - blind), min(real.ends(s, real.distance(s, e))))
+        for s, e in zip(real.observations, real.starts, strict=True)
+        if len(s.frozen) > blind
+    ]
+    if not found:
         return None
-    runs = flags.unfold(0, length, 1).all(-1)
-    return int(runs.int().argmax()) if runs.any() else None
+    ended = [end < length for length, end in found]
+    horizon = max(length for length, _ in found)
+    mean = restricted_mean([min(pair) for pair in found], ended, horizon)
+    return {
+        "episodes": len(found),
+        "ended": sum(ended),
+        "up_to_steps": horizon,
+        "mean_steps": mean,
+        "mean_seconds": mean / fps,
+        "up_to_seconds": horizon / fps,
+    }
 
 
-def longest_spell(flags: Bool[Tensor, " T"]) -> int:
-    """Returns the length of the longest run of true flags."""
-    edges = torch.nn.functional.pad(flags.int(), (1, 1)).diff()
-    lengths = (edges == -1).nonzero() - (edges == 1).nonzero()
-    return int(lengths.max()) if len(lengths) else 0
-
-
-def restricted_mean(steps: Sequence[int], ended: Sequence[bool], horizon: int) -> float:
-    """Returns the mean time to the end, counted up to a horizon at most.
-
-    The area under the Kaplan-Meier curve: an episode that stops before anything went wrong counts
-    as watched until then, not as ended. Where nothing stops early it is the plain mean.
-
-    Args:
-        steps: when each game ended, or was last watched.
-        ended: which of the two.
-        horizon: no later than the longest game was watched.
-    """
-    area, alive, last = 0.0, 1.0, 0
-    for step in sorted({s for s, over in zip(steps, ended, strict=True) if over and s < horizon}):
-        area += alive * (step - last)
-        watched = sum(s >= step for s in steps)
-        alive *= 1 - sum(over and s == step for s, over in zip(steps, ended, strict=True)) / watched
-        last = step
-    return area + alive * (horizon - last)
+def _real_figures(real: Reference, fps: float) -> dict[str, Any]:
+    frozen = torch.cat([s.frozen for s in real.observations])
+    visible = [s.visible for s in real.observations if s.visible is not None]
+    longest = max(longest_run(s.frozen) for s in real.observations)
+    return {
+        "episodes": len(real.observations),
+        "frames": len(frozen),
+        "seconds": len(frozen) / fps,
+        "frozen_rate": frozen.double().mean().item(),
+        "longest_frozen_frames": longest,
+        "visible_rate": torch.cat(visible).double().mean().item() if visible else None,
+        "action_usage": (real.usage / real.usage.sum()).tolist(),
+    }

@@ -190,7 +190,7 @@ class FrameErrors:
 # --- uncertainty ----------------------------------------------------------------------------
 
 
-def interval(values: Float[Tensor, " n"], confidence: float = 0.95) -> dict[str, float]:
+def mean_interval(values: Float[Tensor, " n"], confidence: float = 0.95) -> dict[str, float]:
     """Returns mean, standard error and confidence interval of independent values.
 
     NaN values are left out and the rest counted. The interval is Student's, so that it stays honest
@@ -219,7 +219,7 @@ def interval_over_episodes(
     known = ~values.isnan()
     values, episodes = values[known].double(), episodes[known]
     means = [values[episodes == episode].mean() for episode in episodes.unique()]
-    found = interval(torch.stack(means) if means else values)
+    found = mean_interval(torch.stack(means) if means else values)
     return found | {"clips": len(values), "episodes": len(means)}
 
 
@@ -247,7 +247,7 @@ def student_quantile(probability: float, freedom: int) -> float:
 # --- codes and labels -----------------------------------------------------------------------
 
 
-def usage(codes: Int[Tensor, "*shape"], size: int) -> Int[Tensor, " size"]:
+def code_counts(codes: Int[Tensor, "*shape"], size: int) -> Int[Tensor, " size"]:
     """Counts how often each of `size` codes occurs."""
     return torch.bincount(codes.flatten().cpu(), minlength=size)
 
@@ -263,7 +263,7 @@ def contingency(
     latent: Int[Tensor, " n"], true: Int[Tensor, " n"], latents: int, truths: int
 ) -> Int[Tensor, "latents truths"]:
     """Counts how often each latent action stands beside each true one."""
-    return usage(latent * truths + true, latents * truths).reshape(latents, truths)
+    return code_counts(latent * truths + true, latents * truths).reshape(latents, truths)
 
 
 def mutual_information(table: Tensor) -> float:
@@ -292,7 +292,7 @@ def macro_f1(table: Int[Tensor, "truths truths"]) -> float:
     return f1[occur].mean().item()
 
 
-def button_map(table: Int[Tensor, "latents truths"]) -> Int[Tensor, " latents"]:
+def action_map(table: Int[Tensor, "latents truths"]) -> Int[Tensor, " latents"]:
     """Returns the true action that stands most often beside each latent one.
 
     A latent action that does not occur in the table of counts gets the commonest true action.
@@ -322,7 +322,7 @@ def frame_distance(a: Tensor, b: Tensor) -> Tensor:
     return (a.float() - b.float()).abs().mean((-3, -2, -1))
 
 
-def button_distances(
+def action_distances(
     held: UInt8[Tensor, "N A 2 T H W C"],
 ) -> Float[Tensor, "A A"]:
     """Returns how far apart frames are after holding action a (first seed) and b (second seed).
@@ -336,7 +336,7 @@ def button_distances(
     return torch.stack([torch.stack(row) for row in rows])
 
 
-def button_separation(distances: Float[Tensor, "A A"]) -> dict[str, float]:
+def action_separation(distances: Float[Tensor, "A A"]) -> dict[str, float]:
     """Returns the distance between actions, between seeds, and their ratio.
 
     The ratio is about 1 when the buttons change nothing that chance does not. `DISTANCE_FLOOR`

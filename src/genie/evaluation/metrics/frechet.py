@@ -84,7 +84,7 @@ class Moments:
     products: Float[Tensor, "d d"]
 
     @classmethod
-    def of(cls, features: Float[Tensor, "*rows d"]) -> Moments:
+    def from_features(cls, features: Float[Tensor, "*rows d"]) -> Moments:
         """Sums features up in 64 bits."""
         rows = features.flatten(0, -2).double().cpu()
         return cls(len(rows), rows.sum(0), rows.mT @ rows)
@@ -107,7 +107,7 @@ class Moments:
         return mean, covariance / (self.count - 1)
 
 
-def floor(
+def real_data_distance(
     parts: Sequence[Float[Tensor, "n d"]], count: int, seed: int, draws: int = 10
 ) -> tuple[float, int]:
     """Returns how far a few parts of real video, drawn at random, are from the other parts.
@@ -126,10 +126,13 @@ def floor(
     count = min(count, len(parts) // 2)
     if count < 1:
         return float("nan"), count
-    generator, everything = torch.Generator().manual_seed(seed), Moments.of(torch.cat(list(parts)))
+    generator, everything = (
+        torch.Generator().manual_seed(seed),
+        Moments.from_features(torch.cat(list(parts))),
+    )
     found = []
     for _ in range(draws):
         chosen = torch.randperm(len(parts), generator=generator)[:count].tolist()
-        drawn = Moments.of(torch.cat([parts[i] for i in chosen]))
+        drawn = Moments.from_features(torch.cat([parts[i] for i in chosen]))
         found.append(drawn.distance(everything - drawn))
     return sum(found) / draws, count

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from genie.core.config import require
 from genie.core.io import replacing
-from genie.evaluation.protocol.rollouts import Tick, no_tick
+from genie.evaluation.protocol.rollouts import OnStep, ignore_step
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore, Episode
@@ -35,10 +35,10 @@ STEPS = 600
 BATCH, WINDOW = 16, 5
 LEARNING_RATE, WEIGHT_DECAY, WARMUP = 2e-3, 1e-2, 0.08
 FEATURES = 128
-AT_ONCE = 256
+INFERENCE_BATCH = 256
 """Transitions in one forward, so that long games need no more memory than short ones."""
 WIDTHS = range(16, 65, 8)
-HELD_BACK = 0.1
+HELD_OUT_FRACTION = 0.1
 """Share of the training episodes that the network is not trained on but judged by."""
 VERSION = 1
 
@@ -52,13 +52,13 @@ class InverseDynamics(nn.Module):
     Args:
         actions: K, the number of true actions.
         width: channels of the first layer.
-        ahead: False keeps frame t + 1 from it. What it still reads was to be seen before the
-            action: a player holds buttons, and an avatar looks the way that it went.
+        future_frames: False hides frame t + 1. The network then reads what was visible before the
+            action: players hold buttons, and an avatar faces its direction.
     """
 
-    def __init__(self, actions: int, width: int = 32, ahead: bool = True):
+    def __init__(self, actions: int, width: int = 32, future_frames: bool = True):
         super().__init__()
-        self.ahead = ahead
+        self.future_frames = future_frames
         self.layers = nn.Sequential(
             *_convolution(9, width, kernel=8, stride=4),
             *_convolution(width, 2 * width, kernel=3, stride=2),
@@ -88,13 +88,13 @@ class InverseDynamics(nn.Module):
         now, after = frames[:, :-1], frames[:, 1:]
         before = torch.cat([frames[:, :1], frames[:, :-2]], dim=1)
         steps = torch.cat([before, now, after], dim=-1).flatten(0, 1)
-        found = torch.cat([self._see(part) for part in steps.split(AT_ONCE)])
+        found = torch.cat([self._features(part) for part in steps.split(INFERENCE_BATCH)])
         return found.unflatten(0, now.shape[:2])
 
-    def _see(self, steps: UInt8[Tensor, "n h w 9"]) -> Float[Tensor, "n d"]:
+    def _features(self, steps: UInt8[Tensor, "n h w 9"]) -> Float[Tensor, "n d"]:
         pixels = steps.permute(0, 3, 1, 2).to(self.to_logits.weight.dtype) / 255
         before, now, after = pixels.chunk(3, dim=1)
-        after = after if self.ahead else now
+        after = after if self.future_frames else now
         x = self.layers(torch.cat([now - 0.5, now - before, after - now], dim=1))
         return self.to_features(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
 
@@ -140,15 +140,15 @@ def train_inverse_dynamics(
     steps: int = STEPS,
     seed: int = 0,
     parameters: int = 0,
-    ahead: bool = True,
+    future_frames: bool = True,
     device: str | torch.device = "cpu",
-    tick: Tick = no_tick,
+    on_step: OnStep = ignore_step,
 ) -> InverseDynamics:
     """Trains the network on labelled steps of a split, or loads the one trained before.
 
-    A tenth of the episodes is held back (`held_back`) for judging it. Cross-entropy without class
-    weights, so that the softmax is the probability of each action given the picture. It is kept in
-    the store's `derived` folder, by what it was made from; a store that cannot be written to stays
+    A tenth of the episodes is held out (`split_episodes`) to evaluate it. Cross-entropy without
+    class weights, so that the softmax is the probability of each action given the picture. It is
+    cached in the store's `derived` folder by its settings; a store that cannot be written to stays
     as it is.
 
     Args:
@@ -157,9 +157,9 @@ def train_inverse_dynamics(
         steps: optimizer steps, each of 64 transitions.
         seed: of weights, batches and the episodes held back.
         parameters: about how many weights it should have, such as `encoder_parameters`.
-        ahead: whether it sees the frame that an action led to.
+        future_frames: whether it sees the frame that an action led to.
         device: where to train.
-        tick: called after every step.
+        on_step: called after every step.
 
     Returns:
         The network, in evaluation mode.
@@ -175,25 +175,25 @@ def train_inverse_dynamics(
     settings = {
         "version": VERSION, "split": split, "steps": steps, "seed": seed, "actions": actions,
         "width": width_for(parameters, actions), "rates": [LEARNING_RATE, WEIGHT_DECAY, WARMUP],
-        "batch": [BATCH, WINDOW], "held_back": HELD_BACK, "ahead": ahead,
+        "batch": [BATCH, WINDOW], "held_back": HELD_OUT_FRACTION, "ahead": future_frames,
     }  # fmt: skip
     devices = [device] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices), torch.enable_grad():
         torch.manual_seed(seed)
-        network = InverseDynamics(actions, settings["width"], ahead)
-        kept = _kept_at(store, settings, labels)
+        network = InverseDynamics(actions, settings["width"], future_frames)
+        kept = _cache_path(store, settings, labels)
         if kept is not None and kept.is_file():
             network.load_state_dict(load_file(kept))
             for _ in range(steps):
-                tick()
+                on_step()
         else:
-            _train(network.to(device), store, labels, split, steps, seed, tick)
+            _train(network.to(device), store, labels, split, steps, seed, on_step)
             if kept is not None:
-                _keep(network, kept)
+                _save(network, kept)
     return network.to(device).eval().requires_grad_(False)
 
 
-def held_back(store: ClipStore, split: str, seed: int) -> tuple[list[Episode], list[Episode]]:
+def split_episodes(store: ClipStore, split: str, seed: int) -> tuple[list[Episode], list[Episode]]:
     """Returns the episodes of a split to train on and those to judge by, a tenth, at least one.
 
     A lone episode is both.
@@ -202,7 +202,7 @@ def held_back(store: ClipStore, split: str, seed: int) -> tuple[list[Episode], l
     if len(episodes) < 2:
         return episodes, episodes
     order = np.random.default_rng([seed, 7]).permutation(len(episodes))
-    judged = set(order[: max(1, round(HELD_BACK * len(episodes)))].tolist())
+    judged = set(order[: max(1, round(HELD_OUT_FRACTION * len(episodes)))].tolist())
     return (
         [e for i, e in enumerate(episodes) if i not in judged],
         [e for i, e in enumerate(episodes) if i in judged],
@@ -216,7 +216,7 @@ def _train(
     split: str,
     steps: int,
     seed: int,
-    tick: Tick,
+    on_step: OnStep,
 ) -> None:
     device = network.to_logits.weight.device
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -235,28 +235,28 @@ def _train(
         loss.backward()
         optimizer.step()
         rate.step()
-        tick()
+        on_step()
 
 
 def _batches(
     store: ClipStore, labels: np.ndarray, split: str, steps: int, seed: int
 ) -> Iterator[tuple[UInt8[Tensor, "b t h w 3"], Int[Tensor, "b t-1"]]]:
     """Windows with at least one known action, drawn anew for every step."""
-    episodes, _ = held_back(store, split, seed)
+    episodes, _ = split_episodes(store, split, seed)
     length = min(WINDOW, max((e.length for e in episodes), default=WINDOW))
     spans = [np.arange(e.start, e.start + e.length - length + 1) for e in episodes]
     starts = np.concatenate([np.empty(0, np.int64), *spans])
-    ahead = np.arange(length - 1)
-    starts = starts[(labels[starts[:, None] + ahead] >= 0).any(axis=1)]
+    offsets = np.arange(length - 1)
+    starts = starts[(labels[starts[:, None] + offsets] >= 0).any(axis=1)]
     require(len(starts) > 0, f"no true action of the {split!r} split is known")
     rng = np.random.default_rng([seed, 8])
     for _ in range(steps):
         drawn = rng.choice(starts, BATCH)
         frames = torch.from_numpy(np.array(store.windows(drawn, length)))
-        yield frames, torch.from_numpy(labels[drawn[:, None] + ahead]).long()
+        yield frames, torch.from_numpy(labels[drawn[:, None] + offsets]).long()
 
 
-def _kept_at(store: ClipStore, settings: dict[str, Any], labels: np.ndarray) -> Path | None:
+def _cache_path(store: ClipStore, settings: dict[str, Any], labels: np.ndarray) -> Path | None:
     table = Path(store.path) / "store.json"
     if not table.is_file():
         return None
@@ -266,7 +266,7 @@ def _kept_at(store: ClipStore, settings: dict[str, Any], labels: np.ndarray) -> 
     return table.parent / "derived" / f"inverse-dynamics-{sha.hexdigest()[:12]}.safetensors"
 
 
-def _keep(network: InverseDynamics, path: Path) -> None:
+def _save(network: InverseDynamics, path: Path) -> None:
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     with suppress(OSError, SafetensorError), replacing(path) as part:
         save_file(weights, part)

@@ -18,8 +18,14 @@ from torch import Tensor
 
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.formulas import FrameErrors
-from genie.evaluation.protocol.clips import Clips
-from genie.evaluation.protocol.rollouts import Tick, clip_seeds, no_tick, random_actions, rollout
+from genie.evaluation.protocol.clips import ClipBatches
+from genie.evaluation.protocol.rollouts import (
+    OnStep,
+    clip_seeds,
+    ignore_step,
+    random_actions,
+    rollout,
+)
 from genie.models.quantizers import perplexity
 
 if TYPE_CHECKING:
@@ -27,9 +33,9 @@ if TYPE_CHECKING:
     from genie.world.maskgit import SamplingConfig
 
 Batches = Iterable[UInt8[Tensor, "B T H W C"]]
-Played = dict[str, UInt8[Tensor, "B N H W C"]]
-Watch = Callable[[Tensor, Played], None]
-Compare = Callable[[Tensor, Tensor], Tensor]
+Rollouts = dict[str, UInt8[Tensor, "B N H W C"]]
+OnRollout = Callable[[Tensor, Rollouts], None]
+ImageDistance = Callable[[Tensor, Tensor], Tensor]
 
 POLICIES = ("inferred", "random", "copy_last_frame", "random_codes", "reconstruction")
 
@@ -47,7 +53,7 @@ def tokenizer(
     counts = torch.zeros(world.tokenizer.vocabulary, dtype=torch.int64)
     for frames in clips:
         tokens = world.tokenizer.encode(frames)
-        counts += formulas.usage(tokens, world.tokenizer.vocabulary)
+        counts += formulas.code_counts(tokens, world.tokenizer.vocabulary)
         real, before = frames[:, 1:], frames[:, :-1]
         moving = formulas.moving_pixels(real, before)
         rebuilt.append(FrameErrors.between(real, world.tokenizer.decode(tokens)[:, 1:], moving))
@@ -81,7 +87,7 @@ def latent_actions(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
     counts, seen = torch.zeros(num_actions, dtype=torch.int64), 0
     for frames in clips:
         inferred = world.actions.infer(frames)
-        counts += formulas.usage(inferred, num_actions)
+        counts += formulas.code_counts(inferred, num_actions)
         drawn = random_actions(num_actions, len(inferred), inferred.shape[1], seed, seen)
         drawn = drawn.to(inferred.device)
         seen += len(frames)
@@ -133,7 +139,7 @@ def dynamics(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
         for side, table in tables.items()
     }
     return result | {
-        "gain": formulas.interval(tables["shuffled"][:, 0] - tables["inferred"][:, 0]),
+        "gain": formulas.mean_interval(tables["shuffled"][:, 0] - tables["inferred"][:, 0]),
         "uniform_cross_entropy": math.log(world.dynamics.vocabulary),
         "copy_last_frame_accuracy": torch.cat(standing).mean().item(),
     }
@@ -149,14 +155,14 @@ def _masked_loss(world: Genie, tokens: Tensor, actions: Tensor, seed: int) -> li
 
 def rollouts(
     world: Genie,
-    clips: Clips | Sequence[Clips],
+    clips: ClipBatches | Sequence[ClipBatches],
     prompt_frames: int,
     times: tuple[int, ...],
     seed: int,
     sampling: SamplingConfig | None = None,
-    tick: Tick = no_tick,
-    watch: Watch | None = None,
-    compare: Compare | None = None,
+    on_step: OnStep = ignore_step,
+    watch: OnRollout | None = None,
+    compare: ImageDistance | None = None,
 ) -> dict[str, Any]:
     """Plays real clips again from their first frames and compares with what really happened.
 
@@ -182,20 +188,22 @@ def rollouts(
         seed: decides random actions and the noise, clip by clip, for the first choice of clips;
             the next has the next number.
         sampling: how frames are drawn; the world's own way when left out.
-        tick: called after every played frame.
+        on_step: called after every played frame.
         watch: called with every batch of the first choice of clips and what was played, to take
             pictures.
         compare: called with real and predicted frames (n, H, W, C) at the quoted times for a
             distance of each, such as LPIPS.
     """
-    choices = [clips] if isinstance(clips, Clips) else list(clips)
+    choices = [clips] if isinstance(clips, ClipBatches) else list(clips)
     sides: dict[str, list[FrameErrors]] = {policy: [] for policy in POLICIES}
     apart: dict[str, list[Tensor]] = {policy: [] for policy in POLICIES}
     wanted, counts = [t - 1 for t in times], []
     for index, choice in enumerate(choices):
         seen = 0
         for frames in choice:
-            played = play_again(world, frames, prompt_frames, seed + index, seen, sampling, tick)
+            played = rollout_conditions(
+                world, frames, prompt_frames, seed + index, seen, sampling, on_step
+            )
             real = frames[:, prompt_frames:].cpu()
             moving = formulas.moving_pixels(real, played["copy_last_frame"])
             for policy, predicted in played.items():
@@ -232,15 +240,15 @@ def rollouts(
     }
 
 
-def play_again(
+def rollout_conditions(
     world: Genie,
     frames: UInt8[Tensor, "B T H W C"],
     prompt_frames: int,
     seed: int,
     first: int = 0,
     sampling: SamplingConfig | None = None,
-    tick: Tick = no_tick,
-) -> Played:
+    on_step: OnStep = ignore_step,
+) -> Rollouts:
     """Predicts the N frames after the prompt on each of the sides of `rollouts`.
 
     `first` is the number of the first clip, which with `seed` decides noise and random actions.
@@ -254,8 +262,8 @@ def play_again(
     codes = random_codes(tokens[:, prompt_frames:], world.tokenizer.vocabulary, seeds)
     rebuilt = world.tokenizer.decode(tokens)
     return {
-        "inferred": rollout(world, prompt, inferred, seeds, sampling, tick),
-        "random": rollout(world, prompt, drawn, seeds, sampling, tick),
+        "inferred": rollout(world, prompt, inferred, seeds, sampling, on_step),
+        "random": rollout(world, prompt, drawn, seeds, sampling, on_step),
         "copy_last_frame": prompt[:, -1:].cpu().expand(-1, horizon, -1, -1, -1),
         "random_codes": world.tokenizer.decode(codes).cpu(),
         "reconstruction": rebuilt[:, prompt_frames:].cpu(),
@@ -290,18 +298,18 @@ def _at_time(errors: dict[str, FrameErrors], frame: int, episodes: Tensor) -> di
     }
 
 
-def buttons(
+def held_actions(
     held: UInt8[Tensor, "N A 2 T H W C"], prompts: UInt8[Tensor, "N H W C"]
 ) -> dict[str, Any]:
-    """Compares what the held buttons do, from the frames of `hold_buttons`.
+    """Compares what the held buttons do, from the frames of `hold_actions`.
 
     `between_actions` and `between_seeds` are mean absolute differences in grey levels of 255;
     `distances[a][b]` is the former for actions a and b over the latter, so about 1 where two
     buttons do the same. The stillest action is the one after which the picture is nearest the
     prompt.
     """
-    distances = formulas.button_distances(held)
-    separation = formulas.button_separation(distances)
+    distances = formulas.action_distances(held)
+    separation = formulas.action_separation(distances)
     chance = max(separation["between_seeds"], formulas.DISTANCE_FLOOR)
     change = formulas.frame_distance(held, prompts[:, None, None, None]).mean((0, 2, 3))
     return separation | {
@@ -313,7 +321,7 @@ def buttons(
     }
 
 
-def labels(
+def supervised(
     latent: Tensor,
     true: Tensor,
     num_actions: int,
@@ -351,14 +359,14 @@ def labels(
         "share_of_true_entropy": information / true_entropy if true_entropy > 0 else 0.0,
         "true_entropy": true_entropy,
         "purity": formulas.purity(table),
-        "commonest_true_action": (table.sum(0).max() / table.sum()).item(),
+        "most_common_true_action": (table.sum(0).max() / table.sum()).item(),
         "chance": _chance(chance),
         "table": table.tolist(),
         "true_actions": names,
     }
 
 
-def label_maps(
+def action_maps(
     known: tuple[Tensor, Tensor],
     held_out: tuple[Tensor, Tensor],
     num_actions: int,
@@ -384,7 +392,7 @@ def label_maps(
 
     Returns:
         For each count the mean `accuracy`, its standard deviation `std` over draws, and that of
-        the baseline, `commonest`.
+        the baseline, `most_common`.
     """
     latent, true = (part.cpu() for part in held_out)
     generator = torch.Generator().manual_seed(seed)
@@ -395,7 +403,7 @@ def label_maps(
             drawn = torch.randperm(len(known[0]), generator=generator)[:count]
             few = [part.cpu()[drawn] for part in known]
             table = formulas.contingency(few[0], few[1], num_actions, truths)
-            right.append((formulas.button_map(table)[latent] == true).float().mean())
+            right.append((formulas.action_map(table)[latent] == true).float().mean())
             commonest.append((table.sum(0).argmax() == true).float().mean())
         accuracy = torch.stack(right)
         found.append(
@@ -403,7 +411,7 @@ def label_maps(
                 "labels": count,
                 "accuracy": accuracy.mean().item(),
                 "std": accuracy.std().item(),
-                "commonest": torch.stack(commonest).mean().item(),
+                "most_common": torch.stack(commonest).mean().item(),
             }
         )
     return found

@@ -16,13 +16,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genie.core.config import require
-from genie.evaluation.protocol.rollouts import Tick, clip_seeds, no_tick, rollout
+from genie.evaluation.protocol.rollouts import OnStep, clip_seeds, ignore_step, rollout
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
 
-LEAST = 1e-9
+MIN_VARIANCE = 1e-9
 """Squares smaller than this share of all of them are rounding."""
 
 
@@ -47,14 +47,14 @@ class SeparationConfig:
         require(self.permutations >= 19, "separation.permutations: must be at least 19")
 
 
-def press_all(
+def sample_all_actions(
     world: Genie,
     prompts: UInt8[Tensor, "N P H W C"],
     repeats: int,
     seed: int,
     batch: int,
     sampling: SamplingConfig | None = None,
-    tick: Tick = no_tick,
+    on_step: OnStep = ignore_step,
 ) -> UInt8[Tensor, "N A R H W C"]:
     """Draws the next frame for every button, each time with random numbers of its own.
 
@@ -69,7 +69,7 @@ def press_all(
     for first in range(0, len(owner), batch):
         part = slice(first, first + batch)
         pressed = action[part, None].to(prompts.device)
-        frames.append(rollout(world, prompts[owner[part]], pressed, seeds[part], sampling, tick))
+        frames.append(rollout(world, prompts[owner[part]], pressed, seeds[part], sampling, on_step))
     return torch.cat(frames)[:, 0].unflatten(0, (len(prompts), num_actions, repeats))
 
 
@@ -85,7 +85,7 @@ def separation(
     is below 0.05, `explained` the share of all variance that the button explains.
 
     Args:
-        frames: of N states, A buttons and R repeats, as from `press_all`.
+        frames: of N states, A buttons and R repeats, as from `sample_all_actions`.
         permutations: within each state.
         seed: of the permutations.
     """
@@ -99,7 +99,7 @@ def separation(
     sums, all_squares = torch.stack(between), torch.stack(total)
     own = _p_values(sums, all_squares)
     pooled, overall = sums.sum(0, keepdim=True), all_squares.sum(0, keepdim=True)
-    least = LEAST * overall.clamp_min(1)
+    least = MIN_VARIANCE * overall.clamp_min(1)
     within = (overall - pooled).clamp_min(least) / (states * actions * (repeats - 1))
     ratios = (pooled / (states * max(1, actions - 1)) / within)[0]
     still = overall.item() == 0
@@ -134,5 +134,5 @@ def _squares(
 def _p_values(
     between: Float[Tensor, "N orders"], total: Float[Tensor, " N"]
 ) -> Float[Tensor, " N"]:
-    reached = between >= between[:, :1] - LEAST * total[:, None].clamp_min(1)
+    reached = between >= between[:, :1] - MIN_VARIANCE * total[:, None].clamp_min(1)
     return reached.double().mean(1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from genie.data.store import ClipStore
 
 
-def choose_clips(
+def select_clips(
     store: ClipStore, split: str, length: int, count: int, seed: int
 ) -> Int64[np.ndarray, " n"]:
     """Chooses clips that do not overlap, spread over as many episodes as there are.
@@ -63,8 +63,8 @@ def _cut(start: int, frames: int, length: int, rng: np.random.Generator) -> np.n
 
 
 @dataclass(frozen=True)
-class Clips:
-    """Clips of a store, read batch by batch as often as wanted.
+class ClipBatches:
+    """ClipBatches of a store, read batch by batch as often as wanted.
 
     Attributes:
         store: where they are read from.

@@ -11,20 +11,20 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from genie.evaluation.protocol.clips import Clips, choose_clips
-from genie.evaluation.protocol.rollouts import Tick, clip_seeds, no_tick, rollout
+from genie.evaluation.protocol.clips import ClipBatches, select_clips
+from genie.evaluation.protocol.rollouts import OnStep, clip_seeds, ignore_step, rollout
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
 
-Look = Callable[[Tensor], Tensor]
+Measure = Callable[[Tensor], Tensor]
 """Of frames (B, T, H, W, 3) what is kept of each step between them, (B, T - 1, ...)."""
 
 
 @dataclass(frozen=True)
-class HeldGames:
+class HeldActionGames:
     """Holds buttons for a number of steps and remembers what was seen of each game.
 
     A game is what follows from its prompt, its number among the prompts, which decides the noise,
@@ -36,7 +36,7 @@ class HeldGames:
     Attributes:
         world: what plays.
         store: has the prompts.
-        looks: what is kept of games, by name.
+        measures: what is kept of games, by name.
         prompt_frames: real frames that a game starts from.
         steps: for how many frames a button is held.
         seed: chooses prompts and noise.
@@ -46,7 +46,7 @@ class HeldGames:
 
     world: Genie
     store: ClipStore
-    looks: Mapping[str, Look]
+    measures: Mapping[str, Measure]
     prompt_frames: int
     steps: int
     seed: int
@@ -54,12 +54,12 @@ class HeldGames:
     sampling: SamplingConfig | None = None
     _seen: dict[tuple[int, int, int], dict[str, Tensor]] = field(default_factory=dict, init=False)
 
-    def prompts(self, split: str, count: int) -> Clips:
+    def prompts(self, split: str, count: int) -> ClipBatches:
         """Returns so many prompts of a split, fewer where it has no more."""
-        starts = choose_clips(self.store, split, self.prompt_frames, count, self.seed)
-        return Clips(self.store, starts, self.prompt_frames, self.batch, self.world.device)
+        starts = select_clips(self.store, split, self.prompt_frames, count, self.seed)
+        return ClipBatches(self.store, starts, self.prompt_frames, self.batch, self.world.device)
 
-    def random_buttons(self, prompts: Clips, stream: int) -> Int[Tensor, " N"]:
+    def random_actions(self, prompts: ClipBatches, stream: int) -> Int[Tensor, " N"]:
         """Draws a button for each prompt; another stream draws others."""
         drawn = np.random.default_rng([self.seed, stream])
         return torch.from_numpy(
@@ -67,7 +67,11 @@ class HeldGames:
         )
 
     def hold(
-        self, look: str, prompts: Clips, buttons: int | Int[Tensor, " N"], tick: Tick = no_tick
+        self,
+        look: str,
+        prompts: ClipBatches,
+        buttons: int | Int[Tensor, " N"],
+        on_step: OnStep = ignore_step,
     ) -> Tensor:
         """Returns what one of the looks kept of the steps in which a button was held.
 
@@ -75,7 +79,7 @@ class HeldGames:
             look: its name.
             prompts: N of them.
             buttons: the latent action held from each prompt, or from all.
-            tick: called after every batch and step that is played.
+            on_step: called after every batch and step that is played.
 
         Returns:
             (N, steps, ...), on the CPU.
@@ -83,10 +87,10 @@ class HeldGames:
         count = len(prompts.starts)
         held = torch.as_tensor(buttons).expand(count).tolist()
         games = list(zip(prompts.starts.tolist(), range(count), held, strict=True))
-        self._play(prompts, [game for game in games if game not in self._seen], tick)
+        self._play(prompts, [game for game in games if game not in self._seen], on_step)
         return torch.stack([self._seen[game][look] for game in games])
 
-    def most_ticks(self, games: int, choosing_games: int, chosen: int) -> int:
+    def max_steps(self, games: int, choosing_games: int, chosen: int) -> int:
         """Returns how many batches and steps are played at the most to choose buttons and use them.
 
         Args:
@@ -98,7 +102,9 @@ class HeldGames:
         tried, used = (-(-count // self.batch) for count in (choosing_games, games))
         return self.steps * (num_actions * tried + (min(chosen, num_actions) + 1) * used)
 
-    def _play(self, prompts: Clips, games: list[tuple[int, int, int]], tick: Tick) -> None:
+    def _play(
+        self, prompts: ClipBatches, games: list[tuple[int, int, int]], on_step: OnStep
+    ) -> None:
         """Plays games, and has a look at them together with their prompts.
 
         The prompts are as the tokenizer gives them back, so that the first step shows what moved
@@ -112,10 +118,10 @@ class HeldGames:
             buttons = torch.tensor([button for _, _, button in now], device=prompt.device)
             actions = buttons[:, None].expand(-1, self.steps)
             seeds = [noise[number] for _, number, _ in now]
-            drawn = rollout(world, prompt, actions, seeds, self.sampling, tick)
+            drawn = rollout(world, prompt, actions, seeds, self.sampling, on_step)
             rebuilt = world.tokenizer.decode(world.tokenizer.encode(prompt)).cpu()
             frames = torch.cat([rebuilt, drawn], dim=1)
-            kept = {name: look(frames)[:, -self.steps :] for name, look in self.looks.items()}
+            kept = {name: look(frames)[:, -self.steps :] for name, look in self.measures.items()}
             for i, game in enumerate(now):
                 self._seen[game] = {name: part[i] for name, part in kept.items()}
             first += len(prompt)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
 
-Tick = Callable[[], None]
+OnStep = Callable[[], None]
 
 
-def no_tick() -> None:
+def ignore_step() -> None:
     """Does nothing; for callers that show no progress."""
 
 
@@ -27,7 +27,7 @@ def rollout(
     actions: Int[Tensor, "B N"],
     seeds: list[int],
     sampling: SamplingConfig | None = None,
-    tick: Tick = no_tick,
+    on_step: OnStep = ignore_step,
 ) -> UInt8[Tensor, "B N H W C"]:
     """Plays one action after the other from each prompt and returns the frames that came.
 
@@ -40,14 +40,14 @@ def rollout(
         actions: latent actions; the first leads to the first frame after the prompt.
         seeds: one per clip.
         sampling: how frames are drawn; the world's own way when left out.
-        tick: called after every frame.
+        on_step: called after every frame.
     """
     state = world.start(prompt, seed=seeds)
     frames = []
     for action in actions.unbind(1):
         frame, state = world.step(state, action, sampling)
         frames.append(frame.cpu())
-        tick()
+        on_step()
     return torch.stack(frames, 1)
 
 
@@ -73,20 +73,20 @@ def random_actions(
     return torch.from_numpy(np.stack(drawn))
 
 
-def hold_buttons(
+def hold_actions(
     world: Genie,
     prompts: UInt8[Tensor, "N P H W C"],
     steps: int,
     seed: int,
     batch: int,
     sampling: SamplingConfig | None = None,
-    tick: Tick = no_tick,
+    on_step: OnStep = ignore_step,
 ) -> UInt8[Tensor, "N A 2 steps H W C"]:
     """Holds each latent action for `steps` frames from each prompt, under two seeds.
 
     The seeds of a prompt are the same for every action, so that pictures of two actions differ by
-    the action alone. `batch` bounds how many players step at once; `tick` is called once for every
-    batch and step.
+    the action alone. `batch` bounds how many players step at once; `on_step` is called once for
+    every batch and step.
     """
     count, num_actions = len(prompts), world.config.num_actions
     seeds = np.array([clip_seeds(seed, 2 * i, 2) for i in range(count)])
@@ -98,5 +98,5 @@ def hold_buttons(
         )
         actions = torch.tensor(action)[:, None].expand(-1, steps)
         noise = seeds[prompt, twin].tolist()
-        held.append(rollout(world, prompts[prompt], actions, noise, sampling, tick))
+        held.append(rollout(world, prompts[prompt], actions, noise, sampling, on_step))
     return torch.cat(held).unflatten(0, (count, num_actions, 2))

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
 
-PAPER, INK = (244, 244, 240), (40, 40, 40)
+BACKGROUND, FOREGROUND = (244, 244, 240), (40, 40, 40)
 GAP, FONT_SIZE = 4, 13
 
 Row = tuple[str, UInt8[np.ndarray, "K H W 3"]]
 
 
 @dataclass(frozen=True)
-class Picture:
+class Figure:
     """A picture of the report, shown in the page and saved as a file.
 
     Attributes:
@@ -51,9 +51,9 @@ class Picture:
         return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
 
 
-def read_picture(path: Path, caption: str) -> Picture:
+def read_figure(path: Path, caption: str) -> Figure:
     """Reads a picture that was saved as a file."""
-    return Picture(path.stem, caption, path.read_bytes(), path.suffix[1:])
+    return Figure(path.stem, caption, path.read_bytes(), path.suffix[1:])
 
 
 def magnification(height: int, width: int) -> int:
@@ -73,13 +73,13 @@ def contact_sheet(rows: Sequence[Row], columns: Sequence[str], scale: int) -> Im
     font = ImageFont.load_default(FONT_SIZE)
     left = GAP + max(int(font.getlength(label)) for label, _ in rows) + 2 * GAP
     top, cell_h, cell_w = FONT_SIZE + 3 * GAP, height * scale + GAP, width * scale + GAP
-    sheet = Image.new("RGB", (left + count * cell_w, top + len(rows) * cell_h), PAPER)
+    sheet = Image.new("RGB", (left + count * cell_w, top + len(rows) * cell_h), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for k, label in enumerate(columns):
-        draw.text((left + k * cell_w, GAP), label, INK, font)
+        draw.text((left + k * cell_w, GAP), label, FOREGROUND, font)
     for r, (label, frames) in enumerate(rows):
         y = top + r * cell_h
-        draw.text((GAP, y + cell_h // 2 - FONT_SIZE), label, INK, font)
+        draw.text((GAP, y + cell_h // 2 - FONT_SIZE), label, FOREGROUND, font)
         for k, frame in enumerate(frames):
             sheet.paste(enlarged(frame, scale), (left + k * cell_w, y))
     return sheet
@@ -120,7 +120,7 @@ def clip_sheet(
     return contact_sheet(rows, columns, magnification(*prompt.shape[:2]))
 
 
-def button_sheet(
+def action_sheet(
     prompt: UInt8[Tensor, "H W C"], held: UInt8[Tensor, "A T H W C"], stillest: int
 ) -> Image.Image:
     """Shows what each held action does, and how its last frame differs from the stillest one's."""
@@ -128,7 +128,7 @@ def button_sheet(
     change = heat((last - last[stillest]).abs().mean(-1).numpy())
     rows = [
         (
-            _button_label(a, stillest),
+            _action_label(a, stillest),
             np.concatenate([prompt[None].numpy(), frames.numpy(), change[a : a + 1]]),
         )
         for a, frames in enumerate(held)
@@ -137,11 +137,11 @@ def button_sheet(
     return contact_sheet(rows, columns, magnification(*prompt.shape[:2]))
 
 
-def _button_label(action: int, stillest: int) -> str:
+def _action_label(action: int, stillest: int) -> str:
     return f"action {action} (stillest)" if action == stillest else f"action {action}"
 
 
-def strip_picture(games: UInt8[Tensor, "N K H W C"], times: Sequence[int], fps: float) -> Picture:
+def strip_figure(games: UInt8[Tensor, "N K H W C"], times: Sequence[int], fps: float) -> Figure:
     """Shows a few long games at a few steps."""
     rows = [(f"game {i + 1}", game.numpy()) for i, game in enumerate(games)]
     columns = [f"t = {t}" for t in times]
@@ -150,7 +150,7 @@ def strip_picture(games: UInt8[Tensor, "N K H W C"], times: Sequence[int], fps: 
         f"Long play: the first games of {times[-1]} steps ({times[-1] / fps:.0f} s), with actions "
         "that follow each other as in real video."
     )
-    return Picture(f"long_play_{times[-1]}", caption, png(np.asarray(sheet)))
+    return Figure(f"long_play_{times[-1]}", caption, png(np.asarray(sheet)))
 
 
 def side_by_side(

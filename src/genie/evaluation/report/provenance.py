@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from genie.world.genie import Genie
 
 
-def world_facts(world: Genie, name: str) -> dict[str, Any]:
+def describe_world(world: Genie, name: str) -> dict[str, Any]:
     """Returns name, sizes, parameter counts and configuration of a world."""
     return {
         "name": name,
@@ -31,7 +31,7 @@ def world_facts(world: Genie, name: str) -> dict[str, Any]:
     }
 
 
-def store_facts(store: ClipStore, name: str, split: str) -> dict[str, Any]:
+def describe_store(store: ClipStore, name: str, split: str) -> dict[str, Any]:
     """Returns name, frame rate and size of one split of a store."""
     episodes = [e for e in store.episodes if e.split == split]
     return {
@@ -53,7 +53,7 @@ def _parameters(world: Genie) -> dict[str, int]:
     return counts | {"total": sum(counts.values())}
 
 
-def machine_facts(device: torch.device) -> dict[str, Any]:
+def describe_machine(device: torch.device) -> dict[str, Any]:
     """Returns what the figures were computed on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {
@@ -77,7 +77,7 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def version_facts() -> dict[str, str]:
+def describe_versions() -> dict[str, str]:
     """Returns the versions that the figures may depend on."""
     try:
         ours = version("genie-worlds")

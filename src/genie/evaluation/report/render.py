@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from genie.evaluation.report.figures import Picture
-from genie.evaluation.report.summary import figure, quoted_time, real_seconds
+from genie.evaluation.report.figures import Figure
+from genie.evaluation.report.summary import format_value, quoted_step, real_seconds
 
 CONDITIONS = {
     "inferred": "inferred actions",
@@ -34,24 +34,24 @@ INFORMATION = {
 FAILURES = {
     "token_statistics": "tokens unlike those of real video",
     "frozen": "picture frozen",
-    "avatar_gone": "avatar gone",
+    "avatar_lost": "avatar gone",
 }
 PROVENANCE = ("settings", "seconds", "machine", "versions", "data", "world")
 
 
-def render(report: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+def render(report: Mapping[str, Any], pictures: Sequence[Figure]) -> str:
     """Returns the page of a report.
 
     Args:
         report: as in `report.json`.
         pictures: shown inline, each in the section that the beginning of its name tells: `play`,
-            `buttons`, `clip` or `long_play`.
+            `buttons`, `clip` or `coherence`.
     """
     measured = {key: report[key] for key in PROVENANCE}
     return _page(
         "template.html",
         **{**report, "pictures": pictures},
-        quoted_step=quoted_time(report),
+        quoted_step=quoted_step(report),
         provenance=json.dumps(measured, indent=1, ensure_ascii=False),
     )
 
@@ -59,7 +59,7 @@ def render(report: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
 def render_comparison(
     columns: Sequence[str],
     rows: Mapping[str, Sequence[str]],
-    figures: Mapping[str, Mapping[str, Picture]],
+    figures: Mapping[str, Mapping[str, Figure]],
 ) -> str:
     """Returns the page of several worlds.
 
@@ -85,7 +85,9 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "figure": lambda value, unit="": value if isinstance(value, str) else figure(value, unit),
+        "figure": lambda value, unit="": (
+            value if isinstance(value, str) else format_value(value, unit)
+        ),
         "with_interval": with_interval,
         "percent": lambda share: f"{100 * share:.0f}",
         "step_label": lambda step: f"t = {step}",
@@ -108,7 +110,8 @@ def _templates() -> Environment:
 
 def with_interval(value: Mapping[str, Any]) -> str:
     """Returns a mean with its interval as text."""
-    return f"{figure(value['mean'])} [{figure(value['low'])}, {figure(value['high'])}]"
+    mean, low, high = (format_value(value[key]) for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def counts_of_observed(part: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from genie.evaluation.metrics import movement as module
-from genie.evaluation.metrics.movement import SHIFTS, movement, real_ways, scroll, went
-from genie.evaluation.protocol.held_actions import HeldGames
-from genie.evaluation.protocol.rollouts import no_tick
+from genie.evaluation.metrics import scrolling as module
+from genie.evaluation.metrics.scrolling import SHIFTS, followed, real_directions, scroll, scrolling
+from genie.evaluation.protocol.held_actions import HeldActionGames
+from genie.evaluation.protocol.rollouts import ignore_step
 
 NAMES = ["noop", "right", "left", "up"]
 STEPS = torch.tensor([[0, 0], [0, 2], [0, -2], [-2, 0]])  # of the camera, rows and columns
@@ -73,11 +73,13 @@ def store(steps=8, count=30):
     )
 
 
-def held(world, video=None, tick=no_tick):
+def held(world, video=None, on_step=ignore_step):
     video = video or store()
-    games = HeldGames(world, video, {SHIFTS: scroll}, prompt_frames=1, steps=8, seed=0, batch=7)
-    real = real_ways(video, "val", 8, 7)
-    return movement(games, real, split="val", games=20, choosing_games=3, tick=tick)
+    games = HeldActionGames(
+        world, video, {SHIFTS: scroll}, prompt_frames=1, steps=8, seed=0, batch=7
+    )
+    real = real_directions(video, "val", 8, 7)
+    return scrolling(games, real, split="val", games=20, choosing_games=3, on_step=on_step)
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_the_scene_moves_against_the_camera():
 def test_a_jump_is_a_rise_wherever_it_begins():
     down = torch.tensor([[-3, -3, 3, 2], [-2, -2, -2, -2], [1, 1, 1, 0]])
     shifts = torch.stack([down, torch.tensor([[1, 1, 1, 1], [-1, -1, -1, -1], [2, -2, 2, -2]])], -1)
-    found = went(shifts, 4)
+    found = followed(shifts, 4)
     assert found["jump"].tolist() == [True, False, False]
     assert found["left"].tolist() == [True, False, False]
     assert found["right"].tolist() == [False, True, False]
@@ -102,8 +104,8 @@ def test_a_jump_is_a_rise_wherever_it_begins():
 
 def test_buttons_are_chosen_by_what_they_do_and_go_their_way(few):
     ticks = []
-    found = held(Camera(), tick=lambda: ticks.append(1))
-    assert {way: line["button"] for way, line in found["ways"].items()} == {
+    found = held(Camera(), on_step=lambda: ticks.append(1))
+    assert {way: line["action"] for way, line in found["directions"].items()} == {
         "left": 0, "right": 2, "jump": 3,
     }  # fmt: skip
     assert found["mean"]["share"] == found["mean"]["real"] == found["mean"]["relative"] == 1
@@ -121,7 +123,7 @@ def test_real_stretches_are_read_in_batches(few):
     video, sizes = store(), []
     windows = video.windows
     video.windows = lambda starts, n: sizes.append(len(starts)) or windows(starts, n)
-    found = real_ways(video, "val", 8, 4)
+    found = real_directions(video, "val", 8, 4)
     assert found == {"left": (15, 1.0), "right": (15, 1.0), "jump": (15, 1.0)}
     assert sizes == 3 * [4, 4, 4, 3]
 
@@ -129,11 +131,11 @@ def test_real_stretches_are_read_in_batches(few):
 def test_where_nothing_scrolls_it_is_skipped(few):
     still = store()
     still.windows = lambda starts, n: np.zeros((len(starts), n, 32, 32, 3), np.uint8)
-    assert real_ways(still, "val", 8, 2) == {}
+    assert real_directions(still, "val", 8, 2) == {}
     assert "no true action" in held(Camera(), still)["skipped"]
     unnamed = store()
     unnamed.action_names = None
-    assert real_ways(unnamed, "val", 8, 2) == {}
+    assert real_directions(unnamed, "val", 8, 2) == {}
 
 
 def test_stretches_of_an_action_lie_within_episodes():
@@ -143,5 +145,5 @@ def test_stretches_of_an_action_lie_within_episodes():
         SimpleNamespace(split="val", start=5, length=5),
         SimpleNamespace(split="train", start=0, length=5),
     ]
-    found = module._stretches(SimpleNamespace(episodes=episodes), held, "val", 2)
+    found = module._find_stretches(SimpleNamespace(episodes=episodes), held, "val", 2)
     assert list(found) == [0, 2, 6]

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from genie.evaluation.metrics import formulas
-from genie.evaluation.protocol.clips import Clips
-from genie.evaluation.protocol.held_actions import HeldGames
-from genie.evaluation.protocol.rollouts import Tick, no_tick
+from genie.evaluation.protocol.clips import ClipBatches
+from genie.evaluation.protocol.held_actions import HeldActionGames
+from genie.evaluation.protocol.rollouts import OnStep, ignore_step
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 SHIFTS = "shifts"
 """Name of the look at held games that sees them scroll."""
 
-WAYS = {"left": ("left",), "right": ("right",), "jump": ("up", "jump")}
+DIRECTIONS = {"left": ("left",), "right": ("right",), "jump": ("up", "jump")}
 """Ways that are looked for, and what the names of their true actions contain."""
 
-REACH = 1 / 8
+MAX_SHIFT = 1 / 8
 """Largest shift of a step that is looked for, as a share of the frame."""
 
-FAR = 1 / 16
+MIN_DISTANCE = 1 / 16
 """Share of the frame that the scene must have moved."""
 
 STANDING = 0.01
@@ -53,7 +53,7 @@ def scroll(frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1 2"]:
     before with the least mean absolute difference.
     """
     b, t, h, w, _ = frames.shape
-    reach = max(1, round(REACH * min(h, w)))
+    reach = max(1, round(MAX_SHIFT * min(h, w)))
     grey = frames.float().mean(-1)
     now = grey[:, 1:, reach : h - reach, reach : w - reach]
     shifts = [(y, x) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
@@ -69,8 +69,8 @@ def scroll(frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1 2"]:
     return found
 
 
-def went(shifts: Int[Tensor, "n t 2"], far: float) -> dict[str, Bool[Tensor, " n"]]:
-    """Returns which games went each of `WAYS`: the sum to a side, the highest rise for a jump."""
+def followed(shifts: Int[Tensor, "n t 2"], far: float) -> dict[str, Bool[Tensor, " n"]]:
+    """Returns which games went each way: the sum to a side, the highest rise for a jump."""
     down, right = shifts[..., 0].cumsum(1), shifts[..., 1].sum(1)
     start = torch.zeros(len(down), 1, dtype=down.dtype)
     height = torch.cat([start, down], dim=1)
@@ -78,14 +78,14 @@ def went(shifts: Int[Tensor, "n t 2"], far: float) -> dict[str, Bool[Tensor, " n
     return {"left": right >= far, "right": right <= -far, "jump": rise >= far}
 
 
-def movement(
-    held: HeldGames,
+def scrolling(
+    held: HeldActionGames,
     real: Mapping[str, tuple[int, float]],
     *,
     split: str,
     games: int,
     choosing_games: int,
-    tick: Tick = no_tick,
+    on_step: OnStep = ignore_step,
 ) -> dict[str, Any]:
     """Holds the button of each way and counts the games that go it.
 
@@ -97,11 +97,11 @@ def movement(
 
     Args:
         held: plays; its look `SHIFTS` is `scroll`.
-        real: the ways of the real game, from `real_ways`.
+        real: the ways of the real game, from `real_directions`.
         split: held out.
         games: held-out frames from which a button is held.
         choosing_games: training frames from which every button is held to choose among them.
-        tick: called after every batch and step, `HeldGames.most_ticks` times at the most.
+        on_step: called after every batch and step, `HeldActionGames.max_steps` times at the most.
 
     Returns:
         For every way `share`, `chance`, `real` and `relative`, ours over the real one, and the
@@ -112,21 +112,21 @@ def movement(
             "skipped": "no true action is called left, right or up and was held for "
             f"{held.steps} steps in {REAL_GAMES} stretches that scroll that way."
         }
-    far = _far(held.store)
+    far = _min_distance(held.store)
     known, prompts = held.prompts("train", choosing_games), held.prompts(split, games)
 
-    def outcomes(clips: Clips, buttons: int | Tensor) -> dict[str, Tensor]:
-        return went(held.hold(SHIFTS, clips, buttons, tick), far)
+    def outcomes(clips: ClipBatches, buttons: int | Tensor) -> dict[str, Tensor]:
+        return followed(held.hold(SHIFTS, clips, buttons, on_step), far)
 
     tried = [outcomes(known, button) for button in range(held.world.config.num_actions)]
     chosen = {
         way: int(torch.stack([one[way].float().mean() for one in tried]).argmax()) for way in real
     }
     ours = {way: outcomes(prompts, button)[way].float() for way, button in chosen.items()}
-    random = outcomes(prompts, held.random_buttons(prompts, 5))
-    ways = {
+    random = outcomes(prompts, held.random_actions(prompts, 5))
+    directions = {
         way: {
-            "button": chosen[way],
+            "action": chosen[way],
             "share": ours[way].mean().item(),
             "chance": random[way].float().mean().item(),
             "real": share,
@@ -141,15 +141,17 @@ def movement(
         "steps": held.steps,
         "choosing_games": choosing_games,
         "pixels": far,
-        "ways": ways,
-        "mean": {key: float(np.mean([line[key] for line in ways.values()])) for key in keys},
+        "directions": directions,
+        "mean": {key: float(np.mean([line[key] for line in directions.values()])) for key in keys},
         "share_interval": formulas.interval_over_episodes(
             torch.stack(list(ours.values())).mean(0), prompts.episodes
         ),
     }
 
 
-def real_ways(store: ClipStore, split: str, steps: int, batch: int) -> dict[str, tuple[int, float]]:
+def real_directions(
+    store: ClipStore, split: str, steps: int, batch: int
+) -> dict[str, tuple[int, float]]:
     """Returns in how many real stretches each way was held, and the share that went it.
 
     Args:
@@ -162,24 +164,24 @@ def real_ways(store: ClipStore, split: str, steps: int, batch: int) -> dict[str,
     if labels is None or names is None:
         return {}
     found = {}
-    for way, words in WAYS.items():
+    for way, words in DIRECTIONS.items():
         meant = [i for i, name in enumerate(names) if any(word in name for word in words)]
-        starts = _stretches(store, np.isin(labels, meant), split, steps)
+        starts = _find_stretches(store, np.isin(labels, meant), split, steps)
         if len(starts) < REAL_GAMES:
             continue
-        clips = Clips(store, np.array(starts), steps + 1, batch, torch.device("cpu"))
+        clips = ClipBatches(store, np.array(starts), steps + 1, batch, torch.device("cpu"))
         shifts = torch.cat([scroll(frames) for frames in clips])
-        share = went(shifts, _far(store))[way].float().mean().item()
+        share = followed(shifts, _min_distance(store))[way].float().mean().item()
         if share >= SCROLLS:
             found[way] = (len(starts), share)
     return found
 
 
-def _far(store: ClipStore) -> float:
-    return FAR * min(store.height, store.width)
+def _min_distance(store: ClipStore) -> float:
+    return MIN_DISTANCE * min(store.height, store.width)
 
 
-def _stretches(store: ClipStore, held: np.ndarray, split: str, steps: int) -> Sequence[int]:
+def _find_stretches(store: ClipStore, held: np.ndarray, split: str, steps: int) -> Sequence[int]:
     """First frames of stretches, one after the other, in which an action is held throughout."""
     starts = list[int]()
     for episode in store.episodes:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from genie.core.config import UserError
-from genie.evaluation.metrics.networks import NetworkFile
+from genie.evaluation.metrics.external_networks import NetworkFile
 
 
 class Brightness(nn.Module):

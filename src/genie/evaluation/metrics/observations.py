@@ -1,0 +1,266 @@
+"""Coherence: up to which frame a game still looks and moves like real video.
+
+Games are watched for the ways in which worlds end: the picture freezes, its tokens are no longer
+those of the video, or the avatar is gone. Real held-out video is watched in the same way and sets
+the limits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from genie.evaluation.metrics import formulas
+from genie.evaluation.metrics.avatar import AvatarDetector
+from genie.evaluation.metrics.frechet import Extractor
+from genie.evaluation.protocol.clips import ClipBatches
+
+if TYPE_CHECKING:
+    from genie.data.store import ClipStore
+    from genie.world.genie import Genie
+
+FAILURES = ("frozen", "token_statistics", "avatar_lost")
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What is kept of the T frames of a game, or of an episode of real video.
+
+    Attributes:
+        counts: how often each token occurs in each frame.
+        frozen: whether a frame shows nothing that the frame before it did not.
+        visible: whether the avatar is there; None where no detector can tell.
+        features: of each whole window one after the other.
+    """
+
+    counts: Int[Tensor, "T V"]
+    frozen: Bool[Tensor, " T"]
+    visible: Bool[Tensor, " T"] | None
+    features: list[Float[Tensor, "n d"]]
+
+    @staticmethod
+    def join(parts: Sequence[Observations]) -> Observations:
+        """Puts stretches of one game one after the other."""
+        visible = [part.visible for part in parts if part.visible is not None]
+        return Observations(
+            torch.cat([part.counts for part in parts]),
+            torch.cat([part.frozen for part in parts]),
+            torch.cat(visible) if visible else None,
+            [features for part in parts for features in part.features],
+        )
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Looks at frames, those of a world and those of real video in the same way.
+
+    Attributes:
+        world: whose tokens are counted.
+        extractor: of the features for Fréchet distances.
+        detector: of the avatar, if there is one to be believed.
+        window: frames per window.
+    """
+
+    world: Genie
+    extractor: Extractor
+    detector: AvatarDetector | None
+    window: int
+
+    def observe(self, clips: UInt8[Tensor, "B t H W C"], real: bool = False) -> list[Observations]:
+        """Looks at all frames but the first of each clip, which is the one before them.
+
+        A picture is frozen when no pixel moves, by the measure of `metrics.moving_pixels`. What a
+        world draws went through its tokenizer, so tokens of `real` frames are counted after they
+        did as well.
+        """
+        tokenizer = self.world.tokenizer
+        tokens, size = tokenizer.encode(clips), tokenizer.vocabulary
+        if real:
+            tokens = tokenizer.encode(tokenizer.decode(tokens))
+        tokens = tokens[:, 1:]
+        # 16 bits hold the tokens of any frame: a long game has many rows of counts.
+        counts = torch.zeros((*tokens.shape[:2], size), dtype=torch.int16, device=tokens.device)
+        counts = counts.scatter_add_(-1, tokens, torch.ones_like(tokens, dtype=torch.int16)).cpu()
+        frozen = ~formulas.moving_pixels(clips[:, 1:], clips[:, :-1]).any(-1).any(-1).cpu()
+        visible = self.detector.visible(clips[:, 1:]).cpu() if self.detector else None
+        whole = clips.shape[1] == self.window + 1
+        features = self.extractor.features(clips).cpu() if whole else None
+        return [
+            Observations(
+                counts[b],
+                frozen[b],
+                None if visible is None else visible[b],
+                [] if features is None else [features[b]],
+            )
+            for b in range(len(clips))
+        ]
+
+
+# --- real video -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real held-out video as it is looked at, and the limits that it sets.
+
+    Attributes:
+        observations: of each episode.
+        starts: first frame of each episode, which names it.
+        total: how often each token occurs in all of them.
+        usage: how often each latent action was inferred.
+        chain: how often each latent action followed each other one.
+        longest_frozen: frames that the picture may stand still: as long as it ever does in real
+            video, and at least a second.
+        avatar_lost: frames that the avatar may be away: a second.
+        quantiles: of the distance of windows of real video, at 50, 95 and 99 %.
+        window: frames per window.
+    """
+
+    observations: list[Observations]
+    starts: list[int]
+    total: Int[Tensor, " V"]
+    usage: Int[Tensor, " A"]
+    chain: Int[Tensor, "A A"]
+    longest_frozen: int
+    avatar_lost: int
+    quantiles: tuple[float, float, float]
+    window: int
+
+    def distance(self, seen: Observations, episode: int) -> Float[Tensor, " windows"]:
+        """Returns how far each window is from real video, that of its own episode left out."""
+        return token_distance(seen.counts, self._others(episode), self.window)
+
+    def _others(self, episode: int) -> Int[Tensor, " V"]:
+        return others(
+            self.total, dict(zip(self.starts, self.observations, strict=True)).get(episode)
+        )
+
+    def ends(self, seen: Observations, distance: Float[Tensor, " windows"]) -> list[int]:
+        """Returns the first step of each of `FAILURES`, T for one that does not happen."""
+        length = len(seen.frozen)
+        strange = distance > self.quantiles[2] + 1e-6
+        away = torch.zeros(0, dtype=torch.bool) if seen.visible is None else ~seen.visible
+        flags = ((seen.frozen, self.longest_frozen + 1), (strange, self.window))
+        found = [first_run(*spell) for spell in (*flags, (away, self.avatar_lost + 1))]
+        return [length if first is None else first for first in found]
+
+
+def reference(
+    observer: Observer, store: ClipStore, split: str, frames: int, seed: int, batch: int
+) -> Reference | None:
+    """Looks at real video of a split, in whole windows of whole episodes drawn at random.
+
+    Returns None where no episode holds a window.
+    """
+    window, world = observer.window, observer.world
+    episodes = [e for e in store.episodes if e.split == split and e.length > window]
+    seen: list[Observations] = []
+    starts: list[int] = []
+    num_actions = world.config.num_actions
+    usage = torch.zeros(num_actions, dtype=torch.int64)
+    chain = torch.zeros(num_actions**2, dtype=torch.int64)
+    for index in np.random.default_rng([seed, 12]).permutation(len(episodes)):
+        if seen and sum(len(s.frozen) for s in seen) + episodes[index].length > frames:
+            continue
+        episode = episodes[index]
+        cuts = episode.start + window * np.arange((episode.length - 1) // window)
+        parts: list[Observations] = []
+        for clips in ClipBatches(store, cuts, window + 1, batch, world.device):
+            parts += observer.observe(clips, real=True)
+            inferred = world.actions.infer(clips)
+            usage += formulas.code_counts(inferred, num_actions)
+            pairs = inferred[:, :-1] * num_actions + inferred[:, 1:]
+            chain += formulas.code_counts(pairs, num_actions**2)
+        seen.append(Observations.join(parts))
+        starts.append(episode.start)
+    if not seen:
+        return None
+    total = torch.stack([s.counts.sum(0) for s in seen]).sum(0)
+    distances = torch.cat([token_distance(s.counts, others(total, s), window) for s in seen])
+    median, most, nearly_all = distances.quantile(distances.new_tensor([0.5, 0.95, 0.99])).tolist()
+    second = max(1, math.ceil(world.config.fps))
+    return Reference(
+        observations=seen,
+        starts=starts,
+        total=total,
+        usage=usage,
+        chain=chain.reshape(num_actions, num_actions),
+        longest_frozen=max(second, *(longest_run(s.frozen) for s in seen)),
+        avatar_lost=second,
+        quantiles=(median, most, nearly_all),
+        window=window,
+    )
+
+
+def others(total: Int[Tensor, " V"], seen: Observations | None) -> Int[Tensor, " V"]:
+    """Returns the counts of all episodes but one; of all where there is no other."""
+    rest = total if seen is None else total - seen.counts.sum(0)
+    return rest if rest.sum() > 0 else total
+
+
+def token_distance(
+    counts: Int[Tensor, "T V"], reference: Int[Tensor, " V"], window: int
+) -> Float[Tensor, " windows"]:
+    """Returns the Jensen-Shannon divergence of the tokens of each window from a reference, in bits.
+
+    0 for the same shares of every token, 1 for no token in common (Lin 1991).
+
+    Args:
+        counts: of tokens in each frame.
+        reference: counts of tokens.
+        window: frames; window k begins at frame k, so there are T - window + 1 of them.
+    """
+    sums = torch.cat([counts.new_zeros(1, counts.shape[1]), counts]).cumsum(0, dtype=torch.int64)
+    inside = (sums[window:] - sums[:-window]).double()
+    shares, real = inside / inside.sum(1, keepdim=True), reference.double() / reference.sum()
+    mixed = _bits((shares + real) / 2)
+    return (mixed - _bits(shares) / 2 - _bits(real) / 2).clamp(0, 1)
+
+
+def _bits(shares: Tensor) -> Tensor:
+    return -torch.special.xlogy(shares, shares).sum(-1) / math.log(2)
+
+
+# --- spells ---------------------------------------------------------------------------------
+
+
+def first_run(flags: Bool[Tensor, " T"], length: int) -> int | None:
+    """Returns where the first run of `length` true flags begins, None where there is none."""
+    if len(flags) < length:
+        return None
+    runs = flags.unfold(0, length, 1).all(-1)
+    return int(runs.int().argmax()) if runs.any() else None
+
+
+def longest_run(flags: Bool[Tensor, " T"]) -> int:
+    """Returns the length of the longest run of true flags."""
+    edges = torch.nn.functional.pad(flags.int(), (1, 1)).diff()
+    lengths = (edges == -1).nonzero() - (edges == 1).nonzero()
+    return int(lengths.max()) if len(lengths) else 0
+
+
+def restricted_mean(steps: Sequence[int], ended: Sequence[bool], horizon: int) -> float:
+    """Returns the mean time to the end, counted up to a horizon at most.
+
+    The area under the Kaplan-Meier curve: an episode that stops before anything went wrong counts
+    as watched until then, not as ended. Where nothing stops early it is the plain mean.
+
+    Args:
+        steps: when each game ended, or was last watched.
+        ended: which of the two.
+        horizon: no later than the longest game was watched.
+    """
+    area, alive, last = 0.0, 1.0, 0
+    for step in sorted({s for s, over in zip(steps, ended, strict=True) if over and s < horizon}):
+        area += alive * (step - last)
+        watched = sum(s >= step for s in steps)
+        alive *= 1 - sum(over and s == step for s, over in zip(steps, ended, strict=True)) / watched
+        last = step
+    return area + alive * (horizon - last)
