@@ -112,7 +112,7 @@ def test_dynamics_that_obey_are_no_cause_for_alarm(obeying):
 def test_dynamics_that_ignore_the_action_are_named(obeying, small_world):
     ignoring = Dynamics(small_world.dynamics, (2, 2), 6, 3).eval()
     ignoring.load_state_dict(obeying.state_dict())
-    torch.nn.init.zeros_(ignoring.action.weight)
+    torch.nn.init.zeros_(ignoring.embedding.action.weight)
     sign = effect_of_actions(ignoring, *steps_of(999))
     assert sign.figure == pytest.approx(0, abs=1e-5)
     assert "ignore the actions" in sign.warning
