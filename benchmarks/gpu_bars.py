@@ -248,13 +248,15 @@ class GraphGame(play.Game):
         self.buttons = torch.zeros(players, dtype=torch.int64, device=world.device)
         began = _copied(self.state)
         self.asked = False
-        world._buttons = self._unchecked  # to look at the values of buttons, a graph would wait
+        world._check_actions = (
+            self._unchecked
+        )  # to look at the values of buttons, a graph would wait
         try:
             self._once()
-            assert self.asked, "a step no longer asks `_buttons`, so a graph would check them"
+            assert self.asked, "a step no longer asks `_check_actions`, so a graph would check them"
             self.replay = self._captured() if world.device.type == "cuda" else self._once
         finally:
-            del world._buttons
+            del world._check_actions
         _copy(began, self.state)
 
     def __call__(self) -> None:

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from genie.world.config import GenieConfig
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
-    from genie.world.state import Drawing, State
+    from genie.world.state import PredictedFrame, State
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ClipStore": "genie.data.store",
-    "Drawing": "genie.world.genie",
+    "PredictedFrame": "genie.world.state",
     "Dynamics": "genie.models.dynamics",
     "DynamicsConfig": "genie.models.dynamics",
     "Genie": "genie.world.genie",
@@ -59,7 +59,6 @@ _HOMES = {
 
 __all__ = [
     "ClipStore",
-    "Drawing",
     "Dynamics",
     "DynamicsConfig",
     "Genie",
@@ -68,6 +67,7 @@ __all__ = [
     "GenieVectorEnv",
     "LatentActionConfig",
     "LatentActionModel",
+    "PredictedFrame",
     "SamplingConfig",
     "StageConfig",
     "State",
@@ -85,7 +85,12 @@ __all__ = [
 ]
 
 
+_OLD_NAMES = {"Drawing": "PredictedFrame"}
+"""Names that are imported as before."""
+
+
 def __getattr__(name: str) -> Any:
+    name = _OLD_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module 'genie' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -30,13 +30,17 @@ from genie.presets import registry
 from genie.presets.schedule import Augmentation, StageConfig, TrainConfig
 from genie.serving.limits import Limits
 from genie.world.config import GenieConfig
+from genie.world.generate import generate
+from genie.world.maskgit import SamplingConfig
+from genie.world.replay import Replay
 
 CLASSES = (
     VideoTokenizerConfig, QuantizerConfig, LatentActionConfig, TransformerConfig, DynamicsConfig,
     StageConfig, TrainConfig, Augmentation, PrepareConfig, EvaluationConfig, CoherenceConfig,
     Limits,
+    SamplingConfig,
 )  # fmt: skip
-FUNCTIONS = (prepare, record, evaluate)
+FUNCTIONS = (prepare, record, evaluate, generate)
 TRAIN = [("", GenieConfig), ("train", TrainConfig)]
 KEYS = [(cls, old, new) for cls in CLASSES for old, new in renamed(cls).items()]
 OPTIONS = [(made, old, new) for made in FUNCTIONS for old, new in renamed(made).items()]
@@ -78,6 +82,7 @@ def test_an_old_argument_of_a_function_is_an_old_option(made, old, new):
         ("schedule.dynamics.decay", "train.dynamics.lr_schedule"),
         ("train.augmentation.flip", "train.augmentation.flip_prob"),
         ("schedule.augmentation.flip", "train.augmentation.flip_prob"),
+        ("sampling.schedule", "sampling.mask_schedule"),
         ("actions.max_displacement", None),
         ("actions.nothing.reach", None),
         ("train.dynamics.ema_decay", None),
@@ -98,6 +103,13 @@ def test_every_preset_comes_back_from_its_old_keys(name):
         old = with_old_keys(config)
         assert old != to_dict(config)
         assert from_dict(type(config), translated(type(config), old)) == config
+
+
+def test_keys_are_translated_inside_lists_too():
+    old = {"sampling": [{"step": 0, "sampling": {"schedule": "linear"}}], "actions": [1]}
+    new = {"sampling": [{"step": 0, "sampling": {"mask_schedule": "linear"}}], "actions": [1]}
+    assert translated(Replay, old) == new
+    assert translated(Replay, new) == new
 
 
 def test_what_is_new_or_no_mapping_stays_as_it_is():

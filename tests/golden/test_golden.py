@@ -1,7 +1,7 @@
 """The bundled world plays the same tokens as ever: what guards a restructuring of the code.
 
 `python tests/golden/test_golden.py` writes the file anew, for a change that is meant to draw other
-frames from the same seed (then `genie.world.replay.DRAWING` goes up, too).
+frames from the same seed (then `genie.world.replay.SAMPLER_VERSION` goes up, too).
 """
 
 import json
@@ -48,11 +48,11 @@ def play(expected: list[list[int]] | None = None) -> list[list[int]]:
     state = world.start(prompt, SEED)
     found = [world.tokenizer.encode(torch.from_numpy(prompt)[None, None])[0, 0].tolist()]
     for t, action in enumerate(ACTIONS, 1):
-        drawing = world.draw(state, action)
-        found.append(drawing.tokens[0].tolist())
+        predicted = world.predict(state, action)
+        found.append(predicted.tokens[0].tolist())
         if expected is not None:
-            drawing = replace(drawing, tokens=torch.tensor([expected[t]]))
-        state = world.commit(drawing)
+            predicted = replace(predicted, tokens=torch.tensor([expected[t]]))
+        state = world.commit(predicted)
     return found
 
 

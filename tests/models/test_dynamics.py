@@ -66,18 +66,18 @@ def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: Dynami
     model = stirred(config)
     tokens = torch.randint(0, VOCABULARY, (4, 12, 6))
     actions = torch.randint(0, ACTIONS, (4, 11))
-    past = model.prefill(tokens[:, :2], actions[:, :1])
+    state = model.prefill(tokens[:, :2], actions[:, :1])
     for t in range(2, 12):
         draft = tokens[:, t].clone()
         draft[:, ::2] = model.mask_token
-        condition = model.condition(actions[:, t - 1], past)
-        cached = model.draft(draft, condition, torch.arange(6).expand(4, -1))
+        context = model.step_context(actions[:, t - 1], state)
+        cached = model.step_logits(draft, context, torch.arange(6).expand(4, -1))
         plain = model.logits(torch.cat([tokens[:, :t], draft[:, None]], 1), actions[:, :t])[:, -1]
         torch.testing.assert_close(cached, plain, atol=1e-4, rtol=0)
-        places = torch.rand(4, 6).argsort(dim=1)[:, :2]
-        asked = model.draft(draft, condition, places)
-        torch.testing.assert_close(asked, cached.take_along_dim(places[..., None], 1))
-        past = model.commit(tokens[:, t], condition)
+        positions = torch.rand(4, 6).argsort(dim=1)[:, :2]
+        asked = model.step_logits(draft, context, positions)
+        torch.testing.assert_close(asked, cached.take_along_dim(positions[..., None], 1))
+        state = model.commit(tokens[:, t], context)
 
 
 @torch.no_grad()
@@ -87,15 +87,15 @@ def test_training_sees_what_play_sees():
     tokens = torch.randint(0, VOCABULARY, (2, 7, 6))
     actions = torch.randint(0, ACTIONS, (2, 6))
     masked = torch.rand(2, 6, 6) < 0.6
-    leading, level = model._leading(actions), torch.zeros(2, dtype=torch.int64)
-    trained = model.head(*model._two_streams(tokens, tokens, masked, leading, level))
-    past = model.prefill(tokens[:, :1], actions[:, :0])
+    previous_action, level = model._previous_actions(actions), torch.zeros(2, dtype=torch.int64)
+    trained = model.head(*model._two_streams(tokens, tokens, masked, previous_action, level))
+    state = model.prefill(tokens[:, :1], actions[:, :0])
     for t in range(1, 7):
-        condition = model.condition(actions[:, t - 1], past)
+        context = model.step_context(actions[:, t - 1], state)
         draft = tokens[:, t].masked_fill(masked[:, t - 1], model.mask_token)
-        played = model.draft(draft, condition, torch.arange(6).expand(2, -1))
+        played = model.step_logits(draft, context, torch.arange(6).expand(2, -1))
         torch.testing.assert_close(played, trained[:, t - 1], atol=1e-4, rtol=0)
-        past = model.commit(tokens[:, t], condition)
+        state = model.commit(tokens[:, t], context)
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=name)
@@ -109,11 +109,11 @@ def test_learns_the_rule_so_that_the_action_decides_the_frame(config: DynamicsCo
         optimizer.step()
     model.eval()
     tokens, actions = counting(1, seed=999)
-    past = model.prefill(tokens[:, :1], actions[:, :0])
+    state = model.prefill(tokens[:, :1], actions[:, :0])
     for action in range(ACTIONS):
-        condition = model.condition(torch.tensor([action]), past)
+        context = model.step_context(torch.tensor([action]), state)
         drawn = sample(
-            lambda draft, places, condition=condition: model.draft(draft, condition, places),
+            lambda draft, positions, context=context: model.step_logits(draft, context, positions),
             GRID,
             model.mask_token,
             SamplingConfig(steps=2, temperature=0.0),
@@ -237,10 +237,10 @@ def walker(config: DynamicsConfig, label: Callable[[Tensor, Tensor], Tensor]) ->
 
 def walked(model: Dynamics, tokens: Tensor, actions: Tensor) -> Tensor:
     """The next frame (N,25) as the model draws it, from (N,25) and an action each."""
-    past = model.prefill(tokens[:, None], actions[:, None][:, :0])
-    condition = model.condition(actions, past)
+    state = model.prefill(tokens[:, None], actions[:, None][:, :0])
+    context = model.step_context(actions, state)
     return sample(
-        lambda draft, places: model.draft(draft, condition, places),
+        lambda draft, positions: model.step_logits(draft, context, positions),
         (5, 5),
         model.mask_token,
         SamplingConfig(steps=4, temperature=1.0),
@@ -396,8 +396,8 @@ def test_the_order_of_parameters_is_that_of_0_1():
 def test_nothing_is_replaced_outside_training(monkeypatch: pytest.MonkeyPatch):
     given = []
 
-    def streams(model, tokens, context, masked, leading, level):
-        given.append((context, leading))
+    def streams(model, tokens, context, masked, previous_action, level):
+        given.append((context, previous_action))
         return torch.zeros(*tokens[:, 1:].shape, 32), tokens[:, :-1]
 
     monkeypatch.setattr(Dynamics, "_two_streams", streams)
@@ -405,8 +405,8 @@ def test_nothing_is_replaced_outside_training(monkeypatch: pytest.MonkeyPatch):
     model, (tokens, actions) = build(config), counting(20)
     model.eval().loss(tokens, actions)
     model.train().loss(tokens, actions)
-    (context, leading), (changed, replaced) = given
+    (context, previous_action), (changed, replaced) = given
     assert torch.equal(context, tokens)
-    assert torch.equal(leading[:, 1:], actions)
+    assert torch.equal(previous_action[:, 1:], actions)
     assert not torch.equal(changed, tokens)
     assert not torch.equal(replaced[:, 1:], actions)

@@ -15,7 +15,7 @@ def embedding(conditioning: str) -> TokenEmbedding:
 @pytest.mark.parametrize(("conditioning", "more"), [("add", 0), ("prepend", 1), ("both", 1)])
 def test_the_action_is_added_or_one_more_token(conditioning, more):
     made = embedding(conditioning)
-    given = made.given(LEADING, None)
+    given = made.context_embedding(LEADING, None)
     assert given.shape == (1, 1, 4 + more, 8)
     action = made.action.weight[2] + made.level.weight[0]
     if more:
@@ -27,8 +27,8 @@ def test_the_action_is_added_or_one_more_token(conditioning, more):
 
 def test_the_level_of_corruption_is_an_input_and_none_in_play():
     made = embedding("add")
-    levels = [made.given(LEADING, None, torch.tensor([level])) for level in range(4)]
-    assert torch.equal(levels[0], made.given(LEADING, None))
+    levels = [made.context_embedding(LEADING, None, torch.tensor([level])) for level in range(4)]
+    assert torch.equal(levels[0], made.context_embedding(LEADING, None))
     assert not torch.equal(levels[0], levels[3])
 
 
@@ -36,9 +36,11 @@ def test_the_level_of_corruption_is_an_input_and_none_in_play():
 def test_tokens_and_their_neighbours_are_added_to_what_is_given(conditioning):
     made, beside = embedding(conditioning), torch.randn(1, 1, 4, 8)
     before = torch.randn(1, 1, 4, 8)
-    given = made.given(LEADING, before)
-    torch.testing.assert_close(made.trim(given) - made.trim(made.given(LEADING, None)), before)
-    own = made.own(TOKENS, given, beside)
+    given = made.context_embedding(LEADING, before)
+    torch.testing.assert_close(
+        made.trim(given) - made.trim(made.context_embedding(LEADING, None)), before
+    )
+    own = made.add_tokens(TOKENS, given, beside)
     torch.testing.assert_close(made.trim(own - given), made.token.weight[TOKENS] + beside)
     if made.prepends:
         assert torch.equal(own[:, :, 0], given[:, :, 0])

@@ -91,10 +91,10 @@ class DotWorld:
         return self.start(prompt).frame
 
     def step(self, state: DotState, action: object, sampling: object = None) -> tuple:
-        after = self.commit(self.draw(state, action, sampling))
+        after = self.commit(self.predict(state, action, sampling))
         return after.frame, after
 
-    def draw(self, state: DotState, action: object, sampling: object = None) -> DotState:
+    def predict(self, state: DotState, action: object, sampling: object = None) -> DotState:
         if self.broken:
             raise RuntimeError("the world is broken")
         self.batches.append(state.dot.shape[0] if state.dot.ndim == 2 else 1)

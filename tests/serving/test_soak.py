@@ -30,7 +30,7 @@ from genie.serving.play.batch import DropGame, GameBatch, PlayAction, StartGame
 from genie.serving.protocol import HEADER, ClientMessage
 from genie.world import bundled
 from genie.world.genie import Genie
-from genie.world.replay import text_of
+from genie.world.replay import encode_frame
 
 LONG = os.environ.get("GENIE_SOAK", "") not in ("", "0")
 MEGABYTE = 2**20
@@ -129,15 +129,15 @@ def test_tokens_do_not_depend_on_other_players(two_worlds_of_module):
     )
     prompt = np.asarray(Image.open(folder / "prompts" / "0.png").convert("RGB"))
     drawn = defaultdict(list)
-    draw = world.draw
+    predict = world.predict
 
     def watched(state, *arguments):
-        drawing = draw(state, *arguments)
+        drawing = predict(state, *arguments)
         for seed, tokens in zip(state.seed.tolist(), drawing.tokens.tolist(), strict=True):
             drawn[seed].append(tokens)
         return drawing
 
-    world.draw = watched
+    world.predict = watched
     games, guests = GameBatch(world, [prompt]), set()
     games.advance({player: StartGame(0, seed=player) for player in range(3)})
     for t in range(steps):
@@ -216,7 +216,7 @@ def test_connecting_and_leaving_leaks_no_memory(serving):
     assert grown < 20
 
 
-PIXELS = text_of(np.zeros((16, 16, 3), np.uint8))
+PIXELS = encode_frame(np.zeros((16, 16, 3), np.uint8))
 GOOD = [
     {"type": "start", "seq": 1, "prompt": 0, "seed": 3},
     {"type": "start", "seq": 1, "prompt": [PIXELS] * 2, "actions": [0, 1, 2]},

@@ -113,7 +113,8 @@ def overwriting(graph, inputs, **options):  # as CUDA graphs do
 plain, compiled = (Genie.from_pretrained(sys.argv[1], device="cpu") for _ in range(2))
 for part in (compiled.dynamics, compiled.tokenizer):
     part.compile(backend=overwriting, mode="reduce-overhead")
-compile_method(compiled, "_draw_tokens", varying=0, backend=overwriting, mode="reduce-overhead")
+options = {"backend": overwriting, "mode": "reduce-overhead"}
+compile_method(compiled, "_sample_tokens", dynamic_argument=0, **options)
 prompt, buttons = torch.zeros(16, 16, 3, dtype=torch.uint8), [0, 1, 2, 3, 0]
 states = [compiled.start(prompt, seed=3)]
 for button in buttons:
@@ -162,13 +163,13 @@ def test_of_a_frame_only_the_buttons_go_to_the_device_and_nothing_waits_for_it(
 
 def test_a_frame_can_be_shown_before_it_is_committed(world: Genie):
     state = world.start(frames(2, 1), seed=3)
-    drawing = world.draw(state, [1, 2])
+    predicted = world.predict(state, [1, 2])
     assert state.time.tolist() == [1, 1]
     shown, after = world.step(state, [1, 2])
-    assert torch.equal(drawing.frame, shown)
-    assert drawing.frame.shape == (2, 16, 16, 3)
+    assert torch.equal(predicted.frame, shown)
+    assert predicted.frame.shape == (2, 16, 16, 3)
     for _ in range(2):  # a value, too
-        late = world.commit(drawing)
+        late = world.commit(predicted)
         assert torch.equal(world.step(late, [3, 0])[0], world.step(after, [3, 0])[0])
 
 
@@ -184,13 +185,13 @@ def test_without_a_compiler_compiling_is_refused_with_advice(
 def test_a_frame_is_the_callers_to_change(world: Genie):
     for prompt in (frames(1)[0], frames(2, 1)):
         start = world.start(prompt, seed=3)
-        drawing = world.draw(start, 1)
+        predicted = world.predict(start, 1)
         frame, state = world.step(start, 1)
         kept = frame.clone()
-        for given in (frame, state.frame, start.frame, drawing.frame):
+        for given in (frame, state.frame, start.frame, predicted.frame):
             given.zero_()
         assert torch.equal(state.frame, kept)
-        assert torch.equal(drawing.frame, kept)
+        assert torch.equal(predicted.frame, kept)
         assert torch.equal(start.frame.flatten(), prompt.flatten())
 
 
@@ -341,7 +342,7 @@ def test_buttons_that_do_not_exist_are_refused(world: Genie, action: object):
 @pytest.mark.parametrize("action", ["a", None, [[0], [0, 1]]])
 def test_buttons_that_are_no_numbers_are_refused(world: Genie, action: object):
     with pytest.raises(UserError, match="action: expected an integer"):
-        world._buttons(action, 1)  # `step` itself is checked by type in these tests
+        world._check_actions(action, 1)  # `step` itself is checked by type in these tests
 
 
 def test_scripts_that_make_no_sense_are_refused(world: Genie):

@@ -4,7 +4,7 @@ import pytest
 
 from genie import Genie, UserError
 from genie.world import bundled
-from genie.world.hub import locate
+from genie.world.hub import world_folder
 
 
 def test_a_hub_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
@@ -32,6 +32,6 @@ def test_a_bundled_world_is_found_by_name_and_not_hidden_by_an_empty_folder(
     (tmp_path / "cwd" / "toy").mkdir(parents=True)  # a report of it may have made one
     monkeypatch.chdir(tmp_path / "cwd")
     assert bundled.names() == ["toy"]
-    assert locate("toy") == tmp_path / "bundle" / "toy"
+    assert world_folder("toy") == tmp_path / "bundle" / "toy"
     Genie(world.config).save_pretrained("toy")  # a world of one's own goes first
-    assert locate("toy") == Path("toy")
+    assert world_folder("toy") == Path("toy")

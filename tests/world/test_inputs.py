@@ -27,7 +27,7 @@ def test_all_else_is_refused_in_one_sentence(value):
     with pytest.raises(UserError, match=r"^x: expected y, got ") as error:
         whole_numbers(value, "x: expected y")
     assert len(str(error.value)) < 100
-    for check in (inputs.actions_of, inputs.script_of):
+    for check in (inputs.check_actions, inputs.check_action_sequence):
         with pytest.raises(UserError, match=r"actions?: expected"):
             check(value, 4, 1)
     for check in (lambda seed: seeds_of(seed, 1), seed_of):
@@ -36,24 +36,27 @@ def test_all_else_is_refused_in_one_sentence(value):
 
 
 def test_actions_are_one_for_all_or_one_for_each():
-    assert inputs.actions_of(np.uint8(2), 4, 3).tolist() == [2, 2, 2]
-    assert inputs.actions_of([0, 1, 2], 4, 3).tolist() == [0, 1, 2]
+    assert inputs.check_actions(np.uint8(2), 4, 3).tolist() == [2, 2, 2]
+    assert inputs.check_actions([0, 1, 2], 4, 3).tolist() == [0, 1, 2]
     for wrong in ([0, 1], [[0, 1, 2]], []):
         with pytest.raises(UserError, match="one for each of 3 players, got"):
-            inputs.actions_of(wrong, 4, 3)
+            inputs.check_actions(wrong, 4, 3)
     for wrong in (-1, 4, [0, 0, 99]):
         with pytest.raises(UserError, match="out of range, this world has 0 to 3"):
-            inputs.actions_of(wrong, 4, 3)
+            inputs.check_actions(wrong, 4, 3)
 
 
 def test_a_script_is_one_for_all_or_one_for_each():
-    assert inputs.script_of([1, 0], 4, 2).tolist() == [[1, 0], [1, 0]]
-    assert inputs.script_of(np.array([[1, 0], [3, 3]], np.uint8), 4, 2).tolist() == [[1, 0], [3, 3]]
+    assert inputs.check_action_sequence([1, 0], 4, 2).tolist() == [[1, 0], [1, 0]]
+    assert inputs.check_action_sequence(np.array([[1, 0], [3, 3]], np.uint8), 4, 2).tolist() == [
+        [1, 0],
+        [3, 3],
+    ]
     for wrong in ([], [[]], 1, [[1], [2], [3]], [[[1]]]):
         with pytest.raises(UserError, match="actions: expected a list"):
-            inputs.script_of(wrong, 4, 2)
+            inputs.check_action_sequence(wrong, 4, 2)
     with pytest.raises(UserError, match="actions: 4 is out of range"):
-        inputs.script_of([0, 4], 4, 2)
+        inputs.check_action_sequence([0, 4], 4, 2)
 
 
 @pytest.mark.parametrize("seed", ["-1", "18446744073709551616"])

@@ -6,11 +6,11 @@ import torch
 from genie.core.config import UserError
 from genie.world.maskgit import (
     SamplingConfig,
-    draw,
     halton_order,
+    mask_ratio,
     masked_counts,
-    masked_share,
     sample,
+    sample_tokens,
 )
 from genie.world.rng import gumbel
 
@@ -20,7 +20,7 @@ GRID, VOCABULARY = (4, 5), 7
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_schedules_fall_from_all_to_none(schedule: str):
-    shares = [masked_share(schedule, step / 10) for step in range(11)]
+    shares = [mask_ratio(schedule, step / 10) for step in range(11)]
     assert shares[0] == pytest.approx(1)
     assert shares[-1] == pytest.approx(0, abs=1e-12)
     assert all(a > b for a, b in pairwise(shares))
@@ -51,7 +51,7 @@ def test_temperature_has_an_effect():
     noise = gumbel(torch.tensor([0]), (4000, 4))
     shares = {}
     for temperature in (0.0, 0.5, 1.0, 4.0):
-        tokens = draw(logits, noise, temperature)
+        tokens = sample_tokens(logits, noise, temperature)
         shares[temperature] = (tokens == 0).float().mean().item()
     assert shares[0.0] == 1
     assert shares[0.5] > shares[1.0] + 0.1 > shares[4.0] + 0.2
@@ -61,7 +61,7 @@ def test_temperature_has_an_effect():
 
 def test_top_k_leaves_the_rest_out():
     logits = torch.randn(1, 500, 20)
-    tokens = draw(logits, gumbel(torch.tensor([0]), (500, 20)), 5.0, top_k=3)
+    tokens = sample_tokens(logits, gumbel(torch.tensor([0]), (500, 20)), 5.0, top_k=3)
     allowed = logits.topk(3, dim=-1).indices
     assert (tokens[..., None] == allowed).any(dim=-1).all()
 
@@ -70,10 +70,10 @@ def run(order: str, steps: int = 4, seeds: tuple[int, ...] = (0, 1)) -> tuple[to
     torch.manual_seed(0)
     table, drafts = torch.randn(20, VOCABULARY), []
 
-    def logits(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        assert (tokens.gather(1, places) == VOCABULARY).all()
+    def logits(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        assert (tokens.gather(1, positions) == VOCABULARY).all()
         drafts.append(tokens.clone())
-        return table[places] + 0.1 * tokens.float().sum(1)[:, None, None]
+        return table[positions] + 0.1 * tokens.float().sum(1)[:, None, None]
 
     config = SamplingConfig(steps=steps, order=order)
     return sample(logits, GRID, VOCABULARY, config, torch.tensor(seeds)), drafts
@@ -112,9 +112,9 @@ def test_confident_places_come_first():
     table[7, 2] = table[13, 4] = 20.0
     drafts = []
 
-    def logits(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    def logits(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         drafts.append(tokens.clone())
-        return table[places]
+        return table[positions]
 
     sample(logits, GRID, VOCABULARY, SamplingConfig(4, order="confidence"), torch.tensor([0]))
     assert (drafts[1][0] != VOCABULARY).nonzero().flatten().tolist() == [7, 13]

@@ -16,11 +16,11 @@ from genie.world.maskgit import SamplingConfig
 from genie.world.replay import (
     Replay,
     SamplingChange,
-    changes_in,
+    compress_changes,
+    decode_prompt,
     dtype_name,
-    prompt_of,
-    spread,
-    text_of,
+    encode_frame,
+    expand_changes,
     world_hash,
 )
 from small import TINY
@@ -39,7 +39,7 @@ def game(world):
     picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     changes = (SamplingChange(0, USUAL), SamplingChange(2, OTHER))
     return Replay(
-        "small", world_hash(world), 15.0, (text_of(picture),), 7, changes, (1, 3, 0, 2, 2)
+        "small", world_hash(world), 15.0, (encode_frame(picture),), 7, changes, (1, 3, 0, 2, 2)
     )
 
 
@@ -49,7 +49,7 @@ def write(path, game, **changes):
 
 
 def test_a_replay_plays_the_game_again(world, game, tmp_path):
-    prompt = prompt_of(game.prompt, (16, 16))
+    prompt = decode_prompt(game.prompt, (16, 16))
     expected, state = [prompt], world.start(prompt, 7)
     for action, sampling in zip(game.actions, [USUAL] * 2 + [OTHER] * 3, strict=True):
         frame, state = world.step(state, action, sampling)
@@ -72,13 +72,21 @@ def test_a_replay_is_played_in_its_dtype(world, game, tmp_path):
         next(game.frames(half))
 
 
+def test_a_file_of_before_names_the_mask_schedule_in_the_old_way(game, tmp_path):
+    values = json.loads(write(tmp_path / "a.json", game).read_text())
+    for change in values["sampling"]:
+        change["sampling"]["schedule"] = change["sampling"].pop("mask_schedule")
+    (tmp_path / "old.json").write_text(json.dumps(values))
+    assert Replay.read(tmp_path / "old.json") == game
+
+
 def test_sampling_is_written_as_its_changes():
     every = [USUAL, USUAL, OTHER, USUAL]
-    changes = changes_in(every)
+    changes = compress_changes(every)
     assert [change.step for change in changes] == [0, 2, 3]
-    assert spread(changes, 4) == every
-    assert spread(changes, 1) == [USUAL]
-    assert spread(changes, 0) == []
+    assert expand_changes(changes, 4) == every
+    assert expand_changes(changes, 1) == [USUAL]
+    assert expand_changes(changes, 0) == []
 
 
 def test_a_hash_is_of_configuration_and_weights(world):
@@ -125,11 +133,11 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path):
 
 def test_prompts_are_png_of_the_worlds_size():
     frames = np.random.default_rng(0).integers(0, 256, (2, 8, 16, 3), np.uint8)
-    texts = [text_of(frame) for frame in frames]
-    np.testing.assert_array_equal(prompt_of(texts, (8, 16)), frames)
-    np.testing.assert_array_equal(prompt_of(texts[:1], (8, 16)), frames[0])
+    texts = [encode_frame(frame) for frame in frames]
+    np.testing.assert_array_equal(decode_prompt(texts, (8, 16)), frames)
+    np.testing.assert_array_equal(decode_prompt(texts[:1], (8, 16)), frames[0])
     with pytest.raises(UserError, match="16x8, the world's are 8x16"):
-        prompt_of(texts, (16, 8))
+        decode_prompt(texts, (16, 8))
     for wrong in (
         "",
         "!",
@@ -137,10 +145,10 @@ def test_prompts_are_png_of_the_worlds_size():
         base64.b64encode(b"GIF89a").decode(),
     ):
         with pytest.raises(UserError, match="not a PNG"):
-            prompt_of([wrong], (8, 16))
+            decode_prompt([wrong], (8, 16))
     for cut in range(60, len(texts[0]) - 40, 44):
         with pytest.raises(UserError, match=r"PNG|damaged"):
-            prompt_of([texts[0][:cut]], (8, 16))
+            decode_prompt([texts[0][:cut]], (8, 16))
 
 
 def test_the_command_writes_the_frames(world, game, tmp_path, capsys, monkeypatch):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import torch
 
-from genie.world.rng import gumbel, integers, keys_of, random_bits
+from genie.world.rng import gumbel, integers, make_keys, random_bits
 
 
 def test_bits_are_those_of_splitmix64():
@@ -38,7 +38,7 @@ def test_gumbel_noise_has_its_distribution():
 
 def test_neighbouring_keys_and_numbers_have_nothing_in_common():
     seeds, numbers = torch.arange(50).repeat_interleave(50), torch.arange(50).repeat(50)
-    keys = keys_of(seeds, numbers)
+    keys = make_keys(seeds, numbers)
     assert len(set(keys.tolist())) == 2500
     for alike in (keys[:100], keys[:1] + torch.arange(100)):  # frames, and passes over a frame
         noise = gumbel(alike, (4096,)).double()

@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from genie.world.threads import spared_threads
+from genie.world.threads import use_single_thread_if_fast
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,9 @@ def two_threads(monkeypatch):
 
 def test_fast_work_is_left_with_one_thread():
     seen = []
-    with spared_threads(lambda: seen.append(torch.get_num_threads()), seconds=1) as threads:
+    with use_single_thread_if_fast(
+        lambda: seen.append(torch.get_num_threads()), seconds=1
+    ) as threads:
         assert torch.get_num_threads() == threads == 1
     assert set(seen) == {1}
     assert torch.get_num_threads() == 2
@@ -31,7 +33,7 @@ def test_slow_work_takes_the_number_that_is_faster(alone, together, chosen):
         tries.append(torch.get_num_threads())
         time.sleep(alone if tries[-1] == 1 else together)
 
-    with spared_threads(work, seconds=0.001) as threads:
+    with use_single_thread_if_fast(work, seconds=0.001) as threads:
         assert torch.get_num_threads() == threads == chosen
     assert tries == sorted(tries)
     assert set(tries) == {1, 2}
@@ -39,11 +41,11 @@ def test_slow_work_takes_the_number_that_is_faster(alone, together, chosen):
 
 def test_a_number_that_the_user_chose_is_obeyed(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    with spared_threads(lambda: pytest.fail("tried"), seconds=1) as threads:
+    with use_single_thread_if_fast(lambda: pytest.fail("tried"), seconds=1) as threads:
         assert threads == 2
 
 
 def test_work_that_fails_changes_nothing():
-    with pytest.raises(ZeroDivisionError), spared_threads(lambda: 1 // 0, seconds=1):
+    with pytest.raises(ZeroDivisionError), use_single_thread_if_fast(lambda: 1 // 0, seconds=1):
         pytest.fail("entered")
     assert torch.get_num_threads() == 2

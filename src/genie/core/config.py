@@ -73,13 +73,13 @@ def from_dict(cls: type[Config], values: Any, path: str = "") -> Config:
         raise UserError(f"{path or cls.__name__}: {error}") from None
 
 
-def from_record(cls: type[Config], values: Any) -> Config:
+def from_record(cls: type[Config], values: Any, path: str = "") -> Config:
     """Builds a configuration from a file that the program wrote: old keys get their new names.
 
     Raises:
         UserError: as of `from_dict`.
     """
-    return from_dict(cls, translated(cls, values))
+    return from_dict(cls, translated(cls, values), path)
 
 
 def shown(value: Any) -> str:

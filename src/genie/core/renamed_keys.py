@@ -17,6 +17,7 @@ EVALUATE = {
     "held_games": "closed_loop_games",
 }
 PREPARE = {"max_static_share": "max_static_fraction", "val_share": "val_fraction"}
+SAMPLING = {"schedule": "mask_schedule"}
 
 RENAMED: dict[str, dict[str, str]] = {
     "VideoTokenizerConfig": {
@@ -85,6 +86,8 @@ RENAMED: dict[str, dict[str, str]] = {
         "work_per_second": "model_steps_per_second",
         "retry_seconds": "retry_after_seconds",
     },
+    "SamplingConfig": SAMPLING,
+    "generate": SAMPLING,
     "evaluate": EVALUATE,
     "PrepareConfig": PREPARE,
     "prepare": PREPARE,
@@ -120,8 +123,14 @@ def translated(cls: type, values: Any) -> Any:
     for key, value in values.items():
         new = names.get(key, key)
         new = key if new in values else new
-        result[new] = translated(parts[new], value) if new in parts else value
+        result[new] = _translated_part(parts[new], value) if new in parts else value
     return result
+
+
+def _translated_part(cls: type, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [translated(cls, item) for item in value]
+    return translated(cls, value)
 
 
 def with_old_keys(config: Any) -> dict[str, Any]:
@@ -164,8 +173,14 @@ def _new_path(owner: Any, path: str) -> str:
 
 
 def _parts(cls: type) -> dict[str, type]:
-    """The fields that are configurations themselves."""
+    """Returns the fields that are configurations, or tuples of them."""
     if not dataclasses.is_dataclass(cls):
         return {}
-    hints = typing.get_type_hints(cls)
+    hints = {name: _item(hint) for name, hint in typing.get_type_hints(cls).items()}
     return {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}  # type: ignore[misc]
+
+
+def _item(hint: Any) -> Any:
+    """Returns what a tuple of any length holds, other hints as they are."""
+    arguments = typing.get_args(hint)
+    return arguments[0] if arguments[1:] == (...,) else hint

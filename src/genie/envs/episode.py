@@ -92,9 +92,9 @@ def rules_of(
     folder = world
     if isinstance(world, str | Path):
         from genie.world.genie import Genie
-        from genie.world.hub import locate
+        from genie.world.hub import world_folder
 
-        folder = locate(world)
+        folder = world_folder(world)
         world = Genie.from_pretrained(folder, device=device)
     prompts = load_prompts(prompt, world.config.height, world.config.width, folder)
     return Rules(world, prompts, horizon, reward_fn, termination_fn, sampling)

@@ -99,7 +99,7 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
             UserError: the action is none.
         """
         before = self._game()
-        action = int(inputs.actions_of(action, self.rules.world.config.num_actions, 1)[0])
+        action = int(inputs.check_actions(action, self.rules.world.config.num_actions, 1)[0])
         _, self._state = self.rules.world.step(before, action, self.rules.sampling)
         frame, after = pixels(before), pixels(self._state)
         self._info = {**self._info, "step": self._info["step"] + 1}

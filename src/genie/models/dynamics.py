@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from genie.core.config import require, require_at_most
 from genie.models.copy_head import CopyHead, TokenHead
-from genie.models.dynamics_state import Condition, Past
+from genie.models.dynamics_state import DynamicsState, StepContext
 from genie.models.layers.cache import TemporalCache
 from genie.models.layers.compile import compile_method
 from genie.models.layers.transformer import STTransformer, TransformerConfig
@@ -134,43 +134,44 @@ class Dynamics(nn.Module):
         """Logits for every token of every frame, in one plain causal forward.
 
         Frame t sees frames before it as given, so for a prediction under play conditions only its
-        own tokens should be masked. The slow twin of `draft` and `commit`.
+        own tokens should be masked. The slow twin of `step_logits` and `commit`.
         """
         previous = self._shifted(tokens)
-        x = self.transformer(self._embed(tokens, previous, self._leading(actions)))
+        x = self.transformer(self._embed(tokens, previous, self._previous_actions(actions)))
         return self.head(self.embedding.trim(x), previous)
 
-    def prefill(self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"]) -> Past:
-        """The past of players whose games begin with clips."""
-        x = self._embed(tokens, self._shifted(tokens), self._leading(actions))
-        return Past(tokens[:, -1], self.transformer.prefill(x))
+    def prefill(self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"]) -> DynamicsState:
+        """The state of players whose games begin with clips."""
+        x = self._embed(tokens, self._shifted(tokens), self._previous_actions(actions))
+        return DynamicsState(tokens[:, -1], self.transformer.prefill(x))
 
-    def condition(self, action: Int[Tensor, " b"], past: Past) -> Condition:
-        """What all passes over the next frame share."""
-        before, leading = past.tokens[:, None], action[:, None]
-        fixed = self.embedding.given(leading, self.head.before(before))
-        return Condition(past, fixed, past.cache.view())
+    def step_context(self, action: Int[Tensor, " b"], state: DynamicsState) -> StepContext:
+        """What all MaskGIT steps over the next frame share."""
+        previous = self.head.before(state.tokens[:, None])
+        embedding = self.embedding.context_embedding(action[:, None], previous)
+        return StepContext(state, embedding, state.cache.view())
 
-    def draft(
-        self, tokens: Int[Tensor, "b s"], condition: Condition, places: Int[Tensor, "b n"]
+    def step_logits(
+        self, tokens: Int[Tensor, "b s"], context: StepContext, positions: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b n v"]:
-        """Logits at some places of a frame whose tokens are partly masked; the past is read."""
-        x, rows = self._own(tokens[:, None], condition.fixed), places + self.embedding.prepends
-        x = self.transformer.read(x, condition.past.cache, condition.view, rows)[:, 0]
-        return self.head(x, condition.past.tokens.gather(1, places))
+        """Logits at some positions of a frame that is partly masked; the state is only read."""
+        x = self._add_tokens(tokens[:, None], context.embedding)
+        rows = positions + self.embedding.prepends
+        x = self.transformer.step_without_update(x, context.state.cache, context.view, rows)[:, 0]
+        return self.head(x, context.state.tokens.gather(1, positions))
 
-    def commit(self, tokens: Int[Tensor, "b s"], condition: Condition) -> Past:
-        """Takes a finished frame, and the action that led to it, into a new past."""
-        return Past(tokens, self._remember(tokens, condition))
+    def commit(self, tokens: Int[Tensor, "b s"], context: StepContext) -> DynamicsState:
+        """Takes a finished frame, and the action that led to it, into a new state."""
+        return DynamicsState(tokens, self._updated_cache(tokens, context))
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Passes `draft` and `commit` through `torch.compile`, for each number of players."""
-        compile_method(self, "draft", *args, varying=2, **options)
-        compile_method(self, "_remember", *args, **options)
+        """Passes `step_logits` and `commit` through `torch.compile`, for each number of players."""
+        compile_method(self, "step_logits", *args, dynamic_argument=2, **options)
+        compile_method(self, "_updated_cache", *args, **options)
 
-    def _remember(self, tokens: Tensor, condition: Condition) -> TemporalCache:
-        x = self._own(tokens[:, None], condition.fixed)
-        return self.transformer.remember(x, condition.past.cache, condition.view)
+    def _updated_cache(self, tokens: Tensor, context: StepContext) -> TemporalCache:
+        x = self._add_tokens(tokens[:, None], context.embedding)
+        return self.transformer.updated_cache(x, context.state.cache, context.view)
 
     def loss(
         self,
@@ -196,7 +197,7 @@ class Dynamics(nn.Module):
         )
         actions = self._with_dropout(tokens, actions) if self.training else actions
         streams = self._two_streams if config.context == "clean" else self._one_stream
-        x, previous = streams(tokens, context, masked, self._leading(actions), level)
+        x, previous = streams(tokens, context, masked, self._previous_actions(actions), level)
         return masked_cross_entropy(
             self.head,
             x,
@@ -219,7 +220,12 @@ class Dynamics(nn.Module):
         )
 
     def _two_streams(
-        self, tokens: Tensor, context: Tensor, masked: Tensor, leading: Tensor, level: Tensor
+        self,
+        tokens: Tensor,
+        context: Tensor,
+        masked: Tensor,
+        previous_actions: Tensor,
+        level: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Clean frames 0 ... T - 2, then masked copies of frames 1 ... T - 1.
 
@@ -231,7 +237,7 @@ class Dynamics(nn.Module):
         x = self._embed(
             torch.cat([past, drafts], dim=1),
             torch.cat([self._shifted(past), past], dim=1),
-            torch.cat([leading[:, :-1], leading[:, 1:]], dim=1),
+            torch.cat([previous_actions[:, :-1], previous_actions[:, 1:]], dim=1),
             level,
         )
         positions = torch.cat([frames[:-1], frames[1:]])
@@ -240,27 +246,38 @@ class Dynamics(nn.Module):
         return x[:, past.shape[1] :], past
 
     def _one_stream(
-        self, tokens: Tensor, context: Tensor, masked: Tensor, leading: Tensor, level: Tensor
+        self,
+        tokens: Tensor,
+        context: Tensor,
+        masked: Tensor,
+        previous_actions: Tensor,
+        level: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The paper's: every frame after the first is masked where it stands."""
         drafts = context[:, 1:].masked_fill(masked, self.mask_token)
         drafts = torch.cat([tokens[:, :1], drafts], dim=1)
-        x = self.transformer(self._embed(drafts, self._shifted(drafts), leading, level))
+        x = self.transformer(self._embed(drafts, self._shifted(drafts), previous_actions, level))
         return self.embedding.trim(x)[:, 1:], drafts[:, :-1]
 
     def _embed(
-        self, tokens: Tensor, previous: Tensor, leading: Tensor, level: Tensor | None = None
+        self,
+        tokens: Tensor,
+        previous: Tensor,
+        previous_actions: Tensor,
+        level: Tensor | None = None,
     ) -> Tensor:
-        return self._own(tokens, self.embedding.given(leading, self.head.before(previous), level))
+        before = self.head.before(previous)
+        context = self.embedding.context_embedding(previous_actions, before, level)
+        return self._add_tokens(tokens, context)
 
-    def _own(self, tokens: Tensor, given: Tensor) -> Tensor:
-        return self.embedding.own(tokens, given, self.head.beside(tokens))
+    def _add_tokens(self, tokens: Tensor, context: Tensor) -> Tensor:
+        return self.embedding.add_tokens(tokens, context, self.head.beside(tokens))
 
     def _shifted(self, tokens: Tensor) -> Tensor:
         """The tokens of the frame before each; none stood before the first."""
         return torch.cat([torch.full_like(tokens[:, :1], self.mask_token), tokens[:, :-1]], dim=1)
 
-    def _leading(self, actions: Tensor) -> Tensor:
+    def _previous_actions(self, actions: Tensor) -> Tensor:
         """The action that led to each frame; none led to the first."""
         none = actions.new_full((len(actions), 1), self.num_actions)
         return torch.cat([none, actions], dim=1)

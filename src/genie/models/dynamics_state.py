@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from genie.models.layers.cache import TemporalCache, View
+from genie.models.layers.cache import CacheView, TemporalCache
 
 
 @dataclass(frozen=True)
-class Past:
+class DynamicsState:
     """What the dynamics know of a game for one or more players. A value: no call changes it.
 
     Attributes:
@@ -28,29 +28,29 @@ class Past:
         """Number of finished frames per player."""
         return self.cache.time
 
-    def select(self, rows: Int[Tensor, " n"]) -> Past:
-        """Returns the past of some of the players, in the order given."""
-        return Past(self.tokens[rows], self.cache.select(rows))
+    def select(self, rows: Int[Tensor, " n"]) -> DynamicsState:
+        """Returns the state of some of the players, in the order given."""
+        return DynamicsState(self.tokens[rows], self.cache.select(rows))
 
     @staticmethod
-    def concatenate(pasts: list[Past]) -> Past:
-        """Joins the players of several pasts into one batch."""
-        return Past(
-            torch.cat([past.tokens for past in pasts]),
-            TemporalCache.concatenate([past.cache for past in pasts]),
+    def concatenate(states: list[DynamicsState]) -> DynamicsState:
+        """Joins the players of several states into one batch."""
+        return DynamicsState(
+            torch.cat([state.tokens for state in states]),
+            TemporalCache.concatenate([state.cache for state in states]),
         )
 
 
 @dataclass(frozen=True)
-class Condition:
+class StepContext:
     """What is known of the next frame before any of its tokens, the same for all passes over it.
 
     Attributes:
-        past: the frames before it.
-        fixed: features of the past and the button that its tokens' are added to.
-        view: that of the past's cache.
+        state: the frames before it.
+        embedding: features of that state and of the action, which those of tokens are added to.
+        view: that of the state's cache.
     """
 
-    past: Past
-    fixed: Float[Tensor, "b 1 s d"]
-    view: View
+    state: DynamicsState
+    embedding: Float[Tensor, "b 1 s d"]
+    view: CacheView

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie.core.config import require, require_at_most
-from genie.models.layers.compile import outside_graphs
+from genie.models.layers.compile import graph_break
 from genie.models.layers.kmeans import count
-from genie.models.layers.patches import PatchEmbedding, frames_of, patches_of
-from genie.models.layers.pixels import moved, psnr, shrunk, to_float, to_uint8
+from genie.models.layers.patches import PatchEmbedding, patchify, unpatchify
+from genie.models.layers.pixels import downsample, motion_mask, psnr, to_float, to_uint8
 from genie.models.layers.transformer import STTransformer, TransformerConfig
 from genie.models.quantizers import QuantizerConfig, VectorQuantizer, mean_over_ranks, perplexity
 
@@ -134,7 +134,7 @@ class LatentActionModel(nn.Module):
         wide, narrow = config.encoder.width, config.decoder.width
         size, channels = self.frame_size, 3 + 3 * config.num_frame_differences
         self.encoder_patches = PatchEmbedding(
-            size, config.patch, channels, wide, config.patch_overlap, placed=False
+            size, config.patch, channels, wide, config.patch_overlap, positional=False
         )
         self.encoder = STTransformer(config.encoder)
         self.attend = nn.Linear(wide, config.encoder.heads)
@@ -167,7 +167,7 @@ class LatentActionModel(nn.Module):
 
     def seen(self, frames: UInt8[Tensor, "b t h w 3"]) -> UInt8[Tensor, "b t hs ws 3"]:
         """Frames as this model sees them: smaller by `downsample`."""
-        return shrunk(frames, self.config.downsample)
+        return downsample(frames, self.config.downsample)
 
     @torch.no_grad()
     def reconstruct(
@@ -222,9 +222,9 @@ class LatentActionModel(nn.Module):
             if stands:
                 features = features.detach()
             if self.training and not self.quantizer.known_placed:
-                outside_graphs(self._place)
+                graph_break(self._place)
             latents, codes, commitment = self.quantizer(features)
-        weight = 1 + self.config.motion_weight * moved(frames)[:, 1:]
+        weight = 1 + self.config.motion_weight * motion_mask(frames)[:, 1:]
         error = self._predict(pixels, latents) - pixels[:, 1:]
         loss = (weight * error.square()).mean() / weight.mean() + commitment
         standing = (pixels[:, 1:] - pixels[:, :-1]).square()
@@ -245,7 +245,9 @@ class LatentActionModel(nn.Module):
         x = self.encoder(
             self.encoder_patches(_with_changes(pixels, self.config.num_frame_differences))
         )[:, 1:]
-        changed = patches_of(moved(seen)[:, 1:], self.config.patch).amax(dim=-1, keepdim=True) > 0
+        changed = (
+            patchify(motion_mask(seen)[:, 1:], self.config.patch).amax(dim=-1, keepdim=True) > 0
+        )
         any_changed = changed.any(dim=2, keepdim=True)
         still = any_changed & ~changed  # where nothing changed at all, the pool is empty
         share = self.attend(x).masked_fill(still, -torch.inf).softmax(dim=2) * any_changed
@@ -313,7 +315,7 @@ class Motion(nn.Module):
     ) -> Float[Tensor, "b t h w 3"]:
         """Moves the pixels of each frame `before` by what the features of its patches say."""
         patch, count = self.patch, x.shape[:3].numel()
-        around = patches_of(before, patch, self.reach).unflatten(
+        around = patchify(before, patch, self.reach).unflatten(
             -1, (patch + 2 * self.reach,) * 2 + (3,)
         )
         side = 2 * self.reach + 1
@@ -323,7 +325,7 @@ class Motion(nn.Module):
         moved_by = torch.bmm(around, sources.transpose(1, 2)).view(count, patch**2, 3, self.kernels)
         mixture = self.to_mixture(x).view(count, patch**2, 1, self.kernels).softmax(dim=-1)
         patches = (moved_by * mixture).sum(dim=-1).view(*x.shape[:3], -1) + self.to_correction(x)
-        return frames_of(patches, self.frame_size, patch)
+        return unpatchify(patches, self.frame_size, patch)
 
 
 def _with_changes(pixels: Tensor, count: int) -> Tensor:

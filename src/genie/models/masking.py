@@ -124,7 +124,7 @@ def masked_cross_entropy(
     changed = true & (targets != previous)
     adjustment = -math.log(changed_token_weight) * true[:, None]
     errors = F.cross_entropy(
-        head.add_to_copy(logits, previous, adjustment),
+        head.add_copy_logit(logits, previous, adjustment),
         targets,
         label_smoothing=label_smoothing,
         reduction="none",

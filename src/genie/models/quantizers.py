@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie.core.config import require, require_at_most
-from genie.models.layers.compile import outside_graphs
-from genie.models.layers.kmeans import kmeans, nearest, spread, totals
+from genie.models.layers.compile import graph_break
+from genie.models.layers.kmeans import cluster_sums, kmeans, kmeans_plus_plus, nearest
 
 # Levels per dimension that Mentzer et al. 2023 (arXiv 2309.15505, table 1) give for a size.
 FSQ_LEVELS = {
@@ -163,7 +163,7 @@ class VectorQuantizer(Quantizer):
     def place_once(self, features: Float[Tensor, "n dim"]) -> None:
         """Places the codes (`place`) unless that was done, or there are no features."""
         if not self.known_placed:
-            outside_graphs(self._place_first, features)
+            graph_break(self._place_first, features)
 
     def _place_first(self, features: Tensor) -> None:
         if not self.placed and len(features):
@@ -198,7 +198,7 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def _follow(self, flat: Tensor, codes: Tensor) -> None:
-        counts, sums = totals(flat, codes, self.size)
+        counts, sums = cluster_sums(flat, codes, self.size)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
@@ -286,7 +286,7 @@ def _start(points: Tensor, size: int) -> Tensor:
     # k-means++ for a handful of codes; many codes are served well enough by random points.
     if len(points) < size:
         points = points[torch.randint(len(points), (size,), device=points.device)]
-    return points[:size].clone() if size > HANDFUL else spread(points, points[:1], size)
+    return points[:size].clone() if size > HANDFUL else kmeans_plus_plus(points, points[:1], size)
 
 
 def mean_over_ranks(values: Tensor) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genie.models.layers.patches import grid_positions
+from genie.models.layers.patches import sincos_positions
 
 Conditioning = Literal["add", "prepend", "both"]
 
@@ -17,8 +17,8 @@ Conditioning = Literal["add", "prepend", "both"]
 class TokenEmbedding(nn.Module):
     """The features that the transformer of the dynamics starts from.
 
-    What is known of a frame before any of its tokens (`given`) is kept apart from what its tokens
-    add (`own`), because all MaskGIT steps over a frame share the first.
+    The parts of a frame that are known before any of its tokens (`context_embedding`) are kept
+    apart from what its tokens add (`add_tokens`). All MaskGIT steps over a frame share the first.
 
     Args:
         width: features per token.
@@ -45,24 +45,24 @@ class TokenEmbedding(nn.Module):
         self.token = nn.Embedding(vocabulary + 1, width)
         self.action = nn.Embedding(num_actions + 1, width)
         self.level = nn.Embedding(levels, width)
-        self.position = nn.Parameter(grid_positions(grid, width))
+        self.position = nn.Parameter(sincos_positions(grid, width))
         nn.init.normal_(self.level.weight, std=0.02)
 
-    def given(
+    def context_embedding(
         self,
-        leading: Int[Tensor, "b t"],
+        previous_actions: Int[Tensor, "b t"],
         before: Float[Tensor, "b t s d"] | None,
         level: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b t n d"]:
         """What is known of frames but for their own tokens.
 
         Args:
-            leading: the action that led to each frame.
+            previous_actions: the action that led to each frame.
             before: features of the tokens of the frame before, if they are used.
             level: of corruption of each clip; none in play.
         """
         shift = self.level.weight[0] if level is None else self.level(level)[:, None, None]
-        action = self.action(leading)[:, :, None] + shift
+        action = self.action(previous_actions)[:, :, None] + shift
         x = self.position + (action if self.adds else shift)
         if before is not None:
             x = x + before
@@ -70,23 +70,23 @@ class TokenEmbedding(nn.Module):
             return x
         return torch.cat([action, x.expand(*action.shape[:2], *x.shape[-2:])], dim=2)
 
-    def own(
+    def add_tokens(
         self,
         tokens: Int[Tensor, "b t s"],
-        given: Float[Tensor, "b t n d"],
+        context: Float[Tensor, "b t n d"],
         beside: Float[Tensor, "b t s d"] | None,
     ) -> Float[Tensor, "b t n d"]:
         """Adds what the tokens say that stand in frames already.
 
         Args:
             tokens: of the frames, partly masked.
-            given: what is known without them.
+            context: what is known without them.
             beside: features of the tokens around each, if they are used.
         """
         x = self.token(tokens)
         if beside is not None:
             x = x + beside
-        return given + (F.pad(x, (0, 0, 1, 0)) if self.prepends else x)
+        return context + (F.pad(x, (0, 0, 1, 0)) if self.prepends else x)
 
     def trim(self, x: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t s d"]:
         """Features of the tokens alone, without that of the action."""

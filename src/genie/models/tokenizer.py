@@ -10,11 +10,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie.core.config import require, require_at_most
-from genie.models.layers.cache import TemporalCache, View
+from genie.models.layers.cache import CacheView, TemporalCache
 from genie.models.layers.compile import compile_method
 from genie.models.layers.kmeans import count
-from genie.models.layers.patches import PatchEmbedding, frames_of, grid_positions
-from genie.models.layers.pixels import moved, psnr, to_float, to_uint8
+from genie.models.layers.patches import PatchEmbedding, sincos_positions, unpatchify
+from genie.models.layers.pixels import motion_mask, psnr, to_float, to_uint8
 from genie.models.layers.transformer import STTransformer, TransformerConfig
 from genie.models.quantizers import QuantizerConfig, build_quantizer, perplexity
 
@@ -74,7 +74,7 @@ class VideoTokenizer(nn.Module):
         self.quantizer = build_quantizer(config.quantizer)
         encoder = config.encoder
         self.patches = PatchEmbedding(
-            frame_size, config.patch, 3, encoder.width, placed=encoder.spatial_attention
+            frame_size, config.patch, 3, encoder.width, positional=encoder.spatial_attention
         )
         self.grid = self.patches.grid
         self.tokens_per_frame = self.grid[0] * self.grid[1]
@@ -82,7 +82,7 @@ class VideoTokenizer(nn.Module):
         self.encoder = STTransformer(config.encoder)
         self.to_code = nn.Linear(config.encoder.width, self.quantizer.dim)
         self.from_code = nn.Linear(self.quantizer.dim, config.decoder.width)
-        self.position = nn.Parameter(grid_positions(self.grid, config.decoder.width))
+        self.position = nn.Parameter(sincos_positions(self.grid, config.decoder.width))
         self.decoder = STTransformer(config.decoder)
         self.to_pixels = nn.Linear(config.decoder.width, config.patch**2 * 3)
 
@@ -115,7 +115,7 @@ class VideoTokenizer(nn.Module):
         return self._decode_step(tokens, cache, cache.view())
 
     def _decode_step(
-        self, tokens: Tensor, cache: TemporalCache, view: View
+        self, tokens: Tensor, cache: TemporalCache, view: CacheView
     ) -> tuple[Tensor, TemporalCache]:
         features = self._embed(self.quantizer.lookup(tokens[:, None]))
         features, cache = self.decoder.step(features, cache, view)
@@ -137,7 +137,7 @@ class VideoTokenizer(nn.Module):
         target = to_float(frames, self.to_code.weight.dtype)
         quantized = self.quantizer(self._features(target))
         error = self._pixels(self.decoder(self._embed(quantized.vectors))) - target
-        weight = 1 + self.config.motion_weight * moved(frames)
+        weight = 1 + self.config.motion_weight * motion_mask(frames)
         squared = (weight * error.square()).mean() / weight.mean()
         absolute = (weight * error.abs()).mean() / weight.mean()
         loss = self.config.l2_weight * squared + self.config.l1_weight * absolute + quantized.loss
@@ -155,4 +155,4 @@ class VideoTokenizer(nn.Module):
         return self.from_code(vectors.to(self.from_code.weight.dtype)) + self.position
 
     def _pixels(self, features: Tensor) -> Tensor:
-        return frames_of(self.to_pixels(features), self.frame_size, self.config.patch)
+        return unpatchify(self.to_pixels(features), self.frame_size, self.config.patch)

@@ -26,7 +26,7 @@ from genie.serving.http.idle_timeout import HTTPProtocol
 from genie.serving.limits import Limits
 from genie.serving.service import ServedWorld, Service
 from genie.world.prompts import load_prompts
-from genie.world.threads import spared_threads
+from genie.world.threads import use_single_thread_if_fast
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie
@@ -220,9 +220,9 @@ def _load(
     folder, name, own = None, "world", None
     if isinstance(world, str | Path):
         from genie.world.genie import Genie
-        from genie.world.hub import locate
+        from genie.world.hub import world_folder
 
-        folder, own = locate(world), writable_folder(world)
+        folder, own = world_folder(world), writable_folder(world)
         name = Path(world).resolve().name
         world = Genie.from_pretrained(folder, device, dtype)
     images = load_prompts(prompts, world.config.height, world.config.width, folder or world)
@@ -239,7 +239,7 @@ def _warm_worlds(served_worlds: Sequence[ServedWorld]) -> Iterator[None]:
             served.world.step(state, 0)
 
     states = [served.world.start(served.prompts[0]) for served in served_worlds]
-    with spared_threads(draw, LIGHT_LOAD / max(served.pace for served in served_worlds)):
+    with use_single_thread_if_fast(draw, LIGHT_LOAD / max(served.pace for served in served_worlds)):
         for served in served_worlds:
             if served.compiled:
                 served.world.compile()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionModel
-from genie.models.layers.pixels import moved
+from genie.models.layers.pixels import motion_mask
 from genie.models.quantizers import perplexity
 from genie.models.tokenizer import VideoTokenizer
 from genie.training.previews import psnr_of
@@ -167,7 +167,7 @@ def drift(world: Genie, clips: Tensor) -> list[Sign]:
     half = clips.shape[1] // 2
     still, real, made = (x[:, half:] for x in (clips[:, :1].expand_as(clips), clips, rolled))
     gain = psnr_of(made, real) - psnr_of(still, real)
-    motion, true_motion = (float(moved(x)[:, 1:].float().mean()) for x in (made, real))
+    motion, true_motion = (float(motion_mask(x)[:, 1:].float().mean()) for x in (made, real))
     ratio = (motion + 1e-3) / (true_motion + 1e-3)
     what_to_try = (
         "Try a longer stage of the dynamics, a larger dynamics.context_corruption, longer clips "

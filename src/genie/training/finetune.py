@@ -14,14 +14,14 @@ from torch import Tensor
 from genie.core.config import UserError, from_record, require, to_dict
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
-from genie.models.layers.kmeans import lloyd, spread
+from genie.models.layers.kmeans import kmeans_plus_plus, lloyd
 from genie.models.quantizers import ROUNDS
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.training.previews import spread_clips
 from genie.world import checkpoint
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
-from genie.world.hub import locate
+from genie.world.hub import world_folder
 
 START = "start"
 """Folder, in a run folder, of the world that the run began with."""
@@ -99,7 +99,7 @@ def open_base(name: str, keep_actions: bool) -> Base:
     Raises:
         UserError: there is no such world, or it is of another version.
     """
-    folder = locate(name)
+    folder = world_folder(name)
     checkpoint.read_config(folder)
     with (folder / checkpoint.WEIGHTS).open("rb") as file:
         return Base(name, hashlib.file_digest(file, "sha256").hexdigest()[:12], keep_actions)
@@ -107,7 +107,7 @@ def open_base(name: str, keep_actions: bool) -> Base:
 
 def config_of(name: str | Path) -> GenieConfig:
     """Returns the configuration of a world."""
-    return from_record(GenieConfig, checkpoint.read_config(locate(name)))
+    return from_record(GenieConfig, checkpoint.read_config(world_folder(name)))
 
 
 def schedule_of(name: str | Path, record: str) -> TrainConfig | None:
@@ -123,7 +123,7 @@ def schedule_of(name: str | Path, record: str) -> TrainConfig | None:
     Raises:
         UserError: the file cannot be read.
     """
-    path = locate(name) / record
+    path = world_folder(name) / record
     if not path.exists():
         return None
     try:
@@ -279,7 +279,7 @@ def _latents(actions: LatentActionModel, store: ClipStore, frames: int) -> Tenso
 
 def _beside(points: Tensor, kept: Tensor, size: int) -> Tensor:
     """Centres that k-means adds to `kept` ones, which stay, to make `size` in all."""
-    centres = spread(points, kept, size, torch.Generator().manual_seed(0))
+    centres = kmeans_plus_plus(points, kept, size, torch.Generator().manual_seed(0))
     return lloyd(points, centres, ROUNDS, fixed=len(kept))[len(kept) :]
 
 

@@ -16,7 +16,7 @@ from genie.core.config import UserError
 from genie.core.progress import Progress, say
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
-from genie.models.layers.pixels import shrunk
+from genie.models.layers.pixels import downsample
 from genie.models.tokenizer import VideoTokenizer
 from genie.presets.schedule import TrainConfig
 from genie.training import config, diagnostics, finetune, previews
@@ -355,7 +355,7 @@ def most_different(frames: UInt8[Tensor, "n h w 3"], count: int) -> Int[Tensor, 
     Returns:
         The indices of at most `count` frames, in the order of choice.
     """
-    pixels = shrunk(frames[None], 4)[0].flatten(1).float()
+    pixels = downsample(frames[None], 4)[0].flatten(1).float()
     chosen = [int((pixels - pixels.mean(dim=0)).square().sum(dim=1).argmax())]
     nearest = pixels.new_full((len(pixels),), torch.inf)
     while len(chosen) < min(count, len(frames)):

@@ -15,11 +15,11 @@ from genie.core.numbers import seed_of
 from genie.core.progress import Progress
 from genie.world import bundled, checkpoint, inputs
 from genie.world.genie import Genie
-from genie.world.hub import locate
-from genie.world.maskgit import Order, SamplingConfig, Schedule
+from genie.world.hub import world_folder
+from genie.world.maskgit import MaskSchedule, Order, SamplingConfig
 from genie.world.prompts import load_prompts
 from genie.world.replay import Replay
-from genie.world.threads import spared_threads
+from genie.world.threads import use_single_thread_if_fast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ def generate(
     temperature: float | None = None,
     top_k: int | None = None,
     order: Order | None = None,
-    schedule: Schedule | None = None,
+    mask_schedule: MaskSchedule | None = None,
     scale: int = 4,
     device: Device | None = None,
     dtype: Dtype = "float32",
@@ -59,7 +59,7 @@ def generate(
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: draw from this many likeliest tokens only; 0 means all.
         order: which tokens are settled first.
-        schedule: how many tokens are settled in each pass.
+        mask_schedule: how many tokens are still masked after each pass.
         scale: how many times larger than the world's frames the pictures are.
         device: where to run; chosen when left out.
         dtype: of the weights; bfloat16 is faster for wide worlds on most machines.
@@ -76,7 +76,7 @@ def generate(
     require(frames >= 1, f"frames: {frames}, must be at least 1")
     seed = seed_of(seed)
     buttons = None if actions is None else parse_actions(actions)
-    folder = locate(world)
+    folder = world_folder(world)
     genie = Genie.from_pretrained(folder, device, dtype)
     config = genie.config
     start = load_prompts(prompt, config.height, config.width, folder)[0]
@@ -85,7 +85,7 @@ def generate(
         "temperature": temperature,
         "top_k": top_k,
         "order": order,
-        "schedule": schedule,
+        "mask_schedule": mask_schedule,
     }
     sampling = replace(config.sampling, **{k: v for k, v in chosen.items() if v is not None})
     if buttons is None:
@@ -138,7 +138,7 @@ def _in_real_time(genie: Genie) -> AbstractContextManager[int]:
     """A single CPU thread where that draws frames as fast as they are to be seen."""
     config = genie.config
     state = genie.start(np.zeros((config.height, config.width, 3), np.uint8))
-    return spared_threads(lambda: genie.step(state, 0), 1 / config.fps)
+    return use_single_thread_if_fast(lambda: genie.step(state, 0), 1 / config.fps)
 
 
 def _world_of(game: Replay) -> str | Path:
@@ -180,7 +180,7 @@ def _frames(
     sampling: SamplingConfig,
     progress: bool,
 ) -> Iterator[np.ndarray]:
-    actions = inputs.script_of(actions, genie.config.num_actions, 1)[0].tolist()
+    actions = inputs.check_action_sequence(actions, genie.config.num_actions, 1)[0].tolist()
     yield from prompt[None] if prompt.ndim == 3 else prompt
     state = genie.start(prompt, seed)
     for action in _tracked(actions, len(actions), progress):

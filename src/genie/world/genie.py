@@ -28,11 +28,11 @@ from genie.models.layers.compile import compile_method, require_compiler
 from genie.models.tokenizer import VideoTokenizer
 from genie.world import checkpoint, inputs, maskgit, rng
 from genie.world.config import GenieConfig
-from genie.world.hub import locate, upload
+from genie.world.hub import upload, world_folder
 from genie.world.maskgit import SamplingConfig
 from genie.world.prompts import load_prompts, prompt_clips, save_prompts
-from genie.world.reference import generate_plain
-from genie.world.state import Drawing, State
+from genie.world.reference import generate_reference
+from genie.world.state import PredictedFrame, State
 
 if TYPE_CHECKING:
     import gymnasium
@@ -90,7 +90,7 @@ class Genie(nn.Module):
                 dtype that there is not.
         """
         dtype, device = _dtype(dtype), inputs.device_of(device)
-        folder = locate(name, **hub)
+        folder = world_folder(name, **hub)
         config = from_record(GenieConfig, checkpoint.read_config(folder))
         shapes = {_current_name(n): s for n, s in checkpoint.read_shapes(folder).items()}
         checkpoint.check_layers(config.layers, shapes, folder)  # before so many are described
@@ -155,7 +155,7 @@ class Genie(nn.Module):
         if self.device.type == "cpu":
             require_compiler()
         self.dynamics.compile(*args, **options)
-        compile_method(self, "_draw_tokens", *args, varying=0, **options)
+        compile_method(self, "_sample_tokens", *args, dynamic_argument=0, **options)
         self.tokenizer.compile(*args, **options)
 
     @property
@@ -224,52 +224,52 @@ class Genie(nn.Module):
         Raises:
             UserError: there is no such button.
         """
-        state = self.commit(self.draw(state, action, sampling))
+        state = self.commit(self.predict(state, action, sampling))
         return state.frame, state
 
     @torch.no_grad()
-    def draw(
+    def predict(
         self,
         state: State,
         action: Numbers,
         sampling: SamplingConfig | None = None,
-    ) -> Drawing:
+    ) -> PredictedFrame:
         """The first half of `step`: the next frame, to be shown at once.
 
         What is left, a pass that takes the frame into the game's memory, needs no new button, so
         it can be done while somebody looks at the frame. Arguments and errors are those of `step`.
 
         Returns:
-            The frame as `drawing.frame`, and what `commit` makes the new state of.
+            The frame as `.frame`, and what `commit` makes the new state of.
         """
-        actions = self._buttons(action, state.batch_size)
+        actions = self._check_actions(action, state.batch_size)
         played = state.decoder.keys.dtype
         require(played == self.dtype, f"state: of a world in {played}, this one is in {self.dtype}")
-        condition = self.dynamics.condition(actions, state.dynamics)
+        context = self.dynamics.step_context(actions, state.dynamics)
         tokens = maskgit.sample(
-            lambda tokens, places: self.dynamics.draft(tokens, condition, places),
+            lambda tokens, positions: self.dynamics.step_logits(tokens, context, positions),
             self.dynamics.grid,
             self.dynamics.mask_token,
             sampling or self.config.sampling,
-            rng.keys_of(state.seed, state.time),
-            self._draw_tokens,
+            rng.make_keys(state.seed, state.time),
+            self._sample_tokens,
         )
         frames, decoder = self.tokenizer.decode_step(tokens, state.decoder)
-        return Drawing(state, frames, tokens, condition, decoder)
+        return PredictedFrame(state, frames, tokens, context, decoder)
 
-    def _draw_tokens(
+    def _sample_tokens(
         self, logits: Tensor, keys: Tensor, temperature: float | Tensor, top_k: int
     ) -> Tensor:
-        return maskgit.draw_by_key(logits, keys, temperature, top_k)
+        return maskgit.sample_tokens_by_key(logits, keys, temperature, top_k)
 
     @torch.no_grad()
-    def commit(self, drawing: Drawing) -> State:
+    def commit(self, predicted: PredictedFrame) -> State:
         """The second half of `step`: where the game stands once a frame is drawn."""
         return replace(
-            drawing.before,
-            frames=drawing.frames,
-            dynamics=self.dynamics.commit(drawing.tokens, drawing.condition),
-            decoder=drawing.decoder,
+            predicted.state,
+            frames=predicted.frames,
+            dynamics=self.dynamics.commit(predicted.tokens, predicted.context),
+            decoder=predicted.decoder,
         )
 
     def generate(
@@ -298,13 +298,13 @@ class Genie(nn.Module):
         """
         frames, batched = self._prompt(prompt)
         seeds = self._seeds(seed, len(frames))
-        buttons = self._script(actions, num_frames, seeds)
+        buttons = self._action_sequence(actions, num_frames, seeds)
         sampling = sampling or self.config.sampling
         if use_cache:
             drawn = self._generate_cached(frames, buttons, seeds, sampling)
         else:
             models = (self.tokenizer, self.actions, self.dynamics)
-            drawn = generate_plain(models, frames, buttons, seeds, sampling)
+            drawn = generate_reference(models, frames, buttons, seeds, sampling)
         out = torch.cat([frames, drawn], dim=1)
         return out if batched else out[0]
 
@@ -358,25 +358,26 @@ class Genie(nn.Module):
         clips, batched = prompt_clips(prompt, self.config.height, self.config.width)
         return torch.from_numpy(clips).to(self.device), batched
 
-    def _buttons(self, action: Any, players: int) -> Int[Tensor, " b"]:
-        actions = torch.from_numpy(inputs.actions_of(action, self.config.num_actions, players))
+    def _check_actions(self, action: Any, players: int) -> Int[Tensor, " b"]:
+        actions = torch.from_numpy(inputs.check_actions(action, self.config.num_actions, players))
         return actions.to(self.device, non_blocking=True)
 
     def _seeds(self, seed: Any, players: int) -> Int[Tensor, " b"]:
         return torch.from_numpy(seeds_of(seed, players)).to(self.device)
 
-    def _script(self, actions: Any, num_frames: Any, seeds: Tensor) -> Int[Tensor, "b n"]:
+    def _action_sequence(self, actions: Any, num_frames: Any, seeds: Tensor) -> Int[Tensor, "b n"]:
         if num_frames is not None:
             num_frames = whole_number(num_frames, "num_frames: expected a whole number")
             require(num_frames >= 1, "num_frames: must be at least 1")
         if actions is None:
             if num_frames is None:
                 raise UserError("num_frames: say how many frames, or give actions")
-            return rng.integers(rng.keys_of(seeds, 0), num_frames, self.config.num_actions)
-        script = torch.from_numpy(inputs.script_of(actions, self.config.num_actions, len(seeds)))
-        if num_frames is not None and num_frames > script.shape[1]:
+            return rng.integers(rng.make_keys(seeds, 0), num_frames, self.config.num_actions)
+        given = inputs.check_action_sequence(actions, self.config.num_actions, len(seeds))
+        sequence = torch.from_numpy(given)
+        if num_frames is not None and num_frames > sequence.shape[1]:
             raise UserError(f"num_frames: {num_frames} frames need as many actions")
-        return script[:, :num_frames].to(self.device)
+        return sequence[:, :num_frames].to(self.device)
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:

@@ -11,7 +11,7 @@ from genie.core.config import UserError
 from genie.world import bundled, checkpoint
 
 
-def locate(name: str | Path, **hub: Any) -> Path:
+def world_folder(name: str | Path, **hub: Any) -> Path:
     """The folder of a world: `name` itself, of a bundled world, or of a copy from the Hub."""
     inside = bundled.folder_of(str(name))
     if Path(name).is_dir() and (inside is None or (Path(name) / checkpoint.CONFIG).is_file()):

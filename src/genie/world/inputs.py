@@ -27,7 +27,7 @@ def check_range(actions: np.ndarray, count: int, name: str = "action") -> None:
         raise UserError(f"{name}: {wrong[0]} is out of range, this world has 0 to {count - 1}")
 
 
-def actions_of(action: Any, count: int, players: int) -> np.ndarray:
+def check_actions(action: Any, count: int, players: int) -> np.ndarray:
     """One action for each player.
 
     Args:
@@ -48,7 +48,7 @@ def actions_of(action: Any, count: int, players: int) -> np.ndarray:
     return np.array(np.broadcast_to(actions, (players,)))
 
 
-def script_of(actions: Any, count: int, clips: int) -> np.ndarray:
+def check_action_sequence(actions: Any, count: int, clips: int) -> np.ndarray:
     """A list of actions for each clip.
 
     Args:

@@ -18,7 +18,7 @@ from torch import Tensor
 from genie.core.config import require
 from genie.world import rng
 
-Schedule = Literal["cosine", "linear", "exponential"]
+MaskSchedule = Literal["cosine", "linear", "exponential"]
 Order = Literal["confidence", "random", "halton"]
 
 
@@ -28,7 +28,7 @@ class SamplingConfig:
 
     Attributes:
         steps: refinement passes over the frame.
-        schedule: how many tokens are still masked after each pass; "cosine" and "exponential"
+        mask_schedule: how many tokens are still masked after each pass; "cosine" and "exponential"
             settle few tokens at first and many at the end.
         order: which tokens are settled first: the most confident, random ones, or those of a
             Halton sequence, which spreads them over the picture (arXiv 2503.17076).
@@ -37,7 +37,7 @@ class SamplingConfig:
     """
 
     steps: int = 8
-    schedule: Schedule = "cosine"
+    mask_schedule: MaskSchedule = "cosine"
     order: Order = "random"
     temperature: float = 1.0
     top_k: int = 0
@@ -49,16 +49,16 @@ class SamplingConfig:
         require(self.top_k >= 0, "top_k: must not be negative (0 means all)")
 
 
-def masked_share(schedule: Schedule, spent: float) -> float:
-    """Share of tokens still masked when `spent` in [0, 1] of the passes is done; 1 to 0."""
+def mask_ratio(schedule: MaskSchedule, progress: float) -> float:
+    """Share of tokens still masked when `progress` in [0, 1] of the passes is done; 1 to 0."""
     if schedule == "cosine":
-        return math.cos(spent * math.pi / 2)
+        return math.cos(progress * math.pi / 2)
     if schedule == "linear":
-        return 1 - spent
-    return 1 - math.expm1(5 * spent) / math.expm1(5)
+        return 1 - progress
+    return 1 - math.expm1(5 * progress) / math.expm1(5)
 
 
-def masked_counts(tokens: int, steps: int, schedule: Schedule) -> list[int]:
+def masked_counts(tokens: int, steps: int, schedule: MaskSchedule) -> list[int]:
     """Tokens still masked after each pass: falling by at least one each, 0 at the end.
 
     More passes than tokens are no use, so there are `min(steps, tokens)`.
@@ -66,7 +66,7 @@ def masked_counts(tokens: int, steps: int, schedule: Schedule) -> list[int]:
     steps = min(steps, tokens)
     counts, left = [], tokens
     for step in range(1, steps + 1):
-        wanted = math.floor(tokens * masked_share(schedule, step / steps) + 1e-9)
+        wanted = math.floor(tokens * mask_ratio(schedule, step / steps) + 1e-9)
         left = max(min(wanted, left - 1), steps - step)
         counts.append(left)
     return counts
@@ -97,7 +97,7 @@ def _radical_inverse(index: int, base: int) -> float:
     return value
 
 
-def draw(
+def sample_tokens(
     logits: Float[Tensor, "b s v"],
     gumbel: Float[Tensor, "b s v"],
     temperature: float | Float[Tensor, ""],
@@ -123,15 +123,15 @@ def draw(
     return choices.max(dim=-1).indices  # on a CPU argmax takes 2.5 times as long
 
 
-def draw_by_key(
+def sample_tokens_by_key(
     logits: Float[Tensor, "b s v"],
     keys: Int[Tensor, " b"],
     temperature: float | Float[Tensor, ""],
     top_k: int,
 ) -> Int[Tensor, "b s"]:
-    """`draw` with the noise of each player's key."""
+    """`sample_tokens` with the noise of each player's key."""
     logits = logits.float()
-    return draw(logits, rng.gumbel(keys, tuple(logits.shape[1:])), temperature, top_k)
+    return sample_tokens(logits, rng.gumbel(keys, tuple(logits.shape[1:])), temperature, top_k)
 
 
 def confidence(logits: Float[Tensor, "b s v"], tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s"]:
@@ -145,61 +145,63 @@ def sample(
     mask_token: int,
     config: SamplingConfig,
     keys: Int[Tensor, " b"],
-    draw_fn: Callable[..., Int[Tensor, "b n"]] = draw_by_key,
+    token_sampler: Callable[..., Int[Tensor, "b n"]] = sample_tokens_by_key,
 ) -> Int[Tensor, "b s"]:
     """Draws all tokens of one frame for each player.
 
-    Where the order is known beforehand a pass asks only for the places that it settles, so all
+    Where the order is known beforehand a pass asks only for the positions that it settles, so all
     passes together draw each token once; by confidence they draw all that are masked.
 
     Args:
-        logits_fn: tokens, some of them `mask_token`, and masked places, to logits over the
-            vocabulary at those places.
+        logits_fn: tokens, some of them `mask_token`, and masked positions, to logits over the
+            vocabulary at those positions.
         grid: rows and columns of tokens.
         mask_token: the token that stands for "not known yet".
-        config: passes, schedule, order, temperature, top-k.
+        config: passes, mask schedule, order, temperature, top-k.
         keys: decide all that is random, a player's own alone.
-        draw_fn: `draw_by_key` compiled, or itself. It gets the temperature as a tensor, so that one
-            graph takes any; at 0 it is not used.
+        token_sampler: `sample_tokens_by_key` compiled, or itself. It gets the temperature as a
+            tensor, so that one graph takes any; at 0 it is not used.
     """
     total, players = grid[0] * grid[1], len(keys)
     tokens = torch.full((players, total), mask_token, device=keys.device)
-    rng.have_counters((total * mask_token + 1) // 2, keys.device)  # for all logits of a frame
+    rng.prepare_counters((total * mask_token + 1) // 2, keys.device)  # for all logits of a frame
     ranked = _fixed_order(config.order, grid, keys)
     temperature: float | Tensor = config.temperature
     if temperature > 0:
         temperature = torch.full((), temperature, dtype=torch.float32, device=keys.device)
     else:
-        draw_fn = draw_by_key
-    settled = 0
-    for number, left in enumerate(masked_counts(total, config.steps, config.schedule), start=1):
+        token_sampler = sample_tokens_by_key
+    kept = 0
+    for number, left in enumerate(
+        masked_counts(total, config.steps, config.mask_schedule), start=1
+    ):
         if ranked is None:
             masked_first = (tokens != mask_token).int().argsort(dim=-1, stable=True)
-            places = masked_first[:, : total - settled]
+            positions = masked_first[:, : total - kept]
         else:
-            places = ranked[:, settled : total - left]
-        logits = logits_fn(tokens, places)
-        drawn = draw_fn(logits, keys + number, temperature, config.top_k)
+            positions = ranked[:, kept : total - left]
+        logits = logits_fn(tokens, positions)
+        drawn = token_sampler(logits, keys + number, temperature, config.top_k)
         if ranked is None:
             surest = confidence(logits.float(), drawn).argsort(dim=-1, descending=True, stable=True)
-            surest = surest[:, : places.shape[1] - left]
-            places, drawn = places.gather(1, surest), drawn.gather(1, surest)
-        tokens = tokens.scatter(1, places, drawn)
-        settled = total - left
+            surest = surest[:, : positions.shape[1] - left]
+            positions, drawn = positions.gather(1, surest), drawn.gather(1, surest)
+        tokens = tokens.scatter(1, positions, drawn)
+        kept = total - left
     return tokens
 
 
 def _fixed_order(
     order: Order, grid: tuple[int, int], keys: Int[Tensor, " b"]
 ) -> Int[Tensor, "b s"] | None:
-    """All places in the order in which they settle, or None where confidence decides."""
+    """All positions in the order in which they settle, or None where confidence decides."""
     if order == "confidence":
         return None
     if order == "random":
         return rng.random_bits(keys, grid[0] * grid[1]).argsort(dim=-1, stable=True)
-    return _halton_places(grid, keys.device).expand(len(keys), -1)
+    return _halton_positions(grid, keys.device).expand(len(keys), -1)
 
 
 @cache
-def _halton_places(grid: tuple[int, int], device: torch.device) -> Int[Tensor, " s"]:
+def _halton_positions(grid: tuple[int, int], device: torch.device) -> Int[Tensor, " s"]:
     return torch.tensor(halton_order(grid), device=device)

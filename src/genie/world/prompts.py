@@ -40,7 +40,7 @@ def load_prompts(
         UserError: no picture was found, or one cannot be read; the message says what to give.
     """
     pictures = _bundled(world) if source is None else _pictures(source)
-    return [_fitted(_as_array(picture), height, width) for picture in pictures]
+    return [_resize(_as_array(picture), height, width) for picture in pictures]
 
 
 def prompt_clips(prompt: Any, height: int, width: int) -> tuple[np.ndarray, bool]:
@@ -139,7 +139,7 @@ def _checked(array: np.ndarray) -> np.ndarray:
     return array[..., [0, 0, 0]] if array.shape[-1] == 1 else array
 
 
-def _fitted(array: np.ndarray, height: int, width: int) -> np.ndarray:
+def _resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
     if array.shape[-3:-1] == (height, width):
         return np.array(array)
     warnings.warn(
@@ -148,11 +148,11 @@ def _fitted(array: np.ndarray, height: int, width: int) -> np.ndarray:
         stacklevel=4,
     )
     if array.ndim == 4:
-        return np.stack([crop_resized(frame, height, width) for frame in array])
-    return crop_resized(array, height, width)
+        return np.stack([crop_and_resize(frame, height, width) for frame in array])
+    return crop_and_resize(array, height, width)
 
 
-def crop_resized(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+def crop_and_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     """Crops the middle of a picture `uint8 (H, W, 3)` to the target's proportions, then resizes."""
     rows, columns = frame.shape[:2]
     scale = min(rows / height, columns / width)

@@ -14,7 +14,7 @@ from genie.world.maskgit import SamplingConfig
 
 
 @torch.no_grad()
-def generate_plain(
+def generate_reference(
     models: tuple[VideoTokenizer, LatentActionModel, Dynamics],
     frames: UInt8[Tensor, "b t h w 3"],
     actions: Int[Tensor, "b n"],
@@ -41,12 +41,12 @@ def generate_plain(
         played = torch.cat([played, actions[:, t : t + 1]], dim=1)
 
         def logits(
-            draft: Tensor, places: Tensor, past: Tensor = past, played: Tensor = played
+            draft: Tensor, positions: Tensor, past: Tensor = past, played: Tensor = played
         ) -> Tensor:
             clip = torch.cat([past, draft[:, None]], dim=1)
-            return dynamics.logits(clip, played)[:, -1].take_along_dim(places[..., None], 1)
+            return dynamics.logits(clip, played)[:, -1].take_along_dim(positions[..., None], 1)
 
-        keys = rng.keys_of(seeds, tokens.shape[1])
+        keys = rng.make_keys(seeds, tokens.shape[1])
         drawn = maskgit.sample(logits, dynamics.grid, dynamics.mask_token, sampling, keys)
         tokens = torch.cat([tokens, drawn[:, None]], dim=1)
     return tokenizer.decode(tokens)[:, start:]

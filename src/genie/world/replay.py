@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from genie.core.config import Dtype, UserError, from_dict, require
+from genie.core.config import Dtype, UserError, from_record, require
 from genie.core.renamed_keys import with_old_keys
 from genie.data.images import png, rgb
 from genie.models.dynamics import first_name
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from genie.world.genie import Genie
 
 FORMAT, VERSION = "genie-replay", 1
-DRAWING = 2
+SAMPLER_VERSION = 2
 """Part of a world's hash: goes up when the same seed draws other frames than before."""
 ADDED = {"dynamics.unconditional_share": 0.0}
 """Keys that are younger than the hash, left out of it at the value that changes nothing."""
@@ -96,7 +96,7 @@ class Replay:
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
             words = "save one with `Replay` on the page of `genie play`"
             raise UserError(f"{path}: not a replay file; {words}") from None
-        return from_dict(cls, values, str(path))
+        return from_record(cls, values, str(path))
 
     def frames(self, world: Genie) -> Iterator[np.ndarray]:
         """Plays the game again.
@@ -115,7 +115,7 @@ class Replay:
                 f"this replay was made in {self.world}, and this is another world or another "
                 "training or version of it: name the right one with --world"
             )
-        prompt = prompt_of(self.prompt, (world.config.height, world.config.width))
+        prompt = decode_prompt(self.prompt, (world.config.height, world.config.width))
         yield from prompt[None] if prompt.ndim == 3 else prompt
         state = world.start(prompt, self.seed)
         for action, sampling in zip(self.actions, self.sampling_per_step(), strict=True):
@@ -124,10 +124,10 @@ class Replay:
 
     def sampling_per_step(self) -> list[SamplingConfig]:
         """How the frame of each action is drawn."""
-        return spread(self.sampling, len(self.actions))
+        return expand_changes(self.sampling, len(self.actions))
 
 
-def spread(changes: Sequence[SamplingChange], steps: int) -> list[SamplingConfig]:
+def expand_changes(changes: Sequence[SamplingChange], steps: int) -> list[SamplingConfig]:
     """Writes changes of sampling out, one entry per step."""
     ends = [*(change.step for change in changes[1:]), steps]
     drawn: list[SamplingConfig] = []
@@ -136,8 +136,8 @@ def spread(changes: Sequence[SamplingChange], steps: int) -> list[SamplingConfig
     return drawn
 
 
-def changes_in(sampling: Iterable[SamplingConfig]) -> tuple[SamplingChange, ...]:
-    """The reverse of `spread`."""
+def compress_changes(sampling: Iterable[SamplingConfig]) -> tuple[SamplingChange, ...]:
+    """The reverse of `expand_changes`."""
     changes: list[SamplingChange] = []
     for step, drawn in enumerate(sampling):
         if not changes or changes[-1].sampling != drawn:
@@ -156,7 +156,7 @@ def world_hash(world: Genie) -> str:
     Both are described as version 0.1 did, so that a replay stays valid when a name changes or an
     option comes along that the world does not use.
     """
-    about = json.dumps([DRAWING, _hashed(world.config)], sort_keys=True)
+    about = json.dumps([SAMPLER_VERSION, _hashed(world.config)], sort_keys=True)
     digest = hashlib.sha256(about.encode())
     weights = {_first_name(name): weight for name, weight in world.state_dict().items()}
     for name, weight in sorted(weights.items()):
@@ -180,7 +180,7 @@ def _first_name(name: str) -> str:
     return f"{model}.{first_name(rest)}" if model == "dynamics" else name
 
 
-def prompt_of(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:
+def decode_prompt(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:
     """Reads PNG pictures in base64 that have a world's size.
 
     Args:
@@ -197,7 +197,7 @@ def prompt_of(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:
     return frames[0] if len(frames) == 1 else np.stack(frames)
 
 
-def text_of(frame: np.ndarray) -> str:
+def encode_frame(frame: np.ndarray) -> str:
     """A frame uint8 (H, W, 3) as a PNG in base64."""
     return base64.b64encode(png(frame)).decode()
 

@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-FIRST_COUNTERS = 2**20
+INITIAL_COUNTERS = 2**20
 """Enough for a frame of 1,024 tokens of 2,048 kinds; more would have graphs compiled again."""
 
 STRIDE = 0x9E37_79B9_7F4A_7C15 - 2**64
 """Between the counters of a sequence. Factors are written as signed numbers, which wrap alike."""
 
 
-def keys_of(seeds: Int[Tensor, " b"], numbers: Int[Tensor, " b"] | int) -> Int[Tensor, " b"]:
+def make_keys(seeds: Int[Tensor, " b"], numbers: Int[Tensor, " b"] | int) -> Int[Tensor, " b"]:
     """A key for each pair of seed and number.
 
     The numbers beside a key, key + 1 and so on, are keys as good: mixing leaves nothing in common.
@@ -31,14 +31,14 @@ def keys_of(seeds: Int[Tensor, " b"], numbers: Int[Tensor, " b"] | int) -> Int[T
 
 def random_bits(keys: Int[Tensor, " b"], count: int) -> Int[Tensor, "b n"]:
     """The first `count` numbers of 64 random bits that belong to each key."""
-    have_counters(count, keys.device)
+    prepare_counters(count, keys.device)
     counters = _COUNTERS[keys.device.type, keys.device.index][:count]
     return _mixed(keys[:, None] + counters)
 
 
-def integers(keys: Int[Tensor, " b"], count: int, below: int) -> Int[Tensor, "b n"]:
-    """Numbers 0 ... `below` - 1, all as likely as far as 63 bits can tell."""
-    return (random_bits(keys, count) & (2**63 - 1)) % below
+def integers(keys: Int[Tensor, " b"], count: int, high: int) -> Int[Tensor, "b n"]:
+    """Numbers 0 ... `high` - 1, all as likely as far as 63 bits can tell."""
+    return (random_bits(keys, count) & (2**63 - 1)) % high
 
 
 def gumbel(keys: Int[Tensor, " b"], shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
@@ -54,7 +54,7 @@ _COUNTERS: dict[tuple[str, int | None], Tensor] = {}
 _GROWING = Lock()
 
 
-def have_counters(count: int, device: torch.device) -> None:
+def prepare_counters(count: int, device: torch.device) -> None:
     """Makes what `random_bits` reads for `count` numbers, where it is not there.
 
     To be called before compiled graphs are: what they make themselves came out wrong (PyTorch 2.13
@@ -64,7 +64,7 @@ def have_counters(count: int, device: torch.device) -> None:
     if place in _COUNTERS and len(_COUNTERS[place]) >= count:
         return
     with _GROWING:  # another thread must not put fewer in their place
-        size = max(FIRST_COUNTERS, 1 << (count - 1).bit_length(), len(_COUNTERS.get(place, ())))
+        size = max(INITIAL_COUNTERS, 1 << (count - 1).bit_length(), len(_COUNTERS.get(place, ())))
         _COUNTERS[place] = torch.arange(1, size + 1, device=device) * STRIDE
 
 

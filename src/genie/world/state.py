@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from genie.core.config import require
-from genie.models.dynamics_state import Condition, Past
+from genie.models.dynamics_state import DynamicsState, StepContext
 from genie.models.layers.cache import TemporalCache
 
 
@@ -27,7 +27,7 @@ class State:
     """
 
     frames: UInt8[Tensor, "b h w 3"]
-    dynamics: Past
+    dynamics: DynamicsState
     decoder: TemporalCache
     seed: Int[Tensor, " b"]
     batched: bool
@@ -72,7 +72,7 @@ class State:
         require(len(states) > 0, "states: nothing to stack, give at least one state")
         return State(
             torch.cat([state.frames for state in states]),
-            Past.concatenate([state.dynamics for state in states]),
+            DynamicsState.concatenate([state.dynamics for state in states]),
             TemporalCache.concatenate([state.decoder for state in states]),
             torch.cat([state.seed for state in states]),
             batched=True,
@@ -80,24 +80,24 @@ class State:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class PredictedFrame:
     """The next frame of a game, drawn and not yet taken into its memory. A value, like a state.
 
     Attributes:
-        before: where the game stood.
+        state: where the game stood.
         frames: (B, H, W, 3) uint8.
         tokens: (B, S) of the frame.
-        condition: what the dynamics knew of it before it was drawn.
+        context: what the dynamics knew of it before it was drawn.
         decoder: the decoder's memory, with this frame.
     """
 
-    before: State
+    state: State
     frames: UInt8[Tensor, "b h w 3"]
     tokens: Int[Tensor, "b s"]
-    condition: Condition
+    context: StepContext
     decoder: TemporalCache
 
     @property
     def frame(self) -> Tensor:
         """A copy of the frame: (H, W, 3), or (B, H, W, 3) for a batch of players."""
-        return (self.frames if self.before.batched else self.frames[0]).clone()
+        return (self.frames if self.state.batched else self.frames[0]).clone()

@@ -10,13 +10,13 @@ from statistics import median
 
 import torch
 
-TRIES = 5
-PATIENCE = 0.5
+TRIALS = 5
+MAX_SECONDS = 0.5
 """Seconds after which no further call is timed."""
 
 
 @contextmanager
-def spared_threads(work: Callable[[], object], seconds: float) -> Iterator[int]:
+def use_single_thread_if_fast(work: Callable[[], object], seconds: float) -> Iterator[int]:
     """Has PyTorch take a single CPU thread, in this process, where that is fast enough.
 
     Threads that share an operation wait for each other in a loop. As soon as another program keeps
@@ -52,7 +52,7 @@ def _usual_seconds(work: Callable[[], object]) -> float:
     """Median of some calls after one that warms up; of fewer where they take long."""
     work()
     spent: list[float] = []
-    while len(spent) < TRIES and sum(spent) < PATIENCE:
+    while len(spent) < TRIALS and sum(spent) < MAX_SECONDS:
         began = time.perf_counter()
         work()
         spent.append(time.perf_counter() - began)

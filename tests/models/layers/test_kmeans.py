@@ -1,6 +1,13 @@
 import torch
 
-from genie.models.layers.kmeans import distortion, kmeans, lloyd, nearest, spread, totals
+from genie.models.layers.kmeans import (
+    cluster_sums,
+    distortion,
+    kmeans,
+    kmeans_plus_plus,
+    lloyd,
+    nearest,
+)
 
 
 def points(seed=0):
@@ -13,8 +20,10 @@ def test_the_nearest_centre_is_that_of_the_least_distance():
     assert torch.equal(nearest(points(), centres), torch.cdist(points(), centres).argmin(1))
 
 
-def test_totals_by_hand():
-    counts, sums = totals(torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([2, 0, 2]), 3)
+def test_cluster_sums_by_hand():
+    counts, sums = cluster_sums(
+        torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([2, 0, 2]), 3
+    )
     assert counts.tolist() == [1, 0, 2]
     assert sums.tolist() == [[3, 4], [0, 0], [6, 8]]
 
@@ -40,13 +49,13 @@ def test_what_is_far_from_all_centres_is_added():
     corners = torch.tensor([[0.0, 0], [9, 0], [0, 9], [9, 9]])
     crowd = torch.cat([corners[:1].expand(500, 2), corners])
     for seed in range(5):
-        found = spread(crowd, corners[:1], 4, torch.Generator().manual_seed(seed))
+        found = kmeans_plus_plus(crowd, corners[:1], 4, torch.Generator().manual_seed(seed))
         assert torch.equal(found[0], corners[0])
         assert sorted(found.tolist()) == sorted(corners.tolist())
 
 
 def test_more_centres_than_there_are_different_points():
-    found = lloyd(torch.ones(2, 3), spread(torch.ones(2, 3), torch.ones(1, 3), 5), 3)
+    found = lloyd(torch.ones(2, 3), kmeans_plus_plus(torch.ones(2, 3), torch.ones(1, 3), 5), 3)
     assert torch.equal(found, torch.ones(5, 3))
     assert distortion(torch.ones(2, 3), found) == 0
 
@@ -55,5 +64,5 @@ def test_the_best_start_is_taken():
     starts = [points()[:6], points()[6:12], points()[12:18]]
     left = [distortion(points(), lloyd(points(), start, 3)) for start in starts]
     several = iter(starts)
-    found = kmeans(points(), lambda: next(several), rounds=3, starts=3)
+    found = kmeans(points(), lambda: next(several), iterations=3, starts=3)
     assert distortion(points(), found) == min(left) < max(left)

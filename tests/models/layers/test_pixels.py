@@ -1,6 +1,6 @@
 import torch
 
-from genie.models.layers.pixels import MAX_PSNR, moved, psnr, shrunk, to_float, to_uint8
+from genie.models.layers.pixels import MAX_PSNR, downsample, motion_mask, psnr, to_float, to_uint8
 
 
 def test_every_grey_level_survives_the_way_there_and_back():
@@ -19,7 +19,7 @@ def test_moved_marks_what_changed_visibly():
     frames[0, 1, 0, 0] = 10
     frames[0, 2] = frames[0, 1]
     frames[0, 2, 1, 1] += 3
-    assert moved(frames)[0, :, :, :, 0].tolist() == [
+    assert motion_mask(frames)[0, :, :, :, 0].tolist() == [
         [[0, 0], [0, 0]],
         [[1, 0], [0, 0]],
         [[0, 0], [0, 0]],
@@ -30,11 +30,11 @@ def test_shrunk_averages_squares_and_rounds_sides_up():
     frames = torch.zeros(1, 2, 3, 4, 3, dtype=torch.uint8)
     frames[0, 1, 0, :2] = 100
     frames[0, 1, 2, 2] = 80
-    small = shrunk(frames, 2)
+    small = downsample(frames, 2)
     assert small.shape == (1, 2, 2, 2, 3)
     assert small.dtype == torch.uint8
     assert small[0, 1, :, :, 0].tolist() == [[50, 0], [0, 40]]
-    assert shrunk(frames, 1) is frames
+    assert downsample(frames, 1) is frames
 
 
 def test_psnr_by_hand():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from genie.core.config import UserError
-from genie.models.layers.attention import gather_places
+from genie.models.layers.attention import gather_positions
 from genie.models.layers.cache import TemporalCache
 from genie.models.layers.transformer import STTransformer, TransformerConfig
 
@@ -29,8 +29,8 @@ def test_stepping_equals_the_full_forward_past_many_evictions(window: int, space
     full = model(x)
     cache = model.empty_cache(4, 6)
     for t in range(frames):
-        draft = model.read(x[:, t : t + 1], cache)
-        remembered = model.remember(x[:, t : t + 1], cache)
+        draft = model.step_without_update(x[:, t : t + 1], cache)
+        remembered = model.updated_cache(x[:, t : t + 1], cache)
         step, cache = model.step(x[:, t : t + 1], cache)
         assert torch.equal(draft, step)
         same(remembered, cache)
@@ -45,10 +45,13 @@ def test_a_draft_of_some_places_is_a_part_of_the_whole_draft(window: int, space:
         TransformerConfig(layers=2, width=32, heads=4, window=window, spatial_attention=space)
     )
     x, cache = torch.randn(3, 1, 6, 32), model.prefill(torch.randn(3, 7, 6, 32))
-    places = torch.tensor([[0, 5], [3, 1], [2, 2]])
-    some, whole = model.read(x, cache, places=places), model.read(x, cache)
-    torch.testing.assert_close(some, gather_places(whole, places))
-    assert torch.equal(gather_places(whole, places)[2, 0, 1], whole[2, 0, 2])
+    positions = torch.tensor([[0, 5], [3, 1], [2, 2]])
+    some, whole = (
+        model.step_without_update(x, cache, positions=positions),
+        model.step_without_update(x, cache),
+    )
+    torch.testing.assert_close(some, gather_positions(whole, positions))
+    assert torch.equal(gather_positions(whole, positions)[2, 0, 1], whole[2, 0, 2])
 
 
 @torch.no_grad()

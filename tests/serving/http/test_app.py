@@ -248,8 +248,8 @@ def test_worlds_are_played_by_name(dot_world, dot_prompts, running, playing):
 
 def test_the_server_is_healthy_at_once_and_ready_when_warm(dot_world, dot_prompts):
     held = threading.Event()
-    step = dot_world.draw
-    dot_world.draw = lambda *args: held.wait(10) and step(*args)
+    step = dot_world.predict
+    dot_world.predict = lambda *args: held.wait(10) and step(*args)
     with TestClient(create_app(dot_world, dot_prompts), base_url="http://localhost") as client:
         assert client.get("/health").json() == {"status": "ok"}
         for answer in (client.get("/ready"), client.post("/generate", params={"actions": "1"})):
@@ -354,14 +354,14 @@ def test_a_wrong_request_is_answered_with_advice(client, asked, body, status, wo
 
 
 def test_clips_beyond_the_limit_are_refused_at_once(dot_world, dot_prompts, running):
-    held, step = threading.Event(), dot_world.draw
+    held, step = threading.Event(), dot_world.predict
     limits = Limits(concurrent_clips=2)
     app = create_server([ServedWorld("dots", dot_world, dot_prompts)], None, limits)
     with running(app) as address, ThreadPoolExecutor(2) as pool, httpx.Client() as client:
         url = f"http://{address}/generate?actions=1,1&format=png"
         while client.get(f"http://{address}/ready").status_code != 200:
             time.sleep(0.01)
-        dot_world.draw = lambda *args: held.wait(10) and step(*args)
+        dot_world.predict = lambda *args: held.wait(10) and step(*args)
         waiting = [pool.submit(httpx.post, url, timeout=20) for _ in range(2)]
         while app.state.service.clip_slots.taken < 2:
             time.sleep(0.01)

@@ -13,7 +13,7 @@ from genie.serving.play.batch import GameBatch
 from genie.serving.play.scheduler import EXPENSIVE_PAUSE, FAILURE_TEXT, BatchScheduler
 from genie.serving.play.session import SessionClosed
 from genie.serving.protocol import parse
-from genie.world.replay import text_of
+from genie.world.replay import encode_frame
 
 RUNS = ['{"type":"start","seq":1,"prompt":0}', '{"type":"idle","action":1}']
 
@@ -96,7 +96,7 @@ def test_a_fault_of_one_player_does_not_affect_others(dot_world, dot_prompts, mo
 
 def test_a_failed_step_ends_only_the_games_in_its_batch(dot_world, dot_prompts):
     """Who draws with other passes is in another step."""
-    step = dot_world.draw
+    step = dot_world.predict
 
     def fails_for_the_many(state, action, sampling=None):
         if sampling == dot_world.config.sampling:
@@ -108,7 +108,7 @@ def test_a_failed_step_ends_only_the_games_in_its_batch(dot_world, dot_prompts):
         many = [await joined(scheduler, *RUNS) for _ in range(2)]
         await until(lambda: min(steps_of(alone, *many)) > 2)
         before = steps_of(alone)[0]
-        dot_world.draw = fails_for_the_many
+        dot_world.predict = fails_for_the_many
         await until(lambda: steps_of(alone)[0] > before + 5)
         ends = [said(session) for session in (alone, *many)]
         for session in many:
@@ -182,7 +182,7 @@ def test_parsing_a_start_and_writing_a_replay_do_not_delay_ticks(
         await until(lambda: steps_of(other)[0] > 3)
         for name, function, message in (
             ("session.parse_start", start.parse_start, RUNS[0]),
-            ("scheduler.text_of", text_of, '{"type":"save"}'),
+            ("scheduler.encode_frame", encode_frame, '{"type":"save"}'),
         ):
             one = await joined(scheduler, RUNS[0])
             goes_on.clear()
@@ -269,16 +269,16 @@ def test_the_scheduler_keeps_the_frame_rate_and_sleeps_without_players(dot_world
 
 def test_a_player_with_more_maskgit_steps_does_not_delay_others(dot_world, dot_prompts):
     """Steps with more passes take 100 ms here, five ticks: then others have their time first."""
-    draw, spans = dot_world.draw, []  # when each of these steps began and ended
+    predict, spans = dot_world.predict, []  # when each of these steps began and ended
 
     def slow_with_more_passes(state, action, sampling=None):
         began = time.monotonic()
         if sampling.steps > 8:
             time.sleep(0.1)
             spans.append((began, time.monotonic()))
-        return draw(state, action, sampling)
+        return predict(state, action, sampling)
 
-    dot_world.draw = slow_with_more_passes
+    dot_world.predict = slow_with_more_passes
 
     async def play():
         scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), fps=50)

@@ -21,7 +21,7 @@ from genie.serving.play.session import MAX_GAMES, STALLED_AFTER, Session, Sessio
 from genie.serving.play.start import WorldInfo
 from genie.serving.protocol import HEADER, Codec, ProtocolError, StartMessage, decode_picture, parse
 from genie.world.maskgit import SamplingConfig
-from genie.world.replay import text_of
+from genie.world.replay import encode_frame
 
 PICTURE = (Codec.WEBP, b"x")
 USUAL = SamplingConfig()
@@ -298,7 +298,7 @@ def test_a_preview_is_generated_at_rest_and_belongs_to_its_frame(playing):
 
 
 def test_a_whole_game_can_be_opened_and_is_shown_while_it_is_replayed(session):
-    picture = text_of(np.zeros((24, 24, 3), np.uint8))
+    picture = encode_frame(np.zeros((24, 24, 3), np.uint8))
     sampling = [{"step": 0, "sampling": {"steps": 3}}, {"step": 1, "sampling": {"steps": 5}}]
     fields = {"prompt": [picture], "seed": 7, "actions": [1, 2], "sampling": sampling}
     notify(session, "start", seq=1, **fields)
@@ -313,9 +313,9 @@ def test_a_whole_game_can_be_opened_and_is_shown_while_it_is_replayed(session):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"prompt": [text_of(np.zeros((8, 8, 3), np.uint8))]}, "8x8, the world's are 24x24"),
+        ({"prompt": [encode_frame(np.zeros((8, 8, 3), np.uint8))]}, "8x8, the world's are 24x24"),
         ({"prompt": ["%%%"]}, "not a PNG"),
-        ({"prompt": [text_of(np.zeros((24, 24, 3), np.uint8))[:72]]}, "damaged"),
+        ({"prompt": [encode_frame(np.zeros((24, 24, 3), np.uint8))[:72]]}, "damaged"),
         ({"prompt": 0, "sampling": [{"step": 1, "sampling": {}}]}, "out of order"),
         ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"steps": 33}}]}, "33 steps"),
         ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"size": 65}}]}, "unknown key"),

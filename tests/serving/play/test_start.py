@@ -7,7 +7,7 @@ from genie.core.config import UserError
 from genie.serving.play.start import WorldInfo, parse_start
 from genie.serving.protocol import ProtocolError, StartMessage
 from genie.world.maskgit import SamplingConfig
-from genie.world.replay import text_of
+from genie.world.replay import encode_frame
 
 TERMS = WorldInfo(prompt_frames=(1, 1), num_actions=4, size=(24, 24), window=3)
 OWN = SamplingConfig(steps=5)
@@ -24,7 +24,7 @@ def test_a_start_has_the_players_sampling_for_each_step():
 
 def test_a_prompt_may_have_as_many_images_as_the_window():
     noise = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), np.uint8)
-    texts = [text_of(frame) for frame in noise]
+    texts = [encode_frame(frame) for frame in noise]
     np.testing.assert_array_equal(read(prompt=texts[:3]).begin.prompt, noise[:3])
     with pytest.raises(UserError, match="4 pictures, this world remembers 3"):
         read(prompt=texts)
@@ -32,10 +32,16 @@ def test_a_prompt_may_have_as_many_images_as_the_window():
 
 def test_decoding_takes_no_more_memory_than_the_pixels():
     """Data beside the pixels are not decoded."""
-    data = base64.b64decode(text_of(np.zeros((24, 24, 3), np.uint8)))
+    data = base64.b64decode(encode_frame(np.zeros((24, 24, 3), np.uint8)))
     padded = base64.b64encode(data + bytes(8000)).decode()
     with pytest.raises(UserError, match="24x24 takes 8565 characters at most, this one"):
         read(prompt=[padded])
+
+
+def test_a_replay_of_before_names_the_mask_schedule_in_the_old_way():
+    old = [{"step": 0, "sampling": {"steps": 3, "schedule": "linear"}}]
+    start = read(prompt=0, actions=[1], sampling=old)
+    assert start.sampling == [SamplingConfig(steps=3, mask_schedule="linear")]
 
 
 @pytest.mark.parametrize("fields", [{"prompt": 2}, {"prompt": -1}, {"prompt": 0, "actions": [4]}])

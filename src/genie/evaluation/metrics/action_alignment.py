@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genie.evaluation.metrics import formulas, sections
 from genie.evaluation.metrics.action_classifier import ActionClassifier, group_logits, merge
-from genie.models.layers.kmeans import kmeans, spread
+from genie.models.layers.kmeans import kmeans, kmeans_plus_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,9 +79,9 @@ def cluster(points: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor,
 
     def start() -> Tensor:
         first = points[torch.randint(len(points), (1,), generator=generator)]
-        return spread(points, first, size, generator)
+        return kmeans_plus_plus(points, first, size, generator)
 
-    return kmeans(points, start, rounds=20, starts=4)
+    return kmeans(points, start, iterations=20, starts=4)
 
 
 def action_alignment(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from genie.models.layers.pixels import MOVED, psnr
+from genie.models.layers.pixels import MOTION_THRESHOLD, psnr
 
 # What two frames must differ by, in grey levels of 255, before a ratio of distances means anything.
 DISTANCE_FLOOR = 0.05
@@ -35,7 +35,7 @@ def squared_error(
 def moving_pixels(
     frames: UInt8[Tensor, "*clips H W C"],
     reference: UInt8[Tensor, "*clips H W C"],
-    threshold: int = MOVED,
+    threshold: int = MOTION_THRESHOLD,
 ) -> Bool[Tensor, "*clips H W"]:
     """Returns where any channel differs from the reference by more than `threshold` of 255."""
     return (frames.int() - reference.int()).abs().amax(-1) > threshold

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genie.models.layers.cache import KeyValue, View
+from genie.models.layers.cache import CacheView, KeyValue
 from genie.models.layers.rotary import rotate
 
 
@@ -35,22 +35,22 @@ class Attention(nn.Module):
         return self.query_norm(query), self.key_norm(key), value
 
 
-class SpaceAttention(Attention):
+class SpatialAttention(Attention):
     """Every token attends to the tokens of its own frame."""
 
     def forward(
-        self, x: Float[Tensor, "b t s d"], places: Int[Tensor, "b n"] | None = None
+        self, x: Float[Tensor, "b t s d"], positions: Int[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b t n d"]:
-        """Mixes the tokens within each frame; of a single frame also for some places only."""
+        """Mixes the tokens within each frame; of a single frame also for some positions only."""
         q, k, v = self.project(x)
-        if places is not None:
-            q = gather_places(q, places)
+        if positions is not None:
+            q = gather_positions(q, positions)
         q, k, v = (y.flatten(0, 1).transpose(1, 2) for y in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v)
         return self.out(y.transpose(1, 2).flatten(2).unflatten(0, x.shape[:2]))
 
 
-class TimeAttention(Attention):
+class TemporalAttention(Attention):
     """Every token attends to the tokens at its own place in other frames, as a mask allows."""
 
     def forward(
@@ -76,7 +76,7 @@ class TimeAttention(Attention):
         x: Float[Tensor, "b 1 s d"],
         cached_keys: Float[Tensor, "slots b s h e"],
         cached_values: Float[Tensor, "slots b s h e"],
-        view: View,
+        view: CacheView,
     ) -> tuple[Float[Tensor, "b 1 s d"], KeyValue]:
         """One frame after the cached ones; also returns its own key and value, for `append`.
 
@@ -96,22 +96,22 @@ class TimeAttention(Attention):
         y = (shares[:-1] * cached_values).sum(0) + shares[-1] * v
         return self.out(y.flatten(2)[:, None]), (k, v)
 
-    def remember(self, x: Float[Tensor, "b 1 s d"], view: View) -> KeyValue:
+    def key_value(self, x: Float[Tensor, "b 1 s d"], view: CacheView) -> KeyValue:
         """The key and value of `step` without the rest."""
         _, k, v = (y[:, 0] for y in self.project(x))
         return rotate(k, view[0]), v
 
 
-def gather_places(
-    x: Float[Tensor, "b 1 s *f"], places: Int[Tensor, "b n"]
+def gather_positions(
+    x: Float[Tensor, "b 1 s *f"], positions: Int[Tensor, "b n"]
 ) -> Float[Tensor, "b 1 n *f"]:
-    """The features of some places of a frame, others for each player."""
-    return x[rows_of(places), 0, places][:, None]
+    """The features of some positions of a frame, others for each player."""
+    return x[batch_index_of(positions), 0, positions][:, None]
 
 
-def rows_of(places: Int[Tensor, "b n"]) -> Int[Tensor, "b 1"]:
-    """The player that each place belongs to, as an index beside that of the places."""
-    return torch.arange(len(places), device=places.device)[:, None]
+def batch_index_of(positions: Int[Tensor, "b n"]) -> Int[Tensor, "b 1"]:
+    """The player that each place belongs to, as an index beside that of the positions."""
+    return torch.arange(len(positions), device=positions.device)[:, None]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "t t"]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genie.models.layers.rotary import rotary
 
-View = tuple[Float[Tensor, "2 b 1 1 half"], Float[Tensor, "slots b 1 1"]]
+CacheView = tuple[Float[Tensor, "2 b 1 1 half"], Float[Tensor, "slots b 1 1"]]
 """Rotary angles of a frame, and what is added to its scores of the cached frames: 0 or -inf."""
 KeyValue = tuple[Tensor, Tensor]
 """Keys of a layer, rotated by their frame numbers, and values."""
@@ -39,7 +39,7 @@ class TemporalCache:
         slots = torch.arange(self.keys.shape[1], device=self.time.device)
         return slots[:, None] < self.time
 
-    def view(self) -> View:
+    def view(self) -> CacheView:
         """What the next frame sees: its rotary angles, and which slots it does not look at."""
         angles = rotary(self.time[:, None, None], self.keys.shape[5])
         hidden = torch.zeros_like(self.seen, dtype=self.keys.dtype)

@@ -16,7 +16,7 @@ from genie.core.config import require
 
 Result = TypeVar("Result")
 
-MOST_GRAPHS = 64
+MAX_GRAPHS = 64
 """Graphs of one method, over all worlds of a process: one for each number of players, and another
 where a pass settles a single token."""
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
@@ -24,7 +24,7 @@ CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 
 
 def compile_method(
-    model: nn.Module, name: str, *args: Any, varying: int | None = None, **options: Any
+    model: nn.Module, name: str, *args: Any, dynamic_argument: int | None = None, **options: Any
 ) -> None:
     """Puts a compiled method in place of one, with a graph for each shape of its arguments.
 
@@ -38,14 +38,14 @@ def compile_method(
     """
     if name in vars(model):
         return
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MAX_GRAPHS)
     compiled = torch.compile(getattr(model, name), *args, dynamic=False, **options)
     graphs = (options.get("options") or {}).get("triton.cudagraphs", False)
     overwrites = graphs or options.get("mode") in CUDA_GRAPHS
 
     def call(*values: Any) -> Any:
-        if varying is not None:
-            torch._dynamo.maybe_mark_dynamic(values[varying], 1)
+        if dynamic_argument is not None:
+            torch._dynamo.maybe_mark_dynamic(values[dynamic_argument], 1)
         results = compiled(*values)
         return _copied(results) if overwrites else results
 
@@ -66,7 +66,7 @@ def require_compiler() -> None:
     )
 
 
-def outside_graphs(function: Callable[..., Result], *values: Any) -> Result:
+def graph_break(function: Callable[..., Result], *values: Any) -> Result:
     """Calls what no graph should hold; a graph ends before it.
 
     `torch.compiler.disable` as a decorator would import the compiler together with this package.

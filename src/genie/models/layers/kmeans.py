@@ -1,4 +1,4 @@
-"""k-means in parts: a start that is spread out, Lloyd's rounds, and the distance that is left."""
+"""k-means in parts: k-means++, the iterations of Lloyd, and the distance that is left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def count(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, " size"]:
     return ones.new_zeros(size).index_add_(0, codes, ones)
 
 
-def totals(
+def cluster_sums(
     points: Float[Tensor, "n dim"], codes: Int[Tensor, " n"], size: int
 ) -> tuple[Float[Tensor, " size"], Float[Tensor, "size dim"]]:
     """Returns how many points have each code, and their sum."""
@@ -32,7 +32,7 @@ def totals(
     return count(codes, size), sums
 
 
-def spread(
+def kmeans_plus_plus(
     points: Float[Tensor, "n dim"],
     centres: Float[Tensor, "m dim"],
     size: int,
@@ -51,18 +51,18 @@ def spread(
 
 
 def lloyd(
-    points: Float[Tensor, "n dim"], centres: Float[Tensor, "k dim"], rounds: int, fixed: int = 0
+    points: Float[Tensor, "n dim"], centres: Float[Tensor, "k dim"], iterations: int, fixed: int = 0
 ) -> Float[Tensor, "k dim"]:
     """Moves centres to the mean of the points that they are nearest to, again and again.
 
     Args:
         points: to be grouped.
         centres: to start from; one that no point is near stays where it is.
-        rounds: how often.
+        iterations: how often.
         fixed: the first so many centres stay as well.
     """
-    for _ in range(rounds):
-        counts, sums = totals(points, nearest(points, centres), len(centres))
+    for _ in range(iterations):
+        counts, sums = cluster_sums(points, nearest(points, centres), len(centres))
         moved = counts > 0
         moved[:fixed] = False
         centres = torch.where(moved[:, None], sums / counts.clamp(min=1)[:, None], centres)
@@ -70,17 +70,17 @@ def lloyd(
 
 
 def kmeans(
-    points: Float[Tensor, "n dim"], start: Callable[[], Tensor], rounds: int, starts: int
+    points: Float[Tensor, "n dim"], start: Callable[[], Tensor], iterations: int, starts: int
 ) -> Float[Tensor, "k dim"]:
-    """Returns centres by Lloyd's rounds, the best of a few starts.
+    """Returns centres by Lloyd's iterations, the best of a few starts.
 
     Args:
         points: to be grouped.
         start: makes centres (k, dim) to start from, others each time.
-        rounds: of each start.
+        iterations: of each start.
         starts: how many.
     """
-    found = [lloyd(points, start(), rounds) for _ in range(starts)]
+    found = [lloyd(points, start(), iterations) for _ in range(starts)]
     return min(found, key=lambda centres: distortion(points, centres))
 
 

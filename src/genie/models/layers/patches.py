@@ -32,20 +32,20 @@ class PatchEmbedding(nn.Module):
         channels: int,
         width: int,
         margin: int = 0,
-        placed: bool = True,
+        positional: bool = True,
     ):
         super().__init__()
-        self.patch, self.margin, self.grid = patch, margin, grid_of(frame_size, patch)
+        self.patch, self.margin, self.grid = patch, margin, grid_size(frame_size, patch)
         self.project = nn.Linear((patch + 2 * margin) ** 2 * channels, width)
-        self.position = nn.Parameter(grid_positions(self.grid, width)) if placed else None
+        self.position = nn.Parameter(sincos_positions(self.grid, width)) if positional else None
 
     def forward(self, frames: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t s d"]:
         """Returns one feature vector per patch, row by row."""
-        x = self.project(patches_of(frames, self.patch, self.margin))
+        x = self.project(patchify(frames, self.patch, self.margin))
         return x if self.position is None else x + self.position
 
 
-def grid_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "s d"]:
+def sincos_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "s d"]:
     """Sines and cosines of row and column at several wavelengths, where learned positions start.
 
     They make neighbours alike from the first step on; positions that start as small noise are
@@ -60,12 +60,12 @@ def grid_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "s d"]:
     return F.pad(waves, (0, width - waves.shape[1])) if waves.shape[1] < width else waves[:, :width]
 
 
-def grid_of(frame_size: tuple[int, int], patch: int) -> tuple[int, int]:
+def grid_size(frame_size: tuple[int, int], patch: int) -> tuple[int, int]:
     """Rows and columns of patches that cover a frame."""
     return math.ceil(frame_size[0] / patch), math.ceil(frame_size[1] / patch)
 
 
-def patches_of(
+def patchify(
     frames: Float[Tensor, "b t h w c"], patch: int, margin: int = 0
 ) -> Float[Tensor, "b t s pixels"]:
     """Flattens each patch of each frame, with a margin around it, into one vector, row by row."""
@@ -75,11 +75,11 @@ def patches_of(
     return x.permute(0, 1, 2, 3, 5, 6, 4).flatten(4).flatten(2, 3)
 
 
-def frames_of(
+def unpatchify(
     patches: Float[Tensor, "b t s pixels"], frame_size: tuple[int, int], patch: int
 ) -> Float[Tensor, "b t h w c"]:
-    """Inverse of `patches_of`; cuts the padding off."""
-    rows, columns = grid_of(frame_size, patch)
+    """Inverse of `patchify`; cuts the padding off."""
+    rows, columns = grid_size(frame_size, patch)
     b, t = patches.shape[:2]
     x = patches.reshape(b, t, rows, columns, patch, patch, -1).permute(0, 1, 2, 4, 3, 5, 6)
     x = x.reshape(b, t, rows * patch, columns * patch, -1)

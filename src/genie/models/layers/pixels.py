@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-MOVED = 12  # grey levels out of 255; below it is compression noise
+MOTION_THRESHOLD = 12  # grey levels out of 255; below it is compression noise
 MAX_PSNR = 60.0  # dB; below the error of rounding to 8 bits (58.9 dB) a PSNR says nothing
 
 
@@ -23,11 +23,11 @@ def to_uint8(pixels: Float[Tensor, "*b"]) -> UInt8[Tensor, "*b"]:
     return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def moved(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w 1"]:
+def motion_mask(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w 1"]:
     """1.0 where a pixel changed visibly since the frame before, else 0.0; the first frame is 0."""
     change = (frames[:, 1:].short() - frames[:, :-1].short()).abs().amax(dim=-1, keepdim=True)
     first = torch.zeros_like(frames[:, :1, :, :, :1], dtype=torch.float32)
-    return torch.cat([first, (change > MOVED).float()], dim=1)
+    return torch.cat([first, (change > MOTION_THRESHOLD).float()], dim=1)
 
 
 def psnr(error: Float[Tensor, "*b"], peak: float = 1.0) -> Float[Tensor, "*b"]:
@@ -40,7 +40,7 @@ def psnr(error: Float[Tensor, "*b"], peak: float = 1.0) -> Float[Tensor, "*b"]:
     return -10.0 * (error / peak**2).clamp_min(10.0 ** (-MAX_PSNR / 10.0)).log10()
 
 
-def shrunk(frames: UInt8[Tensor, "b t h w c"], by: int) -> UInt8[Tensor, "b t hs ws c"]:
+def downsample(frames: UInt8[Tensor, "b t h w c"], by: int) -> UInt8[Tensor, "b t hs ws c"]:
     """Frames averaged over squares of `by` pixels; sides are rounded up."""
     if by == 1:
         return frames

@@ -14,13 +14,13 @@ from torch.utils.checkpoint import checkpoint
 
 from genie.core.config import require, require_at_most
 from genie.models.layers.attention import (
-    SpaceAttention,
-    TimeAttention,
+    SpatialAttention,
+    TemporalAttention,
+    batch_index_of,
     causal_window_mask,
-    gather_places,
-    rows_of,
+    gather_positions,
 )
-from genie.models.layers.cache import KeyValue, TemporalCache, View
+from genie.models.layers.cache import CacheView, KeyValue, TemporalCache
 from genie.models.layers.rotary import rotary
 
 
@@ -86,9 +86,9 @@ class SpaceTimeBlock(nn.Module):
         self.space_norm = (
             nn.LayerNorm(config.width, bias=False) if config.spatial_attention else None
         )
-        self.space = SpaceAttention(*sizes) if config.spatial_attention else None
+        self.space = SpatialAttention(*sizes) if config.spatial_attention else None
         self.time_norm = nn.LayerNorm(config.width, bias=False) if config.window > 1 else None
-        self.time = TimeAttention(*sizes) if config.window > 1 else None
+        self.time = TemporalAttention(*sizes) if config.window > 1 else None
         self.ffn_norm = nn.LayerNorm(config.width, bias=False)
         self.ffn = nn.Sequential(
             nn.Linear(config.width, config.hidden_width, bias=False),
@@ -105,29 +105,29 @@ class SpaceTimeBlock(nn.Module):
         return x + self.ffn(self.ffn_norm(x)), memory
 
     def step(
-        self, x: Tensor, past: KeyValue, view: View, places: Tensor | None = None
+        self, x: Tensor, past: KeyValue, view: CacheView, positions: Tensor | None = None
     ) -> tuple[Tensor, KeyValue | None]:
         """One frame, x is (B, 1, S, D), with this layer's part of the cache and its view."""
-        x, memory = self._over_space(x, places), None
+        x, memory = self._over_space(x, positions), None
         if self.time is not None and self.time_norm is not None:
             keys, values = past
-            if places is not None:
-                keys, values = (old[:, rows_of(places), places] for old in past)
+            if positions is not None:
+                keys, values = (old[:, batch_index_of(positions), positions] for old in past)
             y, memory = self.time.step(self.time_norm(x), keys, values, view)
             x = x + y
         return x + self.ffn(self.ffn_norm(x)), memory
 
-    def remember(self, x: Tensor, view: View) -> KeyValue:
+    def key_value(self, x: Tensor, view: CacheView) -> KeyValue:
         """What `step` gives to remember, without the rest; only with attention over time."""
         assert self.time is not None
         assert self.time_norm is not None
-        return self.time.remember(self.time_norm(self._over_space(x)), view)
+        return self.time.key_value(self.time_norm(self._over_space(x)), view)
 
-    def _over_space(self, x: Tensor, places: Tensor | None = None) -> Tensor:
+    def _over_space(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         if self.space is None or self.space_norm is None:
-            return x if places is None else gather_places(x, places)
-        mixed = self.space(self.space_norm(x), places)
-        return mixed + (x if places is None else gather_places(x, places))
+            return x if positions is None else gather_positions(x, positions)
+        mixed = self.space(self.space_norm(x), positions)
+        return mixed + (x if positions is None else gather_positions(x, positions))
 
 
 class STTransformer(nn.Module):
@@ -197,7 +197,7 @@ class STTransformer(nn.Module):
         return replace(cache, time=cache.time + frames)
 
     def step(
-        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: View | None = None
+        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: CacheView | None = None
     ) -> tuple[Float[Tensor, "b 1 s d"], TemporalCache]:
         """Runs one frame after the cached ones; equals the last frame of `forward`.
 
@@ -216,8 +216,8 @@ class STTransformer(nn.Module):
             made.append(memory)
         return self.norm(x), self._append(cache, made)
 
-    def remember(
-        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: View | None = None
+    def updated_cache(
+        self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: CacheView | None = None
     ) -> TemporalCache:
         """The cache that `step` returns; of the last block only what goes into it is computed."""
         if self.config.window == 1:
@@ -228,25 +228,25 @@ class STTransformer(nn.Module):
         for block, past in earlier:
             x, memory = block.step(x, past, view)
             made.append(memory)
-        return self._append(cache, [*made, last.remember(x, view)])
+        return self._append(cache, [*made, last.key_value(x, view)])
 
-    def read(
+    def step_without_update(
         self,
         x: Float[Tensor, "b 1 s d"],
         cache: TemporalCache,
-        view: View | None = None,
-        places: Int[Tensor, "b n"] | None = None,
+        view: CacheView | None = None,
+        positions: Int[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b 1 n d"]:
-        """Like `step`, for a draft of the frame: the cache is only read.
+        """Like `step`, for a frame that is partly masked: the cache is only read.
 
-        With `places` the features of these only: of the last block no others are computed, but for
-        the keys and values of attention over space.
+        With `positions` it returns the features of these only. Of the last block no others are
+        computed, except the keys and values of attention over space.
         """
         view = view or cache.view()
         *earlier, (last, last_past) = self._layers(cache)
         for block, past in earlier:
             x, _ = block.step(x, past, view)
-        return self.norm(last.step(x, last_past, view, places)[0])
+        return self.norm(last.step(x, last_past, view, positions)[0])
 
     def _layers(self, cache: TemporalCache) -> Iterator[tuple[SpaceTimeBlock, KeyValue]]:
         blocks = cast("Iterable[SpaceTimeBlock]", self.blocks)

@@ -29,7 +29,7 @@ from genie.serving.play.metrics import CONTENT_TYPE
 from genie.serving.play.start import frame_count
 from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World
 from genie.serving.service import ServedWorld, Service, WorldService
-from genie.world.prompts import crop_resized
+from genie.world.prompts import crop_and_resize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -394,7 +394,7 @@ async def _start_image(
     config = served.world.config
 
     def decode(upload: bytes) -> np.ndarray:
-        return crop_resized(decode_upload(upload, service.limits), config.height, config.width)
+        return crop_and_resize(decode_upload(upload, service.limits), config.height, config.width)
 
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         with service.upload_slots:  # until it is decoded, as a waiting upload holds its bytes

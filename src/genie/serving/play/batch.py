@@ -15,7 +15,7 @@ from genie.serving.protocol import Picture, encode_picture
 if TYPE_CHECKING:
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
-    from genie.world.state import Drawing, State
+    from genie.world.state import PredictedFrame, State
 
 SNAPSHOT_EVERY = 8  # steps between the states that a game keeps, before they are thinned
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class _StateBatch:
 
     members: tuple[Hashable, ...]
     state: State
-    drawing: Drawing | None = None
+    drawing: PredictedFrame | None = None
 
     def player(self, game: Hashable) -> State:
         assert self.drawing is None
@@ -273,7 +273,7 @@ class GameBatch:
         if turn.first or preview is None:
             state = self._state(game)
             preview = type(state).stack([state] * len(turn.actions))
-        drawing = self.world.draw(preview, list(turn.actions), turn.sampling)
+        drawing = self.world.predict(preview, list(turn.actions), turn.sampling)
         if turn.last:
             return tuple(encode_picture(frame) for frame in _pixels(drawing))
         self._previews[game] = self.world.commit(drawing)
@@ -295,7 +295,7 @@ class GameBatch:
         started = time.perf_counter()
         batch = self._gather(tuple(actions))
         padding = [0] * (self._padded(len(actions)) - len(actions))
-        drawing = self.world.draw(batch.state, [*actions.values(), *padding], sampling)
+        drawing = self.world.predict(batch.state, [*actions.values(), *padding], sampling)
         frames = _pixels(drawing)[: len(actions)]
         batch.drawing = drawing
         spent = _ms_since(started)
@@ -377,7 +377,7 @@ def _attempt(turn: Callable[[], TurnResult]) -> TurnResult | Exception:
         return error
 
 
-def _pixels(seen: State | Drawing) -> np.ndarray:
+def _pixels(seen: State | PredictedFrame) -> np.ndarray:
     return seen.frame.cpu().numpy()
 
 

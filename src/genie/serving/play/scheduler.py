@@ -26,7 +26,7 @@ from genie.serving.play.session import Session
 from genie.serving.play.start import WorldInfo, frame_count
 from genie.serving.protocol import ClientMessage, Picture, SaveMessage, StartMessage, VideoMessage
 from genie.serving.video_export import CODECS, decode_frames, display_scale, encode
-from genie.world.replay import Replay, changes_in, dtype_name, text_of, world_hash
+from genie.world.replay import Replay, compress_changes, dtype_name, encode_frame, world_hash
 
 EXPENSIVE_PAUSE = 3.0  # after turns outside the shared batch, relative to their duration
 FAILURE_TEXT = "The world failed to generate the next frame; start the game again."
@@ -262,9 +262,9 @@ class BatchScheduler:
                 world=self._name,
                 hash=self._hash,
                 fps=self.fps,
-                prompt=tuple(text_of(frame) for frame in frames),
+                prompt=tuple(encode_frame(frame) for frame in frames),
                 seed=game.begin.seed,
-                sampling=changes_in(sampling),
+                sampling=compress_changes(sampling),
                 actions=actions,
                 dtype=dtype_name(self._games.world.dtype),
             )

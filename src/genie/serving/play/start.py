@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from genie.core.config import UserError, from_dict, require, to_dict
+from genie.core.config import UserError, from_record, require, to_dict
 from genie.serving.play.batch import StartGame
 from genie.serving.protocol import MAX_MASKGIT_STEPS, ProtocolError, StartMessage
 from genie.world.inputs import check_range
 from genie.world.maskgit import SamplingConfig
-from genie.world.replay import SamplingChange, prompt_of, spread
+from genie.world.replay import SamplingChange, decode_prompt, expand_changes
 
 PNG_OVERHEAD = 4096  # bytes of a PNG beside its pixels
 
@@ -82,7 +82,9 @@ def parse_start(message: StartMessage, world: WorldInfo, sampling: SamplingConfi
     world.check_actions(message.actions)
     seed = random.randrange(2**31) if message.seed is None else message.seed
     own = [{"step": 0, "sampling": to_dict(sampling)}]
-    changes = [from_dict(SamplingChange, change, "sampling") for change in message.sampling or own]
+    changes = [
+        from_record(SamplingChange, change, "sampling") for change in message.sampling or own
+    ]
     steps = [change.step for change in changes]
     require(steps == sorted(set(steps)) and steps[0] == 0, "sampling: changes are out of order")
     most = max(MAX_MASKGIT_STEPS, world.sampling.steps)
@@ -91,7 +93,9 @@ def parse_start(message: StartMessage, world: WorldInfo, sampling: SamplingConfi
     prompt = _prompt(message.prompt, world)
     frames = world.prompt_frames[prompt] if isinstance(prompt, int) else frame_count(prompt)
     begin = StartGame(prompt, seed, frames)
-    return GameStart(message.seq, begin, message.actions, spread(changes, len(message.actions)))
+    return GameStart(
+        message.seq, begin, message.actions, expand_changes(changes, len(message.actions))
+    )
 
 
 def _prompt(prompt: int | list[str], world: WorldInfo) -> int | np.ndarray:
@@ -111,4 +115,4 @@ def _prompt(prompt: int | list[str], world: WorldInfo) -> int | np.ndarray:
             f"prompt: a PNG of {width}x{height} takes {longest} characters at most, "
             f"this one {len(text)}; save it without metadata",
         )
-    return prompt_of(prompt, world.size)
+    return decode_prompt(prompt, world.size)
