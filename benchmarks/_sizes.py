@@ -10,7 +10,7 @@ import genie
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
-from genie.models.quantizers import QuantizerConfig
+from genie.models.quantizers.vq import VQConfig
 from genie.models.tokenizer import VideoTokenizerConfig
 from genie.presets import registry
 from genie.world import bundled
@@ -44,7 +44,7 @@ def config_of(name: str) -> GenieConfig:
     return GenieConfig(
         num_actions=8,
         tokenizer=VideoTokenizerConfig(
-            patch=patch, encoder=layers, decoder=layers, quantizer=QuantizerConfig(codes=1024)
+            patch=patch, encoder=layers, decoder=layers, quantizer=VQConfig(codes=1024)
         ),
         actions=LatentActionConfig(patch=patch, downsample=1, encoder=layers, decoder=layers),
         dynamics=DynamicsConfig(layers=4, width=128, heads=4, window=16),

@@ -70,7 +70,7 @@ def configuration(options: Options) -> tuple[Any, Any]:
     Batches suit a GPU. A rehearsal has the same models and batches of two clips.
     """
     from genie.models.layers.transformer import TransformerConfig
-    from genie.models.quantizers import QuantizerConfig
+    from genie.models.quantizers.fsq import FSQConfig
     from genie.presets import registry
     from genie.presets.schedule import StageConfig
 
@@ -84,7 +84,7 @@ def configuration(options: Options) -> tuple[Any, Any]:
             base.world.tokenizer,
             encoder=alone,
             decoder=replace(block, window=2),
-            quantizer=QuantizerConfig(kind="fsq", codes=4375),
+            quantizer=FSQConfig(codes=4375),
         ),
         actions=replace(
             base.world.actions,

@@ -26,7 +26,7 @@ from _machine import as_text
 from _sizes import PAPER
 
 import genie
-from genie.core.config import from_dict, to_dict
+from genie.core.config import overridden, to_dict
 from genie.core.progress import progress_bars
 from genie.evaluation.metrics import sections
 from genie.evaluation.metrics.coherence import CoherenceConfig, measure_coherence
@@ -35,7 +35,6 @@ from genie.evaluation.metrics.scrolling import SHIFTS, real_directions, scroll, 
 from genie.evaluation.protocol.clips import ClipBatches, select_clips
 from genie.evaluation.protocol.held_actions import HeldActionGames
 from genie.presets import registry
-from genie.presets.schedule import TrainConfig
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.config import STAGES
 from genie.world.config import GenieConfig
@@ -146,12 +145,11 @@ def trained(
     """A world with the stages of the question trained in a variant."""
     stages = QUESTIONS[options.question][0]
     preset = registry.get(options.preset)
-    base = to_dict(starting_config(options))
     sizes = {key: value for key, value in overrides.items() if key != AUGMENTATION}
-    world = from_dict(GenieConfig, registry.merged(base, sizes))
+    world = overridden(starting_config(options), sizes)
     limit = {"steps": options.steps, "minutes": 0 if options.steps else options.minutes}
     changes = {AUGMENTATION: overrides.get(AUGMENTATION, {}), **dict.fromkeys(stages, limit)}
-    schedule = from_dict(TrainConfig, registry.merged(to_dict(preset.train), changes))
+    schedule = overridden(preset.train, changes)
     for stage in STAGES[: STAGES.index(stages[0])]:  # what comes later hangs on what is trained
         kept = getattr(genie.Genie.from_pretrained(options.base, device="cpu"), stage)
         write_checkpoint(out / "checkpoints" / f"{stage}.ckpt", {"average": kept.state_dict()})
@@ -169,7 +167,7 @@ def drawing(options: argparse.Namespace, overrides: dict[str, Any]) -> genie.Gen
             weight = world.dynamics.embedding.level.weight
             weight[0] = weight[overrides[LEVEL]]
         return world
-    world.config = from_dict(GenieConfig, registry.merged(to_dict(world.config), overrides))
+    world.config = overridden(world.config, overrides)
     return world
 
 

@@ -4,7 +4,15 @@ from typing import Literal
 
 import pytest
 
-from genie.core.config import UserError, check_finite, from_dict, require, require_at_most, to_dict
+from genie.core.config import (
+    UserError,
+    check_finite,
+    from_dict,
+    overridden,
+    require,
+    require_at_most,
+    to_dict,
+)
 
 
 @dataclass(frozen=True)
@@ -95,3 +103,68 @@ def test_keys_of_any_kind_are_refused():
         with pytest.raises(UserError, match="unknown key") as error:
             from_dict(Outer, {key: 1})
         assert len(str(error.value)) < 200
+
+
+@dataclass(frozen=True)
+class Square:
+    kind: Literal["square"] = "square"
+    size: int = 2
+    side: int = 1
+
+
+@dataclass(frozen=True)
+class Circle:
+    kind: Literal["circle"] = "circle"
+    size: int = 3
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class Drawing:
+    shape: Square | Circle = field(default_factory=Square)
+    outer: Outer = field(default_factory=Outer)
+
+
+@pytest.mark.parametrize("shape", [Square(side=4), Circle(radius=2.5)])
+def test_one_of_several_kinds_comes_back_from_json(shape: Square | Circle):
+    config = Drawing(shape)
+    assert from_dict(Drawing, json.loads(json.dumps(to_dict(config)))) == config
+    assert from_dict(Drawing, {"shape": shape}) == config
+
+
+def test_a_missing_kind_is_the_default_one():
+    assert from_dict(Drawing, {"shape": {"side": 7}}).shape == Square(side=7)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"kind": "line"}, "shape.kind: 'line' is not one of 'square', 'circle'"),
+        ({"kind": ["square"]}, "shape.kind: .'square'. is not one of"),
+        ({"kind": "circle", "side": 1}, "shape.side: unknown key"),
+        ({"kind": "circle", "size": "x"}, "shape.size: expected int, got 'x'"),
+        (3, "shape: expected a mapping"),
+    ],
+)
+def test_wrong_values_of_a_kind_are_refused(shape: object, message: str):
+    with pytest.raises(UserError, match=message):
+        from_dict(Drawing, {"shape": shape})
+
+
+def test_values_are_replaced_at_any_depth():
+    config = Drawing(Square(size=5, side=7))
+    assert overridden(config, {}) == config
+    assert overridden(config, {"outer": {"inner": {"layers": 9}}}).outer.inner == Inner(9)
+    assert overridden(config, {"shape": {"side": 8}}).shape == Square(size=5, side=8)
+    with pytest.raises(UserError, match=r"outer\.inner\.layerz: unknown key"):
+        overridden(config, {"outer": {"inner": {"layerz": 9}}})
+
+
+def test_another_kind_keeps_what_both_have():
+    config = Drawing(Square(size=5, side=7))
+    changes = {"shape": {"kind": "circle", "radius": 2}}
+    assert overridden(config, changes).shape == Circle(size=5, radius=2.0)
+    with pytest.raises(UserError, match=r"shape\.side: unknown key"):
+        overridden(config, {"shape": {"kind": "circle", "side": 7}})
+    with pytest.raises(UserError, match=r"shape\.kind: 'line'"):
+        overridden(config, {"shape": {"kind": "line"}})

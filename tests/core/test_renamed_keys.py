@@ -24,7 +24,9 @@ from genie.evaluation.metrics.coherence import CoherenceConfig
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
-from genie.models.quantizers import QuantizerConfig
+from genie.models.quantizers.lfq import LFQConfig
+from genie.models.quantizers.registry import KINDS
+from genie.models.quantizers.vq import VQConfig
 from genie.models.tokenizer import VideoTokenizerConfig
 from genie.presets import registry
 from genie.presets.schedule import Augmentation, StageConfig, TrainConfig
@@ -35,10 +37,9 @@ from genie.world.maskgit import SamplingConfig
 from genie.world.replay import Replay
 
 CLASSES = (
-    VideoTokenizerConfig, QuantizerConfig, LatentActionConfig, TransformerConfig, DynamicsConfig,
-    StageConfig, TrainConfig, Augmentation, PrepareConfig, EvaluationConfig, CoherenceConfig,
-    Limits,
-    SamplingConfig,
+    VideoTokenizerConfig, VQConfig, LFQConfig, LatentActionConfig, TransformerConfig,
+    DynamicsConfig, StageConfig, TrainConfig, Augmentation, PrepareConfig, EvaluationConfig,
+    CoherenceConfig, Limits, SamplingConfig,
 )  # fmt: skip
 FUNCTIONS = (prepare, record, evaluate, generate)
 TRAIN = [("", GenieConfig), ("train", TrainConfig)]
@@ -119,3 +120,22 @@ def test_what_is_new_or_no_mapping_stays_as_it_is():
     assert translated(GenieConfig, {"actions": 3, 4: 5}) == {"actions": 3, 4: 5}
     both = {"actions": {"reach": 1, "max_displacement": 2}}
     assert translated(GenieConfig, both) == both
+
+
+@pytest.mark.parametrize("kind", ["vq", "fsq", "lfq"])
+def test_files_from_when_all_quantizers_had_one_class_are_read(kind):
+    one_class = {
+        "dim": 32, "decay": 0.98, "commitment": 0.25, "revive_below": 0.05, "entropy": 0.1,
+    }  # fmt: skip
+    config = VideoTokenizerConfig(quantizer=KINDS[kind](codes=64))
+    old = with_old_keys(config)
+    assert old["quantizer"] == {"kind": kind, "codes": 64, **one_class}
+    assert from_dict(VideoTokenizerConfig, translated(VideoTokenizerConfig, old)) == config
+
+
+def test_what_no_quantizer_has_is_still_refused():
+    values = {"quantizer": {"kind": "fsq", "codes": 64, "dim": 32, "codez": 1}}
+    found = translated(VideoTokenizerConfig, values)
+    assert found == {"quantizer": {"kind": "fsq", "codes": 64, "codez": 1}}
+    unknown = {"quantizer": {"kind": "x", "dim": 32}}
+    assert translated(VideoTokenizerConfig, unknown) == unknown

@@ -225,10 +225,10 @@ def test_latents_are_continuous_first_and_codes_later():
     frames, _ = moving_block(8)
     _, logs = model.loss(frames, 0.1)
     assert "perplexity" not in logs
-    assert not model.quantizer.placed
+    assert not model.quantizer.initialized
     _, logs = model.loss(frames, 0.9)
     assert "perplexity" in logs
-    assert model.quantizer.placed
+    assert model.quantizer.initialized
 
 
 def test_codes_are_placed_from_many_steps():
@@ -241,8 +241,8 @@ def test_codes_are_placed_from_many_steps():
     assert torch.equal(model.recent, remembered)
     model.train()
     placed_on = []
-    place = model.quantizer.place
-    model.quantizer.place = lambda features: placed_on.append(features) or place(features)
+    place = model.quantizer.init_codebook
+    model.quantizer.init_codebook = lambda features: placed_on.append(features) or place(features)
     model.loss(moving_block(8, seed=99)[0], 0.9)
     model.loss(moving_block(8, seed=100)[0], 0.9)
     assert [len(features) for features in placed_on] == [RECENT * 4]
@@ -254,7 +254,7 @@ def test_codes_are_placed_anew_when_the_encoder_has_learned_more():
     books = []
     for step, progress in enumerate((0.1, 0.9, 0.1, 0.9)):
         model.loss(moving_block(8, seed=step)[0], progress)
-        assert model.quantizer.placed == (progress == 0.9)
+        assert model.quantizer.initialized == (progress == 0.9)
         books.append(model.quantizer.codebook.clone())
     assert torch.equal(books[1], books[2])
     assert not torch.allclose(books[2], books[3], atol=0.1)

@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from genie.models.layers.transformer import TransformerConfig
-from genie.models.quantizers import QuantizerConfig
+from genie.models.quantizers.registry import KINDS
+from genie.models.quantizers.vq import VQConfig
 from genie.models.tokenizer import VideoTokenizer, VideoTokenizerConfig
 
 LAYERS = TransformerConfig(layers=2, width=32, heads=4, window=4)
 CONFIG = VideoTokenizerConfig(
-    patch=4, encoder=LAYERS, decoder=LAYERS, quantizer=QuantizerConfig(codes=32, dim=8)
+    patch=4, encoder=LAYERS, decoder=LAYERS, quantizer=VQConfig(codes=32, dim=8)
 )
 
 
@@ -95,10 +96,9 @@ def test_encoding_learns_nothing_even_in_training_mode():
         assert torch.equal(before[name], value), name
 
 
-@pytest.mark.parametrize("kind", ["vq", "fsq", "lfq"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_overfits_one_batch_with_varied_tokens(kind: str):
-    codes = 64
-    config = replace(CONFIG, quantizer=QuantizerConfig(kind=kind, codes=codes, dim=8))
+    config = replace(CONFIG, quantizer=KINDS[kind](codes=64))
     tokenizer = build(config).train()
     # Two-coloured blocks: something that tokens can say.
     blocks = torch.randint(0, 2, (2, 3, 4, 4, 1), dtype=torch.uint8) * 200 + 20

@@ -16,7 +16,7 @@ from schedules import finished_schedule, small_schedule
 
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
 from genie.models.layers.transformer import TransformerConfig
-from genie.models.quantizers import QuantizerConfig
+from genie.models.quantizers.vq import VQConfig
 from genie.presets.schedule import TrainConfig
 from genie.training.pipeline import train
 from genie.world.config import GenieConfig
@@ -67,7 +67,7 @@ def _small_world():
             world.tokenizer,
             encoder=replace(layers, window=3, layers=2),
             decoder=replace(layers, window=2),
-            quantizer=QuantizerConfig(codes=32, dim=8),
+            quantizer=VQConfig(codes=32, dim=8),
         ),
         actions=replace(
             world.actions,

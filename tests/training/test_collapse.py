@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from genie.models.quantizers.fsq import FSQConfig
 from genie.training.collapse import judge_actions, judge_dynamics, judge_tokenizer
 from genie.training.previews import held_out_clips
 from genie.training.reporting import Sign, Warnings
@@ -40,8 +41,8 @@ def test_a_collapsed_tokenizer_is_said_loudly(world, store, console):
 
 
 def test_few_codes_of_fsq_are_no_collapse(small_world, store, console):
-    kind = replace(small_world.tokenizer.quantizer, kind="fsq", codes=1000)
-    config = replace(small_world, tokenizer=replace(small_world.tokenizer, quantizer=kind))
+    quantizer = FSQConfig(codes=1000)
+    config = replace(small_world, tokenizer=replace(small_world.tokenizer, quantizer=quantizer))
     clips = torch.zeros_like(held_out_clips(store, 6))
     world = Genie(config).eval()
     assert judge_tokenizer(world.tokenizer, clips, Warnings(console)) < 0.05

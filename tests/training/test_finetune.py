@@ -12,7 +12,7 @@ from schedules import finished_schedule, small_schedule
 
 from genie.core.config import UserError
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
-from genie.models.quantizers import QuantizerConfig
+from genie.models.quantizers.fsq import FSQConfig
 from genie.training import config as settings
 from genie.training.config import STAGES
 from genie.training.finetune import START, Base, check_fits, starting_world, warm, widened
@@ -167,7 +167,7 @@ def test_added_actions_leave_the_kept_ones_alone(base, store):
     assert (inferred >= 4).any()
     latents = new.latents(clips)
     errors = [
-        (latents - quantizer.lookup(model.infer(clips))).square().mean()
+        (latents - quantizer.decode(model.infer(clips))).square().mean()
         for model in (old.actions, new)
         for quantizer in (model.quantizer,)
     ]
@@ -277,8 +277,8 @@ def test_frames_of_another_size_and_no_codes_to_keep_are_refused(base, console, 
 
 
 def test_a_grid_of_codes_cannot_grow(base, small_world):
-    fsq = replace(small_world.tokenizer, quantizer=QuantizerConfig(kind="fsq", codes=64))
-    more = replace(small_world.tokenizer, quantizer=QuantizerConfig(kind="fsq", codes=240))
+    fsq = replace(small_world.tokenizer, quantizer=FSQConfig(codes=64))
+    more = replace(small_world.tokenizer, quantizer=FSQConfig(codes=240))
     old, new = (replace(small_world, tokenizer=tokenizer) for tokenizer in (fsq, more))
     with pytest.raises(UserError, match=r"grid.*keep 64, or train a new world"):
         check_fits("w", old, new)

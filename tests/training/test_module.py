@@ -80,7 +80,7 @@ for progress in (0.0, 0.0, 0.85, 0.85):  # the third places codes
         losses.append(loss(*batch, progress=progress)[0])
     torch.testing.assert_close(*losses)
 torch.testing.assert_close(model.quantizer.codebook, twin.quantizer.codebook)
-assert model.quantizer.known_placed
+assert model.quantizer.known_initialized
 """
 
 

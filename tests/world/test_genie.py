@@ -18,7 +18,7 @@ from untrained import CONFIG, SHALLOW, close, frames, output_of, stirred
 from genie import Genie, GenieConfig, SamplingConfig, UserError
 from genie.core.config import from_dict
 from genie.core.renamed_keys import with_old_keys
-from genie.models.quantizers import QuantizerConfig
+from genie.models.quantizers.registry import KINDS
 from genie.presets import registry
 
 
@@ -246,9 +246,9 @@ def test_a_world_that_was_saved_under_old_keys_is_the_same_world(world: Genie, t
         Genie({"dynamics": {"no_effect": 0.5}})
 
 
-@pytest.mark.parametrize("kind", ["fsq", "lfq"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_quantizer_can_be_saved_and_loaded(kind: str, tmp_path: Path):
-    quantizer = QuantizerConfig(kind=kind, codes=64)
+    quantizer = KINDS[kind](codes=64)
     config = replace(CONFIG, tokenizer=replace(CONFIG.tokenizer, quantizer=quantizer))
     world = Genie(config).eval()
     world.save_pretrained(tmp_path)

@@ -11,7 +11,7 @@ from genie import Genie, GenieConfig, SamplingConfig
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
-from genie.models.quantizers import QuantizerConfig
+from genie.models.quantizers.vq import VQConfig
 from genie.models.tokenizer import VideoTokenizerConfig
 
 LAYERS = TransformerConfig(layers=1, width=32, heads=4, window=3)
@@ -20,7 +20,7 @@ CONFIG = GenieConfig(
     width=16,
     num_actions=4,
     tokenizer=VideoTokenizerConfig(
-        patch=4, encoder=LAYERS, decoder=LAYERS, quantizer=QuantizerConfig(codes=32, dim=8)
+        patch=4, encoder=LAYERS, decoder=LAYERS, quantizer=VQConfig(codes=32, dim=8)
     ),
     actions=LatentActionConfig(patch=4, encoder=LAYERS, decoder=LAYERS),
     dynamics=DynamicsConfig(layers=2, width=32, heads=4, window=4),

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from genie.cli.kinds import Kinds, remove_other_kinds, union_paths, with_all_kinds
 from genie.core.config import UserError
 from genie.core.renamed_keys import new_option
 
@@ -21,12 +22,14 @@ class Parser(ArgumentParser):
 
     def __init__(self, *args: Any, **options: Any):
         self._owners: list[tuple[str, Any]] = []
+        self._unions: dict[str, Kinds] = {}
         super().__init__(*args, allow_abbrev=False, **options)
 
     def add_class_arguments(self, theclass: Any, nested_key: str | None = None, **rest: Any) -> Any:  # type: ignore[override]
         """Puts the fields of a class on the parser, in a group if one is named."""
         self._owners.append((nested_key or "", theclass))
-        return super().add_class_arguments(theclass, nested_key, **rest)
+        self._unions |= union_paths(theclass, nested_key or "")
+        return super().add_class_arguments(with_all_kinds(theclass), nested_key, **rest)
 
     def add_function_arguments(self, function: Any, *args: Any, **rest: Any) -> Any:
         """Puts the arguments of a function on the parser."""
@@ -37,7 +40,10 @@ class Parser(ArgumentParser):
         """Parses the arguments, those of this process when left out."""
         if args is not None:
             args = [_spelled(argument, self._option_string_actions) for argument in args]
-        return super().parse_args(args, *rest, **options)
+        parsed = super().parse_args(args, *rest, **options)
+        for path, kinds in self._unions.items():
+            remove_other_kinds(parsed, self.get_defaults(), path, kinds)
+        return parsed
 
     def error(self, message: str, ex: Exception | None = None) -> Any:  # type: ignore[override]
         """Raises `UserError` with the message as a sentence."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from genie.core.renamed_keys import renamed, translated
+from genie.core.unions import KIND, class_for, kinds_of, names_of, without_other_kinds
 
 Device = Literal["cpu", "cuda", "mps"]
 """Where commands run."""
@@ -57,7 +58,7 @@ def from_dict(cls: type[Config], values: Any, path: str = "") -> Config:
         known = f"{path or cls.__name__}: expected a mapping, got {shown(values)}"
         raise UserError(known + _part_of(values, cls))
     hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    names = names_of(cls)
     for key in values:
         if key not in names:
             name = str(key)[:LONGEST]
@@ -80,6 +81,33 @@ def from_record(cls: type[Config], values: Any, path: str = "") -> Config:
         UserError: as of `from_dict`.
     """
     return from_dict(cls, translated(cls, values), path)
+
+
+def overridden(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Returns a configuration with some of its values replaced.
+
+    Args:
+        config: is not changed.
+        changes: nested keys and values. A change of a `kind` keeps what both kinds have.
+
+    Raises:
+        UserError: as of `from_dict`.
+    """
+    return from_dict(type(config), _merged(type(config), to_dict(config), changes))
+
+
+def _merged(cls: Any, values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    result = dict(values)
+    for key, change in changes.items():
+        old, part = result.get(key), hints.get(key)
+        if isinstance(change, Mapping) and isinstance(old, dict):
+            if kinds := kinds_of(part):
+                kind = {KIND: change.get(KIND, old[KIND])}
+                old, part = without_other_kinds(kinds, old | kind), class_for(kinds, kind)
+            change = _merged(part, old, change) if part else change
+        result[key] = change
+    return result
 
 
 def shown(value: Any) -> str:
@@ -146,6 +174,8 @@ def _parse(hint: Any, value: Any, path: str) -> Any:
     if origin is typing.Literal:
         require(value in args, f"{path}: {shown(value)} is not one of {', '.join(map(repr, args))}")
         return value
+    if kinds := kinds_of(hint):
+        return _parse_kind(kinds, value, path)
     if origin in (typing.Union, types.UnionType):
         return _parse_union(args, value, path)
     if origin is tuple:
@@ -169,6 +199,16 @@ def _parse(hint: Any, value: Any, path: str) -> Any:
         right = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
         require(right, f"{path}: expected {hint.__name__}, got {shown(value)}")
     return value
+
+
+def _parse_kind(kinds: Mapping[str, type], value: Any, path: str) -> Any:
+    if isinstance(value, tuple(kinds.values())):
+        return value
+    chosen = class_for(kinds, value)
+    if chosen is None:
+        names = ", ".join(map(repr, kinds))
+        raise UserError(f"{path}.{KIND}: {shown(value[KIND])} is not one of {names}")
+    return from_dict(chosen, value, path)
 
 
 def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:

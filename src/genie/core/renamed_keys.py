@@ -12,6 +12,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from genie.core.unions import class_for, kinds_of, without_other_kinds
+
 EVALUATE = {
     "inverse_steps": "inverse_dynamics_steps",
     "held_games": "closed_loop_games",
@@ -25,12 +27,12 @@ RENAMED: dict[str, dict[str, str]] = {
         "absolute": "l1_weight",
         "motion": "motion_weight",
     },
-    "QuantizerConfig": {
+    "VQConfig": {
         "decay": "ema_decay",
         "commitment": "commitment_weight",
         "revive_below": "dead_code_threshold",
-        "entropy": "entropy_weight",
     },
+    "LFQConfig": {"commitment": "commitment_weight", "entropy": "entropy_weight"},
     "LatentActionConfig": {
         "shrink": "downsample",
         "margin": "patch_overlap",
@@ -99,6 +101,18 @@ RENAMED: dict[str, dict[str, str]] = {
 }
 """Old and new keys of each class, or of the function whose arguments are options."""
 
+_ONE_QUANTIZER = {
+    "dim": 32,
+    "decay": 0.98,
+    "commitment": 0.25,
+    "revive_below": 0.05,
+    "entropy": 0.1,
+}
+REMOVED: dict[str, dict[str, Any]] = dict.fromkeys(
+    ("VQConfig", "FSQConfig", "LFQConfig"), _ONE_QUANTIZER
+)
+"""Old keys that a class had before all renamings, with their defaults; some it still has."""
+
 GROUPS = {"schedule": "train"}
 """Old and new names of groups of options."""
 
@@ -127,10 +141,17 @@ def translated(cls: type, values: Any) -> Any:
     return result
 
 
-def _translated_part(cls: type, value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [translated(cls, item) for item in value]
-    return translated(cls, value)
+def _translated_part(hint: Any, values: Any) -> Any:
+    if isinstance(values, list | tuple):
+        return [_translated_part(hint, item) for item in values]
+    kinds = kinds_of(hint)
+    if not kinds or not isinstance(values, Mapping):
+        return translated(hint, values)
+    names = {old: new for each in kinds.values() for old, new in renamed(each).items()}
+    names = {old: new for old, new in names.items() if new not in values}
+    now = without_other_kinds(kinds, {names.get(key) or key: values[key] for key in values})
+    own = class_for(kinds, now)
+    return translated(own, now) if own else now
 
 
 def with_old_keys(config: Any) -> dict[str, Any]:
@@ -139,7 +160,7 @@ def with_old_keys(config: Any) -> dict[str, Any]:
     What was hashed under its old keys keeps its hash so.
     """
     old = {new: key for key, new in renamed(type(config)).items()}
-    result = {}
+    result = dict(REMOVED.get(type(config).__name__, {}))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         nested = dataclasses.is_dataclass(value)
@@ -169,15 +190,19 @@ def _new_path(owner: Any, path: str) -> str:
     first, dot, rest = path.partition(".")
     first = renamed(owner).get(first, first)
     part = _parts(owner).get(first) if isinstance(owner, type) else None
-    return first + dot + (_new_path(part, rest) if part and rest else rest)
+    for each in kinds_of(part).values() or [part] if part else []:
+        rest = _new_path(each, rest) if rest else rest
+    return first + dot + rest
 
 
-def _parts(cls: type) -> dict[str, type]:
-    """Returns the fields that are configurations, or tuples of them."""
+def _parts(cls: type) -> dict[str, Any]:
+    """Returns the fields that are configurations, one of several kinds, or tuples of them."""
     if not dataclasses.is_dataclass(cls):
         return {}
     hints = {name: _item(hint) for name, hint in typing.get_type_hints(cls).items()}
-    return {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}  # type: ignore[misc]
+    return {
+        n: hint for n, hint in hints.items() if dataclasses.is_dataclass(hint) or kinds_of(hint)
+    }
 
 
 def _item(hint: Any) -> Any:

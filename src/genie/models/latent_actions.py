@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from genie.core.config import require, require_at_most
 from genie.models.layers.compile import graph_break
+from genie.models.layers.distributed import mean_over_ranks
 from genie.models.layers.kmeans import count
 from genie.models.layers.patches import PatchEmbedding, patchify, unpatchify
 from genie.models.layers.pixels import downsample, motion_mask, psnr, to_float, to_uint8
 from genie.models.layers.transformer import STTransformer, TransformerConfig
-from genie.models.quantizers import QuantizerConfig, VectorQuantizer, mean_over_ranks, perplexity
+from genie.models.quantizers.base import perplexity
+from genie.models.quantizers.vq import VectorQuantizer, VQConfig
 
 FORGET = 0.05
 """Share of the newest batch in the remembered mean and variance of the latents."""
@@ -143,7 +145,7 @@ class LatentActionModel(nn.Module):
         self.register_buffer("variance", torch.ones(config.dim))
         self.register_buffer("recent", torch.zeros(RECENT * num_actions, config.dim))
         self.quantizer = VectorQuantizer(
-            QuantizerConfig(
+            VQConfig(
                 codes=num_actions,
                 dim=config.dim,
                 ema_decay=config.ema_decay,
@@ -158,7 +160,7 @@ class LatentActionModel(nn.Module):
     @torch.no_grad()
     def infer(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1"]:
         """The action between each frame and the next, 0 ... A - 1."""
-        return self.quantizer.assign(self._latents(self.seen(frames)))
+        return self.quantizer.encode(self._latents(self.seen(frames)))
 
     @torch.no_grad()
     def latents(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b t-1 dim"]:
@@ -181,7 +183,7 @@ class LatentActionModel(nn.Module):
         """
         if actions is None:
             actions = self.infer(frames)
-        return self.predict(frames, self.quantizer.lookup(actions))
+        return self.predict(frames, self.quantizer.decode(actions))
 
     @torch.no_grad()
     def predict(
@@ -216,13 +218,13 @@ class LatentActionModel(nn.Module):
             codes, commitment = None, features.new_zeros(())
             if self.training:
                 self._remember(latents)
-                self.quantizer.unplace()  # anew, where a stage goes on with more budget
+                self.quantizer.reset_codebook()  # anew, where a stage goes on with more budget
             latents = latents + self.config.latent_noise * torch.randn_like(latents)
         else:
             if stands:
                 features = features.detach()
-            if self.training and not self.quantizer.known_placed:
-                graph_break(self._place)
+            if self.training and not self.quantizer.known_initialized:
+                graph_break(self._init_codebook)
             latents, codes, commitment = self.quantizer(features)
         weight = 1 + self.config.motion_weight * motion_mask(frames)[:, 1:]
         error = self._predict(pixels, latents) - pixels[:, 1:]
@@ -269,9 +271,9 @@ class LatentActionModel(nn.Module):
         new = latents.detach().flatten(0, -2).to(self.recent.dtype)[-len(self.recent) :]
         self.recent.copy_(torch.cat([self.recent[len(new) :], new]))
 
-    def _place(self) -> None:
+    def _init_codebook(self) -> None:
         """Places the codes where the latents of the last steps lie; without any, the batch does."""
-        self.quantizer.place_once(self.recent[self.recent.any(dim=1)])
+        self.quantizer.init_codebook_once(self.recent[self.recent.any(dim=1)])
 
     def _predict(self, pixels: Tensor, latents: Tensor) -> Tensor:
         before = pixels[:, :-1]

@@ -16,7 +16,9 @@ from genie.models.layers.kmeans import count
 from genie.models.layers.patches import PatchEmbedding, sincos_positions, unpatchify
 from genie.models.layers.pixels import motion_mask, psnr, to_float, to_uint8
 from genie.models.layers.transformer import STTransformer, TransformerConfig
-from genie.models.quantizers import QuantizerConfig, build_quantizer, perplexity
+from genie.models.quantizers.base import perplexity
+from genie.models.quantizers.registry import QuantizerConfig
+from genie.models.quantizers.vq import VQConfig
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class VideoTokenizerConfig:
     patch: int = 8
     encoder: TransformerConfig = field(default_factory=TransformerConfig)
     decoder: TransformerConfig = field(default_factory=TransformerConfig)
-    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    quantizer: QuantizerConfig = field(default_factory=VQConfig)
     l2_weight: float = 1.0
     l1_weight: float = 0.1
     motion_weight: float = 2.0
@@ -71,7 +73,7 @@ class VideoTokenizer(nn.Module):
     def __init__(self, config: VideoTokenizerConfig, frame_size: tuple[int, int]):
         super().__init__()
         self.config, self.frame_size = config, frame_size
-        self.quantizer = build_quantizer(config.quantizer)
+        self.quantizer = config.quantizer.build()
         encoder = config.encoder
         self.patches = PatchEmbedding(
             frame_size, config.patch, 3, encoder.width, positional=encoder.spatial_attention
@@ -94,18 +96,18 @@ class VideoTokenizer(nn.Module):
     @torch.no_grad()
     def encode(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t s"]:
         """Frames to tokens."""
-        return self.quantizer.assign(self._features(to_float(frames, self.to_code.weight.dtype)))
+        return self.quantizer.encode(self._features(to_float(frames, self.to_code.weight.dtype)))
 
     @torch.no_grad()
     def decode(self, tokens: Int[Tensor, "b t s"]) -> UInt8[Tensor, "b t h w 3"]:
         """Tokens to frames; each frame from its tokens and those of the frames before it."""
-        features = self.decoder(self._embed(self.quantizer.lookup(tokens)))
+        features = self.decoder(self._embed(self.quantizer.decode(tokens)))
         return to_uint8(self._pixels(features))
 
     @torch.no_grad()
     def prefill(self, tokens: Int[Tensor, "b t s"]) -> TemporalCache:
         """The decoder's memory of clips."""
-        return self.decoder.prefill(self._embed(self.quantizer.lookup(tokens)))
+        return self.decoder.prefill(self._embed(self.quantizer.decode(tokens)))
 
     @torch.no_grad()
     def decode_step(
@@ -117,7 +119,7 @@ class VideoTokenizer(nn.Module):
     def _decode_step(
         self, tokens: Tensor, cache: TemporalCache, view: CacheView
     ) -> tuple[Tensor, TemporalCache]:
-        features = self._embed(self.quantizer.lookup(tokens[:, None]))
+        features = self._embed(self.quantizer.decode(tokens[:, None]))
         features, cache = self.decoder.step(features, cache, view)
         return to_uint8(self._pixels(features))[:, 0], cache
 

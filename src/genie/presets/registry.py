@@ -7,15 +7,15 @@ leave less than half of the usual `4 * width` feed-forward part (docs/paper.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from genie.core.config import UserError, from_dict, to_dict
+from genie.core.config import UserError, overridden
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
-from genie.models.quantizers import QuantizerConfig
+from genie.models.quantizers.fsq import FSQConfig
+from genie.models.quantizers.vq import VQConfig
 from genie.models.tokenizer import VideoTokenizerConfig
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.world.config import GenieConfig
@@ -60,7 +60,7 @@ def create_genie_small(**overrides: Any) -> Genie:
     `overrides` are fields of `GenieConfig`; nested ones take dicts, as in
     `create_genie_small(dynamics={"layers": 8})`.
     """
-    return Genie(_overridden("small", overrides))
+    return Genie(overridden(get("small").world, overrides))
 
 
 def create_genie_large(**overrides: Any) -> Genie:
@@ -68,20 +68,7 @@ def create_genie_large(**overrides: Any) -> Genie:
 
     Build it under `torch.device("meta")` to look at it only. `overrides` as for the small one.
     """
-    return Genie(_overridden("large", overrides))
-
-
-def _overridden(name: str, overrides: Mapping[str, Any]) -> GenieConfig:
-    return from_dict(GenieConfig, merged(to_dict(get(name).world), overrides))
-
-
-def merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts with some of their leaves replaced."""
-    result = dict(values)
-    for key, value in overrides.items():
-        nested = isinstance(value, Mapping) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if nested else value
-    return result
+    return Genie(overridden(get("large").world, overrides))
 
 
 def _tiny() -> Preset:
@@ -95,7 +82,7 @@ def _tiny() -> Preset:
             patch=8,
             encoder=alone,
             decoder=replace(space, window=2),
-            quantizer=QuantizerConfig(kind="fsq", codes=1000),
+            quantizer=FSQConfig(codes=1000),
         ),
         actions=LatentActionConfig(
             downsample=2,
@@ -185,7 +172,7 @@ def _coinrun() -> Preset:
         num_actions=6,
         fps=15.0,
         tokenizer=VideoTokenizerConfig(
-            patch=4, encoder=layers, decoder=layers, quantizer=QuantizerConfig(codes=1024, dim=32)
+            patch=4, encoder=layers, decoder=layers, quantizer=VQConfig(codes=1024, dim=32)
         ),
         actions=LatentActionConfig(patch=4, encoder=layers, decoder=layers, dim=32),
         dynamics=DynamicsConfig(layers=12, width=512, heads=8, window=16),

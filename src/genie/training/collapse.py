@@ -27,7 +27,7 @@ def judge_actions(actions: LatentActionModel, clips: Tensor, warnings: Warnings)
     sign = diagnostics.actions_in_use(actions, clips)
     used = f"{sign.figure:.1f} of {actions.num_actions} in use (perplexity)"
     say(warnings.console, f"latent actions: {used}")
-    if not actions.quantizer.placed:
+    if not actions.quantizer.initialized:
         missing = (
             "The latent actions have no codes yet: the stage was over before a step of its last "
             f"{1 - actions.config.continuous_fraction:.0%}, in which they are placed. Buttons mean "

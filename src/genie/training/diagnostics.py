@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.pixels import motion_mask
-from genie.models.quantizers import perplexity
+from genie.models.quantizers.base import perplexity
 from genie.models.tokenizer import VideoTokenizer
 from genie.training.previews import psnr_of
 from genie.training.reporting import Sign
@@ -56,8 +56,8 @@ def codes_in_use(tokenizer: VideoTokenizer, clips: Tensor) -> Sign:
     used, size = len(tokens.unique()), tokenizer.vocabulary
     # Few tokens cannot use many codes, so they are not held against the tokenizer.
     share = used / min(size, tokens.numel())
-    # FSQ has no codebook that could die: a picture of few different things needs few of its codes.
-    if share >= SMALLEST_SHARE or tokenizer.config.quantizer.kind == "fsq":
+    # A quantizer that cannot collapse uses few codes where a picture has few different things.
+    if share >= SMALLEST_SHARE or not tokenizer.config.quantizer.can_collapse:
         return Sign("codes_in_use", share)
     return Sign(
         "codes_in_use",

@@ -15,7 +15,8 @@ from genie.core.config import UserError, from_record, require, to_dict
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.kmeans import kmeans_plus_plus, lloyd
-from genie.models.quantizers import ROUNDS
+from genie.models.quantizers.registry import KINDS
+from genie.models.quantizers.vq import KMEANS_ITERATIONS
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.training.previews import spread_clips
 from genie.world import checkpoint
@@ -47,10 +48,6 @@ MAY_DIFFER = {
     "fps",
     "num_actions",
     "tokenizer.quantizer.codes",
-    *(
-        f"tokenizer.quantizer.{name}"
-        for name in ("ema_decay", "commitment_weight", "dead_code_threshold", "entropy_weight")
-    ),
     *(f"tokenizer.{name}" for name in ("l2_weight", "l1_weight", "motion_weight")),
     *(
         f"actions.{name}"
@@ -165,6 +162,9 @@ def check_fits(name: str, old: GenieConfig, new: GenieConfig) -> None:
         UserError: they do not; the message says what to leave out.
     """
     before, now = flat(to_dict(old)), flat(to_dict(new))
+    may_differ = MAY_DIFFER | {
+        f"tokenizer.quantizer.{name}" for name in old.tokenizer.quantizer.only_in_training
+    }
     for side in ("height", "width"):
         require(
             before[side] == now[side],
@@ -174,7 +174,7 @@ def check_fits(name: str, old: GenieConfig, new: GenieConfig) -> None:
         )
     for key in before:
         require(
-            before[key] == now[key] or key in MAY_DIFFER or key.startswith("sampling."),
+            before[key] == now[key] or key in may_differ or key.startswith("sampling."),
             f"{key}: {now[key]!r}, but the world {name} has {before[key]!r} and its weights only "
             "fit that; leave the option out, or train a new world without --from",
         )
@@ -184,12 +184,13 @@ def check_fits(name: str, old: GenieConfig, new: GenieConfig) -> None:
             f"{key}: {now[key]}, but the world {name} has {before[key]}, and a vocabulary can "
             f"only be kept or widened; take {before[key]} or more",
         )
-    kind = old.tokenizer.quantizer.kind
+    quantizer = old.tokenizer.quantizer
+    growing = " or ".join(kind for kind, cls in KINDS.items() if cls.can_grow)
     require(
-        kind == "vq" or new.tokenizer.quantizer.codes == old.tokenizer.quantizer.codes,
-        f"tokenizer.quantizer.codes: the vocabulary of {kind} is a grid, and with more points "
-        f"every code would mean something else; keep {old.tokenizer.quantizer.codes}, or train a "
-        "new world without --from, with tokenizer.quantizer.kind vq where it is to grow later",
+        quantizer.can_grow or new.tokenizer.quantizer.codes == quantizer.codes,
+        f"tokenizer.quantizer.codes: the vocabulary of {quantizer.kind} is a grid, and with more "
+        f"points every code would mean something else; keep {quantizer.codes}, or train a new "
+        f"world without --from, with tokenizer.quantizer.kind {growing} if it is to grow later",
     )
 
 
@@ -213,10 +214,10 @@ def starting_world(base: Base, config: GenieConfig, store: ClipStore, frames: in
     world = widened(old, config)
     quantizer = world.actions.quantizer
     if not base.keep_actions:
-        quantizer.unplace()
+        quantizer.reset_codebook()
         return world
     require(
-        bool(quantizer.placed),
+        quantizer.initialized,
         f"{base.name}: its latent actions have no codes to keep; train them with "
         "--keep_actions false",
     )
@@ -280,7 +281,7 @@ def _latents(actions: LatentActionModel, store: ClipStore, frames: int) -> Tenso
 def _beside(points: Tensor, kept: Tensor, size: int) -> Tensor:
     """Centres that k-means adds to `kept` ones, which stay, to make `size` in all."""
     centres = kmeans_plus_plus(points, kept, size, torch.Generator().manual_seed(0))
-    return lloyd(points, centres, ROUNDS, fixed=len(kept))[len(kept) :]
+    return lloyd(points, centres, KMEANS_ITERATIONS, fixed=len(kept))[len(kept) :]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

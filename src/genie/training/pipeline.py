@@ -309,7 +309,7 @@ def look_at_actions(actions: nn.Module, clips: Tensor) -> list[Sign]:
     assert isinstance(actions, LatentActionModel)
     clips = clips.to(actions.mean.device)
     seen = [diagnostics.gain_of_latents(actions, clips)]
-    if actions.quantizer.placed:
+    if actions.quantizer.initialized:
         seen.append(diagnostics.actions_in_use(actions, clips))
     return seen
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.pixels import psnr
-from genie.models.quantizers import perplexity
+from genie.models.quantizers.base import perplexity
 from genie.training.callbacks import Drawn
 from genie.training.joint import Joint
 from genie.world.genie import Genie
@@ -63,7 +63,7 @@ def draw_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> Drawn
     Nothing before the codes have been placed.
     """
     assert isinstance(actions, LatentActionModel)
-    if not actions.quantizer.placed:
+    if not actions.quantizer.initialized:
         return {}, {}
     clips = clips.to(_device(actions))
     inferred = actions.infer(clips)

@@ -5,7 +5,11 @@ import yaml
 from failing import fails
 
 from genie.cli import main
+from genie.core.config import to_dict
+from genie.models.quantizers.registry import KINDS
 from genie.presets import registry
+from genie.training import pipeline
+from genie.world.config import GenieConfig
 
 
 def resolved(capsys, *arguments: object) -> dict:
@@ -13,6 +17,14 @@ def resolved(capsys, *arguments: object) -> dict:
     command = ["train", "--data", "d", "--out", "o", *map(str, arguments), "--print_config"]
     assert main.main(command) == 0
     return yaml.safe_load(capsys.readouterr().out)
+
+
+def trained_with(monkeypatch, *arguments: str) -> GenieConfig:
+    """The configuration of a world that `genie train` would train."""
+    given = {}
+    monkeypatch.setattr(pipeline, "train", lambda *_, **options: given.update(options))
+    assert main.main(["train", "--data", "d", "--out", "o", *arguments]) == 0
+    return given["world"]
 
 
 def test_a_preset_gives_the_defaults_and_flags_override_them(capsys):
@@ -38,6 +50,47 @@ def test_a_printed_configuration_reads_back(capsys, tmp_path):
     file = tmp_path / "printed.yaml"
     file.write_text(yaml.safe_dump(config))
     assert resolved(capsys, "--config", file) == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "quantizer"),
+    [
+        ((), {"kind": "fsq", "codes": 1000}),
+        (("kind=vq",), {"kind": "vq", "codes": 1000, "dim": 32}),
+        (("kind=lfq", "codes=512", "entropy-weight=0.5"), {"kind": "lfq", "entropy_weight": 0.5}),
+        (("entropy_weight=0.5", "codes=512", "kind=lfq"), {"kind": "lfq", "entropy_weight": 0.5}),
+    ],
+)
+def test_options_choose_a_quantizer(arguments, quantizer, tmp_path, monkeypatch):
+    chosen = trained_with(monkeypatch, *(f"--tokenizer.quantizer.{each}" for each in arguments))
+    values = to_dict(chosen.tokenizer.quantizer)
+    assert values == values | quantizer
+
+
+@pytest.mark.parametrize("preset", ["tiny", "coinrun"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_printed_quantizer_reads_back(kind, preset, capsys, tmp_path, monkeypatch):
+    quantizer = (f"--tokenizer.quantizer.kind={kind}", "--tokenizer.quantizer.codes=64")
+    config = resolved(capsys, "--preset", preset, *quantizer)
+    file = tmp_path / "printed.yaml"
+    file.write_text(yaml.safe_dump(config))
+    assert trained_with(monkeypatch, "--config", str(file)).tokenizer.quantizer == KINDS[kind](
+        codes=64
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("kind=vqq",), f"kind: expected {' or '.join(KINDS)}, got 'vqq'"),
+        (("kind=fsq", "codes=1024"), "tokenizer.quantizer.codes: FSQ has sizes"),
+        (("kind=fsq", "dim=7"), "tokenizer.quantizer.dim: unknown key; known keys: kind, codes"),
+        (("decay=0.9",), "it is now --tokenizer.quantizer.ema_decay"),
+    ],
+)
+def test_a_wrong_quantizer_is_refused(arguments, sentence, capsys):
+    options = [f"--tokenizer.quantizer.{argument}" for argument in arguments]
+    assert sentence in fails(capsys, "train", "--data", "d", "--out", "o", *options)
 
 
 def test_an_unfinished_run_keeps_its_settings(capsys, tmp_path):

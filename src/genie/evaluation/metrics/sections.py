@@ -26,7 +26,7 @@ from genie.evaluation.protocol.rollouts import (
     random_actions,
     rollout,
 )
-from genie.models.quantizers import perplexity
+from genie.models.quantizers.base import perplexity
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie

@@ -1,0 +1,99 @@
+"""Options of fields that take one of several configurations (`genie.core.unions`).
+
+jsonargparse 4.53 cannot read such a field from dotted options or YAML: of `--quantizer.kind fsq
+--quantizer.codes 1000` it makes the first class that accepts `codes`. So the parser gets one class
+that has the fields of all kinds. After parsing, those that the chosen kind lacks are removed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from docstring_parser import parse
+
+from genie.core.unions import KIND, kinds_of, without_other_kinds
+
+if typing.TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+Kinds = Mapping[str, Any]
+
+
+def with_all_kinds(cls: type) -> type:
+    """Returns a class with the options of a configuration class and of all kinds in its fields."""
+    replaced = []
+    for name, hint in _parts(cls):
+        part = _joined(kinds) if (kinds := kinds_of(hint)) else with_all_kinds(hint)
+        if part is not hint:
+            replaced.append((name, part, dataclasses.field(default_factory=part)))
+    if not replaced:
+        return cls
+    widened = dataclasses.make_dataclass(cls.__name__, replaced, bases=(cls,), frozen=True)
+    widened.__doc__ = cls.__doc__
+    return widened
+
+
+def union_paths(cls: type, path: str = "") -> dict[str, Kinds]:
+    """Returns the dotted path of each field that takes one of several kinds, with those kinds."""
+    found: dict[str, Kinds] = {}
+    for name, hint in _parts(cls):
+        where = f"{path}.{name}" if path else name
+        kinds = kinds_of(hint)
+        found |= {where: kinds} if kinds else union_paths(hint, where)
+    return found
+
+
+def remove_other_kinds(options: Namespace, defaults: Namespace, path: str, kinds: Kinds) -> None:
+    """Removes options that the chosen kind lacks, unless someone gave them a value.
+
+    Args:
+        options: what was parsed; changed in place.
+        defaults: values of the options that were not given.
+        path: of the field, dotted.
+        kinds: the classes it may take. What was given stays, for a check to refuse.
+    """
+    values = options[path].as_dict()
+    for key in values.keys() - without_other_kinds(kinds, values).keys():
+        where = f"{path}.{key}"
+        if options[where] == defaults.get(where):
+            del options[where]
+
+
+def _parts(cls: Any) -> Iterator[tuple[str, Any]]:
+    if dataclasses.is_dataclass(cls):
+        for name, hint in typing.get_type_hints(cls).items():
+            if dataclasses.is_dataclass(hint) or kinds_of(hint):
+                yield name, hint
+
+
+def _joined(kinds: Kinds) -> type:
+    """One class with the fields of all kinds. Of fields of one name the first kind's counts."""
+    owners: dict[str, list[str]] = {}
+    fields = {}
+    for kind, cls in kinds.items():
+        hints = typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            default = dataclasses.field(default=field.default)
+            fields.setdefault(field.name, (field.name, hints[field.name], default))
+            owners.setdefault(field.name, []).append(kind)
+    first = next(iter(kinds))
+    fields[KIND] = (KIND, Literal[tuple(kinds)], dataclasses.field(default=first))
+    joined = dataclasses.make_dataclass("Kinds", fields.values(), frozen=True)
+    joined.__doc__ = _documentation(kinds, owners)
+    return joined
+
+
+def _documentation(kinds: Kinds, owners: Mapping[str, list[str]]) -> str:
+    documented = {kind: parse(cls.__doc__ or "") for kind, cls in kinds.items()}
+    about = [f"{kind} is {text.short_description}" for kind, text in documented.items()]
+    lines = [f"    {KIND}: {' '.join(about)}"]
+    for name, used_by in owners.items():
+        texts = [p.description for p in documented[used_by[0]].params if p.arg_name == name]
+        suffix = "" if len(used_by) == len(kinds) else f" (of {', '.join(used_by)})"
+        if name != KIND:
+            text = " ".join("".join(filter(None, texts)).split())
+            lines.append(f"    {name}: {text.removesuffix('.')}{suffix}.")
+    return "One of several kinds.\n\nAttributes:\n" + "\n".join(lines) + "\n"
