@@ -14,7 +14,7 @@ import numpy as np
 from _machine import tell
 
 from genie.data.prepare import prepare
-from genie.data.sampler import clip_starts
+from genie.data.sampler import sample_clips
 from genie.data.store import ClipStore
 
 
@@ -40,7 +40,7 @@ def measure_reads(path: Path, cache_bytes: int, batch: int = 64, steps: int = 40
     store.windows(starts[:1], 16)
     began = time.perf_counter()
     for step in range(steps):
-        store.windows(clip_starts(starts, seed=0, step=step, batch=batch), 16)
+        store.windows(sample_clips(starts, seed=0, step=step, batch=batch), 16)
     rate = steps * batch * 16 / (time.perf_counter() - began)
     return {"from": "memory" if store.in_memory else "disk", "frames_per_second": round(rate)}
 
@@ -49,7 +49,7 @@ def measure_sampler(clips: int = 10**8, batch: int = 64) -> dict:
     starts = np.arange(clips)
     began = time.perf_counter()
     for step in range(1000):
-        clip_starts(starts, seed=0, step=step, batch=batch)
+        sample_clips(starts, seed=0, step=step, batch=batch)
     return {
         "clips": clips,
         "batch": batch,

@@ -8,9 +8,9 @@ import numpy as np
 from sample_videos import HERE, moving_square
 
 from genie.data import store as store_module
-from genie.data.assemble import Shards
-from genie.data.decode import Task
-from genie.data.plan import WORK, PrepareConfig
+from genie.data.assemble import ShardWriter
+from genie.data.decode import DecodeTask
+from genie.data.plan import WORK_FOLDER, PrepareConfig
 from genie.data.prepare import prepare
 from genie.data.store import ClipStore
 from genie.data.video import write_video
@@ -22,9 +22,11 @@ def test_clips_fill_whole_files_and_parts_go_when_their_frames_are_in(tmp_path, 
     monkeypatch.setattr(store_module, "SHARD_FRAMES", 32)
     config = PrepareConfig(32, 32)
     videos = [moving_square(40, seed=1), moving_square(38, seed=2)]
-    tasks = [Task(Path(), "", tmp_path / WORK / f"{n}.raw", config, 15) for n in range(2)]
-    (tmp_path / WORK).mkdir()
-    shards = Shards(tmp_path, config)
+    tasks = [
+        DecodeTask(Path(), "", tmp_path / WORK_FOLDER / f"{n}.raw", config, 15) for n in range(2)
+    ]
+    (tmp_path / WORK_FOLDER).mkdir()
+    shards = ShardWriter(tmp_path, config)
     for number, (task, frames) in enumerate(zip(tasks, videos, strict=True)):
         task.part.write_bytes(frames.tobytes())
         row = {

@@ -126,7 +126,8 @@ def killing(function):
         return function(*args) if moment != "after" else None
     return wrapped
 if __name__ == "__main__":
-    name, owner = ("_write", assemble.Shards) if moment != "table" else ("write_store", prepare)
+    shards = ("_write", assemble.ShardWriter)
+    name, owner = shards if moment != "table" else ("write_store", prepare)
     setattr(owner, name, killing(getattr(owner, name)))
     workers = 2 if moment == "after" else 0
     prepare.prepare(source, out, height=32, width=32, workers=workers, progress=False)

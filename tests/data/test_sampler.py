@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genie.core.config import UserError
-from genie.data.sampler import clip_starts, permute
+from genie.data.sampler import permute, sample_clips
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 16, 17, 100, 4097])
@@ -17,7 +17,7 @@ def test_each_epoch_visits_each_clip_once_over_all_ranks():
     starts = np.arange(100, 196)
     for epoch in range(3):
         seen = [
-            clip_starts(starts, seed=1, step=epoch * 8 + step, rank=rank, world_size=3, batch=4)
+            sample_clips(starts, seed=1, step=epoch * 8 + step, rank=rank, world_size=3, batch=4)
             for step in range(8)
             for rank in range(3)
         ]
@@ -26,19 +26,19 @@ def test_each_epoch_visits_each_clip_once_over_all_ranks():
 
 def test_a_batch_over_the_end_of_an_epoch():
     starts = np.arange(10)
-    draws = np.concatenate([clip_starts(starts, seed=0, step=step, batch=4) for step in range(5)])
+    draws = np.concatenate([sample_clips(starts, seed=0, step=step, batch=4) for step in range(5)])
     assert sorted(draws[:10]) == sorted(draws[10:]) == list(range(10))
     assert list(draws[:10]) != list(draws[10:])
 
 
 def test_any_step_can_be_asked_alone():
     starts = np.arange(1000) * 3
-    run = [clip_starts(starts, seed=7, step=step, batch=8) for step in range(300)]
+    run = [sample_clips(starts, seed=7, step=step, batch=8) for step in range(300)]
     assert all(
-        np.array_equal(run[step], clip_starts(starts, seed=7, step=step, batch=8))
+        np.array_equal(run[step], sample_clips(starts, seed=7, step=step, batch=8))
         for step in (299, 0, 150)
     )
-    assert not np.array_equal(run[0], clip_starts(starts, seed=8, step=0, batch=8))
+    assert not np.array_equal(run[0], sample_clips(starts, seed=8, step=0, batch=8))
     assert set(np.concatenate(run[:100])) <= set(starts)
 
 
@@ -50,6 +50,6 @@ def test_neighbours_are_spread():
 
 def test_impossible_requests():
     with pytest.raises(UserError, match="no clips"):
-        clip_starts(np.empty(0, np.int64), seed=0, step=0, batch=2)
+        sample_clips(np.empty(0, np.int64), seed=0, step=0, batch=2)
     with pytest.raises(UserError, match="rank"):
-        clip_starts(np.arange(5), seed=0, step=0, rank=2, world_size=2, batch=2)
+        sample_clips(np.arange(5), seed=0, step=0, rank=2, world_size=2, batch=2)

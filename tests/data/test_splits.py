@@ -3,7 +3,7 @@ from __future__ import annotations
 from sample_videos import HERE, moving_square
 
 from genie.data.prepare import prepare
-from genie.data.splits import hold_out_tail, split_sources, unite_copies
+from genie.data.splits import hold_out_tail, merge_duplicates, split_sources
 from genie.data.store import ClipStore, Episode
 from genie.data.video import write_video
 
@@ -42,7 +42,7 @@ def united(*rows):
         Episode(n, source, split, 20 * n, 20, digest)
         for n, (source, split, digest) in enumerate(rows)
     ]
-    found, notes = unite_copies(episodes)
+    found, notes = merge_duplicates(episodes)
     return [row.split for row in found], notes
 
 

@@ -79,13 +79,13 @@ def test_only_the_last_derived_arrays_of_a_kind_stay(path):
     store = ClipStore.open(path)
     rows = np.zeros(FRAMES, np.int16)
     for name in ("tokens-a", "tokens-whole-a", "tokens-b", "tokens-c"):
-        store.write_derived(name, rows)
+        store.write_cached(name, rows)
         time.sleep(0.01)
-    store.touch_derived("tokens-a")
-    store.trim_derived("tokens", 2)
-    kept = [name for name in ("tokens-a", "tokens-b", "tokens-c") if store.has_derived(name)]
+    store.touch_cached("tokens-a")
+    store.trim_cached("tokens", 2)
+    kept = [name for name in ("tokens-a", "tokens-b", "tokens-c") if store.has_cached(name)]
     assert kept == ["tokens-a", "tokens-c"]
-    assert store.has_derived("tokens-whole-a")
+    assert store.has_cached("tokens-whole-a")
 
 
 def test_an_array_grows_in_pieces(path):
@@ -96,16 +96,16 @@ def test_an_array_grows_in_pieces(path):
     for first, stop in spans[::-1]:
         store.write_piece("tokens-a", first, tokens[first:stop])
     assert store.pieces("tokens-a") == set(spans)
-    assert not store.has_derived("tokens-a")
+    assert not store.has_cached("tokens-a")
     with pytest.raises(FileNotFoundError):
         store.join_pieces("tokens-a", [(0, 6), *spans[1:]])
     with pytest.raises(UserError, match="one row per frame"):
         store.join_pieces("tokens-a", spans[:2])
     assert store.pieces("tokens-a") == set(spans)
     store.join_pieces("tokens-a", spans)
-    assert np.array_equal(store.derived("tokens-a"), tokens)
+    assert np.array_equal(store.cached("tokens-a"), tokens)
     assert store.pieces("tokens-a") == set()
-    store.write_derived("tokens-b", tokens)
+    store.write_cached("tokens-b", tokens)
     assert _file(store, "tokens-a") == _file(store, "tokens-b")
 
 
@@ -119,8 +119,8 @@ def test_pieces_of_models_long_gone_are_deleted(path):
     for name in ("labels-a", "labels-b", "labels-c"):
         store.write_piece(name, 0, rows[:3])
         time.sleep(0.01)
-    store.write_derived("labels-d", rows)
-    store.trim_derived("labels", 2)
+    store.write_cached("labels-d", rows)
+    store.trim_cached("labels", 2)
     left = [name for name in ("labels-a", "labels-b", "labels-c") if store.pieces(name)]
     assert left == ["labels-c"]
 
@@ -128,20 +128,20 @@ def test_pieces_of_models_long_gone_are_deleted(path):
 def test_derived_arrays(path):
     store = ClipStore.open(path)
     tokens = np.arange(FRAMES * 4, dtype=np.int16).reshape(FRAMES, 4)
-    assert not store.has_derived("tokens.v1")
-    store.write_derived("tokens.v1", tokens)
-    assert np.array_equal(store.derived("tokens.v1"), tokens)
-    assert not store.derived("tokens.v1").flags.writeable
-    store.write_derived("tokens.v1", (tokens[n : n + 10] * 2 for n in range(0, FRAMES, 10)))
-    assert np.array_equal(store.derived("tokens.v1"), tokens * 2)
+    assert not store.has_cached("tokens.v1")
+    store.write_cached("tokens.v1", tokens)
+    assert np.array_equal(store.cached("tokens.v1"), tokens)
+    assert not store.cached("tokens.v1").flags.writeable
+    store.write_cached("tokens.v1", (tokens[n : n + 10] * 2 for n in range(0, FRAMES, 10)))
+    assert np.array_equal(store.cached("tokens.v1"), tokens * 2)
     with pytest.raises(UserError, match="one row per frame"):
-        store.write_derived("tokens.v1", tokens[:-1])
-    assert np.array_equal(store.derived("tokens.v1"), tokens * 2)
+        store.write_cached("tokens.v1", tokens[:-1])
+    assert np.array_equal(store.cached("tokens.v1"), tokens * 2)
     assert [p.name for p in (path / "derived").iterdir()] == ["tokens.v1.npy"]
     with pytest.raises(UserError, match="no derived array"):
-        store.derived("actions")
+        store.cached("actions")
     with pytest.raises(UserError, match="not a name"):
-        store.derived("../actions")
+        store.cached("../actions")
 
 
 def test_labels(path):

@@ -66,9 +66,9 @@ def test_impossible_stages_are_refused_by_name(field, value):
 
 
 def test_a_stage_without_a_budget_is_left_out():
-    assert StageConfig().left_out
-    assert not StageConfig(steps=1).left_out
-    assert not StageConfig(minutes=0.5).left_out
+    assert StageConfig().skipped
+    assert not StageConfig(steps=1).skipped
+    assert not StageConfig(minutes=0.5).skipped
 
 
 def test_train_config_survives_json_and_names_bad_fields():

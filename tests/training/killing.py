@@ -48,7 +48,7 @@ def train_here(
         )
 
 
-def derive_here(data: Path, config: GenieConfig, kill_after: int) -> None:
+def precompute_here(data: Path, config: GenieConfig, kill_after: int) -> None:
     """Computes tokens and actions as `test_derive` does; is killed after so many batches."""
     torch.set_num_threads(1)
     torch.manual_seed(1)
@@ -60,8 +60,8 @@ def derive_here(data: Path, config: GenieConfig, kill_after: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     store = ClipStore.open(data)
-    token_cache.derive_tokens(store, world.tokenizer, 4, advance)
-    token_cache.derive_actions(store, world.actions, advance)
+    token_cache.precompute_tokens(store, world.tokenizer, 4, advance)
+    token_cache.precompute_actions(store, world.actions, advance)
 
 
 def _arm(kill_at: float) -> None:

@@ -31,14 +31,14 @@ class Regression(nn.Module):
         return error, {"error": error, "progress": torch.tensor(progress)}
 
 
-def batches(place, clips=8):
-    generator = torch.Generator().manual_seed(place.step)
-    x = torch.randn(clips, 8, generator=generator)[place.part :: place.parts]
+def batches(index, clips=8):
+    generator = torch.Generator().manual_seed(index.step)
+    x = torch.randn(clips, 8, generator=generator)[index.micro_batch :: index.micro_batches]
     return x, x.sum(dim=1, keepdim=True)
 
 
-def same_batch(place):
-    return batches(replace(place, step=0))
+def same_batch(index):
+    return batches(replace(index, step=0))
 
 
 STAGE = StageConfig(steps=12, batch_size=8, learning_rate=1e-2, warmup_steps=2)

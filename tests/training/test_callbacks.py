@@ -6,10 +6,10 @@ import pytest
 from lightning.pytorch import Trainer
 
 from genie.core.config import UserError
-from genie.training.callbacks import Saving, Watching
+from genie.training.callbacks import CheckpointCallback, DiagnosticsCallback
 from genie.training.interrupts import StopRequest
-from genie.training.reporting import Sign, Warnings
-from genie.training.stage import quiet_lightning
+from genie.training.reporting import Diagnostic, DiagnosticWarnings
+from genie.training.stage import silence_lightning
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def stop(console):
     return StopRequest(console)
 
 
-def acting(stop, steps, parts=2, finite_until=100):
+def acting(stop, steps, micro_batches=2, finite_until=100):
     module = SimpleNamespace(step=0, name="stage", finite=lambda: module.step <= finite_until)
     saved = []
-    saving = Saving(module, lambda: saved.append(module.step), stop, steps, minutes=0.0)
-    with quiet_lightning():
+    saving = CheckpointCallback(module, lambda: saved.append(module.step), stop, steps, minutes=0.0)
+    with silence_lightning():
         trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
-    for part in range(10 * parts):
-        module.step = (part + 1) // parts
+    for micro_batch in range(10 * micro_batches):
+        module.step = (micro_batch + 1) // micro_batches
         saving.on_train_batch_end(trainer)
         if trainer.should_stop:
             break
@@ -64,7 +64,7 @@ class Board(Trainer):
 
 def watched(console, look, *, every=10, steps=100):
     module = SimpleNamespace(step=0, spent=0.0, average=SimpleNamespace(model="the average"))
-    board, watching = Board(), Watching(module, look, Warnings(console), every)
+    board, watching = Board(), DiagnosticsCallback(module, look, DiagnosticWarnings(console), every)
     for step in range(1, steps + 1):
         module.step, module.spent = step, step / steps
         watching.on_train_batch_end(board)
@@ -78,11 +78,11 @@ def test_a_warning_comes_once_until_all_was_well_again(console, monkeypatch):
 
     def look(model):
         assert model == "the average"
-        return [Sign("figure", 0.5, "It is ill." if ill.get(next(step)) else "")]
+        return [Diagnostic("figure", 0.5, "It is ill." if ill.get(next(step)) else "")]
 
     board = watched(console, look)
     assert [at for at, _ in board.scalars] == list(range(20, 101, 10))  # not in the first fifth
-    assert board.scalars[0][1] == {"signs/figure": 0.5}
+    assert board.scalars[0][1] == {"diagnostics/figure": 0.5}
     assert [at for at, _ in board.texts] == [20, 50]
     assert console.file.getvalue().count("It is ill.") == 2
 
@@ -98,7 +98,7 @@ def test_a_look_that_takes_long_is_followed_by_a_rest(console, monkeypatch):
         return []
 
     module = SimpleNamespace(step=0, spent=0.5, average=SimpleNamespace(model=None))
-    watching = Watching(module, look, Warnings(console), 1)
+    watching = DiagnosticsCallback(module, look, DiagnosticWarnings(console), 1)
     board = Board()
     while clock[0] < 1000:
         module.step += 1

@@ -91,7 +91,7 @@ def full_disk(*_):
 def test_a_full_disk_is_said_and_keeps_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "stage.ckpt"
     write_checkpoint(path, state(1))
-    for place in ((checkpointing._Hashing, "_pass"), (os, "fsync")):
+    for place in ((checkpointing._HashingFile, "_pass"), (os, "fsync")):
         with monkeypatch.context() as patch:
             patch.setattr(*place, full_disk)
             with pytest.raises(UserError, match=r"disk is full.*intact"):

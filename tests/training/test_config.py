@@ -10,7 +10,7 @@ from genie.core.renamed_keys import with_old_keys
 from genie.data.store import ClipStore
 from genie.presets.schedule import Augmentation
 from genie.training import config, finetune
-from genie.training.config import Settings, resolve, share_minutes
+from genie.training.config import RunConfig, resolve, share_minutes
 from genie.training.finetune import START
 
 
@@ -70,7 +70,7 @@ def test_budgets_and_reporting_may_change_but_not_what_a_step_computes(begun, st
 
 def test_other_data_is_refused(begun, store):
     recorded = config.read(begun)
-    config.write(begun, Settings(recorded.world, recorded.train, "other"))
+    config.write(begun, RunConfig(recorded.world, recorded.train, "other"))
     with pytest.raises(UserError, match="other data"):
         resolve(begun, store)
 

@@ -1,19 +1,19 @@
-"""Each sign is silent on a model that works, and speaks of one that was spoilt."""
+"""Each diagnostic is silent on a model that works, and speaks of one that was spoilt."""
 
 import pytest
 import torch
 
-from genie.data.sampler import Place
+from genie.data.sampler import BatchIndex
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionConfig, LatentActionModel
 from genie.models.layers.transformer import TransformerConfig
-from genie.training.batches import FrameClips
+from genie.training.batches import FrameBatches
 from genie.training.diagnostics import (
-    actions_in_use,
-    codes_in_use,
-    drift,
-    effect_of_actions,
-    gain_of_latents,
+    action_effect,
+    action_perplexity,
+    codebook_usage,
+    latent_gain,
+    rollout_drift,
 )
 from genie.training.previews import held_out_clips
 from genie.world.genie import Genie
@@ -40,8 +40,8 @@ def latent_actions():
 def actions(store):
     """A latent action model that has learned how the square moves."""
     torch.manual_seed(0)
-    read = FrameClips(store, 3, 8)
-    return trained(latent_actions(), lambda step: read(Place(0, step)), 100)
+    read = FrameBatches(store, 3, 8)
+    return trained(latent_actions(), lambda step: read(BatchIndex(0, step)), 100)
 
 
 @pytest.fixture
@@ -50,41 +50,43 @@ def clips(store):
 
 
 def test_latents_that_say_something_are_no_cause_for_alarm(actions, clips):
-    for sign in (gain_of_latents(actions, clips), actions_in_use(actions, clips)):
-        assert sign.warning == ""
-    assert gain_of_latents(actions, clips).figure > 1
-    assert actions_in_use(actions, clips).figure > 2
+    for diagnostic in (latent_gain(actions, clips), action_perplexity(actions, clips)):
+        assert diagnostic.warning == ""
+    assert latent_gain(actions, clips).value > 1
+    assert action_perplexity(actions, clips).value > 2
 
 
 def test_latents_that_nobody_reads_are_named(actions, clips):
     deaf = latent_actions().eval()
     deaf.load_state_dict(actions.state_dict())
     torch.nn.init.zeros_(deaf.from_latent.weight)
-    sign = gain_of_latents(deaf, clips)
-    assert sign.figure == 0
-    assert "say nothing" in sign.warning
-    assert "+0.00 dB" in sign.warning
-    assert "actions.motion_weight" in sign.warning
+    diagnostic = latent_gain(deaf, clips)
+    assert diagnostic.value == 0
+    assert "say nothing" in diagnostic.warning
+    assert "+0.00 dB" in diagnostic.warning
+    assert "actions.motion_weight" in diagnostic.warning
 
 
 def test_one_action_for_everything_is_named(actions, clips):
     collapsed = latent_actions().eval()
     collapsed.load_state_dict(actions.state_dict())
     collapsed.quantizer.codebook[1:] = 1e3
-    sign = actions_in_use(collapsed, clips)
-    assert sign.figure == 1
-    assert "collapsed: perplexity 1.00 of 4" in sign.warning
+    diagnostic = action_perplexity(collapsed, clips)
+    assert diagnostic.value == 1
+    assert "collapsed: perplexity 1.00 of 4" in diagnostic.warning
 
 
 def test_dead_codes_are_named_and_living_ones_are_not(store, small_world, clips):
     torch.manual_seed(0)
-    read = FrameClips(store, 4, 8)
-    tokenizer = trained(Genie(small_world).tokenizer, lambda step: read(Place(0, step)), 20, 1e-3)
-    assert codes_in_use(tokenizer, clips).warning == ""
+    read = FrameBatches(store, 4, 8)
+    tokenizer = trained(
+        Genie(small_world).tokenizer, lambda step: read(BatchIndex(0, step)), 20, 1e-3
+    )
+    assert codebook_usage(tokenizer, clips).warning == ""
     tokenizer.quantizer.codebook[1:] = 1e3
-    sign = codes_in_use(tokenizer, clips)
-    assert sign.figure == 1 / 32
-    assert "only 1 of 32 codes" in sign.warning
+    diagnostic = codebook_usage(tokenizer, clips)
+    assert diagnostic.value == 1 / 32
+    assert "only 1 of 32 codes" in diagnostic.warning
 
 
 def steps_of(step, clips=32):
@@ -104,25 +106,25 @@ def obeying(small_world_of_the_module):
 
 
 def test_dynamics_that_obey_are_no_cause_for_alarm(obeying):
-    sign = effect_of_actions(obeying, *steps_of(999))
-    assert sign.figure > 1
-    assert sign.warning == ""
+    diagnostic = action_effect(obeying, *steps_of(999))
+    assert diagnostic.value > 1
+    assert diagnostic.warning == ""
 
 
 def test_dynamics_that_ignore_the_action_are_named(obeying, small_world):
     ignoring = Dynamics(small_world.dynamics, (2, 2), 6, 3).eval()
     ignoring.load_state_dict(obeying.state_dict())
     torch.nn.init.zeros_(ignoring.embedding.action.weight)
-    sign = effect_of_actions(ignoring, *steps_of(999))
-    assert sign.figure == pytest.approx(0, abs=1e-5)
-    assert "ignore the actions" in sign.warning
-    assert "+0.000 nats" in sign.warning
-    assert "changed_token_weight" in sign.warning
+    diagnostic = action_effect(ignoring, *steps_of(999))
+    assert diagnostic.value == pytest.approx(0, abs=1e-5)
+    assert "ignore the actions" in diagnostic.warning
+    assert "+0.000 nats" in diagnostic.warning
+    assert "changed_token_weight" in diagnostic.warning
 
 
 def test_where_all_actions_are_the_same_nothing_is_said_of_the_dynamics(obeying):
     tokens, actions = steps_of(999)
-    assert effect_of_actions(obeying, tokens, torch.zeros_like(actions)).warning == ""
+    assert action_effect(obeying, tokens, torch.zeros_like(actions)).warning == ""
 
 
 @pytest.fixture
@@ -132,16 +134,16 @@ def rolling(small_world, clips, monkeypatch):
     def rolling(made):
         world = Genie(small_world).eval()
         monkeypatch.setattr(world, "generate", lambda prompt, actions: made)
-        return {sign.name: sign for sign in drift(world, clips)}
+        return {diagnostic.name: diagnostic for diagnostic in rollout_drift(world, clips)}
 
     return rolling
 
 
 def test_rollouts_that_hold_together_are_no_cause_for_alarm(rolling, clips):
     for made in (clips, clips[:, :1].expand_as(clips)):
-        assert not any(sign.warning for sign in rolling(made).values())
-    assert rolling(clips)["rollout_gain_over_copying"].figure > 3
-    assert rolling(clips)["rollout_motion_ratio"].figure == 1
+        assert not any(diagnostic.warning for diagnostic in rolling(made).values())
+    assert rolling(clips)["rollout_gain_over_copying"].value > 3
+    assert rolling(clips)["rollout_motion_ratio"].value == 1
 
 
 def test_rollouts_that_dissolve_are_named(rolling, clips):
@@ -149,7 +151,7 @@ def test_rollouts_that_dissolve_are_named(rolling, clips):
     seen = rolling(noise.to(torch.uint8))
     assert "Rollouts drift" in seen["rollout_gain_over_copying"].warning
     assert "Rollouts run away" in seen["rollout_motion_ratio"].warning
-    assert seen["rollout_motion_ratio"].figure > 3
+    assert seen["rollout_motion_ratio"].value > 3
     white = rolling(torch.full_like(clips, 255))
     assert "dB further" in white["rollout_gain_over_copying"].warning
     assert white["rollout_motion_ratio"].warning == ""

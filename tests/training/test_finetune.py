@@ -15,7 +15,14 @@ from genie.data.store import ClipStore, Episode, write_table, zarr_spec
 from genie.models.quantizers.fsq import FSQConfig
 from genie.training import config as settings
 from genie.training.config import STAGES
-from genie.training.finetune import START, Base, check_fits, starting_world, warm, widened
+from genie.training.finetune import (
+    START,
+    BaseWorld,
+    check_fits,
+    finetune_schedule,
+    starting_world,
+    with_larger_vocabularies,
+)
 from genie.training.module import StageModule, step_seed
 from genie.training.pipeline import train
 from genie.training.previews import held_out_clips
@@ -124,7 +131,7 @@ def test_actions_are_kept_unless_they_are_to_be_learned_anew(base, store, consol
 
 def test_a_wider_world_does_what_it_did(base, store):
     old = Genie.from_pretrained(base, device="cpu")
-    new = widened(old, wider(old.config, actions=3, codes=16))
+    new = with_larger_vocabularies(old, wider(old.config, actions=3, codes=16))
     clips = held_out_clips(store, 6)
     tokens, actions = old.tokenizer.encode(clips), old.actions.infer(clips)
     assert torch.equal(new.tokenizer.encode(clips), tokens)
@@ -146,7 +153,7 @@ def test_a_wider_world_does_what_it_did(base, store):
 
 def test_new_codes_come_into_use_when_the_tokenizer_trains(base, store):
     old = Genie.from_pretrained(base, device="cpu")
-    tokenizer = widened(old, wider(old.config, codes=16)).tokenizer.train()
+    tokenizer = with_larger_vocabularies(old, wider(old.config, codes=16)).tokenizer.train()
     clips = held_out_clips(store, 6)
     tokenizer.loss(clips)
     assert tokenizer.quantizer.codebook.abs().max() < 5
@@ -160,7 +167,7 @@ def test_added_actions_leave_the_kept_ones_alone(base, store):
         old.actions.quantizer.codebook[1:] = old.actions.quantizer.codebook[0] + 0.01
     folder = base.parent / "narrow"
     old.save_pretrained(folder)
-    new = starting_world(Base(str(folder)), config, store, 4).actions
+    new = starting_world(BaseWorld(str(folder)), config, store, 4).actions
     assert torch.equal(new.quantizer.codebook[:4], old.actions.quantizer.codebook)
     clips = held_out_clips(store, 6)
     inferred = new.infer(clips)
@@ -223,7 +230,7 @@ def test_joint_training_goes_on_from_a_world(base, store, console, tmp_path):
 def test_the_schedule_is_the_runs_own_with_lower_rates(base, store, tmp_path):
     chosen = settings.resolve(tmp_path, store, base=str(base))
     own = finished_schedule()
-    assert chosen.train == replace(warm(own), accelerator="auto")
+    assert chosen.train == replace(finetune_schedule(own), accelerator="auto")
     assert chosen.train.tokenizer.learning_rate == own.tokenizer.learning_rate / 4
     assert settings.resolve(tmp_path, store, base=str(base), minutes=6).train.actions.minutes == 0
     settings.write(tmp_path, chosen)

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import torch
 
-from genie.training.joint import Joint
+from genie.training.joint import JointModel
 from genie.world.genie import Genie
 
 
@@ -12,7 +12,7 @@ def test_neither_loss_reaches_the_other_model(store, small_world):
     world = Genie(replace(small_world, actions=actions))
     frames = torch.from_numpy(store.windows([0, 5], 4))
     tokens = world.tokenizer.encode(frames)
-    joint = Joint(world.actions, world.dynamics)
+    joint = JointModel(world.actions, world.dynamics)
     torch.manual_seed(1)
     loss, logs = joint.loss(tokens, frames, progress=0.7)
     loss.backward()

@@ -15,7 +15,11 @@ from genie.world.genie import Genie
 
 def test_the_random_numbers_of_a_step_are_its_own():
     seeds = [step_seed(0, "a", 1), step_seed(0, "a", 2), step_seed(1, "a", 2)]
-    seeds += [step_seed(0, "b", 1), step_seed(0, "a", 1, part=1), step_seed(0, "a", 1, rank=1)]
+    seeds += [
+        step_seed(0, "b", 1),
+        step_seed(0, "a", 1, micro_batch=1),
+        step_seed(0, "a", 1, rank=1),
+    ]
     assert len(set(seeds)) == len(seeds)
 
 
@@ -44,7 +48,7 @@ def test_a_loss_that_changes_now_and_then_is_told_only_when(small_world):
     module._loss = lambda *batch, progress: (told.append(progress) or torch.zeros(()), {})
     for module.spent in (0.0, 0.3, 0.84, 0.85, 0.99):
         module.training_step(inputs_of("actions"), 0)
-    assert world.actions.turning_points == (0.0, 0.85)
+    assert world.actions.phase_boundaries == (0.0, 0.85)
     assert told == [0.0, 0.0, 0.0, 0.85, 0.85]
 
 
@@ -61,12 +65,12 @@ for name, progress in LOSSES.items():
     model = getattr(world, name)
     model.loss(*inputs_of(name), progress=0.95)  # places codes
     compiled = torch.compile(model.loss, backend="eager", fullgraph=True)
-    for part in progress:
+    for spent in progress:
         batch, twin = inputs_of(name), copy.deepcopy(model)
         torch.manual_seed(1)
-        plain, _ = twin.loss(*batch, progress=part)
+        plain, _ = twin.loss(*batch, progress=spent)
         torch.manual_seed(1)
-        torch.testing.assert_close(compiled(*batch, progress=part)[0], plain)
+        torch.testing.assert_close(compiled(*batch, progress=spent)[0], plain)
         for one, other in zip(model.buffers(), twin.buffers()):
             torch.testing.assert_close(one, other)
     print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
@@ -110,7 +114,7 @@ def test_a_resumed_run_has_no_other_first_step_that_is_not_compiled(monkeypatch)
 
 def test_compiling_anew_at_a_turning_point_is_no_part_of_the_budget(monkeypatch):
     module = StageModule(Regression(), STAGE, compile=True)
-    module.model.turning_points = (0.0, 0.5)
+    module.model.phase_boundaries = (0.0, 0.5)
     module._compiled = True
     module._progress()
     counted = []

@@ -59,7 +59,7 @@ def test_frozen_parameters_are_left_out():
     assert {id(p) for p in left} == {id(p) for p in model[1].parameters()}
 
 
-def stepped(model, optimizer, steps=3):
+def after_step(model, optimizer, steps=3):
     for seed in range(steps):
         torch.manual_seed(seed)
         optimizer.zero_grad()
@@ -76,7 +76,7 @@ def small():
 def test_muon_and_adamw_do_what_they_do_alone():
     stage = StageConfig(steps=1, learning_rate=0.01, optimizer="muon", weight_decay=0.1)
     together, alone = small(), small()
-    stepped(together, build_optimizer(together, stage))
+    after_step(together, build_optimizer(together, stage))
     groups = parameter_groups(alone)
     muon = torch.optim.Muon(
         groups["hidden"], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
@@ -105,7 +105,7 @@ def test_muon_has_a_learning_rate_and_adamw_a_memory_of_their_own():
     before, plain = copy.deepcopy(fast), copy.deepcopy(fast)
     twin = build_optimizer(plain, replace(stage, muon_lr_scale=1))
     set_learning_rate(twin, 0.002)
-    stepped(fast, optimizer, 1), stepped(plain, twin, 1)
+    after_step(fast, optimizer, 1), after_step(plain, twin, 1)
     triples = zip(before[0], fast[0], plain[0], strict=True)
     for start, five, one in triples:
         five_times = 5 * (one.weight - start.weight)
@@ -118,13 +118,13 @@ def test_a_restored_optimizer_goes_on_alike(kind):
     stage = StageConfig(steps=1, learning_rate=0.01, optimizer=kind, muon_lr_scale=5)
     model = small()
     optimizer = build_optimizer(model, stage)
-    stepped(model, optimizer)
+    after_step(model, optimizer)
     twin = copy.deepcopy(model)
     restored = build_optimizer(twin, stage)
     restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for one in (optimizer, restored):
         set_learning_rate(one, 0.003)  # both parts must see it
-    stepped(model, optimizer), stepped(twin, restored)
+    after_step(model, optimizer), after_step(twin, restored)
     for one, other in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(one, other)
     assert isinstance(optimizer, MuonAdamW) == (kind == "muon")

@@ -13,11 +13,11 @@ from schedules import small_schedule
 
 from genie.core.config import UserError
 from genie.training import pipeline
-from genie.training.batches import FrameClips
+from genie.training.batches import FrameBatches
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.config import STAGES
 from genie.training.interrupts import Stopped
-from genie.training.pipeline import most_different, train
+from genie.training.pipeline import most_distinct, train
 from genie.world.genie import Genie
 
 WEIGHTS = "model.safetensors"
@@ -94,16 +94,20 @@ def test_tensorboard_gets_scalars_and_pictures(trained):
         "actions": {"each_action_from_one_frame", "action_use"},
         "dynamics": {"rollouts", "each_action_held"},
     }
-    rollouts = {"effect_of_actions", "rollout_gain_over_copying", "rollout_motion_ratio"}
-    signs = {"tokenizer": {"codes_in_use"}, "actions": {"gain_of_latents"}, "dynamics": rollouts}
+    rollouts = {"action_effect", "rollout_gain_over_copying", "rollout_motion_ratio"}
+    expected = {
+        "tokenizer": {"codebook_usage"},
+        "actions": {"latent_gain"},
+        "dynamics": rollouts,
+    }
     for stage, names in pictures.items():
         events = EventAccumulator(str(trained / "logs" / stage)).Reload()
         assert set(events.Tags()["images"]) == names
         assert {"loss", "learning_rate", "steps_per_second"} <= set(events.Tags()["scalars"])
         assert [event.step for event in events.Scalars("loss")] == [5, 10]
         assert any(name.startswith("val/") for name in events.Tags()["scalars"])
-        looked = {name for name in events.Tags()["scalars"] if name.startswith("signs/")}
-        assert looked == {f"signs/{name}" for name in signs[stage]}
+        found = {name for name in events.Tags()["scalars"] if name.startswith("diagnostics/")}
+        assert found == {f"diagnostics/{name}" for name in expected[stage]}
 
 
 def test_a_finished_run_is_left_alone(trained, store, console):
@@ -214,7 +218,7 @@ def test_joint_training_trains_actions_and_dynamics(
 def test_a_stop_request_saves_and_says_how_to_go_on(
     store, small_world, schedule, console, tmp_path, monkeypatch
 ):
-    read = FrameClips.__call__
+    read = FrameBatches.__call__
 
     def interrupting(self, place):
         if place.step == 3:
@@ -223,7 +227,7 @@ def test_a_stop_request_saves_and_says_how_to_go_on(
 
     arguments = {"world": small_world, "train": schedule, "console": console}
     with monkeypatch.context() as patch:
-        patch.setattr(FrameClips, "__call__", interrupting)
+        patch.setattr(FrameBatches, "__call__", interrupting)
         with pytest.raises(Stopped) as stopped:
             train(store, tmp_path / "a", stages=("tokenizer",), **arguments)
     assert stopped.value.code == 143
@@ -243,6 +247,6 @@ def test_prompts_are_held_out_frames(trained, store):
 def test_prompts_differ_from_each_other():
     frames = torch.zeros(40, 8, 8, 3, dtype=torch.uint8)
     frames[7], frames[21], frames[33, 4:] = 255, 90, 180
-    chosen = most_different(frames, 4).tolist()
+    chosen = most_distinct(frames, 4).tolist()
     assert {7, 21, 33} < set(chosen), "many frames look alike, and one of them is enough"
-    assert len(most_different(frames[:2], 8)) == 2
+    assert len(most_distinct(frames[:2], 8)) == 2

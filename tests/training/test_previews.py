@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from genie.training.config import Settings
+from genie.training.config import RunConfig
 from genie.training.interrupts import StopRequest
 from genie.training.pipeline import _Pipeline
 from genie.training.previews import (
-    bars,
-    draw_actions,
-    draw_tokenizer,
-    grid,
+    bar_chart,
     held_out_clips,
+    image_grid,
+    preview_actions,
+    preview_split,
+    preview_tokenizer,
     psnr_of,
-    shown_split,
 )
 from genie.training.stage import StageRun
 from genie.world.genie import Genie
@@ -27,26 +27,29 @@ def test_clips_are_held_out_where_that_is_possible(store):
 
 
 def test_figures_of_videos_that_are_trained_on_say_so(store, small_world):
-    assert [shown_split(store, frames) for frames in (20, 21)] == ["val", "train"]
+    assert [preview_split(store, frames) for frames in (20, 21)] == ["val", "train"]
     torch.manual_seed(0)
     world = Genie(small_world).eval()
-    assert draw_actions(world.actions, held_out_clips(store, 4)) == ({}, {})  # no codes yet
+    assert preview_actions(world.actions, held_out_clips(store, 4)) == ({}, {})  # no codes yet
     world.actions.quantizer.placed.fill_(True)
-    for draw in (partial(draw_tokenizer, world.tokenizer), partial(draw_actions, world.actions)):
+    for draw in (
+        partial(preview_tokenizer, world.tokenizer),
+        partial(preview_actions, world.actions),
+    ):
         _, figures = draw(held_out_clips(store, 4), "train")
         assert {name.split("/")[0] for name in figures} == {"train"}
 
 
 def test_a_missing_held_out_video_is_noted_once(store, small_world, schedule, console, tmp_path):
     run = StageRun(tmp_path, schedule, StopRequest(console), console)
-    pipeline = _Pipeline(run, store, Settings(small_world, schedule))
+    pipeline = _Pipeline(run, store, RunConfig(small_world, schedule))
     assert [pipeline._shown(frames)[1] for frames in (20, 30, 30)] == ["val", "train", "train"]
     assert console.file.getvalue().count("no held-out video has 30 frames") == 1
 
 
 def test_grid_puts_clips_below_each_other():
     rows = [torch.full((3, 4, 5, 3), value, dtype=torch.uint8) for value in (10, 20)]
-    picture = grid(rows)
+    picture = image_grid(rows)
     assert picture.shape == (2 * 6, 3 * 7, 3)
     assert (picture[:4, 7:12] == 10).all()
     assert (picture[6:10, 14:19] == 20).all()
@@ -54,7 +57,7 @@ def test_grid_puts_clips_below_each_other():
 
 
 def test_bars_are_as_high_as_counts():
-    picture = bars(torch.tensor([0, 4, 2, 4]), height=8, width=4)
+    picture = bar_chart(torch.tensor([0, 4, 2, 4]), height=8, width=4)
     filled = (picture[..., 0] == 40).sum(axis=0)
     assert picture.dtype == np.uint8
     assert filled.tolist() == [8, 8, 4, 0]

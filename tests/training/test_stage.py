@@ -6,10 +6,10 @@ import torch
 from regression import STAGE, Regression, batches, same_batch
 
 from genie.core.config import UserError
-from genie.data.sampler import Place
+from genie.data.sampler import BatchIndex
 from genie.presets import schedule
 from genie.presets.schedule import TrainConfig
-from genie.training.callbacks import Reporting
+from genie.training.callbacks import LoggingCallback
 from genie.training.checkpointing import read_checkpoint
 from genie.training.interrupts import StopRequest
 from genie.training.module import StageModule
@@ -39,10 +39,10 @@ class Crash(Exception):
 
 
 def crashing_at(step, read=batches):
-    def crash(place):
-        if place.step == step:
+    def crash(batch_index):
+        if batch_index.step == step:
             raise Crash
-        return read(place)
+        return read(batch_index)
 
     return crash
 
@@ -83,17 +83,17 @@ def test_a_truncated_checkpoint_costs_only_the_steps_since_the_one_before(fit, t
 
 def test_what_others_do_with_random_numbers_changes_nothing(fit, monkeypatch):
     plain, _ = fit(folder="plain")
-    monkeypatch.setattr(Reporting, "stepped", lambda *_: torch.rand(100))
+    monkeypatch.setattr(LoggingCallback, "after_step", lambda *_: torch.rand(100))
     wasteful, _ = fit(folder="wasteful")
     assert_same_weights(plain, wasteful)
 
 
 def test_parts_of_a_batch_add_up_to_the_batch(fit):
     runs = {}
-    for parts in (1, 4):
+    for micro_batches in (1, 4):
         torch.manual_seed(0)
-        stage = replace(STAGE, grad_accum_steps=parts)
-        runs[parts], end = fit(stage, str(parts), model=Regression(noise=0.0))
+        stage = replace(STAGE, grad_accum_steps=micro_batches)
+        runs[micro_batches], end = fit(stage, str(micro_batches), model=Regression(noise=0.0))
         assert end["step"] == STAGE.steps
     for one, other in zip(runs[1].parameters(), runs[4].parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
@@ -109,7 +109,7 @@ def test_frozen_parameters_do_not_move(fit):
 def test_one_batch_is_learned_by_heart(fit):
     stage = replace(STAGE, steps=200, ema_decay=0.9)
     model, _ = fit(stage, read=same_batch, checkpoint_steps=0, model=Regression(noise=0.0))
-    x, y = same_batch(Place(0))
+    x, y = same_batch(BatchIndex(0))
     assert model.loss(x, y)[0] < 2e-2 * y.square().mean()
 
 
@@ -119,24 +119,24 @@ def test_the_tokenizer_learns_one_batch_by_heart(fit, store, small_world):
     world = Genie(small_world)
     before = world.tokenizer.loss(clips)[1]["psnr"]
     stage = replace(STAGE, steps=80, ema_decay=0.9, batch_size=2)
-    fit(stage, read=lambda place: (clips,), checkpoint_steps=0, model=world.tokenizer)
+    fit(stage, read=lambda batch_index: (clips,), checkpoint_steps=0, model=world.tokenizer)
     assert not world.tokenizer.training
     assert world.tokenizer.loss(clips)[1]["psnr"] > before + 6
 
 
 def test_a_loss_that_is_no_number_ends_the_stage(fit):
-    def poisoned(place):
-        x, y = batches(place)
-        return x * (float("nan") if place.step == 5 else 1.0), y
+    def poisoned(batch_index):
+        x, y = batches(batch_index)
+        return x * (float("nan") if batch_index.step == 5 else 1.0), y
 
     with pytest.raises(UserError, match="lower learning_rate"):
         fit(read=poisoned)
 
 
 def test_weights_that_are_no_numbers_are_not_saved_between_two_rows_of_scalars(fit, tmp_path):
-    def poisoned(place):
-        x, y = batches(place)
-        return x * (float("nan") if place.step == 5 else 1.0), y
+    def poisoned(batch_index):
+        x, y = batches(batch_index)
+        return x * (float("nan") if batch_index.step == 5 else 1.0), y
 
     with pytest.raises(UserError, match="last checkpoint is kept"):
         fit(read=poisoned, log_every=1000, checkpoint_steps=2)
@@ -166,8 +166,8 @@ def test_minutes_are_counted_over_all_runs(fit, monkeypatch):
 
 
 def test_a_stage_that_does_not_fit_the_devices_says_so(fit):
-    def read(place):
-        place.starts(torch.arange(9).numpy(), 9)
+    def read(batch_index):
+        batch_index.clip_starts(torch.arange(9).numpy(), 9)
 
     with pytest.raises(UserError, match="batch_size"):
         fit(replace(STAGE, grad_accum_steps=2), read=read)
@@ -216,7 +216,7 @@ def test_compiling_is_no_part_of_the_budget(fit, monkeypatch, points):
     monkeypatch.setattr(torch, "compile", slow)
     monkeypatch.setattr(time, "monotonic", lambda: real() + sum(late))
     if points:
-        monkeypatch.setattr(Regression, "turning_points", points, raising=False)
+        monkeypatch.setattr(Regression, "phase_boundaries", points, raising=False)
     _, saved = fit(compile=True)
     assert saved["step"] == STAGE.steps
     assert len(late) == (2 if points else 1)
@@ -230,13 +230,13 @@ def test_a_missing_gpu_is_said(fit):
 
 
 def test_bf16_trains(fit):
-    class Watching(Regression):
+    class DiagnosticsCallback(Regression):
         def loss(self, x, y, progress=1.0):
             assert torch.is_autocast_enabled("cpu")
             assert self.out(x).dtype == torch.bfloat16
             return super().loss(x, y, progress)
 
-    model, _ = fit(model=Watching(), precision="bf16")
+    model, _ = fit(model=DiagnosticsCallback(), precision="bf16")
     assert model.out.weight.dtype == torch.float32
 
 

@@ -6,14 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from killing import SMALL_PIECES, derive_here
+from killing import SMALL_PIECES, precompute_here
 
 from genie.core.config import UserError
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
 from genie.models.tokenizer import VideoTokenizer
 from genie.training import token_cache
-from genie.training.token_cache import derive_actions, derive_tokens, fingerprint, receptive_past
+from genie.training.token_cache import (
+    fingerprint,
+    precompute_actions,
+    precompute_tokens,
+    receptive_field,
+)
 from genie.world.genie import Genie
 
 
@@ -33,7 +38,7 @@ def clip(store, start, length):
 
 def test_tokens_equal_those_of_whole_episodes_and_of_segments(store, world, monkeypatch):
     monkeypatch.setattr("genie.training.token_cache.SHORTEST_CHUNK", 7)
-    whole, fresh = derive_tokens(store, world.tokenizer, 4, ignore)
+    whole, fresh = precompute_tokens(store, world.tokenizer, 4, ignore)
     assert fresh is not None
     for e in store.episodes:
         direct = world.tokenizer.encode(clip(store, e.start, e.length))[0]
@@ -50,7 +55,7 @@ def test_a_spatial_encoder_needs_one_array_only(store, small_world):
 
     encoder = replace(small_world.tokenizer.encoder, window=1)
     world = Genie(replace(small_world, tokenizer=replace(small_world.tokenizer, encoder=encoder)))
-    whole, fresh = derive_tokens(store, world.eval().tokenizer, 4, ignore)
+    whole, fresh = precompute_tokens(store, world.eval().tokenizer, 4, ignore)
     assert fresh is None
     direct = world.tokenizer.encode(clip(store, 3, 9))[0]
     assert np.array_equal(whole[3:12], direct.numpy())
@@ -64,7 +69,7 @@ def test_actions_equal_those_of_whole_episodes(store, small_world, window, monke
         replace(small_world, actions=replace(small_world.actions, encoder=encoder))
     ).eval()
     monkeypatch.setattr("genie.training.token_cache.SHORTEST_CHUNK", 7)
-    actions = derive_actions(store, world.actions, ignore)
+    actions = precompute_actions(store, world.actions, ignore)
     assert actions.dtype == np.int64
     for e in store.episodes:
         assert actions[e.start + e.length - 1] == -1
@@ -74,25 +79,25 @@ def test_actions_equal_those_of_whole_episodes(store, small_world, window, monke
 
 
 def test_what_is_cached_is_not_computed_again_until_weights_change(store, world, monkeypatch):
-    first = derive_actions(store, world.actions, ignore)
+    first = precompute_actions(store, world.actions, ignore)
     with monkeypatch.context() as patch:
         patch.setattr(type(world.actions), "infer", None)
-        assert np.array_equal(derive_actions(store, world.actions, ignore), first)
+        assert np.array_equal(precompute_actions(store, world.actions, ignore), first)
     before = fingerprint(world.actions)
     world.actions.quantizer.codebook[0, 0] += 1
     assert fingerprint(world.actions) != before
-    derive_actions(store, world.actions, ignore)
-    assert store.has_derived(f"actions-{fingerprint(world.actions)}")
+    precompute_actions(store, world.actions, ignore)
+    assert store.has_cached(f"actions-{fingerprint(world.actions)}")
 
 
 def test_arrays_of_models_long_gone_are_deleted(store, world, monkeypatch):
-    monkeypatch.setattr("genie.training.token_cache.KEPT", 2)
+    monkeypatch.setattr("genie.training.token_cache.KEEP_ARRAYS", 2)
     names = []
     for _ in range(3):
-        derive_actions(store, world.actions, ignore)
+        precompute_actions(store, world.actions, ignore)
         names.append(f"actions-{fingerprint(world.actions)}")
         world.actions.quantizer.codebook[0, 0] += 1
-    assert [store.has_derived(name) for name in names] == [False, True, True]
+    assert [store.has_cached(name) for name in names] == [False, True, True]
 
 
 def test_stopping_leaves_no_half_array(store, world):
@@ -103,15 +108,15 @@ def test_stopping_leaves_no_half_array(store, world):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        derive_actions(store, world.actions, stop)
-    assert not store.has_derived(f"actions-{fingerprint(world.actions)}")
+        precompute_actions(store, world.actions, stop)
+    assert not store.has_cached(f"actions-{fingerprint(world.actions)}")
 
 
 @pytest.fixture
 def another_process(world, monkeypatch):
     """This process is not the one that computes; nobody is."""
     monkeypatch.setattr("genie.training.token_cache.rank_zero_only.rank", 1)
-    monkeypatch.setattr("genie.training.token_cache.POLL", 0.01)
+    monkeypatch.setattr("genie.training.token_cache.POLL_SECONDS", 0.01)
     with torch.no_grad():
         world.actions.to_latent.bias += 2
 
@@ -125,7 +130,7 @@ def test_waiting_can_be_interrupted(store, world, another_process):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        derive_actions(store, world.actions, stop)
+        precompute_actions(store, world.actions, stop)
 
 
 @pytest.mark.parametrize("sign", ["silent", "dead"])
@@ -133,16 +138,16 @@ def test_waiting_ends_when_the_first_process_has_failed(
     store, world, another_process, monkeypatch, sign
 ):
     if sign == "silent":
-        monkeypatch.setattr("genie.training.token_cache.PATIENCE", 0.05)
+        monkeypatch.setattr("genie.training.token_cache.TIMEOUT_SECONDS", 0.05)
     else:
         parents = iter(range(10))
         monkeypatch.setattr("os.getppid", lambda: next(parents))
     with pytest.raises(UserError, match="first process"):
-        derive_actions(store, world.actions, lambda share: None)
+        precompute_actions(store, world.actions, lambda share: None)
 
 
 def test_receptive_past_counts_all_layers(small_world):
-    assert receptive_past(small_world.tokenizer.encoder) == 2 * (3 - 1)
+    assert receptive_field(small_world.tokenizer.encoder) == 2 * (3 - 1)
 
 
 @pytest.fixture
@@ -159,15 +164,15 @@ def copy_of(store, tmp_path):
     """Makes a copy of the store without anything derived."""
 
     def copy(name):
-        left_out = shutil.ignore_patterns("derived")
-        return ClipStore.open(shutil.copytree(store.path, tmp_path / name, ignore=left_out))
+        skipped = shutil.ignore_patterns("derived")
+        return ClipStore.open(shutil.copytree(store.path, tmp_path / name, ignore=skipped))
 
     return copy
 
 
-def derive_all(store, world, advance=ignore):
-    derive_tokens(store, world.tokenizer, 4, advance)
-    derive_actions(store, world.actions, advance)
+def precompute_all(store, world, advance=ignore):
+    precompute_tokens(store, world.tokenizer, 4, advance)
+    precompute_actions(store, world.actions, advance)
 
 
 def files_of(store):
@@ -212,7 +217,7 @@ def test_what_was_interrupted_anywhere_goes_on_and_ends_the_same(
     copy_of, world, small_pieces, monkeypatch
 ):
     calls, whole = counted(world, monkeypatch), copy_of("whole")
-    derive_all(whole, world)
+    precompute_all(whole, world)
     total = len(calls)
     assert total > 12
     assert set(files_of(whole)) == {f"{name}.npy" for name in derived_names(world)}
@@ -228,10 +233,10 @@ def test_what_was_interrupted_anywhere_goes_on_and_ends_the_same(
         calls.clear()
         safe[:] = [0]
         with pytest.raises(Interrupted):
-            derive_all(cut, world, interrupt_after(stop))
+            precompute_all(cut, world, interrupt_after(stop))
         before = safe[-1]
         calls.clear()
-        derive_all(cut, world)
+        precompute_all(cut, world)
         assert len(calls) == total - before, "only what was in no piece yet is computed again"
         assert files_of(cut) == files_of(whole)
 
@@ -245,13 +250,13 @@ def test_what_was_killed_goes_on_and_ends_the_same(
     copy_of, world, small_world, small_pieces, monkeypatch, in_a_process
 ):
     calls, whole, killed = counted(world, monkeypatch), copy_of("whole"), copy_of("killed")
-    derive_all(whole, world)
+    precompute_all(whole, world)
     total = len(calls)
-    code = in_a_process(derive_here, killed.path, small_world, 8)
+    code = in_a_process(precompute_here, killed.path, small_world, 8)
     assert code == -signal.SIGKILL
     assert files_of(killed)
     calls.clear()
-    derive_all(killed, world)
+    precompute_all(killed, world)
     assert len(calls) < total
     assert files_of(killed) == files_of(whole)
 
@@ -268,13 +273,13 @@ def test_a_piece_counts_once_it_is_safe_on_the_disk(copy_of, world, small_pieces
 
     monkeypatch.setattr("os.replace", replace_file)
     with pytest.raises(Interrupted):
-        derive_actions(store, world.actions, interrupt_after(5))
+        precompute_actions(store, world.actions, interrupt_after(5))
     assert len(store.pieces(derived_names(world)[-1])) * ["flush", "rename", "flush"] == done != []
 
 
 def test_every_process_takes_its_share(copy_of, world, small_pieces, monkeypatch):
     whole, shared = copy_of("whole"), copy_of("shared")
-    derive_actions(whole, world.actions, ignore)
+    precompute_actions(whole, world.actions, ignore)
     name = derived_names(world)[-1]
 
     def computed_by(rank, pieces):
@@ -291,17 +296,17 @@ def test_every_process_takes_its_share(copy_of, world, small_pieces, monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(ClipStore, "write_piece", write_some)
             with pytest.raises(Interrupted):
-                derive_actions(shared, world.actions, lambda share: None)
+                precompute_actions(shared, world.actions, lambda share: None)
         return shared.pieces(name) - before
 
     shares = [computed_by(rank, pieces=1) for rank in (1, 2)]
     assert [len(share) for share in shares] == [1, 1]
     monkeypatch.setattr("genie.training.token_cache.rank_zero_only.rank", 0)
     calls = counted(world, monkeypatch)
-    derive_actions(shared, world.actions, ignore)
+    precompute_actions(shared, world.actions, ignore)
     alone = len(calls)
     calls.clear()
-    derive_actions(copy_of("alone"), world.actions, ignore)
+    precompute_actions(copy_of("alone"), world.actions, ignore)
     assert alone < len(calls)
     assert files_of(shared) == files_of(whole)
 
@@ -310,7 +315,7 @@ def test_pieces_that_another_process_takes_away_are_no_failure(
     copy_of, world, small_pieces, monkeypatch
 ):
     whole, store = copy_of("whole"), copy_of("store")
-    derive_actions(whole, world.actions, ignore)
+    precompute_actions(whole, world.actions, ignore)
     join, taken = ClipStore.join_pieces, []
 
     def take_away_once(self, name, spans):
@@ -320,16 +325,16 @@ def test_pieces_that_another_process_takes_away_are_no_failure(
         join(self, name, spans)
 
     monkeypatch.setattr(ClipStore, "join_pieces", take_away_once)
-    derive_actions(store, world.actions, ignore)
+    precompute_actions(store, world.actions, ignore)
     assert taken
     assert files_of(store) == files_of(whole)
 
 
 def test_pieces_of_another_division_are_not_used(copy_of, world, small_pieces, monkeypatch):
     whole, store = copy_of("whole"), copy_of("store")
-    derive_actions(whole, world.actions, ignore)
+    precompute_actions(whole, world.actions, ignore)
     with pytest.raises(Interrupted):
-        derive_actions(store, world.actions, interrupt_after(4))
+        precompute_actions(store, world.actions, interrupt_after(4))
     monkeypatch.setattr(token_cache, "PIECE_FRAMES", 37)
-    derive_actions(store, world.actions, ignore)
+    precompute_actions(store, world.actions, ignore)
     assert files_of(store) == files_of(whole)

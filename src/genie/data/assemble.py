@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from genie.core.io import replacing
-from genie.data.decode import Task
-from genie.data.plan import WORK, Plan, PrepareConfig, inputs_digest
-from genie.data.splits import hold_out_tail, split_sources, unite_copies
+from genie.data.decode import DecodeTask
+from genie.data.plan import WORK_FOLDER, PrepareConfig, PreparePlan, inputs_digest
+from genie.data.splits import hold_out_tail, merge_duplicates, split_sources
 from genie.data.store import Episode, shard_frames, write_table, zarr_spec
 
 
 @dataclass(frozen=True)
-class Clip:
+class StoredClip:
     """A stretch of frames to store.
 
     Attributes:
@@ -50,21 +50,21 @@ class Clip:
         return self.start + self.length
 
 
-class Shards:
+class ShardWriter:
     """Appends clips to the array, one whole file at a time, and remembers how many are done."""
 
     def __init__(self, out: Path, config: PrepareConfig) -> None:
         self._out, self._config = out, config
         self._size = shard_frames(config.height, config.width)
-        self._progress = out / WORK / "progress.json"
+        self._progress = out / WORK_FOLDER / "progress.json"
         self._done = json.loads(self._progress.read_text()) if self._progress.exists() else 0
         self._buffer = np.empty((self._size, config.height, config.width, 3), np.uint8)
         self._array = _open_array(out / "frames", config)
         self._parts: list[tuple[int, Path]] = []
         self.frames = 0
-        self.clips: list[Clip] = []
+        self.clips: list[StoredClip] = []
 
-    def forget_unfinished(self, tasks: Sequence[Task]) -> None:
+    def drop_unfinished(self, tasks: Sequence[DecodeTask]) -> None:
         """Drops what an earlier run decoded but did not get into whole files."""
         end = 0
         for task in tasks:
@@ -75,14 +75,14 @@ class Shards:
                 end = self._done * self._size + 1
                 task.manifest.unlink(missing_ok=True)
                 task.part.unlink(missing_ok=True)
-        for pattern in (f"{WORK}/.*", "frames/**/*.__lock"):
+        for pattern in (f"{WORK_FOLDER}/.*", "frames/**/*.__lock"):
             for left in self._out.glob(pattern):
                 left.unlink(missing_ok=True)
 
-    def append(self, number: int, task: Task, clips: Sequence[dict[str, Any]]) -> None:
+    def append(self, number: int, task: DecodeTask, clips: Sequence[dict[str, Any]]) -> None:
         """Adds the clips of a video, unless they are in the array already."""
         for row in clips:
-            clip = Clip(
+            clip = StoredClip(
                 number,
                 row["offset"],
                 self.frames,
@@ -98,7 +98,7 @@ class Shards:
         self._parts.append((self.frames, task.part))
         self._drop_parts()
 
-    def _copy(self, task: Task, clip: Clip) -> None:
+    def _copy(self, task: DecodeTask, clip: StoredClip) -> None:
         shape = (self._config.height, self._config.width, 3)
         offset = clip.offset * int(np.prod(shape))
         part = np.memmap(task.part, np.uint8, "r", offset=offset, shape=(clip.length, *shape))
@@ -144,7 +144,7 @@ def _open_array(folder: Path, config: PrepareConfig) -> Any:
 
 
 def write_store(
-    out: Path, plan: Plan, manifests: Sequence[dict[str, Any]], clips: Sequence[Clip]
+    out: Path, plan: PreparePlan, manifests: Sequence[dict[str, Any]], clips: Sequence[StoredClip]
 ) -> None:
     """Writes all that lies beside the frames. The table comes last: with it the store is whole."""
     _save(out / "source_frames.npy", np.concatenate([clip.source_frames for clip in clips]))
@@ -157,7 +157,7 @@ def write_store(
         _save(out / "rewards.npy", np.concatenate([rewards for rewards, _ in outcomes]))
         _save(out / "ends.npy", np.concatenate([ends for _, ends in outcomes]))
     problems = list(zip(plan.files, manifests, strict=True))
-    episodes, moved = unite_copies(_episodes(plan, manifests, clips))
+    episodes, moved = merge_duplicates(_episodes(plan, manifests, clips))
     notes = {name: m["note"] for name, m in problems if m["note"] and not m["skipped"]}
     write_table(
         out,
@@ -168,7 +168,7 @@ def write_store(
         action_names=names,
         prepared={
             "settings": asdict(plan.config),
-            "inputs": inputs_digest(plan.files, plan.stamps),
+            "inputs": inputs_digest(plan.files, plan.file_stats),
             "videos": len(plan.files),
             "skipped": {name: m["skipped"] for name, m in problems if m["skipped"]},
             "notes": notes
@@ -191,7 +191,7 @@ def _all_action_names(manifests: Sequence[dict[str, Any]]) -> list[str] | None:
     return list(dict.fromkeys(name for names in known for name in names))
 
 
-def _labels(clip: Clip, manifest: dict[str, Any], names: Sequence[str]) -> np.ndarray:
+def _labels(clip: StoredClip, manifest: dict[str, Any], names: Sequence[str]) -> np.ndarray:
     labels = np.full(clip.length, -1, np.int64)
     if manifest["actions"] is None:
         return labels
@@ -205,7 +205,7 @@ def _labels(clip: Clip, manifest: dict[str, Any], names: Sequence[str]) -> np.nd
     return labels
 
 
-def _outcomes(clip: Clip, manifest: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def _outcomes(clip: StoredClip, manifest: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rewards f32 (T,) and ends i8 (T,) of the steps from each frame of a clip."""
     rewards, ends = np.full(clip.length, np.nan, np.float32), np.full(clip.length, -1, np.int8)
     told, end = manifest["rewards"], manifest["end"]
@@ -221,7 +221,7 @@ def _outcomes(clip: Clip, manifest: dict[str, Any]) -> tuple[np.ndarray, np.ndar
     return rewards, ends
 
 
-def _spans(clip: Clip, steps: int) -> list[tuple[int, int]]:
+def _spans(clip: StoredClip, steps: int) -> list[tuple[int, int]]:
     """Returns the steps of the video, first and after the last, that lead on from each frame.
 
     Where the video goes on, no step leads on from the last frame. Where it ends, the steps that are
@@ -233,7 +233,7 @@ def _spans(clip: Clip, steps: int) -> list[tuple[int, int]]:
 
 
 def _episodes(
-    plan: Plan, manifests: Sequence[dict[str, Any]], clips: Sequence[Clip]
+    plan: PreparePlan, manifests: Sequence[dict[str, Any]], clips: Sequence[StoredClip]
 ) -> list[Episode]:
     used = sorted({clip.task for clip in clips})
     splits = dict(

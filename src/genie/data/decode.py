@@ -29,13 +29,13 @@ from genie.data.plan import PrepareConfig
 from genie.data.video import Frame, read_frames
 
 SIDECAR = ".actions.json"
-_AHEAD = 4
+_PREFETCH = 4
 _STILL_PIXELS = 0.0002
 _MAX_GAP = 2.0
 
 
 @dataclass(frozen=True)
-class Task:
+class DecodeTask:
     """A video to decode.
 
     Attributes:
@@ -58,10 +58,10 @@ class Task:
         return self.part.with_suffix(".json")
 
 
-def decode(task: Task) -> None:
+def decode(task: DecodeTask) -> None:
     """Writes all frames of a video to `task.part`, and then the manifest of those to keep."""
-    cutter = _Cutter(task.config)
-    digests, positions = _Digests(), []
+    cutter = _CutDetector(task.config)
+    digests, positions = _ClipHashes(), []
     problem = None
     with replacing(task.part) as path, path.open("wb") as file:
         try:
@@ -92,12 +92,12 @@ def decode(task: Task) -> None:
     _write_manifest(task, manifest)
 
 
-def _write_manifest(task: Task, manifest: dict[str, Any]) -> None:
+def _write_manifest(task: DecodeTask, manifest: dict[str, Any]) -> None:
     with replacing(task.manifest) as path:
         path.write_text(json.dumps(manifest))
 
 
-def _resampled(task: Task) -> Iterator[tuple[int, bool, np.ndarray]]:
+def _resampled(task: DecodeTask) -> Iterator[tuple[int, bool, np.ndarray]]:
     """Yields (frame number in the video, whether it begins anew, frame) at a steady rate.
 
     Raises:
@@ -147,7 +147,7 @@ class _Ticks:
             self._count += 1
 
 
-class _Cutter:
+class _CutDetector:
     """Finds scene changes and stillness, frame by frame."""
 
     def __init__(self, config: PrepareConfig) -> None:
@@ -207,7 +207,7 @@ def _dropped(short: int, static: int, min_frames: int) -> str | None:
     return "dropped " + " and ".join(reasons) if reasons else None
 
 
-class _Digests:
+class _ClipHashes:
     """One hash of pixels per clip."""
 
     def __init__(self) -> None:
@@ -245,15 +245,15 @@ def _told(video: Path) -> dict[str, Any]:
     return told
 
 
-class Decoders:
+class DecoderPool:
     """Runs tasks a few ahead of the one that is waited for, so that parts stay few on the disk."""
 
-    def __init__(self, tasks: Sequence[Task], workers: int) -> None:
+    def __init__(self, tasks: Sequence[DecodeTask], workers: int) -> None:
         self._tasks, self._workers = tasks, min(workers, len(tasks))
         self._pool: ProcessPoolExecutor | None = None
         self._running: dict[int, Future[None]] = {}
 
-    def __enter__(self) -> Decoders:
+    def __enter__(self) -> DecoderPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -277,11 +277,11 @@ class Decoders:
     def _run_ahead(self, number: int) -> None:
         if self._pool is None:
             self._pool = _new_pool(self._workers)
-        for n in range(number, min(len(self._tasks), number + self._workers * _AHEAD)):
+        for n in range(number, min(len(self._tasks), number + self._workers * _PREFETCH)):
             if n not in self._running and not self._tasks[n].manifest.exists():
                 self._running[n] = self._pool.submit(decode, self._tasks[n])
 
-    def _decode_alone(self, task: Task) -> None:
+    def _decode_alone(self, task: DecodeTask) -> None:
         # A process died, by this video or by another one that ran beside it: alone, we know.
         if task.manifest.exists():
             return
@@ -301,15 +301,15 @@ class Decoders:
 
 
 def _new_pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_be_a_worker)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_init_worker)
 
 
-def _be_a_worker() -> None:
+def _init_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()

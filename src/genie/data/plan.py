@@ -19,7 +19,7 @@ from genie.core.config import UserError, from_record, require
 from genie.core.io import replacing
 from genie.data.video import EXTENSIONS, Fit, probe
 
-WORK = ".prepare"
+WORK_FOLDER = ".prepare"
 _MOST_FPS = 1000
 # Of the unfinished work in a store's folder; an older one is not gone on with.
 _WORK_VERSION = 2
@@ -89,57 +89,61 @@ def find_videos(source: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparePlan:
     """All that the bytes of a store depend on.
 
     Attributes:
         config: the settings.
         fps: frames per second to resample to.
         files: paths of the videos, relative and sorted.
-        stamps: (size in bytes, time of the last change in nanoseconds) of each video.
+        file_stats: (size in bytes, time of the last change in nanoseconds) of each video.
     """
 
     config: PrepareConfig
     fps: float
     files: list[str]
-    stamps: list[tuple[int, int]]
+    file_stats: list[tuple[int, int]]
 
 
-def start_or_resume(source: Path, out: Path, config: PrepareConfig, files: list[str]) -> Plan:
+def start_or_resume(
+    source: Path, out: Path, config: PrepareConfig, files: list[str]
+) -> PreparePlan:
     """Returns the plan of an unfinished run that was asked for the same, else begins a new one.
 
     Raises:
         UserError: `out` holds files that no preparation made.
     """
-    work = out / WORK
-    stamps = [stamp(source / name) for name in files]
+    work = out / WORK_FOLDER
+    file_stats = [file_stat(source / name) for name in files]
     plan = _read_plan(work / "plan.json")
-    if plan and (plan.config, plan.files, plan.stamps) == (config, files, stamps):
+    if plan and (plan.config, plan.files, plan.file_stats) == (config, files, file_stats):
         return plan
     if not work.is_dir():
         require(not any(out.iterdir()), f"{out}: holds other files; choose another --out")
-    clear(out)
+    remove_unfinished(out)
     fps = config.fps or _common_fps(source, files)
-    plan = Plan(config, fps, files, stamps)
+    plan = PreparePlan(config, fps, files, file_stats)
     work.mkdir(parents=True, exist_ok=True)
     with replacing(work / "plan.json") as path:
         path.write_text(json.dumps({"version": _WORK_VERSION, **asdict(plan)}))
     return plan
 
 
-def clear(out: Path) -> None:
+def remove_unfinished(out: Path) -> None:
     """Removes what an unfinished run left."""
-    for name in (WORK, "frames"):
+    for name in (WORK_FOLDER, "frames"):
         shutil.rmtree(out / name, ignore_errors=True)
 
 
-def _read_plan(path: Path) -> Plan | None:
+def _read_plan(path: Path) -> PreparePlan | None:
     try:
         plan = json.loads(path.read_text())
         if plan["version"] != _WORK_VERSION:
             return None
         config = from_record(PrepareConfig, plan["config"])
-        return Plan(config, plan["fps"], plan["files"], [tuple(pair) for pair in plan["stamps"]])
+        return PreparePlan(
+            config, plan["fps"], plan["files"], [tuple(pair) for pair in plan["file_stats"]]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -158,14 +162,14 @@ def _common_fps(source: Path, files: Sequence[str]) -> float:
     return max(rates, key=lambda rate: (rates[rate], -rate))  # the lowest of equals
 
 
-def stamp(path: Path) -> tuple[int, int]:
+def file_stat(path: Path) -> tuple[int, int]:
     """Returns size and time of the last change of a file, which tell when it was replaced."""
     state = path.stat()
     return state.st_size, state.st_mtime_ns
 
 
-def inputs_digest(files: Sequence[str], stamps: Sequence[tuple[int, int]]) -> str:
+def inputs_digest(files: Sequence[str], file_stats: Sequence[tuple[int, int]]) -> str:
     """Returns a hash of the paths and sizes of the videos."""
     # Sizes without times: a copied folder of videos is the same input.
-    rows = [[name, size] for name, (size, _) in zip(files, stamps, strict=True)]
+    rows = [[name, size] for name, (size, _) in zip(files, file_stats, strict=True)]
     return hashlib.blake2b(json.dumps(rows).encode(), digest_size=16).hexdigest()

@@ -19,16 +19,16 @@ from typing import Any
 from genie.core.config import UserError, require
 from genie.core.progress import Progress
 from genie.core.renamed_keys import translated
-from genie.data.assemble import Shards, write_store
-from genie.data.decode import Decoders, Task
+from genie.data.assemble import ShardWriter, write_store
+from genie.data.decode import DecoderPool, DecodeTask
 from genie.data.plan import (
-    WORK,
-    Plan,
+    WORK_FOLDER,
     PrepareConfig,
-    clear,
+    PreparePlan,
+    file_stat,
     find_videos,
     inputs_digest,
-    stamp,
+    remove_unfinished,
     start_or_resume,
 )
 from genie.data.store import ClipStore
@@ -122,7 +122,7 @@ def prepare(
         len(files) > 0, f"{source}: holds no video ({', '.join(EXTENSIONS)}); give another folder"
     )
     try:
-        with _alone(out):
+        with _lock(out):
             plan = start_or_resume(source, out, config, files)
             return _run(source, out, plan, _cores() if workers is None else workers, progress)
     except Exception as error:
@@ -135,7 +135,7 @@ def prepare(
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _lock(out: Path) -> Iterator[None]:
     """Keeps a second prepare out of the same folder; the system lets go when the process ends."""
     require(not out.exists() or out.is_dir(), f"{out}: is a file; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -165,8 +165,8 @@ def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
             "choose another --out, or remove the folder"
         )
     files = find_videos(source)
-    stamps = [stamp(source / name) for name in files]
-    if before["inputs"] != inputs_digest(files, stamps):
+    file_stats = [file_stat(source / name) for name in files]
+    if before["inputs"] != inputs_digest(files, file_stats):
         raise UserError(
             f"{out}: was prepared from other videos than {source} holds now; "
             "choose another --out, or remove the folder"
@@ -174,24 +174,24 @@ def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
     return _report(store, complete_before=True)
 
 
-def _run(source: Path, out: Path, plan: Plan, workers: int, progress: bool) -> PrepareReport:
-    work = out / WORK
+def _run(source: Path, out: Path, plan: PreparePlan, workers: int, progress: bool) -> PrepareReport:
+    work = out / WORK_FOLDER
     tasks = [
-        Task(source / name, name, work / f"{number:07d}.raw", plan.config, plan.fps)
+        DecodeTask(source / name, name, work / f"{number:07d}.raw", plan.config, plan.fps)
         for number, name in enumerate(plan.files)
     ]
-    shards = Shards(out, plan.config)
-    shards.forget_unfinished(tasks)
+    shards = ShardWriter(out, plan.config)
+    shards.drop_unfinished(tasks)
     manifests: list[dict[str, Any]] = []
     bar = Progress("preparing", len(tasks), unit="videos", show=progress)
-    with Decoders(tasks, workers) as decoders, bar:
+    with DecoderPool(tasks, workers) as decoders, bar:
         for number, task in enumerate(tasks):
             decoders.wait(number)
             manifests.append(json.loads(task.manifest.read_text()))
             shards.append(number, task, manifests[-1]["clips"])
             bar.update(number + 1, f"{shards.frames:,} frames")
     if not shards.clips:
-        clear(out)
+        remove_unfinished(out)
         raise UserError(_nothing_usable(source, plan.files, manifests))
     shards.finish()
     write_store(out, plan, manifests, shards.clips)

@@ -1,8 +1,8 @@
 """Which clip at which step: a pure function of seed, step and rank, with nothing to save.
 
-Every epoch visits each clip once in its own order. The order is a keyed permutation of
-0..n-1 (a Feistel network with cycle walking: Black and Rogaway 2002, "Ciphers with arbitrary
-finite domains"), so any position is computed alone, at any n, without shuffling a list.
+Every epoch visits each clip once in its own order. The order is a keyed permutation of 0..n-1, so
+any position is computed alone, at any n, without shuffling a list. The permutation is a Feistel
+network with cycle walking (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
 """
 
 from __future__ import annotations
@@ -17,32 +17,43 @@ _ROUNDS = 6
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which part of which batch is asked for.
+class BatchIndex:
+    """Identifies one micro-batch of one batch, on one process.
 
     Attributes:
-        seed: of the order of clips.
+        seed: seed of the order of clips.
         step: optimizer step, from 0 on.
-        part, parts: part of the batch of this process, and how many it is split into.
-        rank, world_size: which process, of how many.
+        micro_batch: number of the micro-batch within the batch of this process.
+        micro_batches: how many the batch of this process is split into (gradient accumulation).
+        rank: number of the process.
+        world_size: number of processes.
     """
 
     seed: int
     step: int = 0
-    part: int = 0
-    parts: int = 1
+    micro_batch: int = 0
+    micro_batches: int = 1
     rank: int = 0
     world_size: int = 1
 
-    def starts(self, windows: np.ndarray, batch: int, *, salt: int = 0) -> np.ndarray:
-        """Returns the clips of this part; `batch` counts all processes and parts together."""
-        share = self.parts * self.world_size
+    def clip_starts(self, windows: np.ndarray, batch: int, *, salt: int = 0) -> np.ndarray:
+        """Returns the first frames of the clips of this micro-batch.
+
+        Args:
+            windows: (n,) first frames of all clips.
+            batch: clips per optimizer step, over all processes and micro-batches together.
+            salt: another number gives another order of the same clips.
+
+        Raises:
+            UserError: the batch does not divide evenly.
+        """
+        shares = self.micro_batches * self.world_size
         require(
-            batch % share == 0,
-            f"batch_size: {batch} clips do not divide into {self.parts} parts on "
+            batch % shares == 0,
+            f"batch_size: {batch} clips do not divide into {self.micro_batches} micro-batches on "
             f"{self.world_size} devices; change batch_size, grad_accum_steps or devices",
         )
-        chosen = clip_starts(
+        chosen = sample_clips(
             windows,
             seed=self.seed + salt,
             step=self.step,
@@ -50,10 +61,10 @@ class Place:
             world_size=self.world_size,
             batch=batch // self.world_size,
         )
-        return chosen[self.part :: self.parts]
+        return chosen[self.micro_batch :: self.micro_batches]
 
 
-def clip_starts(
+def sample_clips(
     starts: np.ndarray,
     *,
     seed: int,
@@ -79,19 +90,19 @@ def clip_starts(
     require(0 <= rank < world_size, f"rank must be within 0..{world_size - 1}, got {rank}")
     require(step >= 0 and batch > 0, f"step must be 0 or more and batch above 0: {step}, {batch}")
     positions = (step * world_size + rank) * batch + np.arange(batch, dtype=np.int64)
-    epochs, places = np.divmod(positions, len(starts))
+    epochs, positions = np.divmod(positions, len(starts))
     chosen = np.empty(batch, np.int64)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        chosen[here] = permute(places[here], len(starts), key=(seed, int(epoch)))
+        chosen[here] = permute(positions[here], len(starts), key=(seed, int(epoch)))
     return starts[chosen]
 
 
-def permute(places: np.ndarray, n: int, key: tuple[int, int]) -> np.ndarray:
-    """Maps places in 0..n-1 through the permutation that the key names; one to one."""
+def permute(positions: np.ndarray, n: int, key: tuple[int, int]) -> np.ndarray:
+    """Maps positions in 0..n-1 through the permutation that the key names; one to one."""
     half = max(1, ((n - 1).bit_length() + 1) // 2)
     keys = _round_keys(key)
-    values = _feistel(places.astype(np.uint64), half, keys)
+    values = _feistel(positions.astype(np.uint64), half, keys)
     while (outside := values >= n).any():
         values[outside] = _feistel(values[outside], half, keys)
     return values.astype(np.int64)

@@ -68,7 +68,7 @@ def hold_out_tail(
     return rows
 
 
-def unite_copies(episodes: Sequence[Episode]) -> tuple[list[Episode], dict[str, str]]:
+def merge_duplicates(episodes: Sequence[Episode]) -> tuple[list[Episode], dict[str, str]]:
     """Puts episodes of equal pixels into one split, so that nothing held out is trained on.
 
     Where folders name the split of a copy, that decides, `train` before `val` before `test`; else

@@ -318,11 +318,11 @@ class ClipStore:
         rows = np.load(path)
         return rows if split is None else rows[self.frames_in_split(split)]
 
-    def has_derived(self, name: str) -> bool:
+    def has_cached(self, name: str) -> bool:
         """Whether an array of this name was written."""
-        return self._derived_path(name).exists()
+        return self._cache_path(name).exists()
 
-    def write_derived(self, name: str, array: np.ndarray | Iterable[np.ndarray]) -> None:
+    def write_cached(self, name: str, array: np.ndarray | Iterable[np.ndarray]) -> None:
         """Keeps an array with one row per frame in the store; whole or not at all.
 
         Args:
@@ -333,16 +333,16 @@ class ClipStore:
             UserError: the number of rows is not the number of frames, or the folder is read-only.
         """
         pieces = [array] if isinstance(array, np.ndarray) else array
-        with self._writing(), replacing(self._derived_path(name)) as part:
+        with self._writing(), replacing(self._cache_path(name)) as part:
             _write_rows(part, pieces, self._total)
 
-    def derived(self, name: str) -> np.ndarray:
+    def cached(self, name: str) -> np.ndarray:
         """Returns an array written before, mapped from the disk, read-only.
 
         Raises:
             UserError: there is none of this name.
         """
-        path = self._derived_path(name)
+        path = self._cache_path(name)
         if not path.exists():
             raise UserError(f"{self.path}: holds no derived array {name!r}; write it first")
         return np.load(path, mmap_mode="r")
@@ -373,19 +373,19 @@ class ClipStore:
         Raises:
             FileNotFoundError: a piece is missing.
         """
-        self.write_derived(name, (np.load(self._piece_path(name, span)) for span in spans))
+        self.write_cached(name, (np.load(self._piece_path(name, span)) for span in spans))
         self.drop_pieces(name)
 
     def drop_pieces(self, name: str) -> None:
         """Deletes the pieces of an array, if there are any."""
         shutil.rmtree(self._pieces_path(name), ignore_errors=True)
 
-    def touch_derived(self, name: str) -> None:
+    def touch_cached(self, name: str) -> None:
         """Notes that an array is still in use; a store that cannot be written to stays as it is."""
         with suppress(OSError):
-            os.utime(self._derived_path(name))
+            os.utime(self._cache_path(name))
 
-    def trim_derived(self, kind: str, keep: int) -> None:
+    def trim_cached(self, kind: str, keep: int) -> None:
         """Deletes arrays named `kind`, a dash and a mark, but for those last written or touched.
 
         Pieces of an array that was never finished count as one.
@@ -406,12 +406,12 @@ class ClipStore:
             else:
                 path.unlink(missing_ok=True)
 
-    def _derived_path(self, name: str) -> Path:
+    def _cache_path(self, name: str) -> Path:
         require(re.fullmatch(r"\w[\w.-]*", name) is not None, f"not a name for an array: {name!r}")
         return self.path / "derived" / f"{name}.npy"
 
     def _pieces_path(self, name: str) -> Path:
-        return self._derived_path(name).with_suffix(".pieces")
+        return self._cache_path(name).with_suffix(".pieces")
 
     def _piece_path(self, name: str, span: Span) -> Path:
         return self._pieces_path(name) / f"{span[0]}-{span[1]}.npy"

@@ -136,7 +136,7 @@ def moments(path: str | Path) -> Iterator[Moment]:
     with container:
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
-        clock = _Clock(stream)
+        clock = _FrameTimes(stream)
         lost: list[str] = []
         yield from _deinterlaced(_timed(_decoded(container, stream), clock, lost))
         if lost:
@@ -191,7 +191,7 @@ def _drained(stream: Any, end: int | None) -> list[Any]:
     return [frame for frame in frames if end is None or frame.pts is None or frame.pts < end]
 
 
-class _Clock:
+class _FrameTimes:
     """Numbers and times of frames; fills in missing timestamps, begins again where they do."""
 
     def __init__(self, stream: Any) -> None:
@@ -231,7 +231,7 @@ def _duration(frame: Any) -> float | None:
 
 
 def _timed(
-    frames: Iterable[tuple[Any, str | None]], clock: _Clock, places: list[str]
+    frames: Iterable[tuple[Any, str | None]], clock: _FrameTimes, places: list[str]
 ) -> Iterator[Moment]:
     for frame, lost in frames:
         first, moment = clock.last, clock(frame, bool(lost)) if frame is not None else None

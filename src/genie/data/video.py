@@ -151,7 +151,7 @@ class _Painter:
         rows, columns = scaled_size(shown, target, self._fit)
         stored = (columns, rows) if turn.transposed else (rows, columns)
         image = turn.apply(self._scale.rgb(self._opaque(frame), *stored))
-        return np.ascontiguousarray(_place(image, target))
+        return np.ascontiguousarray(_paste(image, target))
 
     def _opaque(self, frame: Any) -> Any:
         import av
@@ -205,17 +205,17 @@ def scaled_size(size: tuple[int, int], target: tuple[int, int], fit: Fit) -> tup
     return max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
 
 
-def _place(image: np.ndarray, target: tuple[int, int]) -> np.ndarray:
+def _paste(image: np.ndarray, target: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == target:
         return image
     placed = np.zeros((*target, 3), np.uint8)
-    rows = _overlap(image.shape[0], target[0])
-    columns = _overlap(image.shape[1], target[1])
+    rows = _intersection(image.shape[0], target[0])
+    columns = _intersection(image.shape[1], target[1])
     placed[rows[1], columns[1]] = image[rows[0], columns[0]]
     return placed
 
 
-def _overlap(have: int, want: int) -> tuple[slice, slice]:
+def _intersection(have: int, want: int) -> tuple[slice, slice]:
     size = min(have, want)
     start, offset = (have - size) // 2, (want - size) // 2
     return slice(start, start + size), slice(offset, offset + size)
@@ -230,7 +230,7 @@ def fit_frame(frame: np.ndarray, height: int, width: int, fit: Fit = "resize") -
         frame = _Scaler().rgb(
             av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"), *size
         )
-    return np.ascontiguousarray(_place(frame, (height, width)))
+    return np.ascontiguousarray(_paste(frame, (height, width)))
 
 
 class VideoWriter:

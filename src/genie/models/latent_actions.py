@@ -194,7 +194,7 @@ class LatentActionModel(nn.Module):
         return to_uint8(self._predict(pixels, latents.to(pixels.dtype)))
 
     @property
-    def turning_points(self) -> tuple[float, ...]:
+    def phase_boundaries(self) -> tuple[float, ...]:
         """Values of `progress` at which the loss changes, beginning with 0."""
         return 0.0, self.config.continuous_fraction
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 from genie.core.config import require
 
-WARMUP_SHARE = 0.1
+WARMUP_FRACTION = 0.1
 """Warm-up ends after this share of the budget at the latest, whatever `warmup_steps` says."""
 
-DECAY_SHARE = 0.2
+DECAY_FRACTION = 0.2
 """Last share of the budget in which the "wsd" schedule decays."""
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
@@ -95,7 +95,7 @@ class StageConfig:
         )
 
     @property
-    def left_out(self) -> bool:
+    def skipped(self) -> bool:
         """Whether the stage has no budget at all."""
         return self.steps == 0 and self.minutes == 0
 
@@ -211,14 +211,14 @@ def lr_scale(stage: StageConfig, step: int, progress: float) -> float:
         step: optimizer steps done, which the warm-up counts.
         progress: share of the budget spent, in [0, 1], which the decay follows.
     """
-    warmup = min(1.0, max((step + 1) / max(1, stage.warmup_steps), progress / WARMUP_SHARE))
+    warmup = min(1.0, max((step + 1) / max(1, stage.warmup_steps), progress / WARMUP_FRACTION))
     final = stage.final_learning_rate / stage.learning_rate
-    return warmup * (final + (1 - final) * _decay(stage.lr_schedule, progress))
+    return warmup * (final + (1 - final) * _lr_schedule(stage.lr_schedule, progress))
 
 
-def _decay(kind: str, progress: float) -> float:
+def _lr_schedule(kind: str, progress: float) -> float:
     if kind == "constant":
         return 1.0
     if kind == "wsd":
-        return min(1.0, (1 - progress) / DECAY_SHARE)
+        return min(1.0, (1 - progress) / DECAY_FRACTION)
     return 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,4 +1,4 @@
-"""Batches in an order that is a pure function of the step, read ahead by threads."""
+"""Batches in an order that is a pure function of the step, prefetched by threads."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie.data.sampler import Place
+from genie.data.sampler import BatchIndex
 from genie.data.store import ClipStore
 from genie.presets.schedule import Augmentation
 from genie.training import augment
 
 Batch = tuple[Tensor, ...]
 
+ReadBatch = Callable[[BatchIndex], Batch]
+"""Gives the batch of an index; always the same one."""
+
 
 @dataclass(frozen=True)
-class FrameClips:
-    """Clips of frames for the tokenizer and the latent actions.
+class FrameBatches:
+    """Clips of frames for the tokenizer and the latent action model.
 
     Args:
         store: where the frames are.
@@ -41,23 +44,23 @@ class FrameClips:
     def __post_init__(self) -> None:
         object.__setattr__(self, "windows", self.store.window_starts(self.frames, self.split))
 
-    def __call__(self, place: Place) -> Batch:
+    def __call__(self, index: BatchIndex) -> Batch:
         """Returns (frames u8 (B,T,H,W,3),)."""
-        starts = place.starts(self.windows, self.batch)
+        starts = index.clip_starts(self.windows, self.batch)
         if self.augmentation == Augmentation():
             return (torch.from_numpy(self.store.windows(starts, self.frames)),)
-        draws = augment.draw(self.augmentation, place, self.batch)
-        frames = self._strided(starts, draws.strides)
+        sampled = augment.sample_augmentations(self.augmentation, index, self.batch)
+        frames = self._strided(starts, sampled.strides)
         if self.augmentation.flip_prob:
-            frames = augment.mirrored(frames, draws.flips)
+            frames = augment.flip(frames, sampled.flips)
         if self.augmentation.color_jitter:
-            frames = augment.recoloured(frames, draws.colours)
+            frames = augment.jitter_color(frames, sampled.colors)
         return (torch.from_numpy(frames),)
 
     def _strided(self, starts: np.ndarray, strides: np.ndarray) -> np.ndarray:
-        """Clips of every so many frames, of fewer where the episode would end before."""
+        """Clips of every k-th frame, with a smaller k where the episode would end before."""
         steps = self.frames - 1
-        strides = np.minimum(strides, self._left(starts) // steps)
+        strides = np.minimum(strides, self._frames_left(starts) // steps)
         frames = np.empty(
             (len(starts), self.frames, self.store.height, self.store.width, 3), np.uint8
         )
@@ -66,7 +69,7 @@ class FrameClips:
             frames[alike] = self.store.windows(starts[alike], steps * stride + 1)[:, ::stride]
         return frames
 
-    def _left(self, starts: np.ndarray) -> np.ndarray:
+    def _frames_left(self, starts: np.ndarray) -> np.ndarray:
         """How many frames each start has after it in its episode."""
         firsts = [episode.start for episode in self.store.episodes]
         ends = np.array([episode.start + episode.length for episode in self.store.episodes])
@@ -74,18 +77,18 @@ class FrameClips:
 
 
 @dataclass(frozen=True)
-class TokenClips:
-    """Clips of cached tokens and actions for the dynamics: no pixel is touched.
+class TokenBatches:
+    """Clips of cached tokens and actions for the dynamics: no pixel is read.
 
     Args:
         store: where the episodes are.
         frames: T, frames per clip.
         batch: clips per optimizer step.
-        whole: (N,S) tokens that know their past.
-        fresh: (N,S) tokens of segments of T frames encoded alone, as prompts are; None where
-            tokens do not depend on the past.
+        episode_tokens: (N,S) tokens that were encoded with their past.
+        prompt_tokens: (N,S) tokens of segments of T frames, each encoded alone, as prompts are;
+            None where tokens do not depend on the past.
         actions: (N,) action from each frame to the next; None where they are inferred on the fly.
-        fresh_share: share of the clips taken from `fresh`.
+        prompt_fraction: fraction of the clips taken from `prompt_tokens`.
         with_frames: also return the frames, for joint training.
         split: the split to train on.
     """
@@ -93,10 +96,10 @@ class TokenClips:
     store: ClipStore
     frames: int
     batch: int
-    whole: np.ndarray
-    fresh: np.ndarray | None
+    episode_tokens: np.ndarray
+    prompt_tokens: np.ndarray | None
     actions: np.ndarray | None
-    fresh_share: float = 0.25
+    prompt_fraction: float = 0.25
     with_frames: bool = False
     split: str = "train"
     windows: np.ndarray = field(init=False, repr=False)
@@ -107,17 +110,17 @@ class TokenClips:
         segments = segment_starts(self.store, self.frames, self.split)
         object.__setattr__(self, "segments", segments)
 
-    def __call__(self, place: Place) -> Batch:
+    def __call__(self, index: BatchIndex) -> Batch:
         """Returns (tokens (B,T,S), actions (B,T-1)), or (tokens, frames) for joint training."""
-        starts = place.starts(self.windows, self.batch)
-        fresh = self._fresh(place, len(starts))
-        if fresh.any():
-            segments = place.starts(self.segments, self.batch, salt=1)
-            starts = np.where(fresh, segments, starts)
+        starts = index.clip_starts(self.windows, self.batch)
+        prompts = self._are_prompts(index, len(starts))
+        if prompts.any():
+            segments = index.clip_starts(self.segments, self.batch, salt=1)
+            starts = np.where(prompts, segments, starts)
         rows = starts[:, None] + np.arange(self.frames)
-        tokens = np.asarray(self.whole[rows])
-        if self.fresh is not None and fresh.any():
-            tokens[fresh] = self.fresh[rows[fresh]]
+        tokens = np.asarray(self.episode_tokens[rows])
+        if self.prompt_tokens is not None and prompts.any():
+            tokens[prompts] = self.prompt_tokens[rows[prompts]]
         batch = [torch.from_numpy(tokens.astype(np.int64))]
         if self.actions is not None:
             batch.append(torch.from_numpy(self.actions[rows[:, :-1]].astype(np.int64)))
@@ -125,13 +128,15 @@ class TokenClips:
             batch.append(torch.from_numpy(self.store.windows(starts, self.frames)))
         return tuple(batch)
 
-    def _fresh(self, place: Place, clips: int) -> np.ndarray:
-        # The running number of a clip decides, so that the share is kept over small batches too.
-        if self.fresh is None:
+    def _are_prompts(self, index: BatchIndex, clips: int) -> np.ndarray:
+        # The running number of a clip decides, so small batches keep the fraction as well.
+        if self.prompt_tokens is None:
             return np.zeros(clips, bool)
-        first = (place.step * place.world_size + place.rank) * clips * place.parts + place.part
-        numbers = first + np.arange(clips) * float(place.parts)
-        return np.floor((numbers + 1) * self.fresh_share) > np.floor(numbers * self.fresh_share)
+        group = (index.step * index.world_size + index.rank) * clips
+        first = group * index.micro_batches + index.micro_batch
+        numbers = first + np.arange(clips) * float(index.micro_batches)
+        fraction = self.prompt_fraction
+        return np.floor((numbers + 1) * fraction) > np.floor(numbers * fraction)
 
 
 def segment_starts(store: ClipStore, frames: int, split: str | None = None) -> np.ndarray:
@@ -143,35 +148,35 @@ def segment_starts(store: ClipStore, frames: int, split: str | None = None) -> n
     return np.concatenate([np.empty(0, np.int64), *spans]).astype(np.int64)
 
 
-class Ahead:
-    """Endless batches from a step on, some of them read ahead by threads.
+class PrefetchLoader:
+    """Endless batches from an index on, some of them prefetched by threads.
 
     Threads, because the reads wait for a disk or copy memory, and one cache of frames serves all.
     Their number does not change what is read.
 
     Args:
-        read: gives the batch of a place.
-        place: the first batch.
+        read: gives the batch of an index.
+        first: index of the first batch.
         threads: how many batches are read at a time.
     """
 
-    def __init__(self, read: Callable[[Place], Batch], place: Place, threads: int = 2) -> None:
-        self.read, self.place, self.threads = read, place, threads
+    def __init__(self, read: ReadBatch, first: BatchIndex, threads: int = 2) -> None:
+        self.read, self.first, self.threads = read, first, threads
 
     def __iter__(self) -> Iterator[Batch]:
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="clips")
         waiting: deque[Future[Batch]] = deque()
         try:
-            for place in _places(self.place):
-                waiting.append(pool.submit(self.read, place))
+            for index in _batch_indices(self.first):
+                waiting.append(pool.submit(self.read, index))
                 if len(waiting) > self.threads:
                     yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _places(place: Place) -> Iterator[Place]:
+def _batch_indices(index: BatchIndex) -> Iterator[BatchIndex]:
     while True:
-        for part in range(place.parts):
-            yield replace(place, part=part)
-        place = replace(place, step=place.step + 1)
+        for micro_batch in range(index.micro_batches):
+            yield replace(index, micro_batch=micro_batch)
+        index = replace(index, step=index.step + 1)

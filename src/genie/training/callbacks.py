@@ -1,4 +1,4 @@
-"""What happens between steps: checkpoints, scalars, pictures, how far it is."""
+"""What happens between optimizer steps: checkpoints, scalars, previews, diagnostics, progress."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from torch import nn
 from genie.core.config import UserError
 from genie.core.progress import Progress
 from genie.training.interrupts import StopRequest
-from genie.training.reporting import Sign, Warnings, describe
+from genie.training.reporting import Diagnostic, DiagnosticWarnings, describe
 
 if TYPE_CHECKING:
     from genie.training.module import StageModule
 
-Drawn = tuple[dict[str, np.ndarray], dict[str, float]]
-"""Pictures u8 (H,W,3) and scalars, by name."""
+PreviewImages = tuple[dict[str, np.ndarray], dict[str, float]]
+"""Images u8 (H,W,3) and scalars, by name."""
 
-Draw = Callable[[nn.Module], Drawn]
+MakePreview = Callable[[nn.Module], PreviewImages]
 
-Look = Callable[[nn.Module], list[Sign]]
-"""Looks at the averaged model for signs that something goes wrong."""
+Diagnose = Callable[[nn.Module], list[Diagnostic]]
+"""Measures the averaged model and says what is wrong with it."""
 
-EARLIEST = 0.2
-"""Share of the budget before which a model may look as if something were wrong."""
+FIRST_STEP = 0.2
+"""Fraction of the budget to spend before the first diagnosis: at first every model looks bad."""
 
-WATCHED_SHARE = 0.01
-"""Largest share of the time that looking takes, from the first look on."""
+TIME_FRACTION = 0.01
+"""Largest fraction of the time that diagnoses take, from the first one on."""
 
 
 class _AfterSteps(Callback, ABC):
-    """Calls `stepped` once per optimizer step, however many parts a batch has."""
+    """Calls `after_step` once per optimizer step, not once per micro-batch."""
 
     def __init__(self, module: StageModule) -> None:
-        self.module, self.seen = module, module.step
+        self.module, self.last_step = module, module.step
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if self.module.step != self.seen:
-            self.seen = self.module.step
-            self.stepped(trainer)
+        if self.module.step != self.last_step:
+            self.last_step = self.module.step
+            self.after_step(trainer)
 
     @abstractmethod
-    def stepped(self, trainer: Trainer) -> None: ...
+    def after_step(self, trainer: Trainer) -> None: ...
 
 
-class Saving(_AfterSteps):
+class CheckpointCallback(_AfterSteps):
     """Writes a checkpoint every so often, at the end, and when asked to stop.
 
-    A model that is no longer made of numbers is not saved: `stepped` raises a `UserError`.
+    A model whose weights are no longer finite is not saved: `after_step` raises a `UserError`.
 
     Args:
         module: the stage.
@@ -80,7 +80,7 @@ class Saving(_AfterSteps):
         """Puts the handler of signals back in front of Lightning's."""
         self.stop.install()
 
-    def stepped(self, trainer: Trainer) -> None:
+    def after_step(self, trainer: Trainer) -> None:
         """Stops or saves where it is time."""
         stop = bool(self.stop)
         if trainer.world_size > 1:
@@ -100,7 +100,7 @@ class Saving(_AfterSteps):
         self.saved = time.monotonic()
 
 
-class Reporting(_AfterSteps):
+class LoggingCallback(_AfterSteps):
     """Scalars to TensorBoard, and how far the stage is.
 
     Args:
@@ -114,7 +114,7 @@ class Reporting(_AfterSteps):
         self.progress, self.every, self.note = progress, every, ""
         self.since = (time.monotonic(), module.step)
 
-    def stepped(self, trainer: Trainer) -> None:
+    def after_step(self, trainer: Trainer) -> None:
         """Writes the scalars where it is time; always moves the bar."""
         module = self.module
         if module.step % self.every == 0 or trainer.should_stop:
@@ -135,70 +135,74 @@ class Reporting(_AfterSteps):
         trainer.logger.log_metrics({**logs, **extra}, self.module.step)
 
 
-class Pictures(_AfterSteps):
-    """Pictures of what the averaged model does, to TensorBoard.
+class PreviewCallback(_AfterSteps):
+    """Writes images of what the averaged model does.
 
     Args:
         module: the stage.
-        draw: makes them; None for no pictures.
+        preview: makes them; None for none.
         every: steps between two sets.
     """
 
-    def __init__(self, module: StageModule, draw: Draw | None, every: int) -> None:
+    def __init__(self, module: StageModule, preview: MakePreview | None, every: int) -> None:
         super().__init__(module)
-        self.draw, self.every = draw, every
+        self.preview, self.every = preview, every
 
-    def stepped(self, trainer: Trainer) -> None:
-        """Draws where it is time."""
-        due = self.draw and (self.module.step % self.every == 0 or trainer.should_stop)
+    def after_step(self, trainer: Trainer) -> None:
+        """Writes them where it is time."""
+        due = self.preview and (self.module.step % self.every == 0 or trainer.should_stop)
         if due and trainer.is_global_zero:
-            self._show(trainer)
+            self._write(trainer)
 
     @torch.no_grad()
-    def _show(self, trainer: Trainer) -> None:
-        assert self.draw is not None
+    def _write(self, trainer: Trainer) -> None:
+        assert self.preview is not None
         assert trainer.logger is not None
-        pictures, scalars = self.draw(self.module.average.model)
+        images, scalars = self.preview(self.module.average.model)
         step = self.module.step
         trainer.logger.log_metrics(scalars, step)
         board = trainer.logger.experiment  # type: ignore[attr-defined]
-        for name, picture in pictures.items():
-            board.add_image(name, picture, step, dataformats="HWC")
+        for name, image in images.items():
+            board.add_image(name, image, step, dataformats="HWC")
 
 
-class Watching(_AfterSteps):
-    """Looks at the averaged model now and then, and says what is wrong with it, once.
+class DiagnosticsCallback(_AfterSteps):
+    """Diagnoses the averaged model now and then, and reports each problem once.
 
     Args:
         module: the stage.
-        look: gives the signs; None for not looking.
-        warnings: says them.
-        every: fewest steps between two looks.
+        diagnose: measures the model; None for no diagnostics.
+        warnings: reports the problems.
+        every: fewest steps between two diagnoses.
     """
 
     def __init__(
-        self, module: StageModule, look: Look | None, warnings: Warnings, every: int
+        self,
+        module: StageModule,
+        diagnose: Diagnose | None,
+        warnings: DiagnosticWarnings,
+        every: int,
     ) -> None:
         super().__init__(module)
-        self.look, self.warnings, self.every = look, warnings, every
-        self.looked, self.rest_until = module.step, 0.0
+        self.diagnose, self.warnings, self.every = diagnose, warnings, every
+        self.diagnosed, self.rest_until = module.step, 0.0
 
-    def stepped(self, trainer: Trainer) -> None:
-        """Looks where it is time; a look that took long is followed by a long rest."""
-        if self.look is None or not trainer.is_global_zero or self.module.spent < EARLIEST:
+    def after_step(self, trainer: Trainer) -> None:
+        """Diagnoses where it is time; what took long is followed by a long rest."""
+        if self.diagnose is None or not trainer.is_global_zero or self.module.spent < FIRST_STEP:
             return
         began = time.monotonic()
-        if self.module.step - self.looked < self.every or began < self.rest_until:
+        if self.module.step - self.diagnosed < self.every or began < self.rest_until:
             return
-        self._watch(self.look, trainer)
+        self._diagnose(self.diagnose, trainer)
         now = time.monotonic()
-        self.looked, self.rest_until = self.module.step, now + (now - began) / WATCHED_SHARE
+        self.diagnosed, self.rest_until = self.module.step, now + (now - began) / TIME_FRACTION
 
-    def _watch(self, look: Look, trainer: Trainer) -> None:
+    def _diagnose(self, diagnose: Diagnose, trainer: Trainer) -> None:
         assert trainer.logger is not None
-        signs, step = look(self.module.average.model), self.module.step
-        trainer.logger.log_metrics({f"signs/{sign.name}": sign.figure for sign in signs}, step)
-        for text in self.warnings.tell(signs):
+        found, step = diagnose(self.module.average.model), self.module.step
+        trainer.logger.log_metrics({f"diagnostics/{one.name}": one.value for one in found}, step)
+        for text in self.warnings.report(found):
             trainer.logger.experiment.add_text("warnings", text, step)  # type: ignore[attr-defined]
 
 

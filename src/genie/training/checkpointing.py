@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     return None
 
 
-class _Hashing:
+class _HashingFile:
     """A binary file for `torch.save` to write to, which hashes what it writes.
 
     The last two bytes are held back: they are the archive's comment length, which is replaced.
@@ -131,7 +131,7 @@ class _Hashing:
 
 
 def _save(state: dict[str, Any], file: IO[bytes]) -> None:
-    hashing = _Hashing(file)
+    hashing = _HashingFile(file)
     try:
         torch.save(state, hashing)  # type: ignore[arg-type]
     except Exception:

@@ -9,23 +9,27 @@ from genie.core.progress import say
 from genie.models.latent_actions import LatentActionModel
 from genie.models.tokenizer import VideoTokenizer
 from genie.training import diagnostics
-from genie.training.reporting import Sign, Warnings
+from genie.training.reporting import Diagnostic, DiagnosticWarnings
 
 
 @torch.no_grad()
-def judge_tokenizer(tokenizer: VideoTokenizer, clips: Tensor, warnings: Warnings) -> float:
+def report_tokenizer(
+    tokenizer: VideoTokenizer, clips: Tensor, warnings: DiagnosticWarnings
+) -> float:
     """Prints, and returns, the share of the vocabulary that clips u8 (B,T,H,W,3) use."""
-    sign = diagnostics.codes_in_use(tokenizer, clips)
-    say(warnings.console, f"tokenizer: {sign.figure:.1%} of its codes in use")
-    warnings.tell([sign])
-    return sign.figure
+    diagnostic = diagnostics.codebook_usage(tokenizer, clips)
+    say(warnings.console, f"tokenizer: {diagnostic.value:.1%} of its codes in use")
+    warnings.report([diagnostic])
+    return diagnostic.value
 
 
 @torch.no_grad()
-def judge_actions(actions: LatentActionModel, clips: Tensor, warnings: Warnings) -> float:
+def report_actions(
+    actions: LatentActionModel, clips: Tensor, warnings: DiagnosticWarnings
+) -> float:
     """Prints, and returns, the perplexity of the actions of clips u8 (B,T,H,W,3)."""
-    sign = diagnostics.actions_in_use(actions, clips)
-    used = f"{sign.figure:.1f} of {actions.num_actions} in use (perplexity)"
+    diagnostic = diagnostics.action_perplexity(actions, clips)
+    used = f"{diagnostic.value:.1f} of {actions.num_actions} in use (perplexity)"
     say(warnings.console, f"latent actions: {used}")
     if not actions.quantizer.initialized:
         missing = (
@@ -33,14 +37,14 @@ def judge_actions(actions: LatentActionModel, clips: Tensor, warnings: Warnings)
             f"{1 - actions.config.continuous_fraction:.0%}, in which they are placed. Buttons mean "
             "nothing. Give the stage more steps or minutes."
         )
-        warnings.tell([Sign("placed", 0.0, missing)])
+        warnings.report([Diagnostic("placed", 0.0, missing)])
     else:
-        warnings.tell([sign])
-    return sign.figure
+        warnings.report([diagnostic])
+    return diagnostic.value
 
 
-def judge_dynamics(seen: list[Sign], warnings: Warnings) -> None:
+def report_dynamics(seen: list[Diagnostic], warnings: DiagnosticWarnings) -> None:
     """Prints what was seen of the dynamics."""
-    figures = "  ".join(f"{sign.name} {sign.figure:.3g}" for sign in seen)
+    figures = "  ".join(f"{diagnostic.name} {diagnostic.value:.3g}" for diagnostic in seen)
     say(warnings.console, f"dynamics: {figures}")
-    warnings.tell(seen)
+    warnings.report(seen)

@@ -17,13 +17,13 @@ from genie.data.store import ClipStore
 from genie.presets import registry
 from genie.presets.schedule import ACCELERATORS, Augmentation, StageConfig, TrainConfig
 from genie.training import finetune
-from genie.training.finetune import Base
+from genie.training.finetune import BaseWorld
 from genie.world.config import GenieConfig
 
 RECORD = "train.json"
 STAGES = ("tokenizer", "actions", "dynamics")
 # Settings that do not change what a step computes, so that a run may go on under others.
-FREE = (
+MAY_CHANGE = (
     "checkpoint_minutes",
     "checkpoint_steps",
     "log_every",
@@ -34,13 +34,13 @@ FREE = (
     "workers",
     "compile",
 )
-FREE_IN_STAGE = ("steps", "minutes")
+STAGE_MAY_CHANGE = ("steps", "minutes")
 # What a run that was killed before its record was written can have left, and a log of its output.
 OWN = (finetune.START, "*.log", "nohup.out")
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunConfig:
     """All that decides what a run computes.
 
     Attributes:
@@ -53,15 +53,15 @@ class Settings:
     world: GenieConfig
     train: TrainConfig
     data: str = ""
-    base: Base | None = None
+    base: BaseWorld | None = None
 
     def trains(self, name: str) -> bool:
         """Whether a stage trains here, or keeps what it has from the base."""
         kept = name == "actions" and self.base is not None and self.base.keep_actions
-        return not kept and not getattr(self.train, name).left_out
+        return not kept and not getattr(self.train, name).skipped
 
 
-def defaults(preset: str | None = None, base: str | None = None) -> Settings:
+def defaults(preset: str | None = None, base: str | None = None) -> RunConfig:
     """Returns the settings that a new run starts from.
 
     Args:
@@ -74,9 +74,9 @@ def defaults(preset: str | None = None, base: str | None = None) -> Settings:
     """
     chosen = registry.get(preset or "tiny")
     if base is None:
-        return Settings(chosen.world, chosen.train)
+        return RunConfig(chosen.world, chosen.train)
     train = finetune.schedule_of(base, RECORD) if preset is None else None
-    return Settings(finetune.config_of(base), train or finetune.warm(chosen.train))
+    return RunConfig(finetune.config_of(base), train or finetune.finetune_schedule(chosen.train))
 
 
 def resolve(
@@ -92,7 +92,7 @@ def resolve(
     device: str | None = None,
     base: str | None = None,
     keep_actions: bool | None = None,
-) -> Settings:
+) -> RunConfig:
     """Returns the settings of a run, agreed with what the run folder was begun with.
 
     Arguments are those of `genie.training.pipeline.train`. The frame rate is the store's.
@@ -123,7 +123,7 @@ def resolve(
         kept = origin is not None and origin.keep_actions
         shared = [name for name in stages if not (kept and name == "actions")]
         train = share_minutes(train, shared, minutes)
-    settings = Settings(
+    settings = RunConfig(
         replace(world or given.world, fps=float(store.fps)), train, fingerprint_of(store), origin
     )
     if origin is not None and recorded is None:
@@ -152,17 +152,17 @@ def resolve(
         "set train.joint to false",
     )
     if recorded is not None:
-        _agree(folder, recorded, settings)
+        _check_unchanged(folder, recorded, settings)
     return settings
 
 
-def read(folder: Path) -> Settings | None:
+def read(folder: Path) -> RunConfig | None:
     """Returns what a run folder was begun with, None in a new one."""
     path = folder / RECORD
     if not path.exists():
         return None
     try:
-        return from_record(Settings, json.loads(path.read_text()))
+        return from_record(RunConfig, json.loads(path.read_text()))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: not readable as JSON ({error}); train into another folder"
@@ -171,7 +171,7 @@ def read(folder: Path) -> Settings | None:
         raise UserError(f"{path}: {error}; was it written by another version?") from None
 
 
-def write(folder: Path, settings: Settings) -> None:
+def write(folder: Path, settings: RunConfig) -> None:
     """Writes down what the run folder is for.
 
     Raises:
@@ -196,7 +196,7 @@ def share_minutes(train: TrainConfig, stages: Sequence[str], minutes: float) -> 
         for name in STAGES
         if name in stages
         and not (train.joint and name == "actions")
-        and not getattr(train, name).left_out
+        and not getattr(train, name).skipped
     ]
     budgets: dict[str, StageConfig] = {name: getattr(train, name) for name in run}
     unit = "minutes" if all(stage.minutes for stage in budgets.values()) else "steps"
@@ -243,8 +243,8 @@ def _parts_inside(folder: Path, path: Path) -> tuple[str, ...]:
 
 
 def _origin(
-    folder: Path, recorded: Settings | None, base: str | None, keep_actions: bool | None
-) -> Base | None:
+    folder: Path, recorded: RunConfig | None, base: str | None, keep_actions: bool | None
+) -> BaseWorld | None:
     before = recorded.base if recorded is not None else None
     if before is None and base is None:
         require(
@@ -255,7 +255,7 @@ def _origin(
         assert base is not None
         same = Path(base).is_dir() and Path(base).resolve() == folder.resolve()
         require(not same, f"{folder}: is the world to go on from; train into another folder")
-        return finetune.open_base(base, keep_actions is not False)
+        return finetune.open_base_world(base, keep_actions is not False)
     if before is None or (base is not None and normpath(base) != normpath(before.name)):
         begun = "a new world" if before is None else f"the world {before.name}"
         raise UserError(
@@ -269,7 +269,7 @@ def _origin(
     return before
 
 
-def _check_base(base: Base, settings: Settings, stages: Sequence[str]) -> None:
+def _check_base(base: BaseWorld, settings: RunConfig, stages: Sequence[str]) -> None:
     old = finetune.config_of(base.name)
     finetune.check_fits(base.name, old, settings.world)
     codes = settings.world.tokenizer.quantizer.codes
@@ -281,7 +281,7 @@ def _check_base(base: Base, settings: Settings, stages: Sequence[str]) -> None:
     )
 
 
-def _check_budgets(settings: Settings, stages: Sequence[str]) -> None:
+def _check_budgets(settings: RunConfig, stages: Sequence[str]) -> None:
     for name in stages:
         unused = settings.train.joint and name == "actions"
         require(
@@ -291,7 +291,7 @@ def _check_budgets(settings: Settings, stages: Sequence[str]) -> None:
         )
 
 
-def _check_size(store: ClipStore, settings: Settings) -> None:
+def _check_size(store: ClipStore, settings: RunConfig) -> None:
     world = settings.world
     if (store.height, store.width) == (world.height, world.width):
         return
@@ -308,12 +308,12 @@ def _check_size(store: ClipStore, settings: Settings) -> None:
     )
 
 
-def _agree(folder: Path, recorded: Settings, settings: Settings) -> None:
+def _check_unchanged(folder: Path, recorded: RunConfig, settings: RunConfig) -> None:
     if recorded.data != settings.data:
         raise UserError(
             f"{folder} was begun on other data; name the same store, or train into another folder"
         )
-    before, now = _binding(recorded), _binding(settings)
+    before, now = _fixed_settings(recorded), _fixed_settings(settings)
     different = [key for key in before | now if before.get(key) != now.get(key)]
     if different:
         named = ", ".join(f"{key} {before.get(key)} (now {now.get(key)})" for key in different[:4])
@@ -323,13 +323,13 @@ def _agree(folder: Path, recorded: Settings, settings: Settings) -> None:
         )
 
 
-def _binding(settings: Settings) -> dict[str, Any]:
+def _fixed_settings(settings: RunConfig) -> dict[str, Any]:
     """The settings that must stay, by dotted name."""
     world, train = to_dict(settings.world), to_dict(settings.train)
     del world["sampling"]
-    for key in FREE:
+    for key in MAY_CHANGE:
         del train[key]
     for name in STAGES:
-        for key in FREE_IN_STAGE:
+        for key in STAGE_MAY_CHANGE:
             del train[name][key]
     return {**finetune.flat(world, "world."), **finetune.flat(train, "train.")}

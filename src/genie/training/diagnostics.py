@@ -1,6 +1,7 @@
-"""Signs that training goes wrong, each with its figure and what to try; cheap enough to look often.
+"""Measures of a model in training, each with a warning that says what to try.
 
-What a person would only see after hours, in a world that does not obey or dissolves.
+They are cheap enough to be taken often. They show early what a person would only see after hours:
+a world that ignores its actions or loses coherence.
 """
 
 from __future__ import annotations
@@ -17,52 +18,51 @@ from genie.models.layers.pixels import motion_mask
 from genie.models.quantizers.base import perplexity
 from genie.models.tokenizer import VideoTokenizer
 from genie.training.previews import psnr_of
-from genie.training.reporting import Sign
+from genie.training.reporting import Diagnostic
 from genie.world.genie import Genie
 
-FEWEST_ACTIONS = 2.0
-"""Perplexity of the latent actions below which they are taken for collapsed."""
+MIN_ACTION_PERPLEXITY = 2.0
+"""Perplexity of the latent actions below which they count as collapsed."""
 
-SMALLEST_SHARE = 0.05
-"""Share of the vocabulary in use below which it is taken for collapsed."""
+MIN_CODEBOOK_USAGE = 0.05
+"""Fraction of the vocabulary in use below which the tokenizer counts as collapsed."""
 
-SMALLEST_GAIN = 0.1
-"""Decibels by which the latent action of a step has to predict it better than that of another."""
+MIN_LATENT_GAIN = 0.1
+"""dB by which a step's own latent action has to predict it better than another one."""
 
-SMALLEST_EFFECT = 0.02
-"""Nats by which the right actions have to make tokens that change likelier than shuffled ones."""
+MIN_ACTION_EFFECT = 0.02
+"""Nats by which the right actions have to predict changed tokens better than shuffled ones."""
 
-LARGEST_LOSS = 3.0
-"""Decibels that a rollout may be worse than showing its first frame all the time."""
+MAX_LOSS = 3.0
+"""dB that a rollout may be worse than repeating its first frame."""
 
-LARGEST_RATIO = 3.0
-"""By how much more of the picture may move in a rollout than in the video."""
-
+MAX_MOTION_RATIO = 3.0
+"""How many times as many pixels may move in a rollout as in the video."""
 
 CLIPS_AT_ONCE = 4
-"""Clips that are looked at in one forward: looking is not to take more memory than training."""
+"""Clips in one forward pass, so that diagnostics take no more memory than training."""
 
 
 def in_parts(compute: Callable[..., Tensor], *batches: Tensor) -> Tensor:
-    """Returns what a function makes of batches that belong together, some clips at a time."""
+    """Applies a function to batches that belong together, some clips at a time."""
     parts = zip(*(batch.split(CLIPS_AT_ONCE) for batch in batches), strict=True)
     return torch.cat([compute(*part) for part in parts])
 
 
 @torch.no_grad()
-def codes_in_use(tokenizer: VideoTokenizer, clips: Tensor) -> Sign:
-    """The share of the vocabulary that clips u8 (B,T,H,W,3) use."""
+def codebook_usage(tokenizer: VideoTokenizer, clips: Tensor) -> Diagnostic:
+    """Measures the fraction of the vocabulary that clips u8 (B,T,H,W,3) use."""
     tokens = in_parts(tokenizer.encode, clips)
     used, size = len(tokens.unique()), tokenizer.vocabulary
     # Few tokens cannot use many codes, so they are not held against the tokenizer.
-    share = used / min(size, tokens.numel())
+    fraction = used / min(size, tokens.numel())
     # A quantizer that cannot collapse uses few codes where a picture has few different things.
-    if share >= SMALLEST_SHARE or not tokenizer.config.quantizer.can_collapse:
-        return Sign("codes_in_use", share)
-    return Sign(
-        "codes_in_use",
-        share,
-        f"The tokenizer has collapsed: only {used} of {size} codes are used. Pictures will be "
+    if fraction >= MIN_CODEBOOK_USAGE or not tokenizer.config.quantizer.can_collapse:
+        return Diagnostic("codebook_usage", fraction)
+    return Diagnostic(
+        "codebook_usage",
+        fraction,
+        f"The tokenizer has collapsed: only {used} of {size} codes are used. Frames will be "
         "poor. Try a longer stage, a lower learning rate, fewer codes "
         "(--tokenizer.quantizer.codes) or the quantizer kind fsq, which cannot collapse; "
         "look at `reconstructions` in TensorBoard.",
@@ -70,15 +70,15 @@ def codes_in_use(tokenizer: VideoTokenizer, clips: Tensor) -> Sign:
 
 
 @torch.no_grad()
-def actions_in_use(actions: LatentActionModel, clips: Tensor) -> Sign:
-    """The perplexity of the actions of clips u8 (B,T,H,W,3), whose codes have been placed."""
+def action_perplexity(actions: LatentActionModel, clips: Tensor) -> Diagnostic:
+    """Measures the perplexity of the actions of clips u8 (B,T,H,W,3), once there are codes."""
     codes = in_parts(actions.infer, clips)
     counts = torch.bincount(codes.flatten(), minlength=actions.num_actions)
     effective = float(perplexity(counts))
-    if effective >= FEWEST_ACTIONS:
-        return Sign("actions_in_use", effective)
-    return Sign(
-        "actions_in_use",
+    if effective >= MIN_ACTION_PERPLEXITY:
+        return Diagnostic("action_perplexity", effective)
+    return Diagnostic(
+        "action_perplexity",
         effective,
         f"The latent actions have collapsed: perplexity {effective:.2f} of "
         f"{actions.num_actions}. Buttons will do nothing. Try a longer stage, a larger "
@@ -90,17 +90,17 @@ def actions_in_use(actions: LatentActionModel, clips: Tensor) -> Sign:
 
 
 @torch.no_grad()
-def gain_of_latents(actions: LatentActionModel, clips: Tensor) -> Sign:
-    """How much better, in dB, latents predict their own steps than those of another clip."""
-    name = "gain_of_latents"
+def latent_gain(actions: LatentActionModel, clips: Tensor) -> Diagnostic:
+    """Measures how much better, in dB, latents predict their own steps than another clip's."""
+    name = "latent_gain"
     latents = in_parts(actions.latents, clips)
     real = actions.seen(clips)[:, 1:]
     own, other = (
         psnr_of(in_parts(actions.predict, clips, z), real) for z in (latents, latents.roll(1, 0))
     )
-    if own - other >= SMALLEST_GAIN or len(clips) < 2:
-        return Sign(name, own - other)
-    return Sign(
+    if own - other >= MIN_LATENT_GAIN or len(clips) < 2:
+        return Diagnostic(name, own - other)
+    return Diagnostic(
         name,
         own - other,
         f"The latent actions say nothing: those of another clip predict a step as well "
@@ -111,24 +111,24 @@ def gain_of_latents(actions: LatentActionModel, clips: Tensor) -> Sign:
 
 
 @torch.no_grad()
-def effect_of_actions(dynamics: Dynamics, tokens: Tensor, actions: Tensor) -> Sign:
-    """How much likelier, in nats, the changes of a last frame are with its own action than others.
+def action_effect(dynamics: Dynamics, tokens: Tensor, actions: Tensor) -> Diagnostic:
+    """Measures how much likelier, in nats, the last frame's changes are with its own action.
 
-    All of that frame is hidden, as when it is drawn: tokens that are drawn already would tell what
-    the action was.
+    All of that frame is masked, as when it is predicted: tokens that are known already would give
+    the action away.
 
     Args:
         dynamics: in evaluation mode.
         tokens: clips (B,T,S).
         actions: (B,T-1); the last ones are shuffled among the clips.
     """
-    name = "effect_of_actions"
+    name = "action_effect"
     shuffled = actions.clone()
     shuffled[:, -1] = actions[:, -1].roll(1)
     last, before = tokens[:, -1], tokens[:, -2]
     changed = (last != before) & (actions[:, -1] != shuffled[:, -1])[:, None]
     if not changed.any():
-        return Sign(name, 0.0)
+        return Diagnostic(name, 0.0)
     hidden = tokens.clone()
     hidden[:, -1] = dynamics.mask_token
 
@@ -140,28 +140,28 @@ def effect_of_actions(dynamics: Dynamics, tokens: Tensor, actions: Tensor) -> Si
         for given in (actions, shuffled)
     )
     effect = wrong - right
-    if effect >= SMALLEST_EFFECT:
-        return Sign(name, effect)
-    return Sign(
+    if effect >= MIN_ACTION_EFFECT:
+        return Diagnostic(name, effect)
+    return Diagnostic(
         name,
         effect,
         f"The dynamics ignore the actions: with another's action what changes is as likely "
         f"({effect:+.3f} nats), so buttons do nothing. Try a longer stage, a higher learning rate, "
         "a larger dynamics.changed_token_weight or a smaller dynamics.static_action_dropout; and "
-        "see whether the latent actions say something (`gain_of_latents` and "
+        "see whether the latent actions say something (`latent_gain` and "
         "`each_action_from_one_frame` of their stage in TensorBoard).",
     )
 
 
 @torch.no_grad()
-def drift(world: Genie, clips: Tensor) -> list[Sign]:
-    """Whether a rollout holds together over the second half of clips u8 (B,T,H,W,3).
+def rollout_drift(world: Genie, clips: Tensor) -> list[Diagnostic]:
+    """Measures how far rollouts drift over the second half of clips u8 (B,T,H,W,3).
 
-    It starts from the first frame of each clip and is given the actions inferred from it.
+    A rollout starts from the first frame of a clip and plays the actions inferred from the clip.
 
     Returns:
-        How much better, in dB, it is than showing the first frame all the time; and how much more
-        of the picture moves in it than in the clips.
+        How much better, in dB, it is than repeating the first frame; and how many times as many
+        pixels move in it as in the clips.
     """
     rolled = world.generate(clips[:, :1], world.actions.infer(clips))
     half = clips.shape[1] // 2
@@ -184,6 +184,6 @@ def drift(world: Genie, clips: Tensor) -> list[Sign]:
         f"picture moves as in the video. {what_to_try}"
     )
     return [
-        Sign("rollout_gain_over_copying", gain, worse if gain < -LARGEST_LOSS else ""),
-        Sign("rollout_motion_ratio", ratio, restless if ratio > LARGEST_RATIO else ""),
+        Diagnostic("rollout_gain_over_copying", gain, worse if gain < -MAX_LOSS else ""),
+        Diagnostic("rollout_motion_ratio", ratio, restless if ratio > MAX_MOTION_RATIO else ""),
     ]

@@ -30,10 +30,10 @@ START = "start"
 WARMUP_STEPS = 100
 """Longest warm-up of a model that is trained already."""
 
-SLOWER = 4
+LR_FACTOR = 4
 """By how much its learning rate is lower, though never below the rate at which training ended."""
 
-FAR = 10.0
+FAR_DISTANCE = 10.0
 """How much longer than any feature the vector of a code is that is not to be used yet."""
 
 NOISE = 0.1
@@ -75,7 +75,7 @@ MAY_DIFFER = {
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseWorld:
     """The world that a run goes on from.
 
     Attributes:
@@ -90,7 +90,7 @@ class Base:
     keep_actions: bool = True
 
 
-def open_base(name: str, keep_actions: bool) -> Base:
+def open_base_world(name: str, keep_actions: bool) -> BaseWorld:
     """Returns which world a new run goes on from.
 
     Raises:
@@ -99,7 +99,7 @@ def open_base(name: str, keep_actions: bool) -> Base:
     folder = world_folder(name)
     checkpoint.read_config(folder)
     with (folder / checkpoint.WEIGHTS).open("rb") as file:
-        return Base(name, hashlib.file_digest(file, "sha256").hexdigest()[:12], keep_actions)
+        return BaseWorld(name, hashlib.file_digest(file, "sha256").hexdigest()[:12], keep_actions)
 
 
 def config_of(name: str | Path) -> GenieConfig:
@@ -132,17 +132,17 @@ def schedule_of(name: str | Path, record: str) -> TrainConfig | None:
         ) from None
     # It may have been trained on another machine.
     train = replace(train, accelerator="auto", devices="auto")
-    return train if values.get("base") else warm(train)
+    return train if values.get("base") else finetune_schedule(train)
 
 
-def warm(train: TrainConfig) -> TrainConfig:
+def finetune_schedule(train: TrainConfig) -> TrainConfig:
     """Returns a schedule for models that are trained already, one stage after the other.
 
     Learning rates are lower and warm-ups short: enough to learn, too little to forget.
     """
 
     def gentle(stage: StageConfig) -> StageConfig:
-        rate = max(stage.learning_rate / SLOWER, stage.final_learning_rate)
+        rate = max(stage.learning_rate / LR_FACTOR, stage.final_learning_rate)
         steps = min(stage.warmup_steps, WARMUP_STEPS)
         return replace(stage, learning_rate=rate, warmup_steps=steps)
 
@@ -194,7 +194,7 @@ def check_fits(name: str, old: GenieConfig, new: GenieConfig) -> None:
     )
 
 
-def starting_world(base: Base, config: GenieConfig, store: ClipStore, frames: int) -> Genie:
+def starting_world(base: BaseWorld, config: GenieConfig, store: ClipStore, frames: int) -> Genie:
     """Returns the world that a run begins with: the weights of the base, with wider vocabularies.
 
     Latent actions that are added to kept ones get codes where steps of the new videos lie that
@@ -211,7 +211,7 @@ def starting_world(base: Base, config: GenieConfig, store: ClipStore, frames: in
         UserError: the base cannot be loaded, or has no latent actions to keep.
     """
     old = Genie.from_pretrained(base.name, device="cpu")
-    world = widened(old, config)
+    world = with_larger_vocabularies(old, config)
     quantizer = world.actions.quantizer
     if not base.keep_actions:
         quantizer.reset_codebook()
@@ -224,7 +224,7 @@ def starting_world(base: Base, config: GenieConfig, store: ClipStore, frames: in
     kept = old.config.num_actions
     if config.num_actions > kept:
         seen = _latents(world.actions, store, frames)
-        quantizer.codebook[kept:] = _beside(
+        quantizer.codebook[kept:] = _new_centres(
             seen, quantizer.codebook[:kept], len(quantizer.codebook)
         )
         fair = quantizer.usage[:kept].mean()
@@ -234,7 +234,7 @@ def starting_world(base: Base, config: GenieConfig, store: ClipStore, frames: in
 
 
 @torch.no_grad()
-def widened(old: Genie, config: GenieConfig) -> Genie:
+def with_larger_vocabularies(old: Genie, config: GenieConfig) -> Genie:
     """Returns a world of another configuration with the weights of `old`, its rows unchanged.
 
     Tokens and actions that are new start near the mean of the old ones wherever they are embedded
@@ -249,19 +249,19 @@ def widened(old: Genie, config: GenieConfig) -> Genie:
     weights = world.state_dict()
     for name, value in old.state_dict().items():
         if value.shape != weights[name].shape:
-            value = _grown(name, value, len(weights[name]) - len(value), generator)
+            value = _extend_rows(name, value, len(weights[name]) - len(value), generator)
         weights[name] = value
     world.load_state_dict(weights)
     return world.eval()
 
 
-def _grown(name: str, rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _extend_rows(name: str, rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
     shape = (count, *rows.shape[1:])
     leaf = name.rpartition(".")[2]
     if leaf == "recent":  # the oldest come first, and zeros are not counted
         return torch.cat([rows.new_zeros(shape), rows])
     if leaf == "codebook":
-        return torch.cat([rows, rows.new_full(shape, FAR)])
+        return torch.cat([rows, rows.new_full(shape, FAR_DISTANCE)])
     if leaf in ("usage", "sums"):
         return torch.cat([rows, rows.new_zeros(shape)])
     # The last row of an embedding is the mask, or "no action known"; a head has no such row.
@@ -278,7 +278,7 @@ def _latents(actions: LatentActionModel, store: ClipStore, frames: int) -> Tenso
     return torch.cat([actions.latents(part).flatten(0, 1) for part in clips])
 
 
-def _beside(points: Tensor, kept: Tensor, size: int) -> Tensor:
+def _new_centres(points: Tensor, kept: Tensor, size: int) -> Tensor:
     """Centres that k-means adds to `kept` ones, which stay, to make `size` in all."""
     centres = kmeans_plus_plus(points, kept, size, torch.Generator().manual_seed(0))
     return lloyd(points, centres, KMEANS_ITERATIONS, fixed=len(kept))[len(kept) :]

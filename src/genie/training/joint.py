@@ -9,7 +9,7 @@ from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionModel
 
 
-class Joint(nn.Module):
+class JointModel(nn.Module):
     """Trains both models at once, as the paper does (arXiv 2402.15391, section 2.1).
 
     The latent actions have to train through their codes from the first step (`continuous_fraction`
@@ -26,9 +26,9 @@ class Joint(nn.Module):
         self.actions, self.dynamics = actions, dynamics
 
     @property
-    def turning_points(self) -> tuple[float, ...]:
+    def phase_boundaries(self) -> tuple[float, ...]:
         """Those of the latent actions."""
-        return self.actions.turning_points
+        return self.actions.phase_boundaries
 
     def loss(
         self, tokens: Tensor, frames: Tensor, progress: float = 1.0

@@ -26,9 +26,9 @@ class StageModule(LightningModule):
     """A model in training, and all there is to know about how far it is.
 
     Args:
-        model: has `loss(*batch, progress=...) -> (loss, logs)`, logs not a number where there is
-            nothing to tell. Where it has `turning_points`, the first of them 0, it is told the last
-            of these that is behind it, and all of its progress otherwise.
+        model: has `loss(*batch, progress=...) -> (loss, logs)`; a log that is NaN is left out.
+            `progress` is the fraction of the budget that is spent. A model with `phase_boundaries`,
+            the first of them 0, is given the last of them that it has passed.
         stage: its budget and optimizer.
         name: of the stage; random numbers depend on it.
         seed: of everything random inside a step.
@@ -87,9 +87,9 @@ class StageModule(LightningModule):
         self._clock = self._last_step - self.seconds
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one part of a batch, under random numbers of its own."""
-        part = batch_idx % self.stage.grad_accum_steps
-        torch.manual_seed(step_seed(self.seed, self.name, self.step, part, self.global_rank))
+        """The loss of one micro-batch, under random numbers of its own."""
+        micro_batch = batch_idx % self.stage.grad_accum_steps
+        torch.manual_seed(step_seed(self.seed, self.name, self.step, micro_batch, self.global_rank))
         loss, logs = self._loss(*batch, progress=self._progress())
         for key, value in {"loss": loss, **logs}.items():
             total, count = self.logs.get(key, (0.0, 0))
@@ -99,9 +99,9 @@ class StageModule(LightningModule):
 
     def _progress(self) -> float:
         # A graph holds for one number, so a loss that changes now and then is told only when.
-        if not hasattr(self.model, "turning_points"):
+        if not hasattr(self.model, "phase_boundaries"):
             return self.spent
-        points: Sequence[float] = self.model.turning_points  # type: ignore[assignment]
+        points: Sequence[float] = self.model.phase_boundaries  # type: ignore[assignment]
         point = max(point for point in points if point <= self.spent)
         if self._compiled and point != self._point:
             self._compiling = 2  # the step that places codes is compiled, and the one after it
@@ -122,7 +122,7 @@ class StageModule(LightningModule):
         self._compile()
         self.step += 1
         self.average.update(self.model, self.step)
-        self.seconds = self._agree(time.monotonic() - self._clock)
+        self.seconds = self._sync(time.monotonic() - self._clock)
         self.spent = schedule.progress(self.stage, self.step, self.seconds)
         if self.spent >= 1:
             self.trainer.should_stop = True
@@ -160,15 +160,15 @@ class StageModule(LightningModule):
             "optimizer": self.trainer.optimizers[0].state_dict(),
         }
 
-    def _agree(self, seconds: float) -> float:
+    def _sync(self, seconds: float) -> float:
         # Processes that read different clocks would not stop at the same step.
         if self.trainer.world_size == 1:
             return seconds
         return self.trainer.strategy.broadcast(seconds)
 
 
-def step_seed(seed: int, stage: str, step: int, part: int = 0, rank: int = 0) -> int:
-    """Returns the seed of all random numbers of one part of one step, in [0, 2^63)."""
-    text = f"{seed}/{stage}/{step}/{part}/{rank}"
+def step_seed(seed: int, stage: str, step: int, micro_batch: int = 0, rank: int = 0) -> int:
+    """Returns the seed of all random numbers of one micro-batch of one step, in [0, 2^63)."""
+    text = f"{seed}/{stage}/{step}/{micro_batch}/{rank}"
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -20,16 +20,16 @@ from genie.models.layers.pixels import downsample
 from genie.models.tokenizer import VideoTokenizer
 from genie.presets.schedule import TrainConfig
 from genie.training import config, diagnostics, finetune, previews
-from genie.training.batches import FrameClips, TokenClips
+from genie.training.batches import FrameBatches, TokenBatches
 from genie.training.checkpointing import read_checkpoint
-from genie.training.collapse import judge_actions, judge_dynamics, judge_tokenizer
-from genie.training.config import STAGES, Settings
+from genie.training.collapse import report_actions, report_dynamics, report_tokenizer
+from genie.training.config import STAGES, RunConfig
 from genie.training.interrupts import StopRequest
-from genie.training.joint import Joint
+from genie.training.joint import JointModel
 from genie.training.memory import keep_freed_memory
-from genie.training.reporting import Sign, Warnings
+from genie.training.reporting import Diagnostic, DiagnosticWarnings
 from genie.training.stage import StageRun, run_stage
-from genie.training.token_cache import derive_actions, derive_tokens, fingerprint
+from genie.training.token_cache import fingerprint, precompute_actions, precompute_tokens
 from genie.world import inputs
 from genie.world.checkpoint import read_weights
 from genie.world.config import GenieConfig
@@ -38,7 +38,7 @@ from genie.world.prompts import PROMPT_FOLDER, save_prompts
 
 PROMPTS, PROMPT_CANDIDATES = 8, 256
 ROLLOUT_FRAMES = 9
-JUDGED_CLIPS = 32
+DIAGNOSTIC_CLIPS = 32
 DRIFT_CLIPS = 4
 DRIFT_FRAMES = 17
 SHORTEST_DRIFT = 5
@@ -128,7 +128,7 @@ def train(
             else:
                 pipeline.load(name, needed=needed)
                 if name == "actions" and chosen.base is not None and needed:
-                    pipeline.judge(name)  # kept ones may not fit the new videos
+                    pipeline.report(name)  # kept ones may not fit the new videos
         pipeline.save()
     return out
 
@@ -136,9 +136,9 @@ def train(
 class _Pipeline:
     """The world in training, and what its stages are given."""
 
-    def __init__(self, run: StageRun, store: ClipStore, chosen: Settings) -> None:
+    def __init__(self, run: StageRun, store: ClipStore, chosen: RunConfig) -> None:
         self.run, self.store, self.joint = run, store, run.train.joint
-        self.base, self.warnings = chosen.base, Warnings(run.console)
+        self.base, self.warnings = chosen.base, DiagnosticWarnings(run.console)
         torch.manual_seed(run.train.seed)
         self.world = Genie(chosen.world).eval()
         if self.base is not None:
@@ -156,8 +156,8 @@ class _Pipeline:
         stage = {"tokenizer": self._frames, "actions": self._frames, "dynamics": self._dynamics}
         stage[name](name)
         self.save()
-        self.judge(name)
-        self.warnings = Warnings(self.run.console)
+        self.report(name)
+        self.warnings = DiagnosticWarnings(self.run.console)
 
     def load(self, name: str, *, needed: bool) -> None:
         """Takes the weights of a stage that ran before."""
@@ -192,24 +192,26 @@ class _Pipeline:
 
     def _model(self, name: str) -> nn.Module:
         if name == "dynamics" and self.joint:
-            return Joint(self.world.actions, self.world.dynamics)
+            return JointModel(self.world.actions, self.world.dynamics)
         return getattr(self.world, name)
 
     def _frames(self, name: str) -> None:
         stage = getattr(self.run.train, name)
         changes = self.run.train.augmentation
-        read = FrameClips(self.store, stage.clip_frames, stage.batch_size, changes)
+        read = FrameBatches(self.store, stage.clip_frames, stage.batch_size, changes)
         shown, split = self._shown(stage.clip_frames)
-        draw = {"tokenizer": previews.draw_tokenizer, "actions": previews.draw_actions}[name]
-        clips = previews.held_out_clips(self.store, stage.clip_frames, JUDGED_CLIPS)
-        look = {"tokenizer": look_at_tokenizer, "actions": look_at_actions}[name]
+        preview = {"tokenizer": previews.preview_tokenizer, "actions": previews.preview_actions}[
+            name
+        ]
+        clips = previews.held_out_clips(self.store, stage.clip_frames, DIAGNOSTIC_CLIPS)
+        diagnose = {"tokenizer": diagnose_tokenizer, "actions": diagnose_actions}[name]
         run_stage(
             self.run,
             name,
             self._model(name),
             read,
-            draw=lambda model: draw(model, shown, split),
-            look=lambda model: look(model, clips),
+            preview=lambda model: preview(model, shown, split),
+            diagnose=lambda model: diagnose(model, clips),
             warnings=self.warnings,
         )
 
@@ -221,29 +223,29 @@ class _Pipeline:
             else fingerprint(world.tokenizer, world.actions)
         )
         world.to(device_of(self.run.train))
-        whole, fresh = self._derive(
+        whole, fresh = self._precompute(
             "tokens",
-            lambda told: derive_tokens(self.store, world.tokenizer, stage.clip_frames, told),
+            lambda told: precompute_tokens(self.store, world.tokenizer, stage.clip_frames, told),
         )
         actions = None
         if not self.joint:
-            actions = self._derive(
-                "actions", lambda told: derive_actions(self.store, world.actions, told)
+            actions = self._precompute(
+                "actions", lambda told: precompute_actions(self.store, world.actions, told)
             )
-        read = TokenClips(
+        read = TokenBatches(
             self.store,
             stage.clip_frames,
             stage.batch_size,
             whole,
             fresh,
             actions,
-            fresh_share=self.run.train.prompt_encoding_fraction,
+            prompt_fraction=self.run.train.prompt_encoding_fraction,
             with_frames=self.joint,
         )
         shown, split = self._shown(min(ROLLOUT_FRAMES, stage.clip_frames))
 
-        def draw(average: nn.Module) -> previews.Drawn:
-            return previews.draw_dynamics(world, average, shown, split)
+        def preview(average: nn.Module) -> previews.PreviewImages:
+            return previews.preview_dynamics(world, average, shown, split)
 
         run_stage(
             self.run,
@@ -251,13 +253,15 @@ class _Pipeline:
             self._model(name),
             read,
             inputs=inputs,
-            draw=draw,
-            look=lambda average: look_at_dynamics(world, average, self.store, stage.clip_frames),
+            preview=preview,
+            diagnose=lambda average: diagnose_dynamics(
+                world, average, self.store, stage.clip_frames
+            ),
             warnings=self.warnings,
         )
 
     def _shown(self, frames: int) -> tuple[Tensor, str]:
-        split = previews.shown_split(self.store, frames)
+        split = previews.preview_split(self.store, frames)
         if split != "val" and not self.told_of_split and rank_zero_only.rank == 0:
             self.told_of_split = True
             say(
@@ -267,7 +271,7 @@ class _Pipeline:
             )
         return previews.held_out_clips(self.store, frames), split
 
-    def _derive(self, what: str, compute: Callable[[Callable[[float], None]], Any]) -> Any:
+    def _precompute(self, what: str, compute: Callable[[Callable[[float], None]], Any]) -> Any:
         show = rank_zero_only.rank == 0
         with Progress(f"computing {what}", console=self.run.console, show=show) as progress:
 
@@ -279,46 +283,46 @@ class _Pipeline:
 
             return compute(told)
 
-    def judge(self, name: str) -> None:
+    def report(self, name: str) -> None:
         """Says how good the model of a stage is, loudly where something is wrong."""
         if rank_zero_only.rank != 0:
             return
         frames = getattr(self.run.train, name).clip_frames
-        clips = previews.held_out_clips(self.store, frames, JUDGED_CLIPS)
+        clips = previews.held_out_clips(self.store, frames, DIAGNOSTIC_CLIPS)
         if name == "tokenizer":
-            judge_tokenizer(self.world.tokenizer, clips, self.warnings)
+            report_tokenizer(self.world.tokenizer, clips, self.warnings)
         if name == "actions" or (name == "dynamics" and self.joint):
-            judge_actions(self.world.actions, clips, self.warnings)
+            report_actions(self.world.actions, clips, self.warnings)
         if name == "dynamics":
             world = self.world.to(device_of(self.run.train))
-            seen = look_at_dynamics(world, world.dynamics, self.store, frames)
-            judge_dynamics(seen, self.warnings)
+            seen = diagnose_dynamics(world, world.dynamics, self.store, frames)
+            report_dynamics(seen, self.warnings)
             world.cpu()
 
 
 @torch.no_grad()
-def look_at_tokenizer(tokenizer: nn.Module, clips: Tensor) -> list[Sign]:
+def diagnose_tokenizer(tokenizer: nn.Module, clips: Tensor) -> list[Diagnostic]:
     """Looks at how a tokenizer does on clips u8 (B,T,H,W,3)."""
     assert isinstance(tokenizer, VideoTokenizer)
-    return [diagnostics.codes_in_use(tokenizer, clips.to(tokenizer.position.device))]
+    return [diagnostics.codebook_usage(tokenizer, clips.to(tokenizer.position.device))]
 
 
 @torch.no_grad()
-def look_at_actions(actions: nn.Module, clips: Tensor) -> list[Sign]:
+def diagnose_actions(actions: nn.Module, clips: Tensor) -> list[Diagnostic]:
     """Looks at how latent actions do on clips u8 (B,T,H,W,3)."""
     assert isinstance(actions, LatentActionModel)
     clips = clips.to(actions.mean.device)
-    seen = [diagnostics.gain_of_latents(actions, clips)]
+    seen = [diagnostics.latent_gain(actions, clips)]
     if actions.quantizer.initialized:
-        seen.append(diagnostics.actions_in_use(actions, clips))
+        seen.append(diagnostics.action_perplexity(actions, clips))
     return seen
 
 
 @torch.no_grad()
-def look_at_dynamics(
+def diagnose_dynamics(
     world: Genie, dynamics: nn.Module, store: ClipStore, frames: int
-) -> list[Sign]:
-    """Looks at how dynamics, or `Joint` ones, play in a world.
+) -> list[Diagnostic]:
+    """Looks at how dynamics, or `JointModel` ones, play in a world.
 
     Args:
         world: the other parts.
@@ -326,16 +330,16 @@ def look_at_dynamics(
         store: the videos.
         frames: of the clips that are predicted; rollouts are longer, where the videos are.
     """
-    preview = previews.with_dynamics(world, dynamics)
-    clips = previews.held_out_clips(store, frames, JUDGED_CLIPS).to(preview.device)
+    preview = previews.replace_dynamics(world, dynamics)
+    clips = previews.held_out_clips(store, frames, DIAGNOSTIC_CLIPS).to(preview.device)
     tokens = diagnostics.in_parts(preview.tokenizer.encode, clips)
     actions = diagnostics.in_parts(preview.actions.infer, clips)
-    seen = [diagnostics.effect_of_actions(preview.dynamics, tokens, actions)]
+    seen = [diagnostics.action_effect(preview.dynamics, tokens, actions)]
     longest = max(episode.length for episode in store.episodes_in_split("train"))
     frames = min(DRIFT_FRAMES, longest)
     if frames >= SHORTEST_DRIFT:
         clips = previews.spread_clips(store, frames, DRIFT_CLIPS, "train").to(preview.device)
-        seen += diagnostics.drift(preview, clips)
+        seen += diagnostics.rollout_drift(preview, clips)
     return seen
 
 
@@ -343,10 +347,10 @@ def write_prompts(run: Path, store: ClipStore) -> None:
     """Writes some held-out frames that games can start from, unless there are some."""
     if not (run / PROMPT_FOLDER).exists():
         frames = previews.held_out_clips(store, 1, PROMPT_CANDIDATES)[:, 0]
-        save_prompts(frames[most_different(frames, PROMPTS)].numpy(), run)
+        save_prompts(frames[most_distinct(frames, PROMPTS)].numpy(), run)
 
 
-def most_different(frames: UInt8[Tensor, "n h w 3"], count: int) -> Int[Tensor, " m"]:
+def most_distinct(frames: UInt8[Tensor, "n h w 3"], count: int) -> Int[Tensor, " m"]:
     """Chooses frames that differ, so that prompts show what a game has to show.
 
     Each next one is the frame that is farthest from its nearest chosen one, seen at a quarter of

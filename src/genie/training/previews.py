@@ -1,4 +1,4 @@
-"""Pictures and figures of what a model has learned so far, for TensorBoard."""
+"""Images and scalars of what a model has learned so far, for the logs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.pixels import psnr
 from genie.models.quantizers.base import perplexity
-from genie.training.callbacks import Drawn
-from genie.training.joint import Joint
+from genie.training.callbacks import PreviewImages
+from genie.training.joint import JointModel
 from genie.world.genie import Genie
 
 CLIPS = 4
@@ -23,41 +23,41 @@ GAP = 2
 def held_out_clips(store: ClipStore, frames: int, clips: int = CLIPS) -> Tensor:
     """Returns the same clips u8 (B,T,H,W,3) every time, from videos that are not trained on.
 
-    Where no other video is long enough, they come from the training split: see `shown_split`.
+    Where no other video is long enough, they come from the training split: see `preview_split`.
     """
-    return spread_clips(store, frames, clips, shown_split(store, frames))
+    return spread_clips(store, frames, clips, preview_split(store, frames))
 
 
 def spread_clips(store: ClipStore, frames: int, clips: int, split: str) -> Tensor:
     """Returns the same clips u8 (B,T,H,W,3) every time, from all over a split."""
     starts = store.window_starts(frames, split)
-    places = np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(np.int64)
-    return torch.from_numpy(store.windows(starts[places], frames))
+    positions = np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(np.int64)
+    return torch.from_numpy(store.windows(starts[positions], frames))
 
 
-def shown_split(store: ClipStore, frames: int) -> str:
+def preview_split(store: ClipStore, frames: int) -> str:
     """Returns `val`, or `train` where no held-out video has so many frames."""
     lengths = [e.length for e in store.episodes_in_split("val")]
     return "val" if max(lengths, default=0) >= frames else "train"
 
 
-def draw_tokenizer(tokenizer: nn.Module, clips: Tensor, split: str = "val") -> Drawn:
+def preview_tokenizer(tokenizer: nn.Module, clips: Tensor, split: str = "val") -> PreviewImages:
     """Real clips above their reconstructions, and how often each code is used."""
     clips = clips.to(_device(tokenizer))
     tokens = tokenizer.encode(clips)  # type: ignore[operator]
     decoded = tokenizer.decode(tokens)  # type: ignore[operator]
     counts = torch.bincount(tokens.flatten(), minlength=tokenizer.vocabulary)  # type: ignore[arg-type]
     rows = [row for real, made in zip(clips, decoded, strict=True) for row in (real, made)]
-    pictures = {"reconstructions": grid(rows), "codebook_use": bars(counts)}
+    images = {"reconstructions": image_grid(rows), "codebook_use": bar_chart(counts)}
     figures = {
         f"{split}/psnr": psnr_of(decoded, clips),
         f"{split}/perplexity": float(perplexity(counts)),
-        f"{split}/codes_in_use": float((counts > 0).sum()),
+        f"{split}/codebook_usage": float((counts > 0).sum()),
     }
-    return pictures, figures
+    return images, figures
 
 
-def draw_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> Drawn:
+def preview_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> PreviewImages:
     """For each clip its last frame but one, and what each action makes of it.
 
     Nothing before the codes have been placed.
@@ -83,24 +83,26 @@ def draw_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> Drawn
         f"{split}/psnr_gain_over_wrong_actions": right - wrong,
         f"{split}/perplexity": float(perplexity(counts)),
     }
-    pictures = {"each_action_from_one_frame": grid([torch.stack(row) for row in rows])}
-    return {**pictures, "action_use": bars(counts)}, figures
+    images = {"each_action_from_one_frame": image_grid([torch.stack(row) for row in rows])}
+    return {**images, "action_use": bar_chart(counts)}, figures
 
 
-def draw_dynamics(world: Genie, dynamics: nn.Module, clips: Tensor, split: str = "val") -> Drawn:
-    """Real clips above rollouts with their actions, and each button held from one frame."""
-    preview = with_dynamics(world, dynamics)
+def preview_dynamics(
+    world: Genie, dynamics: nn.Module, clips: Tensor, split: str = "val"
+) -> PreviewImages:
+    """Real clips above rollouts with their actions, and each action held from one frame."""
+    preview = replace_dynamics(world, dynamics)
     clips = clips.to(preview.device)
     inferred = preview.actions.infer(clips)
     rolled = preview.generate(clips[:, :1], inferred)
     wrong = preview.generate(clips[:, :1], (inferred + 1) % world.config.num_actions)
-    buttons = torch.arange(world.config.num_actions, device=clips.device)
-    held = buttons[:, None].expand(-1, clips.shape[1] - 1)
-    prompts = clips[:1, :1].expand(len(buttons), -1, -1, -1, -1)
+    actions = torch.arange(world.config.num_actions, device=clips.device)
+    held = actions[:, None].expand(-1, clips.shape[1] - 1)
+    prompts = clips[:1, :1].expand(len(actions), -1, -1, -1, -1)
     rows = [row for real, made in zip(clips, rolled, strict=True) for row in (real, made)]
-    pictures = {
-        "rollouts": grid(rows),
-        "each_action_held": grid(list(preview.generate(prompts, held))),
+    images = {
+        "rollouts": image_grid(rows),
+        "each_action_held": image_grid(list(preview.generate(prompts, held))),
     }
     right = psnr_of(rolled[:, 1:], clips[:, 1:])
     figures = {
@@ -108,12 +110,12 @@ def draw_dynamics(world: Genie, dynamics: nn.Module, clips: Tensor, split: str =
         f"{split}/rollout_psnr_gain_over_wrong_actions": right
         - psnr_of(wrong[:, 1:], clips[:, 1:]),
     }
-    return pictures, figures
+    return images, figures
 
 
-def with_dynamics(world: Genie, dynamics: nn.Module) -> Genie:
+def replace_dynamics(world: Genie, dynamics: nn.Module) -> Genie:
     """Returns the world with other dynamics, or those and other actions; all else is shared."""
-    joint = isinstance(dynamics, Joint)
+    joint = isinstance(dynamics, JointModel)
     parts = (
         {"actions": dynamics.actions, "dynamics": dynamics.dynamics}
         if joint
@@ -124,7 +126,7 @@ def with_dynamics(world: Genie, dynamics: nn.Module) -> Genie:
     return preview.to(_device(dynamics))
 
 
-def grid(rows: list[Tensor]) -> np.ndarray:
+def image_grid(rows: list[Tensor]) -> np.ndarray:
     """Puts clips u8 (T,H,W,3) of equal shape below each other, with small gaps: u8 (H',W',3)."""
     stacked = torch.stack(rows).cpu().numpy()
     padded = np.pad(stacked, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
@@ -132,8 +134,8 @@ def grid(rows: list[Tensor]) -> np.ndarray:
     return padded.transpose(0, 2, 1, 3, 4).reshape(r * h, t * w, c)
 
 
-def bars(counts: Tensor, height: int = 64, width: int = 256) -> np.ndarray:
-    """Draws counts as bars, most frequent first: u8 (height, about width, 3)."""
+def bar_chart(counts: Tensor, height: int = 64, width: int = 256) -> np.ndarray:
+    """Plots counts as bars, most frequent first: u8 (height, about width, 3)."""
     ordered = np.sort(counts.cpu().numpy())[::-1].astype(np.float64)
     wide = np.repeat(ordered, max(1, width // len(ordered)))
     filled = np.arange(height)[::-1, None] < np.ceil(height * wide / max(1.0, ordered[0]))

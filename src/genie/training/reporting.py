@@ -17,22 +17,22 @@ def describe(logs: Mapping[str, float]) -> str:
 
 
 @dataclass(frozen=True)
-class Sign:
-    """One thing about a model that was looked at.
+class Diagnostic:
+    """One measurement of a model in training.
 
     Attributes:
-        name: of the figure, as in TensorBoard.
-        figure: what was measured.
+        name: as in the logs, under `diagnostics/`.
+        value: what was measured.
         warning: what is wrong, the figure, and what to try; empty where all is well.
     """
 
     name: str
-    figure: float
+    value: float
     warning: str = ""
 
 
-class Warnings:
-    """Says what is wrong with a model, each thing once until it has been well again.
+class DiagnosticWarnings:
+    """Reports what is wrong with a model, each problem once until it has passed.
 
     Args:
         console: where to write.
@@ -40,22 +40,22 @@ class Warnings:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.said: set[str] = set()
+        self.reported: set[str] = set()
 
-    def tell(self, signs: Iterable[Sign]) -> list[str]:
+    def report(self, diagnostics: Iterable[Diagnostic]) -> list[str]:
         """Prints, and returns, the warnings that are new."""
         new = []
-        for sign in signs:
-            if not sign.warning:
-                self.said.discard(sign.name)
-            elif sign.name not in self.said:
-                self.said.add(sign.name)
-                new.append(sign.warning)
-                warn_loudly(self.console, sign.warning)
+        for diagnostic in diagnostics:
+            if not diagnostic.warning:
+                self.reported.discard(diagnostic.name)
+            elif diagnostic.name not in self.reported:
+                self.reported.add(diagnostic.name)
+                new.append(diagnostic.warning)
+                print_warning(self.console, diagnostic.warning)
         return new
 
 
-def warn_loudly(console: Console, text: str) -> None:
+def print_warning(console: Console, text: str) -> None:
     """Prints a warning that cannot be overlooked: in a box, or on one line of a log file."""
     if console.is_terminal:
         console.print(Panel(text, title="warning", border_style="yellow", title_align="left"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,22 @@ from torch._dynamo.exc import TorchDynamoException
 
 from genie.core.config import UserError, to_dict
 from genie.core.progress import Progress
-from genie.data.sampler import Place
+from genie.data.sampler import BatchIndex
 from genie.presets import schedule
 from genie.presets.schedule import StageConfig, TrainConfig
-from genie.training.batches import Ahead, Batch
-from genie.training.callbacks import Draw, Look, Pictures, Reporting, Saving, Watching
+from genie.training.batches import Batch, PrefetchLoader, ReadBatch
+from genie.training.callbacks import (
+    CheckpointCallback,
+    Diagnose,
+    DiagnosticsCallback,
+    LoggingCallback,
+    MakePreview,
+    PreviewCallback,
+)
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.interrupts import StopRequest
 from genie.training.module import StageModule
-from genie.training.reporting import Warnings
+from genie.training.reporting import DiagnosticWarnings
 
 FORMAT = 3  # 2: no scales of learning rates, other dynamics; 1: no latents to place codes from
 LIGHTNING_NAMES = {"cuda": "gpu"}
@@ -61,12 +68,12 @@ def run_stage(
     run: StageRun,
     name: str,
     model: nn.Module,
-    read: Callable[[Place], Batch],
+    read: ReadBatch,
     *,
     inputs: str = "",
-    draw: Draw | None = None,
-    look: Look | None = None,
-    warnings: Warnings | None = None,
+    preview: MakePreview | None = None,
+    diagnose: Diagnose | None = None,
+    warnings: DiagnosticWarnings | None = None,
 ) -> None:
     """Trains a model to the end of its budget, from wherever its last checkpoint stands.
 
@@ -77,11 +84,11 @@ def run_stage(
         run: what the stages share.
         name: of the stage, a field of `TrainConfig`.
         model: has `loss(*batch, progress=...) -> (loss, logs)`.
-        read: gives the batch of a place; see `loaders`.
+        read: gives the batch of an index; see `batches`.
         inputs: fingerprint of what the batches were computed with, "" for raw frames.
-        draw: gives pictures and scalars of the averaged model now and then.
-        look: looks at the averaged model now and then for signs that something goes wrong.
-        warnings: says them, to the run's console when left out.
+        preview: gives images and scalars of the averaged model now and then.
+        diagnose: measures the averaged model now and then.
+        warnings: reports what is wrong, to the run's console when left out.
 
     Raises:
         UserError: no checkpoint is whole, it belongs to other inputs, the disk is full, or the
@@ -95,7 +102,7 @@ def run_stage(
         model.load_state_dict(state["average"])
         model.eval()
         return
-    with quiet_lightning():
+    with silence_lightning():
         module = StageModule(
             model, stage, name=name, seed=train.seed, compile=train.compile, state=state
         )
@@ -106,20 +113,24 @@ def run_stage(
 
     with Progress(name, console=run.console, show=rank_zero_only.rank == 0) as progress:
         callbacks: list[Callback] = [
-            Reporting(module, progress, train.log_every),
-            Pictures(module, draw if train.previews_every else None, train.previews_every),
-            Watching(
+            LoggingCallback(module, progress, train.log_every),
+            PreviewCallback(
+                module, preview if train.previews_every else None, train.previews_every
+            ),
+            DiagnosticsCallback(
                 module,
-                look if train.diagnostics_every else None,
-                warnings or Warnings(run.console),
+                diagnose if train.diagnostics_every else None,
+                warnings or DiagnosticWarnings(run.console),
                 train.diagnostics_every,
             ),
-            Saving(module, save, run.stop, train.checkpoint_steps, train.checkpoint_minutes),
+            CheckpointCallback(
+                module, save, run.stop, train.checkpoint_steps, train.checkpoint_minutes
+            ),
         ]
-        with quiet_lightning():
+        with silence_lightning():
             trainer = _trainer(train, stage, run.folder, name, module.step, callbacks)
-            place = Place(train.seed, module.step, 0, stage.grad_accum_steps)
-            _fit(trainer, module, _Loader(read, place, train.workers, trainer))
+            first = BatchIndex(train.seed, module.step, 0, stage.grad_accum_steps)
+            _fit(trainer, module, _Loader(read, first, train.workers, trainer))
     if module.spent < 1:
         run.stop.stop(
             f"stopped in the stage {name!r} after {module.step} steps, everything is saved; "
@@ -140,20 +151,13 @@ def _fit(trainer: Trainer, module: StageModule, loader: _Loader) -> None:
 class _Loader:
     """Batches for the process that asks, which is only known once Lightning has started them."""
 
-    def __init__(
-        self, read: Callable[[Place], Batch], place: Place, workers: int, trainer: Trainer
-    ) -> None:
-        self.read, self.place, self.workers, self.trainer = read, place, workers, trainer
+    def __init__(self, read: ReadBatch, first: BatchIndex, workers: int, trainer: Trainer) -> None:
+        self.read, self.first, self.workers, self.trainer = read, first, workers, trainer
 
     def __iter__(self) -> Iterator[Batch]:
-        place = Place(
-            self.place.seed,
-            self.place.step,
-            parts=self.place.parts,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
-        )
-        return iter(Ahead(self.read, place, self.workers))
+        rank, size = self.trainer.global_rank, self.trainer.world_size
+        first = replace(self.first, rank=rank, world_size=size)
+        return iter(PrefetchLoader(self.read, first, self.workers))
 
 
 def _restored(path: Path, inputs: str) -> dict[str, Any] | None:
@@ -226,8 +230,8 @@ NOISE = [
 
 
 @contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Keeps Lightning from advertising and from warning about what is meant to be so."""
+def silence_lightning() -> Iterator[None]:
+    """Hides Lightning's advertisements and its warnings about what is intended."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -32,11 +32,11 @@ FRAMES_AT_ONCE = 256
 SHORTEST_CHUNK = 64
 PIECE_FRAMES = 4096
 """Frames whose results are written at once: so much work is lost to a kill, at most."""
-KEPT = 4
+KEEP_ARRAYS = 4
 """Arrays of each kind that stay in a store; those used longest ago are deleted."""
-PATIENCE = 900.0
-"""Seconds without a sign of life after which the process that joins the pieces is given up."""
-POLL = 1.0
+TIMEOUT_SECONDS = 900.0
+"""Seconds without progress after which the process that joins the pieces counts as dead."""
+POLL_SECONDS = 1.0
 
 Compute = Callable[[Tensor, "Chunk"], np.ndarray]
 Batch = list["Chunk"]
@@ -73,7 +73,7 @@ def fingerprint(*models: nn.Module) -> str:
     return sha.hexdigest()[:12]
 
 
-def derive_tokens(
+def precompute_tokens(
     store: ClipStore, tokenizer: VideoTokenizer, clip_frames: int, advance: Advance
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the tokens of all frames, encoded now or by an earlier run.
@@ -101,17 +101,19 @@ def derive_tokens(
 
     device = tokenizer.to_code.weight.device
     if tokenizer.spatial_encoder:
-        chunks = list(_chunks(_as_one(store), size=SHORTEST_CHUNK, past=0))
-        return _derived(store, f"tokens-{mark}", chunks, encode, device, advance), None
-    past = receptive_past(tokenizer.config.encoder)
+        chunks = list(_chunks(_shared(store), size=SHORTEST_CHUNK, past=0))
+        return _precomputed(store, f"tokens-{mark}", chunks, encode, device, advance), None
+    past = receptive_field(tokenizer.config.encoder)
     long = list(_chunks(store.episodes, size=max(SHORTEST_CHUNK, past), past=past))
     short = list(_chunks(store.episodes, size=clip_frames, past=0))
-    whole = _derived(store, f"tokens-whole-{mark}", long, encode, device, advance)
+    whole = _precomputed(store, f"tokens-whole-{mark}", long, encode, device, advance)
     name = f"tokens-fresh{clip_frames}-{mark}"
-    return whole, _derived(store, name, short, encode, device, advance)
+    return whole, _precomputed(store, name, short, encode, device, advance)
 
 
-def derive_actions(store: ClipStore, actions: LatentActionModel, advance: Advance) -> np.ndarray:
+def precompute_actions(
+    store: ClipStore, actions: LatentActionModel, advance: Advance
+) -> np.ndarray:
     """Returns the latent action from each frame to the next, inferred now or by an earlier run.
 
     Every transition sees all of the past that the encoder can see, as when actions are inferred
@@ -121,7 +123,7 @@ def derive_actions(store: ClipStore, actions: LatentActionModel, advance: Advanc
         int64 (N,); -1 at the last frame of each episode.
     """
     # The differences to frames before reach further back than the attention does.
-    past = receptive_past(actions.config.encoder) + actions.config.num_frame_differences
+    past = receptive_field(actions.config.encoder) + actions.config.num_frame_differences
     size = max(SHORTEST_CHUNK, past)
 
     def infer(frames: Tensor, chunk: Chunk) -> np.ndarray:
@@ -135,21 +137,21 @@ def derive_actions(store: ClipStore, actions: LatentActionModel, advance: Advanc
     # An action read off two frames alone needs no regard for episodes, so that all chunks are of
     # one shape and share forwards; what it says across a border is dropped below,
     # so the array on disk means nothing there.
-    episodes = store.episodes if past > 1 else _as_one(store)
+    episodes = store.episodes if past > 1 else _shared(store)
     chunks = list(_chunks(episodes, size=size, past=past, ahead=1))
     device = actions.to_latent.weight.device
     name = f"actions-{fingerprint(actions)}"
-    derived = np.array(_derived(store, name, chunks, infer, device, advance))
+    derived = np.array(_precomputed(store, name, chunks, infer, device, advance))
     derived[[episode.start + episode.length - 1 for episode in store.episodes]] = -1
     return derived
 
 
-def receptive_past(config: TransformerConfig) -> int:
+def receptive_field(config: TransformerConfig) -> int:
     """Returns how many frames back a stack of windowed attention can see."""
     return config.layers * (config.window - 1)
 
 
-def _as_one(store: ClipStore) -> list[Episode]:
+def _shared(store: ClipStore) -> list[Episode]:
     return [Episode(0, "", "", 0, len(store), "")]
 
 
@@ -163,7 +165,7 @@ def _chunks(
             yield Chunk(max(episode.start, start - past), start, stop, min(stop + ahead, end))
 
 
-def _derived(
+def _precomputed(
     store: ClipStore,
     name: str,
     chunks: Sequence[Chunk],
@@ -172,34 +174,34 @@ def _derived(
     advance: Advance,
 ) -> np.ndarray:
     rank, pieces = rank_zero_only.rank, _pieces(chunks)
-    if rank == 0 and store.has_derived(name):
-        store.touch_derived(name)
+    if rank == 0 and store.has_cached(name):
+        store.touch_cached(name)
         store.drop_pieces(name)  # of a process that was late
-    while not store.has_derived(name):
+    while not store.has_cached(name):
         for first, rows in _missing(store, name, pieces, compute, device, advance, rank):
             store.write_piece(name, first, rows)
         if rank == 0:
             with suppress(FileNotFoundError):  # another run has joined or trimmed them meanwhile
                 store.join_pieces(name, [_span(piece) for piece in pieces])
-                store.trim_derived(name.rpartition("-")[0], KEPT)
+                store.trim_cached(name.rpartition("-")[0], KEEP_ARRAYS)
         else:
             _wait_for_first_process(store, name, advance)
-    return store.derived(name)
+    return store.cached(name)
 
 
 def _wait_for_first_process(store: ClipStore, name: str, advance: Advance) -> None:
     parent, seen, since = os.getppid(), None, time.monotonic()
-    while not store.has_derived(name):
+    while not store.has_cached(name):
         advance(0.0)
         now, sizes = time.monotonic(), _sizes(store.path / "derived")
         if sizes != seen:
             seen, since = sizes, now
-        if now - since > PATIENCE or os.getppid() != parent:
+        if now - since > TIMEOUT_SECONDS or os.getppid() != parent:
             raise UserError(
                 f"{name}: the first process, which joins the pieces, has failed or hangs; see what "
                 "it said, then run the same command again"
             )
-        time.sleep(POLL)
+        time.sleep(POLL_SECONDS)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -251,7 +253,7 @@ def _missing(
             frames = store.windows([chunk.first for chunk in batch], _shape(batch[0])[-1])
             rows.append(compute(torch.from_numpy(frames).to(device), batch[0]))
             advance((done + batch[-1].stop - span[0]) / len(store))
-        if store.has_derived(name):
+        if store.has_cached(name):
             return
         yield span[0], np.concatenate(rows)
         there = store.pieces(name) & wanted

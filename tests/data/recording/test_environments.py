@@ -11,10 +11,10 @@ from gymnasium import spaces
 
 from genie.core.config import UserError
 from genie.data.recording import environments as module
-from genie.data.recording.environments import Levels, game_maker
+from genie.data.recording.environments import LevelRange, make_env_batch
 
 procgen = pytest.mark.skipif(importlib.util.find_spec("procgen") is None, reason="needs procgen")
-EASY = Levels(0, 100)
+EASY = LevelRange(0, 100)
 
 
 @pytest.fixture(autouse=True)
@@ -23,18 +23,20 @@ def _registered():
 
 
 def gym_games(num=2, levels=EASY, seed=0, **options):
-    return game_maker("gym:GenieTest/Buttons-v0", mode="easy", options=options)(num, levels, seed)
+    return make_env_batch("gym:GenieTest/Buttons-v0", mode="easy", options=options)(
+        num, levels, seed
+    )
 
 
 def test_validation_levels_come_after_training_levels():
-    train, val = (Levels.of_split(split, 50, 200, 30) for split in ("train", "val"))
-    assert (train, val) == (Levels(50, 200), Levels(250, 30))
-    train, val = (Levels.of_split(split, 0, 0, 100) for split in ("train", "val"))
+    train, val = (LevelRange.of_split(split, 50, 200, 30) for split in ("train", "val"))
+    assert (train, val) == (LevelRange(50, 200), LevelRange(250, 30))
+    train, val = (LevelRange.of_split(split, 0, 0, 100) for split in ("train", "val"))
     assert train.first + train.count == val.first
     assert val.first + val.count == 2**31 - 1
     for numbers in ((-1, 5, 5), (0, 2**31, 5), (0, 5, 0), (2**31, 0, 5)):
         with pytest.raises(UserError, match="level"):
-            Levels.of_split("train", *numbers)
+            LevelRange.of_split("train", *numbers)
 
 
 def test_gym_games_show_the_frame_after_the_last_action():
@@ -68,7 +70,7 @@ def test_observation_where_nothing_is_drawn():
     games = gym_games(drawn=False)
     assert games.observe().shape == (2, 32, 32, 3)
     with pytest.raises(UserError, match="draws no picture"):
-        game_maker("gym:GenieTest/WithoutPicture-v0", mode="easy", options={})(1, EASY, 0)
+        make_env_batch("gym:GenieTest/WithoutPicture-v0", mode="easy", options={})(1, EASY, 0)
 
 
 def test_actions_that_are_no_choices():
@@ -105,16 +107,16 @@ def test_an_environment_of_a_module(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     words = "import buttons, gymnasium\ngymnasium.register('Own/Game-v0', buttons.Buttons)\n"
     (tmp_path / "own_games.py").write_text(words)
-    games = game_maker("gym:own_games:Own/Game-v0", mode="easy", options={})(2, EASY, 0)
+    games = make_env_batch("gym:own_games:Own/Game-v0", mode="easy", options={})(2, EASY, 0)
     assert games.observe().shape == (2, 32, 32, 3)
     with pytest.raises(UserError, match="did you mean Own/Game-v0"):
-        game_maker("gym:own_games:Own/Gama-v0", mode="easy", options={})
+        make_env_batch("gym:own_games:Own/Gama-v0", mode="easy", options={})
     (tmp_path / "lacking.py").write_text("import no_such_package_here")
     with pytest.raises(UserError, match="lacking needs a package that is not installed: No module"):
-        game_maker("gym:lacking:Own/Game-v0", mode="easy", options={})
+        make_env_batch("gym:lacking:Own/Game-v0", mode="easy", options={})
     (tmp_path / "wrong.py").write_text("1 / 0")
     with pytest.raises(UserError, match="wrong cannot be imported"):
-        game_maker("gym:wrong:Own/Game-v0", mode="easy", options={})
+        make_env_batch("gym:wrong:Own/Game-v0", mode="easy", options={})
 
 
 @pytest.mark.parametrize("moment", ["made", "reset", "drawn", "stepped"])
@@ -143,7 +145,7 @@ def test_what_an_environment_needs_is_named(moment, error):
 
     gymnasium.register("GenieTest/Needy-v0", Needy, disable_env_checker=True)
     try:
-        make = game_maker("gym:GenieTest/Needy-v0", mode="easy", options={})
+        make = make_env_batch("gym:GenieTest/Needy-v0", mode="easy", options={})
         with pytest.raises(
             UserError, match=r"Needy-v0 needs a package .*: pip install what-it-need"
         ):
@@ -166,14 +168,14 @@ def test_what_an_environment_needs_is_named(moment, error):
 )
 def test_unknown_environments(env, message):
     with pytest.raises(UserError, match=message):
-        game_maker(env, mode="easy", options={})
+        make_env_batch(env, mode="easy", options={})
 
 
 def test_unknown_options():
     with pytest.raises(UserError, match="coinrun has no mode 'memory'; choose easy, hard"):
-        game_maker("procgen:coinrun", mode="memory", options={})
+        make_env_batch("procgen:coinrun", mode="memory", options={})
     with pytest.raises(UserError, match="no option 'colour'; choose center_agent"):
-        game_maker("procgen:coinrun", mode="easy", options={"colour": True})
+        make_env_batch("procgen:coinrun", mode="easy", options={"colour": True})
     with pytest.raises(UserError, match="check its options"):
         gym_games(colour=True)
 
@@ -181,15 +183,15 @@ def test_unknown_options():
 def test_a_missing_extra_names_the_command(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r'pip install "genie-worlds\[procgen\]"'):
-        game_maker("procgen:coinrun", mode="easy", options={})
+        make_env_batch("procgen:coinrun", mode="easy", options={})
     with pytest.raises(UserError, match=r'pip install "genie-worlds\[atari\]"'):
-        game_maker("gym:ALE/Breakout-v5", mode="easy", options={})
+        make_env_batch("gym:ALE/Breakout-v5", mode="easy", options={})
 
 
 @procgen
 def test_procgen_levels_and_restart(capfd):
-    games = game_maker("procgen:maze", mode="easy", options={"use_backgrounds": False})(
-        3, Levels(40, 10), 1
+    games = make_env_batch("procgen:maze", mode="easy", options={"use_backgrounds": False})(
+        3, LevelRange(40, 10), 1
     )
     try:
         assert games.observe().shape == (3, 64, 64, 3)
@@ -208,7 +210,7 @@ def test_procgen_levels_and_restart(capfd):
 
 def test_atari():
     pytest.importorskip("ale_py")
-    games = game_maker("gym:ALE/Breakout-v5", mode="easy", options={})(1, EASY, 0)
+    games = make_env_batch("gym:ALE/Breakout-v5", mode="easy", options={})(1, EASY, 0)
     assert games.observe().shape == (1, 210, 160, 3)
     assert games.action_names == ["noop", "fire", "right", "left"]
     games.close()

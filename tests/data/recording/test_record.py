@@ -16,7 +16,7 @@ import pytest
 from genie.core.config import UserError
 from genie.data.prepare import prepare
 from genie.data.recording import record as module
-from genie.data.recording.environments import Levels, ProcgenGames
+from genie.data.recording.environments import LevelRange, ProcgenBatch
 from genie.data.recording.record import record
 from genie.data.store import ClipStore
 from genie.data.video import probe, read_video
@@ -283,7 +283,7 @@ def test_a_kill_leaves_only_whole_videos(tmp_path):
 def test_procgen_frames_follow_from_the_actions(tmp_path):
     options = {"episodes": 3, "num_envs": 1, "val_fraction": 0, "max_episode_frames": 60}
     record("procgen:miner", tmp_path / "out", seed=5, num_levels=20, **options, **QUIET)
-    games = ProcgenGames("miner", 1, Levels(0, 20), 5, "easy", {})
+    games = ProcgenBatch("miner", 1, LevelRange(0, 20), 5, "easy", {})
     for path in videos(tmp_path / "out/train"):
         told, frames = sidecar(path), decoded(path)
         assert games.levels == [told["level"]]

@@ -37,7 +37,7 @@ _ALL_LEVELS = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Step:
+class EnvStep:
     """What came of one action in each game.
 
     Attributes:
@@ -54,7 +54,7 @@ class Step:
 
 
 @runtime_checkable
-class Games(Protocol):
+class EnvBatch(Protocol):
     """N games that start again by themselves.
 
     Attributes:
@@ -71,7 +71,7 @@ class Games(Protocol):
         """Returns the frames to act on, u8 (N,H,W,3); they belong to the caller."""
         ...
 
-    def step(self, actions: np.ndarray, restart: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray, restart: np.ndarray) -> EnvStep:
         """Acts in each game; those in the mask `restart` (N,) start a new episode instead."""
         ...
 
@@ -85,14 +85,14 @@ class Games(Protocol):
 
 
 @dataclass(frozen=True)
-class Levels:
+class LevelRange:
     """Which levels (or seeds) to play: those from `first` on, `count` of them."""
 
     first: int
     count: int
 
     @classmethod
-    def of_split(cls, split: str, start: int, train: int, val: int) -> Levels:
+    def of_split(cls, split: str, start: int, train: int, val: int) -> LevelRange:
         """Returns the levels of `train` or `val`: validation lies right after training.
 
         Args:
@@ -115,10 +115,10 @@ class Levels:
 
 
 # Makes N games that play the given levels, in an order that the seed decides.
-GameMaker = Callable[[int, Levels, int], Games]
+EnvBatchFactory = Callable[[int, LevelRange, int], EnvBatch]
 
 
-def game_maker(env: str, *, mode: str, options: Mapping[str, Any]) -> GameMaker:
+def make_env_batch(env: str, *, mode: str, options: Mapping[str, Any]) -> EnvBatchFactory:
     """Finds an environment by name and checks its options, without starting it.
 
     Args:
@@ -132,16 +132,16 @@ def game_maker(env: str, *, mode: str, options: Mapping[str, Any]) -> GameMaker:
     """
     kind, _, name = env.partition(":")
     if kind == "procgen" and name:
-        return _procgen_maker(name, mode, options)
+        return _procgen_factory(name, mode, options)
     if kind == "gym" and name:
-        return _gym_maker(name, options)
+        return _gym_factory(name, options)
     raise UserError(
         f"{env!r} is not an environment: say procgen:<game>, such as procgen:coinrun "
         f"(or {', '.join(PROCGEN_GAMES)}), or gym:<id>, such as gym:ALE/Breakout-v5"
     )
 
 
-def _procgen_maker(name: str, mode: str, options: Mapping[str, Any]) -> GameMaker:
+def _procgen_factory(name: str, mode: str, options: Mapping[str, Any]) -> EnvBatchFactory:
     require(
         name in PROCGEN_GAMES, f"procgen has no game {name!r}; choose {', '.join(PROCGEN_GAMES)}"
     )
@@ -155,10 +155,10 @@ def _procgen_maker(name: str, mode: str, options: Mapping[str, Any]) -> GameMake
             'procgen is not installed: pip install "genie-worlds[procgen]" '
             "(its wheels are for Python 3.10 and 3.11)"
         )
-    return lambda num, levels, seed: ProcgenGames(name, num, levels, seed, mode, options)
+    return lambda num, levels, seed: ProcgenBatch(name, num, levels, seed, mode, options)
 
 
-class ProcgenGames:
+class ProcgenBatch:
     """Games of Procgen (Cobbe et al. 2019, arXiv 1912.01588), stepped together by its own library.
 
     The frame after the last action of an episode is never shown: the next one is the first frame
@@ -166,7 +166,13 @@ class ProcgenGames:
     """
 
     def __init__(
-        self, name: str, num: int, levels: Levels, seed: int, mode: str, options: Mapping[str, Any]
+        self,
+        name: str,
+        num: int,
+        levels: LevelRange,
+        seed: int,
+        mode: str,
+        options: Mapping[str, Any],
     ) -> None:
         self.num = num
         with _dependencies_named("procgen"):
@@ -190,14 +196,14 @@ class ProcgenGames:
         """Returns the frames to act on, u8 (N,64,64,3)."""
         return np.array(self._games.observe()[1]["rgb"])
 
-    def step(self, actions: np.ndarray, restart: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray, restart: np.ndarray) -> EnvStep:
         """Acts in each game; action -1 makes Procgen start a new level."""
         self._games.act(np.where(restart, -1, actions).astype(np.int32))
         rewards, _, first = self._games.observe()
         ended = np.array(first)
         if ended.any():
             self.levels = self._current_levels()
-        return Step(np.array(rewards), ended & ~restart, ended & restart)
+        return EnvStep(np.array(rewards), ended & ~restart, ended & restart)
 
     def sample(self) -> np.ndarray:
         """Draws an action of each game, int64 (N,)."""
@@ -211,7 +217,7 @@ class ProcgenGames:
         return [int(info["level_seed"]) for info in self._games.get_info()]
 
 
-def _gym_maker(name: str, options: Mapping[str, Any]) -> GameMaker:
+def _gym_factory(name: str, options: Mapping[str, Any]) -> EnvBatchFactory:
     import gymnasium
 
     module, _, env_id = name.rpartition(":")
@@ -227,7 +233,7 @@ def _gym_maker(name: str, options: Mapping[str, Any]) -> GameMaker:
         close = difflib.get_close_matches(env_id, gymnasium.registry, n=5, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "see gymnasium.pprint_registry()"
         raise UserError(f"Gymnasium has no environment {name!r} ({error}); {hint}") from None
-    return lambda num, levels, seed: GymGames(spec, num, levels, seed, options)
+    return lambda num, levels, seed: GymBatch(spec, num, levels, seed, options)
 
 
 def _import_environments(module: str, env: str) -> None:
@@ -258,7 +264,7 @@ def _dependencies_named(env: str) -> Iterator[None]:
         raise UserError(f"{env} needs a package that is not installed: {error}") from None
 
 
-class GymGames:
+class GymBatch:
     """Any Gymnasium environment, several of them stepped one after the other.
 
     Frames are what `render()` draws, or the observation itself where nothing is drawn. Each
@@ -266,7 +272,7 @@ class GymGames:
     """
 
     def __init__(
-        self, spec: Any, num: int, levels: Levels, seed: int, options: Mapping[str, Any]
+        self, spec: Any, num: int, levels: LevelRange, seed: int, options: Mapping[str, Any]
     ) -> None:
         self.num = num
         self._all = levels
@@ -289,7 +295,7 @@ class GymGames:
         """Returns the frames to act on, u8 (N,H,W,3)."""
         return np.stack(self._frames)
 
-    def step(self, actions: np.ndarray, restart: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray, restart: np.ndarray) -> EnvStep:
         """Acts in each game, one after the other."""
         rewards = np.zeros(self.num)
         terminated, truncated = np.zeros(self.num, bool), restart.copy()
@@ -302,14 +308,14 @@ class GymGames:
                 if not restart[number]:
                     last_frames[number] = self._frames[number]
                 self._frames[number] = self._reset(number)
-        return Step(rewards, terminated, truncated, last_frames)
+        return EnvStep(rewards, terminated, truncated, last_frames)
 
     def _act(self, number: int, action: Any) -> tuple[float, bool, bool]:
         if self.action_names is not None:
             action = int(action) + self._first_action
         with _dependencies_named(self._name):
             observation, reward, terminated, truncated, _ = self._games[number].step(action)
-            self._frames[number] = _picture(self._games[number], observation)
+            self._frames[number] = _frame(self._games[number], observation)
         return float(reward), bool(terminated), bool(truncated)
 
     def _reset(self, number: int) -> np.ndarray:
@@ -317,7 +323,7 @@ class GymGames:
         self._next = (self._next + 1) % self._all.count
         with _dependencies_named(self._name):
             observation, _ = self._games[number].reset(seed=self.levels[number])
-            return _picture(self._games[number], observation)
+            return _frame(self._games[number], observation)
 
     def sample(self) -> np.ndarray:
         """Draws an action of each game, (N,)."""
@@ -350,7 +356,7 @@ def _make(spec: Any, options: Mapping[str, Any]) -> Any:
         raise UserError(f"{spec.id} cannot be made ({error}); check its options") from None
 
 
-def _picture(game: Any, observation: Any) -> np.ndarray:
+def _frame(game: Any, observation: Any) -> np.ndarray:
     frame = game.render() if game.render_mode == "rgb_array" else observation
     picture = np.asarray(frame)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:

@@ -21,7 +21,7 @@ from genie.core.config import UserError, require
 from genie.core.io import replacing
 from genie.core.numbers import seed_of
 from genie.core.progress import Progress
-from genie.data.recording.environments import Games, Levels, Step, game_maker
+from genie.data.recording.environments import EnvBatch, EnvStep, LevelRange, make_env_batch
 from genie.data.video import VideoWriter
 
 SIDECAR_VERSION = 1
@@ -135,15 +135,15 @@ def record(
         random_action_prob=random_action_prob,
         actions=tuple(actions) if actions is not None else None,
     )
-    make = game_maker(env, mode=distribution_mode, options=dict(options or {}))
+    make = make_env_batch(env, mode=distribution_mode, options=dict(options or {}))
     levels = {
-        split: Levels.of_split(split, start_level, num_levels, val_levels)
+        split: LevelRange.of_split(split, start_level, num_levels, val_levels)
         for split in ("train", "val")
     }
     pair = (size, size) if isinstance(size, int) else size
     video = {"fps": fps, "crf": crf, "pixel_format": pixel_format, "size": pair, "preset": preset}
     out = Path(out)
-    files = {split: _Files(out / split, env) for split in levels}
+    files = {split: _EpisodePaths(out / split, env) for split in levels}
     _check_folder(out, append)
     label = {"env": env, "policy": config.policy_name, "fps": fps}
     if env.startswith("procgen:"):
@@ -157,8 +157,8 @@ def record(
         run_seed = seed + 7919 * files[split].next + (split == "val")
         games = make(budget.games, levels[split], run_seed)
         try:
-            player = _Player(config, games, run_seed)
-            session = _Session(games, player, budget, files[split], video, label)
+            player = _ActionSampler(config, games, run_seed)
+            session = _Recorder(games, player, budget, files[split], video, label)
             with _no_empty_folders(files[split].folder):
                 counts[split] = session.run(f"recording {split}" if progress else None)
         except OSError as error:
@@ -239,21 +239,21 @@ class _Config:
         return _Budget(amount, True, games, self.max_episode_frames)
 
 
-class _Player:
+class _ActionSampler:
     """Chooses the actions of all games."""
 
-    def __init__(self, config: _Config, games: Games, seed: int) -> None:
+    def __init__(self, config: _Config, games: EnvBatch, seed: int) -> None:
         self._config, self._games = config, games
         self._random = np.random.default_rng([seed % 2**63, 1])
-        self._allowed = _allowed(config.actions, games.action_names)
-        self._held = self._draw()
+        self._allowed_actions = _allowed_actions(config.actions, games.action_names)
+        self._held = self._sample()
         self._seen: np.ndarray | None = None
 
     def __call__(self, frames: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Returns the actions (N,) for frames u8 (N,H,W,3); `first` marks new episodes."""
         policy = self._config.policy
         if policy == "random":
-            return self._draw()
+            return self._sample()
         if callable(policy):
             return self._with_random(self._checked(policy(frames)))
         changes = first | (self._random.random(len(first)) >= self._config.sticky_action_prob)
@@ -261,17 +261,17 @@ class _Player:
             if self._seen is not None:
                 changes |= (frames == self._seen).all(axis=(1, 2, 3))
             self._seen = frames.copy()
-        self._held = _mixed(self._held, self._draw(), changes)
+        self._held = _mix(self._held, self._sample(), changes)
         return self._with_random(self._held) if policy == "mixture" else self._held
 
-    def _draw(self) -> np.ndarray:
-        if self._allowed is None:
+    def _sample(self) -> np.ndarray:
+        if self._allowed_actions is None:
             return self._games.sample()
-        return self._random.choice(self._allowed, size=self._games.num)
+        return self._random.choice(self._allowed_actions, size=self._games.num)
 
     def _with_random(self, actions: np.ndarray) -> np.ndarray:
         replaced = self._random.random(len(actions)) < self._config.random_action_prob
-        return _mixed(actions, self._draw(), replaced)
+        return _mix(actions, self._sample(), replaced)
 
     def _checked(self, answer: Any) -> np.ndarray:
         names = self._games.action_names
@@ -288,13 +288,15 @@ class _Player:
         return actions
 
 
-def _mixed(actions: np.ndarray, others: np.ndarray, where: np.ndarray) -> np.ndarray:
+def _mix(actions: np.ndarray, others: np.ndarray, where: np.ndarray) -> np.ndarray:
     mixed = actions.copy()
     mixed[where] = others[where]
     return mixed
 
 
-def _allowed(chosen: Sequence[str] | None, names: Sequence[str] | None) -> np.ndarray | None:
+def _allowed_actions(
+    chosen: Sequence[str] | None, names: Sequence[str] | None
+) -> np.ndarray | None:
     if chosen is None:
         return None
     if names is None:
@@ -305,7 +307,7 @@ def _allowed(chosen: Sequence[str] | None, names: Sequence[str] | None) -> np.nd
     return np.array([names.index(name) for name in chosen])
 
 
-class _Files:
+class _EpisodePaths:
     """Numbered names in the folder of a split."""
 
     def __init__(self, folder: Path, env: str) -> None:
@@ -346,7 +348,7 @@ def _no_empty_folders(folder: Path) -> Iterator[None]:
 
 
 @dataclass
-class _Episode:
+class _RecordedEpisode:
     """One game being recorded: frames wait here until they are a batch to encode."""
 
     path: Path
@@ -369,7 +371,7 @@ class _Encoders:
     All batches of an episode go to the same thread, in order.
     """
 
-    def __init__(self, threads: int, sidecar: Callable[[_Episode], dict[str, Any]]) -> None:
+    def __init__(self, threads: int, sidecar: Callable[[_RecordedEpisode], dict[str, Any]]) -> None:
         self._sidecar = sidecar
         self._queues = [queue.Queue(_QUEUE) for _ in range(threads)]
         self._threads = [
@@ -380,7 +382,7 @@ class _Encoders:
         for thread in self._threads:
             thread.start()
 
-    def send(self, game: int, episode: _Episode) -> None:
+    def send(self, game: int, episode: _RecordedEpisode) -> None:
         """Encodes what waits in the episode, and finishes it when it has ended.
 
         Raises:
@@ -419,7 +421,7 @@ class _Encoders:
             except BaseException as error:
                 self._error = error
 
-    def _encode(self, episode: _Episode, frames: Sequence[np.ndarray], ended: bool) -> None:
+    def _encode(self, episode: _RecordedEpisode, frames: Sequence[np.ndarray], ended: bool) -> None:
         self._unfinished.add(episode.writer)
         for frame in frames:
             episode.writer.write(frame)
@@ -431,21 +433,21 @@ class _Encoders:
             self._unfinished.discard(episode.writer)
 
 
-class _Session:
+class _Recorder:
     """Plays one split until its budget is spent."""
 
     def __init__(
         self,
-        games: Games,
-        player: _Player,
+        games: EnvBatch,
+        player: _ActionSampler,
         budget: _Budget,
-        files: _Files,
+        files: _EpisodePaths,
         video: Mapping[str, Any],
         label: Mapping[str, Any],
     ) -> None:
         self._games, self._player, self._budget = games, player, budget
         self._files, self._video, self._label = files, video, label
-        self._open: list[_Episode | None] = [None] * games.num
+        self._open: list[_RecordedEpisode | None] = [None] * games.num
         self._begun = [0] * games.num
         self._frames = self._episodes = 0
 
@@ -457,10 +459,10 @@ class _Session:
             show = title is not None
             with Progress(title or "", self._budget.amount, unit=unit, show=show) as bar:
                 first = np.ones(self._games.num, bool)
-                while not self._spent():
+                while not self._budget_used():
                     first = self._step(encoders, first)
                     bar.update(self._done())
-            self._cut_off(encoders)
+            self._truncate(encoders)
             encoders.close()
         except BaseException:
             encoders.drop()
@@ -470,13 +472,13 @@ class _Session:
     def _done(self) -> int:
         return self._frames if self._budget.counts_frames else self._episodes
 
-    def _spent(self) -> bool:
+    def _budget_used(self) -> bool:
         return self._done() >= self._budget.amount
 
     def _step(self, encoders: _Encoders, first: np.ndarray) -> np.ndarray:
         frames = self._games.observe()
         actions = self._player(frames, first)
-        taken = [game for game, frame in enumerate(frames) if self._take(game, frame)]
+        taken = [game for game, frame in enumerate(frames) if self._append_frame(game, frame)]
         limit = self._budget.max_episode_frames
         restart = np.array([e is not None and e.length >= limit for e in self._open])
         step = self._games.step(actions, restart)
@@ -484,12 +486,12 @@ class _Session:
         for game in taken:
             episode = self._open[game]
             assert episode is not None
-            self._note(game, episode, actions[game], step, bool(restart[game]))
+            self._append_step(game, episode, actions[game], step, bool(restart[game]))
             if ended[game] or len(episode.frames) >= _BATCH:
                 self._send(encoders, game, episode)
         return ended
 
-    def _take(self, game: int, frame: np.ndarray) -> bool:
+    def _append_frame(self, game: int, frame: np.ndarray) -> bool:
         episode = self._open[game]
         if self._budget.counts_frames:
             wanted = self._frames < self._budget.amount
@@ -499,14 +501,18 @@ class _Session:
             return False
         if episode is None:
             path = self._files.new()
-            episode = _Episode(path, VideoWriter(path, **self._video), self._games.levels[game])
+            episode = _RecordedEpisode(
+                path, VideoWriter(path, **self._video), self._games.levels[game]
+            )
             self._open[game] = episode
             self._begun[game] += 1
         episode.add(frame)
         self._frames += 1
         return True
 
-    def _note(self, game: int, episode: _Episode, action: Any, step: Step, restarted: bool) -> None:
+    def _append_step(
+        self, game: int, episode: _RecordedEpisode, action: Any, step: EnvStep, restarted: bool
+    ) -> None:
         if not restarted:
             episode.actions.append(_plain(action))
             episode.rewards.append(float(step.rewards[game]))
@@ -519,19 +525,19 @@ class _Session:
                 "truncated": bool(step.truncated[game]),
             }
 
-    def _send(self, encoders: _Encoders, game: int, episode: _Episode) -> None:
+    def _send(self, encoders: _Encoders, game: int, episode: _RecordedEpisode) -> None:
         encoders.send(game, episode)
         if episode.ending is not None:
             self._open[game] = None
             self._episodes += 1
 
-    def _cut_off(self, encoders: _Encoders) -> None:
+    def _truncate(self, encoders: _Encoders) -> None:
         for game, episode in enumerate(self._open):
             if episode is not None:
                 episode.ending = {"terminated": False, "truncated": True}
                 self._send(encoders, game, episode)
 
-    def _sidecar(self, episode: _Episode) -> dict[str, Any]:
+    def _sidecar(self, episode: _RecordedEpisode) -> dict[str, Any]:
         return {
             "version": SIDECAR_VERSION,
             **self._label,
