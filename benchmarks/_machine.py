@@ -38,7 +38,7 @@ def about() -> dict[str, Any]:
     }
 
 
-def report(results: dict[str, Any], path: Path | None) -> None:
+def tell(results: dict[str, Any], path: Path | None) -> None:
     """Prints the results as JSON, and writes them to a file when one is named."""
     print(as_text(results))
     if path:
