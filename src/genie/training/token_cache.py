@@ -11,11 +11,12 @@ import hashlib
 import os
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,9 +39,9 @@ TIMEOUT_SECONDS = 900.0
 """Seconds without progress after which the process that joins the pieces counts as dead."""
 POLL_SECONDS = 1.0
 
-Compute = Callable[[Tensor, "Chunk"], np.ndarray]
-Batch = list["Chunk"]
-Piece = list[Batch]
+Compute = Callable[[Tensor, int], np.ndarray]
+"""Frames (B,T,H,W,3) and how many of them are past only -> the results of the rest (B,T',...)."""
+Piece = Sequence["Chunk"]
 Advance = Callable[[float], None]
 """Told the share of the store that is done; may raise to stop."""
 
@@ -95,9 +96,8 @@ def precompute_tokens(
     mark = fingerprint(tokenizer)
     dtype = np.uint16 if tokenizer.vocabulary <= 2**16 else np.int32
 
-    def encode(frames: Tensor, chunk: Chunk) -> np.ndarray:
-        skip = chunk.start - chunk.first
-        return tokenizer.encode(frames)[:, skip:].flatten(0, 1).cpu().numpy().astype(dtype)
+    def encode(frames: Tensor, past: int) -> np.ndarray:
+        return tokenizer.encode(frames)[:, past:].cpu().numpy().astype(dtype)
 
     device = tokenizer.to_code.weight.device
     if tokenizer.spatial_encoder:
@@ -126,13 +126,11 @@ def precompute_actions(
     past = receptive_field(actions.config.encoder) + actions.config.num_frame_differences
     size = max(SHORTEST_CHUNK, past)
 
-    def infer(frames: Tensor, chunk: Chunk) -> np.ndarray:
-        skip, kept = chunk.start - chunk.first, chunk.stop - chunk.start
-        row = np.full((len(frames), kept), -1, np.int64)
+    def infer(frames: Tensor, past: int) -> np.ndarray:
+        rows = np.full((len(frames), frames.shape[1] - past), -1, np.int64)
         if frames.shape[1] > 1:
-            inferred = actions.infer(frames)[:, skip:].cpu().numpy()
-            row[:, : inferred.shape[1]] = inferred
-        return row.reshape(-1)
+            rows[:, :-1] = actions.infer(frames)[:, past:].cpu().numpy()
+        return rows
 
     # An action read off two frames alone needs no regard for episodes, so that all chunks are of
     # one shape and share forwards; what it says across a border is dropped below,
@@ -211,26 +209,36 @@ def _sizes(folder: Path) -> dict[str, int]:
         return {}
 
 
-def _batches(chunks: Iterable[Chunk]) -> Iterator[Batch]:
-    """Neighbours of the same shape, which share a forward; the order of frames is kept."""
-    for (_, _, length), same in groupby(chunks, _shape):
-        alike = list(same)
-        clips = max(1, FRAMES_AT_ONCE // length)
-        yield from (alike[i : i + clips] for i in range(0, len(alike), clips))
-
-
 def _pieces(chunks: Iterable[Chunk]) -> list[Piece]:
-    """Batches that are written together; the same whoever computes them, and where it begins."""
-    pieces: list[Piece] = []
-    for batch in _batches(chunks):
-        if not pieces or batch[-1].stop - _span(pieces[-1])[0] > PIECE_FRAMES:
+    """Chunks that are written together; the same whoever computes them, and where it begins."""
+    pieces: list[list[Chunk]] = []
+    for chunk in chunks:
+        if not pieces or chunk.stop - _span(pieces[-1])[0] > PIECE_FRAMES:
             pieces.append([])
-        pieces[-1].append(batch)
-    return pieces
+        pieces[-1].append(chunk)
+    return list(pieces)
+
+
+def _forwards(piece: Piece, total: int) -> Iterator[tuple[list[int], int]]:
+    """Groups the chunks of a piece that share a forward: their positions, the length of a window.
+
+    A chunk at the end of an episode has any length. Its window reads on to a power of two, so that
+    many chunks share a forward: a GPU takes as long for a few frames as for thousands. The models
+    are causal, so what follows a chunk does not change its results.
+    """
+    longest = max(chunk.end - chunk.first for chunk in piece)
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for position, chunk in enumerate(piece):
+        needed = chunk.end - chunk.first
+        window = min(longest, 1 << (needed - 1).bit_length(), total - chunk.first)
+        groups[chunk.start - chunk.first, window].append(position)
+    for (_, window), positions in groups.items():
+        clips = max(1, FRAMES_AT_ONCE // window)
+        yield from ((positions[i : i + clips], window) for i in range(0, len(positions), clips))
 
 
 def _span(piece: Piece) -> Span:
-    return piece[0][0].start, piece[-1][-1].stop
+    return piece[0].start, piece[-1].stop
 
 
 def _missing(
@@ -248,11 +256,18 @@ def _missing(
     for piece in _order_of(rank, pieces):
         if (span := _span(piece)) in there:
             continue
-        done, rows = sum(stop - first for first, stop in there), []
-        for batch in piece:
-            frames = store.windows([chunk.first for chunk in batch], _shape(batch[0])[-1])
-            rows.append(compute(torch.from_numpy(frames).to(device), batch[0]))
-            advance((done + batch[-1].stop - span[0]) / len(store))
+        done = sum(stop - first for first, stop in there)
+        rows: list[Any] = [None] * len(piece)
+        for positions, window in _forwards(piece, len(store)):
+            chunks = [piece[position] for position in positions]
+            frames = store.windows([chunk.first for chunk in chunks], window)
+            results = compute(
+                torch.from_numpy(frames).to(device), chunks[0].start - chunks[0].first
+            )
+            for position, chunk, result in zip(positions, chunks, results, strict=True):
+                rows[position] = result[: chunk.stop - chunk.start]
+            done += sum(chunk.stop - chunk.start for chunk in chunks)
+            advance(done / len(store))
         if store.has_cached(name):
             return
         yield span[0], np.concatenate(rows)
@@ -261,7 +276,3 @@ def _missing(
 
 def _order_of(rank: int, pieces: Sequence[Piece]) -> Sequence[Piece]:
     return pieces if rank == 0 else random.Random(rank).sample(pieces, len(pieces))
-
-
-def _shape(chunk: Chunk) -> tuple[int, int, int]:
-    return chunk.start - chunk.first, chunk.stop - chunk.start, chunk.end - chunk.first
