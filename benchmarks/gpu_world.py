@@ -3,10 +3,12 @@
 Records mixed play with all cores, prepares it, trains the three models in bf16 with compiled
 losses, evaluates, and packs all results into at most eight files of at most 16 MiB. The tokenizer
 and the latent action model train side by side on the first part of the recording while the rest is
-recorded and prepared. The dynamics model then trains on all of it. Missing packages must be on
-`PYTHONPATH`.
+recorded and prepared. The dynamics model then trains on all of it. With `--base`, the tokenizer of
+that world is kept, its latent actions are trained anew and its dynamics goes on. Missing packages
+must be on `PYTHONPATH`.
 
 python benchmarks/gpu_world.py OUT                                    # nine minutes, one GPU
+python benchmarks/gpu_world.py OUT --base coinrun-9m
 python benchmarks/gpu_world.py OUT --device cpu --rehearse --minutes 2 --frames 8000
 cat OUT/world.tar.* | tar x                                           # the world
 """
@@ -33,7 +35,7 @@ import numpy as np
 import torch
 
 PART_BYTES = 15 * 2**20
-RANDOM_SHARE = 0.2
+RANDOM_SHARE = 0.3
 GAME = {"use_backgrounds": False, "restrict_themes": False}
 MODE = "hard"
 ACTIONS = ["right", "right", "right+up", "right+up", "left", "left+up", "up", "noop"]
@@ -62,6 +64,7 @@ class Options:
     rehearse: bool
     cores: int
     patience: float
+    base: str | None = None
 
 
 def configuration(options: Options) -> tuple[Any, Any]:
@@ -98,7 +101,7 @@ def configuration(options: Options) -> tuple[Any, Any]:
             width=192,
             heads=6,
             window=8,
-            action_dropout=0.1,
+            action_dropout=0.25,
             unconditional_fraction=0.1,
         ),
     )
@@ -373,11 +376,15 @@ class Run:
     """The whole of it, in order."""
 
     def __init__(self, options: Options) -> None:
+        from genie.training import finetune
+
         self.options = options
         self.time = Timeline()
         self.work = Work(options.work / "logs")
         self.gauge = Gauge(options.work / "gauge.csv", self.time)
         self.world, self.train = configuration(options)
+        if options.base:
+            finetune.check_fits(options.base, finetune.config_of(options.base), self.world)
         self.videos, self.runs = options.work / "videos", options.work / "runs"
         self.result: dict[str, Any] = {"minutes": options.minutes, "frames": options.frames}
         context = multiprocessing.get_context("spawn")
@@ -390,6 +397,7 @@ class Run:
         total = 60 * self.options.minutes
         first, whole = self.options.work / "first", self.options.work / "whole"
         work, options = self.work, self.options
+        stages = ("actions",) if options.base else ("tokenizer", "actions")
         work.start("warm_up", warm_up, self.world, self.train, options.device)
         with self.time.part("record_first"):
             self._wait(self._record("first", FIRST_SHARE, val_fraction=0.1))
@@ -398,8 +406,8 @@ class Run:
             work.wait("prepare_first")
         rest = self._record("rest", 1 - FIRST_SHARE, val_fraction=0.0)
         minutes = STAGES_SHARE * total / 60
-        self.time.start("tokenizer_and_actions")
-        for name in ("tokenizer", "actions"):
+        self.time.start("first_stages")
+        for name in stages:
             self._stage(name, first, None, minutes)
         with self.time.part("record_rest"):
             self._wait(rest)
@@ -407,8 +415,8 @@ class Run:
             work.start("prepare", prepare_store, self.videos, whole, max(1, options.cores - 2))
             work.wait("prepare")
         work.wait("warm_up", needed=False)
-        work.wait("tokenizer", "actions")
-        self.time.end("tokenizer_and_actions")
+        work.wait(*stages)
+        self.time.end("first_stages")
         base = self._merge()
         slack = 0.0 if options.rehearse else COMPILE_SECONDS
         seconds = self.left() - EVALUATION_SHARE * total - slack
@@ -459,10 +467,10 @@ class Run:
         self.work.start(name, train_stage, name, store, folder, self.world, train, minutes, base)
 
     def _merge(self) -> Path:
-        """One world of the tokenizer and the latent actions that were trained apart."""
+        """Joins the new latent actions to the rest: the base, or the tokenizer's run."""
         from genie import Genie
 
-        world = Genie.from_pretrained(self.runs / "tokenizer", device="cpu")
+        world = Genie.from_pretrained(self.options.base or self.runs / "tokenizer", device="cpu")
         world.actions = Genie.from_pretrained(self.runs / "actions", device="cpu").actions
         world.save_pretrained(self.runs / "base")
         return self.runs / "base"
@@ -532,6 +540,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--patience", type=float, default=20.0, help="seconds that evaluation gets at least"
     )
+    parser.add_argument("--base", help="a world of these sizes to go on from: a folder or a name")
     given = vars(parser.parse_args(arguments))
     given["work"] = given["work"] or given["out"].with_name(f"{given['out'].name}-work")
     options = Options(**given)

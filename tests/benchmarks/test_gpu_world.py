@@ -89,3 +89,18 @@ def test_what_fails_is_said_at_once(tmp_path):
 
 def python_path() -> str:
     return os.pathsep.join([str(BENCHMARKS), os.environ.get("PYTHONPATH", "")])
+
+
+def test_a_base_of_other_sizes_is_refused_before_anything_is_recorded(tmp_path):
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "gpu_world.py", out, "--base", "coinrun-tiny"],
+        env={**os.environ, "PYTHONPATH": python_path()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "tokenizer" in done.stderr
+    assert "coinrun-tiny" in done.stderr
+    assert not (tmp_path / "out-work/videos").exists()
