@@ -88,7 +88,7 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
         ("tokenizer",),
         {
             f"{kind.upper()} {codes}": {"tokenizer": {"quantizer": {"kind": kind, "codes": codes}}}
-            for kind, codes in (("fsq", 1000), ("vq", 1024), ("lfq", 1024))
+            for kind, codes in (("fsq", 1000), ("vq", 1024), ("lfq", 1024), ("bsq", 1024))
         },
     ),
     "patch": (
