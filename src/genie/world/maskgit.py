@@ -165,41 +165,65 @@ def sample(
     total, players = grid[0] * grid[1], len(keys)
     tokens = torch.full((players, total), mask_token, device=keys.device)
     rng.prepare_counters((total * mask_token + 1) // 2, keys.device)  # for all logits of a frame
-    ranked = _fixed_order(config.order, grid, keys)
+    ranked = fixed_order(config.order, grid, keys)
     temperature: float | Tensor = config.temperature
     if temperature > 0:
         temperature = torch.full((), temperature, dtype=torch.float32, device=keys.device)
     else:
         token_sampler = sample_tokens_by_key
     kept = 0
-    for number, left in enumerate(
-        masked_counts(total, config.steps, config.mask_schedule), start=1
-    ):
-        if ranked is None:
-            masked_first = (tokens != mask_token).int().argsort(dim=-1, stable=True)
-            positions = masked_first[:, : total - kept]
-        else:
-            positions = ranked[:, kept : total - left]
+    counts = masked_counts(total, config.steps, config.mask_schedule)
+    for number, left in enumerate(counts, start=1):
+        positions = step_positions(tokens, mask_token, ranked, kept, left)
         logits = logits_fn(tokens, positions)
-        drawn = token_sampler(logits, keys + number, temperature, config.top_k)
+        sampled = token_sampler(logits, keys + number, temperature, config.top_k)
         if ranked is None:
-            surest = confidence(logits.float(), drawn).argsort(dim=-1, descending=True, stable=True)
-            surest = surest[:, : positions.shape[1] - left]
-            positions, drawn = positions.gather(1, surest), drawn.gather(1, surest)
-        tokens = tokens.scatter(1, positions, drawn)
+            scores = confidence(logits.float(), sampled)
+            best = scores.argsort(dim=-1, descending=True, stable=True)
+            best = best[:, : positions.shape[1] - left]
+            positions, sampled = positions.gather(1, best), sampled.gather(1, best)
+        tokens = tokens.scatter(1, positions, sampled)
         kept = total - left
     return tokens
 
 
-def _fixed_order(
+def fixed_order(
     order: Order, grid: tuple[int, int], keys: Int[Tensor, " b"]
 ) -> Int[Tensor, "b s"] | None:
-    """All positions in the order in which they settle, or None where confidence decides."""
+    """All positions in the order in which they are sampled, or None where confidence decides.
+
+    Args:
+        order: of the sampling.
+        grid: rows and columns of tokens.
+        keys: one per player; they decide a random order.
+    """
     if order == "confidence":
         return None
     if order == "random":
         return rng.random_bits(keys, grid[0] * grid[1]).argsort(dim=-1, stable=True)
     return _halton_positions(grid, keys.device).expand(len(keys), -1)
+
+
+def step_positions(
+    tokens: Int[Tensor, "b s"],
+    mask_token: int,
+    ranked: Int[Tensor, "b s"] | None,
+    kept: int,
+    left: int,
+) -> Int[Tensor, "b n"]:
+    """The positions that a MaskGIT step samples: the next ones of a fixed order, or all masked.
+
+    Args:
+        tokens: of the frame so far.
+        mask_token: stands where a token is masked.
+        ranked: what `fixed_order` returns.
+        kept: number of tokens that are not masked.
+        left: number of tokens that are masked after this step.
+    """
+    if ranked is not None:
+        return ranked[:, kept : tokens.shape[1] - left]
+    masked_first = (tokens != mask_token).int().argsort(dim=-1, stable=True)
+    return masked_first[:, : tokens.shape[1] - kept]
 
 
 @cache

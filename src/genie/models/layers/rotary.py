@@ -33,8 +33,11 @@ _TURNS: dict[tuple[int, str, int | None], Tensor] = {}
 
 def _turns_per_frame(pairs: int, device: torch.device) -> Tensor:
     key = (pairs, device.type, device.index)
-    if key not in _TURNS:
-        rates = [10_000.0 ** (-pair / pairs) for pair in range(pairs)]
-        turns = [round(rate / (2 * math.pi) * 2**32) for rate in rates]
-        _TURNS[key] = torch.tensor(turns, device=device)
-    return _TURNS[key]
+    if key in _TURNS:
+        return _TURNS[key]
+    rates = [10_000.0 ** (-pair / pairs) for pair in range(pairs)]
+    turns = [round(rate / (2 * math.pi) * 2**32) for rate in rates]
+    made = torch.tensor(turns, device=device)
+    if not torch.compiler.is_exporting():  # which makes tensors without values
+        _TURNS[key] = made
+    return made
