@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -92,6 +93,22 @@ def test_a_saved_world_is_served_until_it_is_stopped(
     servers[0].should_exit = True
     thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("own_prompt", [False, True])
+def test_without_a_name_all_bundled_worlds_are_there_to_choose_from(
+    tmp_path, monkeypatch, capsys, own_prompt
+):
+    given = []
+    monkeypatch.setattr(server_module, "run", lambda app, listener: given.append(app))
+    file = tmp_path / "prompt.png"
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(file)
+    serve(port=0, prompts=file if own_prompt else None, device="cpu")
+    names = [bundled.DEFAULT] if own_prompt else bundled.names()
+    assert names[0] == bundled.DEFAULT
+    with TestClient(given[0], base_url="http://localhost") as client:
+        assert [world["name"] for world in client.get("/worlds").json()] == names
+    assert f"Play {' or '.join(names)} at" in capsys.readouterr().out
 
 
 # Serving to others

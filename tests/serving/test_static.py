@@ -288,7 +288,13 @@ def test_one_of_several_worlds_is_chosen(dots, browser):
     page.goto(f"http://{dots}/?world=dots")
     page.wait_for_selector("#canvas[data-frame]")
     assert page.title() == "dots · Genie"
-    page.get_by_label("World", exact=True).select_option("other & more")
+    worlds = page.get_by_role("navigation", name="Worlds").get_by_role("link")
+    assert worlds.all_inner_texts() == ["other & more", "dots"]
+    assert page.locator("#worlds [aria-current]").inner_text() == "dots"
+    assert page.evaluate(
+        "[...document.querySelectorAll('#worlds img')].every((i) => i.naturalWidth)"
+    )
+    page.get_by_role("link", name="other & more").click()
     page.wait_for_url("**/?world=other+%26+more")
     wait_until(page, "document.title === 'other & more · Genie'")
     page.wait_for_timeout(200)

@@ -32,6 +32,7 @@ def test_axe_finds_nothing(page, scheme, width):
     press(page, "Link")
     page.wait_for_selector("#link-field:not([hidden])")
     page.evaluate("document.querySelector('#naming').hidden = false")
+    page.evaluate("document.querySelector('#worlds-section').hidden = false")
     for hidden in ("warning", "again"):
         page.evaluate("id => document.getElementById(id).hidden = false", hidden)
         page.evaluate("id => document.getElementById(id).textContent = 'Words'", hidden)

@@ -25,6 +25,7 @@ from genie.serving.http.auth import AuthConfig, is_loopback, is_wildcard
 from genie.serving.http.idle_timeout import HTTPProtocol
 from genie.serving.limits import Limits
 from genie.serving.service import ServedWorld, Service
+from genie.world import bundled
 from genie.world.prompts import load_prompts
 from genie.world.threads import use_single_thread_if_fast
 
@@ -38,7 +39,7 @@ SHUTDOWN_SECONDS = 9.0  # after which the process exits, even during a frame
 
 
 def serve(
-    world: Genie | str | Path,
+    world: Genie | str | Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     prompts: Any = None,
@@ -52,7 +53,9 @@ def serve(
     """Serves a world to one player on this machine until Ctrl+C.
 
     Args:
-        world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub.
+        world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub. None serves
+            all bundled worlds, and the page shows them to choose from; with `prompts` only the
+            default one.
         host: a loopback address.
         port: TCP port; 0 takes any free one.
         prompts: what games start from, as `genie.world.prompts.load_prompts` reads it; None takes
@@ -73,12 +76,17 @@ def serve(
         "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
     )
     with contextlib.closing(_listen(host, port)) as listener:
-        served = _load(world, prompts, fps, device, dtype, compile, action_names=True)
-        with _warm_worlds([served]):
+        bundle = bundled.names() if prompts is None else [bundled.DEFAULT]
+        served_worlds = [
+            _load(each, prompts, fps, device, dtype, compile, action_names=True)
+            for each in (bundle if world is None else [world])
+        ]
+        with _warm_worlds(served_worlds):
             # Each batch size is compiled before play starts: few players, few sizes.
-            app = create_server([served], None, Limits(players=4) if compile else None)
+            app = create_server(served_worlds, None, Limits(players=4) if compile else None)
             url = _address(host, listener)
-            print(f"Play {served.name} at {url} (Ctrl+C stops)", flush=True)
+            listed = " or ".join(served.name for served in served_worlds)
+            print(f"Play {listed} at {url} (Ctrl+C stops)", flush=True)
             if open_browser:
                 webbrowser.open(url)  # the listener queues the request until the server runs
             run(app, listener)

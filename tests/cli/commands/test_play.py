@@ -1,7 +1,6 @@
 from failing import fails
 
 from genie.cli.main import main
-from genie.world import bundled
 
 
 def test_options_reach_the_server(monkeypatch):
@@ -9,7 +8,7 @@ def test_options_reach_the_server(monkeypatch):
     monkeypatch.setattr("genie.serving.server.serve", lambda *a, **k: given.append((a, k)))
     assert main(["play"]) == 0
     arguments, options = given.pop()
-    assert arguments == (bundled.DEFAULT, "127.0.0.1", 8000, None)
+    assert arguments == (None, "127.0.0.1", 8000, None)
     assert options["dtype"] == "float32"
     assert options["fps"] is None
     assert main(["play", "runs/a", "--port", "0", "--prompt", "p.png", "--fps", "9", "--open"]) == 0

@@ -16,9 +16,8 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "world",
         nargs="?",
-        default=bundled.DEFAULT,
         help="folder of a world, its id on the Hugging Face Hub, or one that comes with the "
-        f"package, {', '.join(bundled.names())}; {bundled.DEFAULT} when left out",
+        f"package, {', '.join(bundled.names())}; all of these to choose from when left out",
     )
     parser.add_argument("--prompt", help="picture, or folder of pictures, that games start from")
     parser.add_argument("--host", default="127.0.0.1", help="loopback address to serve on")

@@ -246,11 +246,13 @@ function giveFocusBack() {
 }
 
 function buildWorlds(worlds) {
-  $("worlds").hidden = worlds.length < 2;
-  $("worlds").replaceChildren(...worlds.map(({ name }) => new Option(name, name, false, name === world.name)));
-  $("worlds").addEventListener("change", () => {
-    location.href = `?${new URLSearchParams({ world: $("worlds").value })}`;
-  });
+  $("worlds-section").hidden = worlds.length < 2;
+  $("worlds").replaceChildren(...worlds.map(({ name, prompts }) => {
+    const link = element("a", { href: `?${new URLSearchParams({ world: name })}` });
+    link.append(element("img", { src: prompts[0], alt: "" }), name);
+    if (name === world.name) link.ariaCurrent = "true";
+    return link;
+  }));
 }
 
 function build() {

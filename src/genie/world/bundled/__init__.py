@@ -11,8 +11,9 @@ DEFAULT = "coinrun-tiny"
 
 
 def names() -> list[str]:
-    """Returns the names of all worlds that come with the package."""
-    return sorted(folder.name for folder in HERE.iterdir() if (folder / "config.json").is_file())
+    """Returns the names of all worlds that come with the package, the default first."""
+    found = (folder.name for folder in HERE.iterdir() if (folder / "config.json").is_file())
+    return sorted(found, key=lambda name: (name != DEFAULT, name))
 
 
 def folder_of(name: str) -> Path | None:
