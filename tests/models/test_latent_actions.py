@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genie.core.config import UserError
-from genie.models.latent_actions import RECENT, LatentActionConfig, LatentActionModel, Motion
+from genie.models.latent_actions import RECENT_PER_CODE, LatentActionConfig, LatentActionModel
 from genie.models.layers.transformer import TransformerConfig
 from genie.presets.schedule import StageConfig
 from genie.training.optimizers import build_optimizer
@@ -150,35 +150,6 @@ def test_only_patches_that_changed_are_pooled():
         assert torch.allclose(model._latents(frames), pooled, atol=1e-5)
 
 
-def test_a_motion_moves_pixels():
-    config = replace(CONFIG, num_motions=1, max_displacement=2)
-    motion = Motion(8, (8, 8), config)
-    for part in (motion.to_sources, motion.to_mixture):
-        torch.nn.init.zeros_(part.weight)
-    before = torch.rand(1, 1, 8, 8, 3)
-    bias = torch.full((5, 5), -50.0)
-    bias[2, 1] = 50  # what comes stood one pixel to the left
-    motion.to_sources.bias.data = bias.flatten()
-    after = motion(torch.randn(1, 1, 4, 8), before)
-    assert torch.allclose(after[:, :, :, 1:], before[:, :, :, :-1], atol=1e-5)
-
-
-def test_each_pixel_chooses_among_the_motions_of_its_patch():
-    motion = Motion(8, (4, 4), replace(CONFIG, num_motions=2, max_displacement=1))
-    for part in (motion.to_sources, motion.to_mixture):
-        torch.nn.init.zeros_(part.weight)
-    sources = torch.full((2, 3, 3), -50.0)
-    sources[0, 1, 1] = sources[1, 0, 1] = 50  # to stand still, and to come from above
-    motion.to_sources.bias.data = sources.flatten()
-    mixture = torch.tensor([50.0, -50]).repeat(16, 1)
-    mixture[8:] = -mixture[8:]  # the lower half takes the second
-    motion.to_mixture.bias.data = mixture.flatten()
-    before = torch.rand(1, 1, 4, 4, 3)
-    after = motion(torch.randn(1, 1, 1, 8), before)
-    assert torch.allclose(after[0, 0, :2], before[0, 0, :2], atol=1e-5)
-    assert torch.allclose(after[0, 0, 2:], before[0, 0, 1:3], atol=1e-5)
-
-
 @pytest.mark.parametrize(("shrink", "patch"), [(1, 4), (3, 4), (2, 16)])
 def test_any_frame_size(shrink, patch):
     config = replace(CONFIG, downsample=shrink, patch=patch)
@@ -205,7 +176,7 @@ def test_latents_are_centred_over_the_batch_while_it_learns_and_as_remembered_la
 def test_actions_are_told_from_smaller_frames():
     model = build(replace(CONFIG, downsample=2, patch=2))
     frames, _ = moving_block(2)
-    assert model.seen(frames).shape == (2, 5, 8, 8, 3)
+    assert model.downsampled(frames).shape == (2, 5, 8, 8, 3)
     assert model.infer(frames).shape == (2, 4)
     assert model.reconstruct(frames).shape == (2, 4, 8, 8, 3)
     loss, _ = model.train().loss(frames)
@@ -245,7 +216,7 @@ def test_codes_are_placed_from_many_steps():
     model.quantizer.init_codebook = lambda features: placed_on.append(features) or place(features)
     model.loss(moving_block(8, seed=99)[0], 0.9)
     model.loss(moving_block(8, seed=100)[0], 0.9)
-    assert [len(features) for features in placed_on] == [RECENT * 4]
+    assert [len(features) for features in placed_on] == [RECENT_PER_CODE * 4]
     assert torch.equal(placed_on[0], model.recent)
 
 

@@ -1,8 +1,7 @@
-"""The latent action model: what a player could have pressed (arXiv 2402.15391, section 2.1)."""
+"""The latent action model: infers the action between two frames (arXiv 2402.15391, section 2.1)."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -14,17 +13,18 @@ from genie.core.config import require, require_at_most
 from genie.models.layers.compile import graph_break
 from genie.models.layers.distributed import mean_over_ranks
 from genie.models.layers.kmeans import count
-from genie.models.layers.patches import PatchEmbedding, patchify, unpatchify
+from genie.models.layers.patches import PatchEmbedding, patchify
 from genie.models.layers.pixels import downsample, motion_mask, psnr, to_float, to_uint8
 from genie.models.layers.transformer import STTransformer, TransformerConfig
+from genie.models.motion_decoder import MotionDecoder
 from genie.models.quantizers.base import perplexity
 from genie.models.quantizers.vq import VectorQuantizer, VQConfig
 
-FORGET = 0.05
-"""Share of the newest batch in the remembered mean and variance of the latents."""
+STATISTICS_MOMENTUM = 0.05
+"""Weight of the newest batch in the moving mean and variance of the latents."""
 
-RECENT = 64
-"""Latents remembered per code, from which k-means places the codes."""
+RECENT_PER_CODE = 64
+"""Recent latents kept per code, from which k-means initializes the codebook."""
 
 
 @dataclass(frozen=True)
@@ -32,32 +32,32 @@ class LatentActionConfig:
     """Size and losses of the latent action model.
 
     Attributes:
-        downsample: frames are averaged over squares of this side first; telling actions apart needs
-            less detail than drawing. All lengths below count in the pixels that result, and what
-            changes less than 12 grey levels there counts as still.
+        downsample: frames are averaged over squares of this side first, because telling actions
+            apart needs little detail. All lengths below are in pixels after that. A pixel that
+            changes by less than 12 grey levels counts as still.
         patch: side of a square patch in pixels.
         patch_overlap: pixels around its patch that a token also sees, so that a thing which moves
-            over an edge moves inside one token. Tokens know nothing of where they lie, so this
-            bounds the moves whose direction can be told.
+            over an edge moves inside one token. The encoder does not know where a token lies, so
+            this bounds the moves whose direction can be told.
         num_frame_differences: how many differences, of each frame to the one before, the encoder
-            sees beside the frame. One shows a displacement. Where things keep their speed by
-            themselves, a button is what changes it: two differences show that.
-        encoder: sees the frames up to the one that an action led to, each with its differences, so
-            that a window of 1 is enough.
+            sees beside the frame. One shows a displacement. Two show a change of speed, which is
+            what an action does where things keep their speed by themselves.
+        encoder: sees the frames up to the one that an action led to, each with its differences. A
+            window of 1 is enough.
         decoder: predicts that frame from the action and the frames before it. Its window is the
-            real history; with one frame only, the code has to carry velocity.
+            real history. With one frame only, the code would have to carry velocity.
         max_displacement: how far the decoder can move a pixel, in pixels along each axis.
         num_motions: motions that a patch can hold at once, such as two things that cross.
-        dim: features of a latent action; few, so that there is little room for anything else.
-        continuous_fraction: share of the training budget in which the latent is not quantized, only
-            noisy. Then k-means places the codes and the encoder learns no more: being pulled to
-            codes, it merges what they do not tell apart (docs/experiments). 0 trains through the
-            codes from the first step, as the paper does.
-        latent_noise: standard deviation of that noise (the latent has unit variance).
+        dim: features of a latent action. Few leave little room for anything but the action.
+        continuous_fraction: share of the training budget in which the latent is noisy but not
+            quantized. Then k-means initializes the codes and the encoder stops learning, because a
+            pull towards codes merges actions (docs/experiments). With 0 the model trains through
+            the codes from the first step, as in the paper.
+        latent_noise: standard deviation of that noise. The latent has unit variance.
         motion_weight: extra weight of pixels that changed.
-        commitment_weight: weight of the loss that keeps latents near their code, where the encoder
+        commitment_weight: weight of the loss that keeps latents near their code, while the encoder
             learns.
-        ema_decay: of the codebook's moving average, per step.
+        ema_decay: decay of the moving average that is the codebook, per step.
     """
 
     downsample: int = 1
@@ -106,20 +106,28 @@ class LatentActionConfig:
 class LatentActionModel(nn.Module):
     """Infers one of A actions for each step between frames.
 
-    The encoder takes each frame together with its difference to the frame before, and pools the
-    patches that changed into one small latent; the latent of frame t + 1 is action t, and always
-    the same where nothing changed. Patches that stand still are not pooled: they outnumber those
-    of a small avatar, and latents would describe the scene. Nor does the encoder know where a patch
-    lies: a code could then mean one thing here and another there, which predicts as well but is no
-    button (docs/experiments). The decoder, which knows, adds the latent to the patches of frame t
-    and of its last change, and predicts how pixels move, as Finn et al. 2016 (arXiv 1605.07157) do
-    for robots, and what appears. Neither is needed to play: a person's button takes the place of
-    the code.
+    The encoder takes each frame with its difference to the frame before. It pools the patches that
+    changed into one small latent. The latent of frame t + 1 is action t, and it is always the same
+    where nothing changed.
+
+    - Patches that stand still are not pooled. They outnumber those of a small avatar, and the
+      latents would describe the scene.
+    - The encoder does not know where a patch lies. Otherwise a code could mean one thing here and
+      another there, which predicts as well but is no action (docs/experiments).
+
+    The decoder knows positions. It adds the latent to the patches of frame t and of its last
+    difference, and predicts how pixels move (`MotionDecoder`). Play needs neither of the two: there
+    a player gives the action.
 
     Args:
         config: sizes and losses.
         frame_size: height and width in pixels.
         num_actions: A.
+
+    Attributes:
+        mean, variance: (dim,), moving statistics of the latents.
+        recent: (n, dim), latents of the last steps, the newest last; zeros where there are none.
+            Saved worlds have the buffers by these names.
     """
 
     mean: Tensor
@@ -143,7 +151,7 @@ class LatentActionModel(nn.Module):
         self.to_latent = nn.Linear(config.encoder.heads * wide, config.dim)
         self.register_buffer("mean", torch.zeros(config.dim))
         self.register_buffer("variance", torch.ones(config.dim))
-        self.register_buffer("recent", torch.zeros(RECENT * num_actions, config.dim))
+        self.register_buffer("recent", torch.zeros(RECENT_PER_CODE * num_actions, config.dim))
         self.quantizer = VectorQuantizer(
             VQConfig(
                 codes=num_actions,
@@ -155,31 +163,36 @@ class LatentActionModel(nn.Module):
         self.from_latent = nn.Linear(config.dim, narrow)
         self.decoder_patches = PatchEmbedding(size, config.patch, 6, narrow, config.patch_overlap)
         self.decoder = STTransformer(config.decoder)
-        self.to_motion = Motion(narrow, self.frame_size, config)
+        self.to_motion = MotionDecoder(
+            narrow, size, config.patch, config.max_displacement, config.num_motions
+        )
 
     @torch.no_grad()
     def infer(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1"]:
-        """The action between each frame and the next, 0 ... A - 1."""
-        return self.quantizer.encode(self._latents(self.seen(frames)))
+        """Returns the action between each frame and the next, from 0 to A - 1."""
+        return self.quantizer.encode(self._latents(self.downsampled(frames)))
 
     @torch.no_grad()
     def latents(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b t-1 dim"]:
-        """The latents that codes are near to, one for each step between frames."""
-        return self.quantizer.normalise(self._latents(self.seen(frames)))
+        """Returns the latent of each step between frames, before it is quantized."""
+        return self.quantizer.normalise(self._latents(self.downsampled(frames)))
 
-    def seen(self, frames: UInt8[Tensor, "b t h w 3"]) -> UInt8[Tensor, "b t hs ws 3"]:
-        """Frames as this model sees them: smaller by `downsample`."""
+    def downsampled(self, frames: UInt8[Tensor, "b t h w 3"]) -> UInt8[Tensor, "b t hs ws 3"]:
+        """Returns frames at the size that this model works with, smaller by `downsample`."""
         return downsample(frames, self.config.downsample)
 
     @torch.no_grad()
     def reconstruct(
         self, frames: UInt8[Tensor, "b t h w 3"], actions: Int[Tensor, "b t-1"] | None = None
     ) -> UInt8[Tensor, "b t-1 hs ws 3"]:
-        """Predicts frames 1 ... T - 1 of `seen`, each from the real frames before and an action.
+        """Predicts each frame but the first from the real frames before it and an action.
 
         Args:
-            frames: the real clip.
+            frames: the real clips.
             actions: actions to use; the inferred ones when left out.
+
+        Returns:
+            Frames at the size of `downsampled`.
         """
         if actions is None:
             actions = self.infer(frames)
@@ -189,8 +202,16 @@ class LatentActionModel(nn.Module):
     def predict(
         self, frames: UInt8[Tensor, "b t h w 3"], latents: Float[Tensor, "b t-1 dim"]
     ) -> UInt8[Tensor, "b t-1 hs ws 3"]:
-        """Predicts frames 1 ... T - 1 of `seen`, each from the real frames before and a latent."""
-        pixels = self._pixels(self.seen(frames))
+        """Predicts each frame but the first from the real frames before it and a latent.
+
+        Args:
+            frames: the real clips.
+            latents: one for each step between frames.
+
+        Returns:
+            Frames at the size of `downsampled`.
+        """
+        pixels = self._pixels(self.downsampled(frames))
         return to_uint8(self._predict(pixels, latents.to(pixels.dtype)))
 
     @property
@@ -201,31 +222,16 @@ class LatentActionModel(nn.Module):
     def loss(
         self, frames: UInt8[Tensor, "b t h w 3"], progress: float = 1.0
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Error of the predicted next frames, and the commitment loss.
+        """Returns the error of the predicted next frames plus the commitment loss, and figures.
 
         Args:
-            frames: clips in uint8.
-            progress: share of the training budget that is spent; before `continuous_fraction` the
-                latents stay continuous.
+            frames: clips.
+            progress: share of the training budget that is spent, from 0 to 1. Before
+                `continuous_fraction` the latents are continuous.
         """
-        frames = self.seen(frames)
+        frames = self.downsampled(frames)
         pixels = self._pixels(frames)
-        share = self.config.continuous_fraction
-        stands = 0 < share <= progress
-        features = self._latents(frames, learn=self.training and not stands)
-        if progress < share:
-            latents = self.quantizer.normalise(features)
-            codes, commitment = None, features.new_zeros(())
-            if self.training:
-                self._remember(latents)
-                self.quantizer.reset_codebook()  # anew, where a stage goes on with more budget
-            latents = latents + self.config.latent_noise * torch.randn_like(latents)
-        else:
-            if stands:
-                features = features.detach()
-            if self.training and not self.quantizer.known_initialized:
-                graph_break(self._init_codebook)
-            latents, codes, commitment = self.quantizer(features)
+        latents, codes, commitment = self._bottleneck(frames, progress)
         weight = 1 + self.config.motion_weight * motion_mask(frames)[:, 1:]
         error = self._predict(pixels, latents) - pixels[:, 1:]
         loss = (weight * error.square()).mean() / weight.mean() + commitment
@@ -239,16 +245,34 @@ class LatentActionModel(nn.Module):
             logs["perplexity"] = perplexity(count(codes, self.num_actions))
         return loss, logs
 
+    def _bottleneck(self, frames: Tensor, progress: float) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What the decoder gets, its codes if there are any, and the commitment loss."""
+        fraction = self.config.continuous_fraction
+        frozen = 0 < fraction <= progress
+        features = self._latents(frames, learn=self.training and not frozen)
+        if progress < fraction:
+            return self._noisy(features), None, features.new_zeros(())
+        if self.training and not self.quantizer.known_initialized:
+            graph_break(self._init_codebook)
+        return self.quantizer(features.detach() if frozen else features)
+
+    def _noisy(self, features: Tensor) -> Tensor:
+        latents = self.quantizer.normalise(features)
+        if self.training:
+            self._record_recent(latents)
+            self.quantizer.reset_codebook()  # anew, where a stage goes on with more budget
+        return latents + self.config.latent_noise * torch.randn_like(latents)
+
     def _pixels(self, frames: Tensor) -> Tensor:
         return to_float(frames, self.from_latent.weight.dtype)
 
-    def _latents(self, seen: Tensor, learn: bool = False) -> Tensor:
-        pixels = self._pixels(seen)
+    def _latents(self, frames: Tensor, learn: bool = False) -> Tensor:
+        pixels = self._pixels(frames)
         x = self.encoder(
-            self.encoder_patches(_with_changes(pixels, self.config.num_frame_differences))
+            self.encoder_patches(_with_differences(pixels, self.config.num_frame_differences))
         )[:, 1:]
         changed = (
-            patchify(motion_mask(seen)[:, 1:], self.config.patch).amax(dim=-1, keepdim=True) > 0
+            patchify(motion_mask(frames)[:, 1:], self.config.patch).amax(dim=-1, keepdim=True) > 0
         )
         any_changed = changed.any(dim=2, keepdim=True)
         still = any_changed & ~changed  # where nothing changed at all, the pool is empty
@@ -259,81 +283,32 @@ class LatentActionModel(nn.Module):
     def _centred(self, latents: Tensor, learn: bool) -> Tensor:
         if not learn or len(latents) < 2:
             return F.batch_norm(latents, self.mean, self.variance)
-        with torch.no_grad():  # all ranks remember the same
-            seen = torch.stack([latents.mean(dim=0), latents.var(dim=0)]).float()
-            mean_over_ranks(seen)
-            self.mean.lerp_(seen[0], FORGET)
-            self.variance.lerp_(seen[1], FORGET)
+        with torch.no_grad():  # the same on all ranks
+            batch = torch.stack([latents.mean(dim=0), latents.var(dim=0)]).float()
+            mean_over_ranks(batch)
+            self.mean.lerp_(batch[0], STATISTICS_MOMENTUM)
+            self.variance.lerp_(batch[1], STATISTICS_MOMENTUM)
         return F.batch_norm(latents, None, None, training=True)
 
     @torch.no_grad()
-    def _remember(self, latents: Tensor) -> None:
+    def _record_recent(self, latents: Tensor) -> None:
         new = latents.detach().flatten(0, -2).to(self.recent.dtype)[-len(self.recent) :]
         self.recent.copy_(torch.cat([self.recent[len(new) :], new]))
 
     def _init_codebook(self) -> None:
-        """Places the codes where the latents of the last steps lie; without any, the batch does."""
+        """Initializes the codes from recent latents; without any, the first batch does it."""
         self.quantizer.init_codebook_once(self.recent[self.recent.any(dim=1)])
 
     def _predict(self, pixels: Tensor, latents: Tensor) -> Tensor:
         before = pixels[:, :-1]
-        x = self.decoder_patches(_with_changes(before, 1))
+        x = self.decoder_patches(_with_differences(before, 1))
         return self.to_motion(self.decoder(x + self.from_latent(latents)[:, :, None]), before)
 
 
-class Motion(nn.Module):
-    """The next frame as the one before with its pixels moved, and a correction.
-
-    Each patch has a few motions, each a distribution over where pixels come from; each pixel mixes
-    the motions of its patch and adds a correction. It starts close to "nothing changes". It reads
-    `(2 * reach + 1) ** 2` values for each one it writes.
-
-    Args:
-        width: features of a patch.
-        frame_size: height and width in pixels.
-        config: patch, displacement and number of motions.
-    """
-
-    def __init__(self, width: int, frame_size: tuple[int, int], config: LatentActionConfig):
-        super().__init__()
-        self.frame_size, self.patch = frame_size, config.patch
-        self.reach, self.kernels = config.max_displacement, config.num_motions
-        places, pixels = (2 * config.max_displacement + 1) ** 2, config.patch**2
-        self.to_sources = nn.Linear(width, config.num_motions * places)
-        self.to_mixture = nn.Linear(width, pixels * config.num_motions)
-        self.to_correction = nn.Linear(width, pixels * 3)
-        for part in (self.to_sources, self.to_mixture):
-            nn.init.normal_(part.weight, std=0.01)
-        nn.init.zeros_(self.to_correction.weight)
-        nn.init.zeros_(self.to_correction.bias)
-        with torch.no_grad():  # the first motion is to stand still, and is used most
-            sources = self.to_sources.bias.view(config.num_motions, places)
-            sources.normal_(std=0.5)[0].zero_()[places // 2] = math.log(places) + 3
-            mixture = self.to_mixture.bias.view(pixels, config.num_motions)
-            mixture.zero_()[:, 0] = math.log(config.num_motions) + 2
-
-    def forward(
-        self, x: Float[Tensor, "b t s d"], before: Float[Tensor, "b t h w 3"]
-    ) -> Float[Tensor, "b t h w 3"]:
-        """Moves the pixels of each frame `before` by what the features of its patches say."""
-        patch, count = self.patch, x.shape[:3].numel()
-        around = patchify(before, patch, self.reach).unflatten(
-            -1, (patch + 2 * self.reach,) * 2 + (3,)
-        )
-        side = 2 * self.reach + 1
-        around = around.flatten(0, 2).unfold(1, side, 1).unfold(2, side, 1)
-        around = around.reshape(count, patch * patch * 3, side * side)
-        sources = self.to_sources(x).view(count, self.kernels, side * side).softmax(dim=-1)
-        moved_by = torch.bmm(around, sources.transpose(1, 2)).view(count, patch**2, 3, self.kernels)
-        mixture = self.to_mixture(x).view(count, patch**2, 1, self.kernels).softmax(dim=-1)
-        patches = (moved_by * mixture).sum(dim=-1).view(*x.shape[:3], -1) + self.to_correction(x)
-        return unpatchify(patches, self.frame_size, patch)
-
-
-def _with_changes(pixels: Tensor, count: int) -> Tensor:
-    """Each frame, and the newest `count` changes up to it; none came before the first frame."""
-    change = torch.cat([torch.zeros_like(pixels[:, :1]), pixels.diff(dim=1)], dim=1)
-    parts = [pixels, change]
+def _with_differences(pixels: Tensor, count: int) -> Tensor:
+    """Each frame with the newest `count` differences up to it; zeros before the first frame."""
+    nothing = torch.zeros_like(pixels[:, :1])
+    parts = [pixels, torch.cat([nothing, pixels.diff(dim=1)], dim=1)]
     for _ in range(count - 1):
-        parts.append(torch.cat([torch.zeros_like(pixels[:, :1]), parts[-1][:, :-1]], dim=1))
+        parts.append(torch.cat([nothing, parts[-1][:, :-1]], dim=1))
     return torch.cat(parts, dim=-1)

@@ -94,7 +94,7 @@ def latent_gain(actions: LatentActionModel, clips: Tensor) -> Diagnostic:
     """Measures how much better, in dB, latents predict their own steps than another clip's."""
     name = "latent_gain"
     latents = in_parts(actions.latents, clips)
-    real = actions.seen(clips)[:, 1:]
+    real = actions.downsampled(clips)[:, 1:]
     own, other = (
         psnr_of(in_parts(actions.predict, clips, z), real) for z in (latents, latents.roll(1, 0))
     )

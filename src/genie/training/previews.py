@@ -68,7 +68,7 @@ def preview_actions(actions: nn.Module, clips: Tensor, split: str = "val") -> Pr
     clips = clips.to(_device(actions))
     inferred = actions.infer(clips)
     counts = torch.bincount(inferred.flatten(), minlength=actions.num_actions)
-    real = actions.seen(clips)
+    real = actions.downsampled(clips)
     rows = [list(clip) for clip in real[:, -2:-1]]
     for action in range(actions.num_actions):
         chosen = inferred.clone()

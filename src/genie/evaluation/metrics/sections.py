@@ -91,7 +91,7 @@ def latent_actions(world: Genie, clips: Batches, seed: int) -> dict[str, Any]:
         drawn = random_actions(num_actions, len(inferred), inferred.shape[1], seed, seen)
         drawn = drawn.to(inferred.device)
         seen += len(frames)
-        shown = world.actions.seen(frames)
+        shown = world.actions.downsampled(frames)
         real, before = shown[:, 1:], shown[:, :-1]
         moving = formulas.moving_pixels(real, before)
         predictions = {
