@@ -1,4 +1,4 @@
-"""From features to logits of tokens, with or without a way to repeat the frame before."""
+"""Output layers of the dynamics: features to logits, with or without a logit for copying."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NEIGHBOUR_DIM = 32
-"""Features of a neighbour; a token sees nine in the frame before and nine in its own."""
+"""Features per neighbour. A token has nine in the frame before and nine in its own frame."""
 
 
 class TokenHead(nn.Module):
-    """Features to logits of tokens, nothing else: neighbours are left to attention.
+    """A linear layer from features to logits; neighbours are left to attention.
 
     Args:
         width: features per token.
@@ -28,31 +28,42 @@ class TokenHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def before(self, previous: Int[Tensor, "b t s"]) -> Float[Tensor, "b t s d"] | None:
-        """Features of the tokens of the frame before; none."""
+        """Returns features of the tokens of the frame before: none here."""
         return None
 
     def beside(self, tokens: Int[Tensor, "b t s"]) -> Float[Tensor, "b t s d"] | None:
-        """Features of the tokens around each; none."""
+        """Returns features of the tokens around each token: none here."""
         return None
 
     def forward(
         self, x: Float[Tensor, "*b d"], previous: Int[Tensor, "*b"]
     ) -> Float[Tensor, "*b v"]:
-        """Logits, from features and the token of the frame before at the same place."""
+        """Computes logits.
+
+        Args:
+            x: features.
+            previous: tokens of the frame before, at the same positions.
+        """
         return self.linear(x).float()
 
     def add_copy_logit(self, logits: Tensor, previous: Tensor, what: Tensor) -> Tensor:
-        """Adds to the logit of the token of the frame before, where that is known."""
+        """Adds to the logit of the token of the frame before, where that is known.
+
+        Args:
+            logits: (..., V).
+            previous: (...) tokens of the frame before; V stands where one is not known.
+            what: (..., 1) to add.
+        """
         known = previous != self.mask_token
         return logits.scatter_add(-1, (previous * known)[..., None], what * known[..., None])
 
 
 class CopyHead(TokenHead):
-    """A head that can predict the token of the frame before through a single number.
+    """An output layer with one more logit, for repeating the token of the frame before.
 
-    Each token also knows those at its place and beside it, of the frame before and of what its own
-    frame has already. Otherwise attention has to find neighbours, and copying is learned token by
-    token.
+    Each token also gets features of its 3x3 neighbourhood, in the frame before and among the known
+    tokens of its own frame. Without them attention has to find neighbours, and copying is learned
+    for each token.
 
     Args:
         width: features per token.
@@ -65,28 +76,33 @@ class CopyHead(TokenHead):
         self.grid = grid
         self.previous = nn.Embedding(vocabulary + 1, NEIGHBOUR_DIM)
         self.drawn = nn.Embedding(vocabulary + 1, NEIGHBOUR_DIM)
-        nn.init.zeros_(self.drawn.weight)  # at first the frame before says more
+        nn.init.zeros_(self.drawn.weight)  # at the start the frame before is more useful
         self.around = nn.Conv2d(2 * NEIGHBOUR_DIM, width, kernel_size=3, padding=1)
         self.copy = nn.Linear(width, 1)
-        nn.init.zeros_(self.copy.weight)  # copying starts as likely as all else together
+        nn.init.zeros_(self.copy.weight)  # copying starts as likely as all other tokens together
         nn.init.constant_(self.copy.bias, math.log(vocabulary))
 
     def before(self, previous: Int[Tensor, "b t s"]) -> Float[Tensor, "b t s d"]:
-        """Features of the tokens of the frame before, at the same place and beside it."""
+        """Returns features of the 3x3 neighbourhood of each token in the frame before."""
         return self._neighbourhood(self.previous(previous), slice(NEIGHBOUR_DIM))
 
     def beside(self, tokens: Int[Tensor, "b t s"]) -> Float[Tensor, "b t s d"]:
-        """Features of the tokens around each that its own frame has already."""
+        """Returns features of the 3x3 neighbourhood of each token in its own frame."""
         return self._neighbourhood(self.drawn(tokens), slice(NEIGHBOUR_DIM, None))
 
     def forward(
         self, x: Float[Tensor, "*b d"], previous: Int[Tensor, "*b"]
     ) -> Float[Tensor, "*b v"]:
-        """Logits, from features and the token of the frame before at the same place."""
+        """Computes logits.
+
+        Args:
+            x: features.
+            previous: tokens of the frame before, at the same positions.
+        """
         return self.add_copy_logit(super().forward(x, previous), previous, self.copy(x).float())
 
     def _neighbourhood(self, neighbours: Tensor, part: slice) -> Tensor:
-        """What stands in the 3x3 places around each: a part of the convolution's channels."""
+        """Applies the part of the convolution that belongs to one of the two frames."""
         grid = neighbours.unflatten(2, self.grid).flatten(0, 1).permute(0, 3, 1, 2)
         bias = self.around.bias if part.start is None else None  # once
         x = F.conv2d(grid, self.around.weight[:, part], bias, padding=1)

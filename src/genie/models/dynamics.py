@@ -30,37 +30,38 @@ from genie.models.token_embedding import Conditioning, TokenEmbedding
 class DynamicsConfig(TransformerConfig):
     """Size and training of the dynamics model.
 
+    The paper's recipe is `context="masked", action_conditioning="add", mask_ratio="uniform",
+    context_corruption=0, copy_head=False, changed_token_weight=1, static_action_dropout=0,
+    action_dropout=0`.
+
     Attributes:
-        context: "clean" trains each frame, masked, on clean past frames, as it is played (two
-            streams in one forward); "masked" is the paper's single masked stream. All of the
-            paper's: `context="masked", action_conditioning="add", mask_ratio="uniform",
-            context_corruption=0, copy_head=False, changed_token_weight=1, static_action_dropout=0,
-            action_dropout=0`.
+        context: "clean" trains each masked frame on clean past frames, as in play, with two streams
+            in one forward pass. "masked" is the paper's single stream, in which every frame after
+            the first is masked.
         action_conditioning: "add" adds the action to every token of the frame it leads to,
             "prepend" gives that frame one more token, "both" does both.
-        mask_ratio: share of masked tokens in training: "uniform" in [0.5, 1] (the paper's),
-            "cosine" or "linear", which follow the sampling schedule of that name down to a single
-            masked token. The more often few are masked, the more a token heeds those drawn already.
-        context_corruption: largest share of context tokens replaced by random ones in training, so
-            that the model learns to live with its own mistakes; the level is an input, 0 in play.
+        mask_ratio: fraction of masked tokens in training. "uniform" is the paper's, in [0.5, 1].
+            "cosine" and "linear" follow the mask schedule of that name, down to a single masked
+            token. Frames with few masked tokens teach a token to use those sampled before it.
+        context_corruption: largest fraction of context tokens replaced by random ones in training.
+            The model learns to continue from its own mistakes. The level is an input, 0 in play.
         corruption_levels: number of levels from 0 to `context_corruption`.
-        copy_head: each token also knows those at its place and beside it, of the frame before and
-            of what is drawn already of its own, and can predict the one that stood at its place
-            through a single number; otherwise attention has to find neighbours, and copying is
-            learned token by token.
-        changed_token_weight: weight in the loss of tokens that differ from the one before. `logits`
-            are adjusted for it, so that drawn at temperature 1 things change no more often.
-        static_action_dropout: share of steps in which no token changes that get a random action in
-            training. A latent action names what changed, so a button that cannot be followed is
-            never seen; this shows that then nothing changes. In return a button is missed now and
-            then.
-        action_dropout: share of all steps that get a random action in training. The model then
-            takes a button that the past makes impossible, such as rising on in the middle of a
-            fall, for noise, and follows the past. In return other buttons are missed now and then.
-        unconditional_fraction: share of all steps whose action is hidden in training ("none
+        copy_head: each token also gets its 3x3 neighbourhood in the frame before, and those tokens
+            of its own frame that are known. One more output is the logit of repeating the token of
+            the frame before. Without it, attention has to find neighbours, and copying is learned
+            for each token.
+        changed_token_weight: weight in the loss of tokens that differ from the frame before.
+            `logits` are adjusted for it, so at temperature 1 things change no more often.
+        static_action_dropout: fraction of the steps without a changed token that get a random
+            action in training. A latent action names what changed, so training never shows an
+            action without effect. This option shows it; in return play ignores some actions.
+        action_dropout: fraction of all steps that get a random action in training. The model then
+            trusts the past more than an action that contradicts it, such as rising in the middle
+            of a fall. In return play ignores some actions.
+        unconditional_fraction: fraction of all steps whose action is hidden in training ("none
             known"). The model then also learns what comes next whatever the action is, which
             classifier-free guidance needs (Ho and Salimans 2022, arXiv 2207.12598).
-        label_smoothing: of the cross-entropy.
+        label_smoothing: of the cross-entropy, in [0, 1).
     """
 
     layers: int = 4
@@ -97,7 +98,7 @@ class DynamicsConfig(TransformerConfig):
 
 
 class Dynamics(nn.Module):
-    """Tokens and actions so far to the tokens of the next frame.
+    """The model that predicts the tokens of the next frame from tokens and actions so far.
 
     Args:
         config: size and training.
@@ -131,22 +132,39 @@ class Dynamics(nn.Module):
     def logits(
         self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"]
     ) -> Float[Tensor, "b t s v"]:
-        """Logits for every token of every frame, in one plain causal forward.
+        """Computes logits for every token of every frame, in one causal forward pass.
 
-        Frame t sees frames before it as given, so for a prediction under play conditions only its
-        own tokens should be masked. The slow twin of `step_logits` and `commit`.
+        It is the slow twin of `step_logits` and `commit`. Frame t sees the frames before it as
+        given, so play corresponds to a clip in which only the last frame is masked.
+
+        Args:
+            tokens: clips; V stands where a token is masked.
+            actions: the action between each frame and the next, 0 to A; A means "none known".
+
+        Returns:
+            Unnormalised log-probabilities in float32.
         """
         previous = self._shifted(tokens)
         x = self.transformer(self._embed(tokens, previous, self._previous_actions(actions)))
         return self.head(self.embedding.trim(x), previous)
 
     def prefill(self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"]) -> DynamicsState:
-        """The state of players whose games begin with clips."""
+        """Makes the state of games that start from clips.
+
+        Args:
+            tokens: clips, none masked.
+            actions: the action between each frame and the next.
+        """
         x = self._embed(tokens, self._shifted(tokens), self._previous_actions(actions))
         return DynamicsState(tokens[:, -1], self.transformer.prefill(x))
 
     def step_context(self, action: Int[Tensor, " b"], state: DynamicsState) -> StepContext:
-        """What all MaskGIT steps over the next frame share."""
+        """Computes what all MaskGIT steps over the next frame share.
+
+        Args:
+            action: that leads to the next frame.
+            state: of the finished frames.
+        """
         previous = self.head.before(state.tokens[:, None])
         embedding = self.embedding.context_embedding(action[:, None], previous)
         return StepContext(state, embedding, state.cache.view())
@@ -154,18 +172,32 @@ class Dynamics(nn.Module):
     def step_logits(
         self, tokens: Int[Tensor, "b s"], context: StepContext, positions: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b n v"]:
-        """Logits at some positions of a frame that is partly masked; the state is only read."""
+        """Computes the logits of one MaskGIT step; the state is only read.
+
+        Args:
+            tokens: of the next frame; V stands where a token is masked.
+            context: what `step_context` returned.
+            positions: whose logits are wanted.
+
+        Returns:
+            Unnormalised log-probabilities in float32.
+        """
         x = self._add_tokens(tokens[:, None], context.embedding)
         rows = positions + self.embedding.prepends
         x = self.transformer.step_without_update(x, context.state.cache, context.view, rows)[:, 0]
         return self.head(x, context.state.tokens.gather(1, positions))
 
     def commit(self, tokens: Int[Tensor, "b s"], context: StepContext) -> DynamicsState:
-        """Takes a finished frame, and the action that led to it, into a new state."""
+        """Adds a finished frame and its action to a new state.
+
+        Args:
+            tokens: of the frame, none masked.
+            context: what `step_context` returned for the frame.
+        """
         return DynamicsState(tokens, self._updated_cache(tokens, context))
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Passes `step_logits` and `commit` through `torch.compile`, for each number of players."""
+        """Compiles `step_logits` and `commit`; each batch size has a graph."""
         compile_method(self, "step_logits", *args, dynamic_argument=2, **options)
         compile_method(self, "_updated_cache", *args, **options)
 
@@ -180,14 +212,17 @@ class Dynamics(nn.Module):
         progress: float = 1.0,
         mask_ratio: MaskRatio | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Cross-entropy of the masked tokens of frames 1 ... T - 1; see `masked_cross_entropy`.
+        """Computes the cross-entropy of masked tokens in frames 1 to T - 1.
 
         Args:
             tokens: clips of T >= 2 frames.
             actions: the action between each frame and the next; in training some are replaced
                 (`static_action_dropout`, `action_dropout`) or hidden (`unconditional_fraction`).
-            progress: share of the training budget that is spent; not used here.
+            progress: fraction of the training budget that is used, in [0, 1]; not needed here.
             mask_ratio: in place of the configuration's, to compare models on the same masks.
+
+        Returns:
+            The loss and metrics, as `masked_cross_entropy` defines them.
         """
         config = self.config
         masked = sample_mask(tokens[:, 1:], mask_ratio or config.mask_ratio)
@@ -227,15 +262,15 @@ class Dynamics(nn.Module):
         previous_actions: Tensor,
         level: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Clean frames 0 ... T - 2, then masked copies of frames 1 ... T - 1.
+        """Runs clean frames 0 to T - 2 and masked copies of frames 1 to T - 1 at once.
 
-        Returns features of those copies, and the tokens of the frame before each.
+        Returns features of the copies, and the tokens of the frame before each.
         """
         past = context[:, :-1]
-        drafts = tokens[:, 1:].masked_fill(masked, self.mask_token)
+        masked_frames = tokens[:, 1:].masked_fill(masked, self.mask_token)
         frames = torch.arange(tokens.shape[1], device=tokens.device)
         x = self._embed(
-            torch.cat([past, drafts], dim=1),
+            torch.cat([past, masked_frames], dim=1),
             torch.cat([self._shifted(past), past], dim=1),
             torch.cat([previous_actions[:, :-1], previous_actions[:, 1:]], dim=1),
             level,
@@ -253,11 +288,11 @@ class Dynamics(nn.Module):
         previous_actions: Tensor,
         level: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The paper's: every frame after the first is masked where it stands."""
-        drafts = context[:, 1:].masked_fill(masked, self.mask_token)
-        drafts = torch.cat([tokens[:, :1], drafts], dim=1)
-        x = self.transformer(self._embed(drafts, self._shifted(drafts), previous_actions, level))
-        return self.embedding.trim(x)[:, 1:], drafts[:, :-1]
+        """Runs the paper's single stream, in which every frame after the first is masked."""
+        frames = context[:, 1:].masked_fill(masked, self.mask_token)
+        frames = torch.cat([tokens[:, :1], frames], dim=1)
+        x = self.transformer(self._embed(frames, self._shifted(frames), previous_actions, level))
+        return self.embedding.trim(x)[:, 1:], frames[:, :-1]
 
     def _embed(
         self,
@@ -274,11 +309,11 @@ class Dynamics(nn.Module):
         return self.embedding.add_tokens(tokens, context, self.head.beside(tokens))
 
     def _shifted(self, tokens: Tensor) -> Tensor:
-        """The tokens of the frame before each; none stood before the first."""
+        """Returns the tokens of the frame before each; before the first they are masked."""
         return torch.cat([torch.full_like(tokens[:, :1], self.mask_token), tokens[:, :-1]], dim=1)
 
     def _previous_actions(self, actions: Tensor) -> Tensor:
-        """The action that led to each frame; none led to the first."""
+        """Returns the action that led to each frame; for the first, A: none known."""
         none = actions.new_full((len(actions), 1), self.num_actions)
         return torch.cat([none, actions], dim=1)
 
@@ -289,7 +324,7 @@ class Dynamics(nn.Module):
 
 
 def current_name(name: str) -> str:
-    """Returns what a weight of the dynamics is called now, from what files of 0.1 call it."""
+    """Returns today's name of a weight of the dynamics, from its name in files of version 0.1."""
     first = name.partition(".")[0]
     if first in ("position", "token", "action", "level"):
         return f"embedding.{name}"
@@ -299,7 +334,7 @@ def current_name(name: str) -> str:
 
 
 def first_name(name: str) -> str:
-    """Returns what files of 0.1 call a weight of the dynamics; the inverse of `current_name`."""
+    """Returns the name of a weight in files of version 0.1; the inverse of `current_name`."""
     outer, _, rest = name.partition(".")
     if outer == "head" and rest.startswith("linear."):
         return "head." + rest.removeprefix("linear.")

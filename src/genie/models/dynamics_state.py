@@ -1,4 +1,4 @@
-"""What the dynamics know of a game and of its next frame, as values."""
+"""The state of the dynamics model and the context of a step, as values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from genie.models.layers.cache import CacheView, TemporalCache
 
 @dataclass(frozen=True)
 class DynamicsState:
-    """What the dynamics know of a game for one or more players. A value: no call changes it.
+    """What the dynamics model knows about a game, for one or more players.
+
+    It is a value: no call changes it.
 
     Attributes:
-        tokens: (B, S) of the last finished frame.
+        tokens: of the last finished frame.
         cache: keys and values of the frames in the window.
     """
 
@@ -29,7 +31,11 @@ class DynamicsState:
         return self.cache.time
 
     def select(self, rows: Int[Tensor, " n"]) -> DynamicsState:
-        """Returns the state of some of the players, in the order given."""
+        """Returns the state of some of the players.
+
+        Args:
+            rows: indices of players, in the order wanted.
+        """
         return DynamicsState(self.tokens[rows], self.cache.select(rows))
 
     @staticmethod
@@ -43,11 +49,13 @@ class DynamicsState:
 
 @dataclass(frozen=True)
 class StepContext:
-    """What is known of the next frame before any of its tokens, the same for all passes over it.
+    """What is known about the next frame before any of its tokens.
+
+    All MaskGIT steps over the frame share it.
 
     Attributes:
         state: the frames before it.
-        embedding: features of that state and of the action, which those of tokens are added to.
+        embedding: features of the action and of the frame before; features of tokens are added.
         view: that of the state's cache.
     """
 

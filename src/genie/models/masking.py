@@ -1,4 +1,4 @@
-"""How the dynamics are trained: what is masked, corrupted and hidden, and the loss over it."""
+"""Training of the dynamics: masks, context corruption, action dropout and the loss."""
 
 from __future__ import annotations
 
@@ -17,43 +17,45 @@ MaskRatio = Literal["uniform", "cosine", "linear"]
 
 
 def sample_mask(tokens: Int[Tensor, "b t s"], ratio: MaskRatio) -> Bool[Tensor, "b t s"]:
-    """Masks a share of the tokens of every frame, at least one.
+    """Samples a mask: a fraction of the tokens of every frame, at least one.
 
     Args:
         tokens: of the frames.
-        ratio: how large that share is: "uniform" in [0.5, 1], or as the sampling schedule of that
-            name.
+        ratio: "uniform" in [0.5, 1], or that of the mask schedule of that name at random progress.
+
+    Returns:
+        True where a token is masked.
     """
     b, t, s = tokens.shape
-    spent = torch.rand(b, t, 1, device=tokens.device)
-    share = {
-        "uniform": 0.5 + 0.5 * spent,
-        "cosine": torch.cos(spent * (math.pi / 2)),
-        "linear": 1 - spent,
+    progress = torch.rand(b, t, 1, device=tokens.device)
+    fraction = {
+        "uniform": 0.5 + 0.5 * progress,
+        "cosine": torch.cos(progress * (math.pi / 2)),
+        "linear": 1 - progress,
     }[ratio]
     noise = torch.rand(b, t, s, device=tokens.device)
-    return (noise < share) | (noise == noise.amin(dim=-1, keepdim=True))
+    return (noise < fraction) | (noise == noise.amin(dim=-1, keepdim=True))
 
 
 def corrupt_context(
     tokens: Int[Tensor, "b t s"], vocabulary: int, largest: float, levels: int
 ) -> tuple[Int[Tensor, " b"], Int[Tensor, "b t s"]]:
-    """Replaces a share of the tokens by random ones.
+    """Replaces a fraction of the tokens by random ones.
 
     Args:
         tokens: of the clips.
         vocabulary: V.
-        largest: share at the highest level; 0 leaves all as they are.
-        levels: of shares from 0 to the largest.
+        largest: fraction at the highest level; 0 leaves all tokens as they are.
+        levels: number of levels, from 0 to the largest fraction.
 
     Returns:
-        A level per clip, and the tokens.
+        A random level per clip, and the tokens.
     """
     level = torch.randint(levels, (len(tokens),), device=tokens.device)
     if largest == 0:
         return torch.zeros_like(level), tokens
-    share = level[:, None, None] * (largest / (levels - 1))
-    wrong = torch.rand(tokens.shape, device=tokens.device) < share
+    fraction = level[:, None, None] * (largest / (levels - 1))
+    wrong = torch.rand(tokens.shape, device=tokens.device) < fraction
     return level, torch.where(wrong, torch.randint_like(tokens, vocabulary), tokens)
 
 
@@ -71,10 +73,10 @@ def with_action_dropout(
     Args:
         tokens: of the clips.
         actions: the action between each frame and the next.
-        num_actions: A, which also stands for an action that is hidden.
-        everywhere: share of all steps that get a random action.
-        static: share of the steps in which no token changes that do.
-        hidden: share of all steps whose action is hidden.
+        num_actions: A, which also stands for a hidden action.
+        everywhere: fraction of all steps that get a random action.
+        static: fraction of the steps without a changed token that get a random action.
+        hidden: fraction of all steps whose action is hidden.
     """
     if not any((everywhere, static, hidden)):
         return actions
@@ -98,24 +100,25 @@ def masked_cross_entropy(
     changed_token_weight: float,
     label_smoothing: float,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Cross-entropy of the masked tokens, of which those that change weigh more.
+    """Computes the cross-entropy of masked tokens, with more weight on those that change.
 
-    They are few, and say what the actions do. A weight makes a model expect what weighs more too
-    often, so the loss adjusts the logit of copying by its logarithm (Menon et al. 2021, arXiv
-    2007.07314), and logits stay calibrated. A token whose context was corrupted did not change, it
-    is to be repaired, and weighs 1.
+    Few tokens change, and these show what the actions do. A weight alone makes a model expect
+    changes too often. So the loss subtracts its logarithm from the logit of copying, which keeps
+    logits calibrated (Menon et al. 2021, arXiv 2007.07314). A token whose context was corrupted
+    did not change but has to be repaired, so its weight is 1.
 
     Args:
-        head: from features to logits.
-        x: features of frames 1 ... T.
+        head: computes logits from features.
+        x: features of frames 1 to T.
         previous: tokens of the frame before each, as the model sees them.
-        tokens: of frames 0 ... T, as they are.
-        masked: which tokens of frames 1 ... T are.
+        tokens: of frames 0 to T, without mask or corruption.
+        masked: True for the masked tokens of frames 1 to T.
         changed_token_weight: of tokens that differ from the one before.
         label_smoothing: of the cross-entropy.
 
     Returns:
-        The loss, and figures without weights or smoothing.
+        The loss, and metrics without weights or smoothing: `masked_cross_entropy`,
+        `masked_accuracy` and `changed_cross_entropy`.
     """
     rows = _rows(masked)
     targets, previous = _at(tokens[:, 1:], rows), _at(previous, rows)
@@ -144,10 +147,18 @@ def masked_cross_entropy(
 
 
 def two_stream_mask(frames: int, window: int, device: torch.device) -> Bool[Tensor, "n n"]:
-    """Who may look at whom over [clean 0 ... T - 2, masked copies of 1 ... T - 1].
+    """Makes the attention mask over [clean 0 to T - 2, masked copies of 1 to T - 1].
 
-    Clean frames see clean frames of their causal window; a masked copy sees the clean frames
-    before it in its window, and itself.
+    Clean frames see the clean frames in their causal window. A masked copy sees itself and the
+    clean frames before it in its window.
+
+    Args:
+        frames: T.
+        window: frames that a frame sees, including itself.
+        device: of the mask.
+
+    Returns:
+        True where a row may attend to a column, N = 2 (T - 1).
     """
     causal = causal_window_mask(frames, window, device)
     clean_to_clean = causal[:-1, :-1]
@@ -162,9 +173,10 @@ def two_stream_mask(frames: int, window: int, device: torch.device) -> Bool[Tens
 
 
 def _rows(masked: Tensor) -> tuple[Tensor, ...] | None:
-    """Where something is masked; None for everywhere, on devices that would wait for the number.
+    """Returns the indices of masked tokens, or None to compute the head everywhere.
 
-    A CPU saves the head on what is not masked; a graph would break, and a GPU stand still.
+    On a CPU this saves time. On a GPU it would wait for the number of indices, and a compiled graph
+    would break.
     """
     everywhere = masked.device.type != "cpu" or torch.compiler.is_compiling()
     return None if everywhere else masked.nonzero(as_tuple=True)
@@ -175,5 +187,5 @@ def _at(values: Tensor, rows: tuple[Tensor, ...] | None) -> Tensor:
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:
-    """Not a number where there is nothing to take it over."""
+    """Returns the mean over a mask; not a number where the mask is empty."""
     return (values * where).sum() / where.sum()

@@ -1,4 +1,4 @@
-"""Tokens, actions and positions of the dynamics as features."""
+"""The input features of the dynamics model, from tokens, actions and positions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Conditioning = Literal["add", "prepend", "both"]
 
 
 class TokenEmbedding(nn.Module):
-    """The features that the transformer of the dynamics starts from.
+    """The input features of the dynamics' transformer.
 
     The parts of a frame that are known before any of its tokens (`context_embedding`) are kept
     apart from what its tokens add (`add_tokens`). All MaskGIT steps over a frame share the first.
@@ -25,7 +25,7 @@ class TokenEmbedding(nn.Module):
         grid: rows and columns of tokens.
         vocabulary: V; token V is the mask.
         num_actions: A; action A means "none known".
-        levels: of corruption.
+        levels: number of levels of context corruption.
         conditioning: "add" adds the action to every token of the frame it leads to, "prepend" gives
             that frame one more token, "both" does both.
     """
@@ -54,12 +54,15 @@ class TokenEmbedding(nn.Module):
         before: Float[Tensor, "b t s d"] | None,
         level: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b t n d"]:
-        """What is known of frames but for their own tokens.
+        """Computes the features of frames without their own tokens.
 
         Args:
             previous_actions: the action that led to each frame.
             before: features of the tokens of the frame before, if they are used.
-            level: of corruption of each clip; none in play.
+            level: of corruption of each clip; 0 when left out.
+
+        Returns:
+            One feature vector per token, after that of the action if the action is prepended.
         """
         shift = self.level.weight[0] if level is None else self.level(level)[:, None, None]
         action = self.action(previous_actions)[:, :, None] + shift
@@ -76,11 +79,11 @@ class TokenEmbedding(nn.Module):
         context: Float[Tensor, "b t n d"],
         beside: Float[Tensor, "b t s d"] | None,
     ) -> Float[Tensor, "b t n d"]:
-        """Adds what the tokens say that stand in frames already.
+        """Adds the features of the tokens that frames have so far.
 
         Args:
             tokens: of the frames, partly masked.
-            context: what is known without them.
+            context: what `context_embedding` returned.
             beside: features of the tokens around each, if they are used.
         """
         x = self.token(tokens)
@@ -89,5 +92,5 @@ class TokenEmbedding(nn.Module):
         return context + (F.pad(x, (0, 0, 1, 0)) if self.prepends else x)
 
     def trim(self, x: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t s d"]:
-        """Features of the tokens alone, without that of the action."""
+        """Removes the feature vector of a prepended action."""
         return x[:, :, 1:] if self.prepends else x

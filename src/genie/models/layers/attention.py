@@ -1,4 +1,4 @@
-"""Attention over space inside a frame and, causally within a window, over time at one position."""
+"""Attention over space inside a frame, and causal attention over time at one position."""
 
 from __future__ import annotations
 
@@ -12,13 +12,28 @@ from genie.models.layers.rotary import rotate
 
 
 def causal_window_mask(frames: int, window: int, device: torch.device) -> Bool[Tensor, "t t"]:
-    """True where frame i may look at frame j: itself and the `window - 1` frames before it."""
+    """Makes a causal mask in which a frame sees itself and the `window - 1` frames before it.
+
+    Args:
+        frames: T.
+        window: number of frames, including the frame itself.
+        device: of the mask.
+
+    Returns:
+        True where frame i may attend to frame j.
+    """
     age = torch.arange(frames, device=device)[:, None] - torch.arange(frames, device=device)
     return (age >= 0) & (age < window)
 
 
 class Attention(nn.Module):
-    """Projections with normalised queries and keys, for attention over space and over time."""
+    """Projections with normalised queries and keys, for attention over space and over time.
+
+    Args:
+        width: features per token.
+        heads: attention heads.
+        head_width: features per head.
+    """
 
     def __init__(self, width: int, heads: int, head_width: int):
         super().__init__()
@@ -29,19 +44,24 @@ class Attention(nn.Module):
         self.out = nn.Linear(heads * head_width, width, bias=False)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns queries, keys and values, each (..., heads, head width)."""
+        """Computes queries, keys and values, each (..., heads, head width)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_width))
         query, key, value = qkv.unbind(-3)
         return self.query_norm(query), self.key_norm(key), value
 
 
 class SpatialAttention(Attention):
-    """Every token attends to the tokens of its own frame."""
+    """Attention of every token to the tokens of its own frame."""
 
     def forward(
         self, x: Float[Tensor, "b t s d"], positions: Int[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b t n d"]:
-        """Mixes the tokens within each frame; of a single frame also for some positions only."""
+        """Attends within each frame.
+
+        Args:
+            x: features of the tokens.
+            positions: of a single frame, the only positions to compute; all when left out.
+        """
         q, k, v = self.project(x)
         if positions is not None:
             q = gather_positions(q, positions)
@@ -51,7 +71,7 @@ class SpatialAttention(Attention):
 
 
 class TemporalAttention(Attention):
-    """Every token attends to the tokens at its own place in other frames, as a mask allows."""
+    """Attention of every token to the tokens at its position in other frames."""
 
     def forward(
         self,
@@ -59,12 +79,15 @@ class TemporalAttention(Attention):
         angles: Float[Tensor, "2 t half"],
         mask: Bool[Tensor, "t t"],
     ) -> tuple[Float[Tensor, "b t s d"], KeyValue]:
-        """Mixes the frames of whole clips; also returns their keys and values, (B, S, H, T, E).
+        """Attends over the frames of whole clips.
 
         Args:
             x: features of the frames.
-            angles: those of `rotary` for the numbers of the frames.
-            mask: True where frame i may look at frame j.
+            angles: of `rotary`, for the numbers of the frames.
+            mask: True where frame i may attend to frame j.
+
+        Returns:
+            Features, and keys and values (B, S, heads, T, head width).
         """
         q, k, v = (y.permute(0, 2, 3, 1, 4) for y in self.project(x))
         q, k = rotate(q, angles), rotate(k, angles)
@@ -78,15 +101,18 @@ class TemporalAttention(Attention):
         cached_values: Float[Tensor, "slots b s h e"],
         view: CacheView,
     ) -> tuple[Float[Tensor, "b 1 s d"], KeyValue]:
-        """One frame after the cached ones; also returns its own key and value, for `append`.
+        """Attends from one frame to the cached frames and itself.
 
-        The scores of a single frame are products of vectors. Sums over the cache as it lies need it
-        in no other layout, and beat the attention kernels of CPUs (docs/experiments).
+        The scores of a single frame are products of vectors. Sums over the cache in its own layout
+        are faster on CPUs than their attention kernels (docs/experiments).
 
         Args:
             x: features of the frame.
             cached_keys, cached_values: this layer's part of the cache.
-            view: that of the cache, the same for all layers.
+            view: of the cache, the same for all layers.
+
+        Returns:
+            Features, and the key and value of this frame for `TemporalCache.append`.
         """
         angles, hidden = view
         q, k, v = (y[:, 0] for y in self.project(x))
@@ -97,7 +123,7 @@ class TemporalAttention(Attention):
         return self.out(y.flatten(2)[:, None]), (k, v)
 
     def key_value(self, x: Float[Tensor, "b 1 s d"], view: CacheView) -> KeyValue:
-        """The key and value of `step` without the rest."""
+        """Computes the key and value that `step` returns, and nothing else."""
         _, k, v = (y[:, 0] for y in self.project(x))
         return rotate(k, view[0]), v
 
@@ -105,17 +131,22 @@ class TemporalAttention(Attention):
 def gather_positions(
     x: Float[Tensor, "b 1 s *f"], positions: Int[Tensor, "b n"]
 ) -> Float[Tensor, "b 1 n *f"]:
-    """The features of some positions of a frame, others for each player."""
+    """Selects the features of some positions of a frame.
+
+    Args:
+        x: features of one frame.
+        positions: indices of tokens, different ones for each player.
+    """
     return x[batch_index_of(positions), 0, positions][:, None]
 
 
 def batch_index_of(positions: Int[Tensor, "b n"]) -> Int[Tensor, "b 1"]:
-    """The player that each place belongs to, as an index beside that of the positions."""
+    """Returns the index of the player, to be used beside an index of positions."""
     return torch.arange(len(positions), device=positions.device)[:, None]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "t t"]) -> Tensor:
-    """Attention over the last but one dimension, (B, S, heads, T, width)."""
+    """Attends over the last but one dimension of (B, S, heads, T, width)."""
     if q.device.type != "cpu":
         b = len(q)
         q, k, v = (y.flatten(0, 1) for y in (q, k, v))

@@ -1,4 +1,4 @@
-"""Keys and values of past frames as a value."""
+"""The temporal cache: keys and values of past frames, as a value."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 from genie.models.layers.rotary import rotary
 
 CacheView = tuple[Float[Tensor, "2 b 1 1 half"], Float[Tensor, "slots b 1 1"]]
-"""Rotary angles of a frame, and what is added to its scores of the cached frames: 0 or -inf."""
+"""Rotary angles of a frame, and 0 or -inf to add to its scores of the cached frames."""
 KeyValue = tuple[Tensor, Tensor]
 """Keys of a layer, rotated by their frame numbers, and values."""
 
 
 @dataclass(frozen=True)
 class TemporalCache:
-    """Keys and values of the last `window - 1` finished frames, for every layer: a ring per player.
+    """Keys and values of the last `window - 1` finished frames, in a ring buffer per player.
 
-    A value: `append` returns a new cache and leaves this one usable, so a game can branch.
-    Frame number n of a player stands in slot `n % (window - 1)`. Keys are stored rotated by their
-    frame number; attention depends on differences of frame numbers only, so they stay valid.
+    It is a value: `append` returns a new cache and leaves this one usable, so a game can branch.
+    Frame number n of a player is in slot `n % (window - 1)`. Keys are rotated by their frame
+    number. They stay valid, because attention depends only on differences of frame numbers.
 
     Attributes:
         keys, values: (L, window - 1, B, S, heads, head width).
@@ -35,12 +35,12 @@ class TemporalCache:
 
     @property
     def seen(self) -> Bool[Tensor, "slots b"]:
-        """True for the slots that hold a frame."""
+        """Whether each slot holds a frame."""
         slots = torch.arange(self.keys.shape[1], device=self.time.device)
         return slots[:, None] < self.time
 
     def view(self) -> CacheView:
-        """What the next frame sees: its rotary angles, and which slots it does not look at."""
+        """Computes what attention of the next frame needs: its angles, and -inf for empty slots."""
         angles = rotary(self.time[:, None, None], self.keys.shape[5])
         hidden = torch.zeros_like(self.seen, dtype=self.keys.dtype)
         return angles, hidden.masked_fill(~self.seen, -torch.inf)[:, :, None, None]
@@ -48,7 +48,11 @@ class TemporalCache:
     def append(
         self, keys: Float[Tensor, "l b s h d"], values: Float[Tensor, "l b s h d"]
     ) -> TemporalCache:
-        """Returns a cache in which the oldest frame of each player has given way to a new one."""
+        """Returns a cache with a new frame in place of the oldest one of each player.
+
+        Args:
+            keys, values: of the new frame, for every layer.
+        """
         where = (
             slice(None),
             self.time % self.keys.shape[1],
@@ -56,11 +60,15 @@ class TemporalCache:
         )
         old = self.keys.clone(), self.values.clone()
         for ring, new in zip(old, (keys, values), strict=True):
-            ring[where] = new.to(ring.dtype)  # another one under autocast
+            ring[where] = new.to(ring.dtype)  # autocast has another type
         return TemporalCache(*old, self.time + 1)
 
     def select(self, rows: Int[Tensor, " n"]) -> TemporalCache:
-        """Returns the cache of some of the players, in the order given."""
+        """Returns the cache of some of the players.
+
+        Args:
+            rows: indices of players, in the order wanted.
+        """
         return TemporalCache(self.keys[:, :, rows], self.values[:, :, rows], self.time[rows])
 
     @staticmethod

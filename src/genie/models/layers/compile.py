@@ -1,4 +1,4 @@
-"""Methods of models through `torch.compile`."""
+"""Compiling single methods of models with `torch.compile`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from genie.core.config import require
 Result = TypeVar("Result")
 
 MAX_GRAPHS = 64
-"""Graphs of one method, over all worlds of a process: one for each number of players, and another
-where a pass settles a single token."""
+"""Limit of graphs per method, over all worlds of a process. Each batch size has one, and another
+one for MaskGIT steps that sample a single token."""
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
-"""Modes in which a GPU writes each result where the last one stood."""
+"""Modes in which a GPU overwrites the last result with the next one."""
 
 
 def compile_method(
     model: nn.Module, name: str, *args: Any, dynamic_argument: int | None = None, **options: Any
 ) -> None:
-    """Puts a compiled method in place of one, with a graph for each shape of its arguments.
+    """Replaces a method by a compiled one, with a graph for each shape of its arguments.
 
-    It belongs to this object: a deep copy of the model would call it with the weights of this one.
+    The compiled method belongs to this object. A deep copy of the model would call it with the
+    weights of this one.
 
     Args:
-        model: whose method.
-        name: of the method; nothing happens where it is compiled already.
-        varying: index of an argument, a tensor (B, n), of which one graph takes any n > 1.
+        model: that has the method.
+        name: of the method; a method that is compiled already stays as it is.
+        dynamic_argument: index of an argument, a tensor (B, n); one graph takes any n > 1.
         args, options: of `torch.compile`.
     """
     if name in vars(model):
@@ -53,10 +54,10 @@ def compile_method(
 
 
 def require_compiler() -> None:
-    """Refuses to compile for a CPU where there is no C++ compiler.
+    """Checks that there is a C++ compiler, which compiling for a CPU needs.
 
     Raises:
-        UserError: there is none; the message says what to install.
+        UserError: there is no compiler; the message says what to install.
     """
     usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     require(
@@ -67,9 +68,13 @@ def require_compiler() -> None:
 
 
 def graph_break(function: Callable[..., Result], *values: Any) -> Result:
-    """Calls what no graph should hold; a graph ends before it.
+    """Calls a function outside of any compiled graph; a graph ends before it.
 
     `torch.compiler.disable` as a decorator would import the compiler together with this package.
+
+    Args:
+        function: to be called.
+        values: its arguments.
     """
     if torch.compiler.is_compiling():
         function = cast("Callable[..., Result]", torch.compiler.disable(function))
@@ -77,7 +82,7 @@ def graph_break(function: Callable[..., Result], *values: Any) -> Result:
 
 
 def _copied(results: Any) -> Any:
-    """The same in memory of its own: a tensor, a tuple of results, or a dataclass of them."""
+    """Copies a tensor, a tuple of results or a dataclass of them into memory of its own."""
     if isinstance(results, Tensor):
         return results.clone()
     if isinstance(results, tuple):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def nearest(points: Float[Tensor, "n dim"], centres: Tensor) -> Int[Tensor, " n"]:
-    """Returns which of the centres (k, dim) is nearest to each point."""
+    """Returns the index of the nearest centre for each point; centres are (k, dim)."""
     # |p - c|^2 without the part that is the same for every centre.
     centres = centres.float()
     distance = torch.addmm(centres.square().sum(1), points, centres.T, alpha=-2)
@@ -18,7 +18,7 @@ def nearest(points: Float[Tensor, "n dim"], centres: Tensor) -> Int[Tensor, " n"
 
 
 def count(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, " size"]:
-    """Returns how often each code occurs; unlike `bincount` it never waits for the device."""
+    """Counts how often each of `size` codes occurs; unlike `bincount` it never waits for a GPU."""
     codes = codes.flatten()
     ones = torch.ones(len(codes), device=codes.device)
     return ones.new_zeros(size).index_add_(0, codes, ones)
@@ -27,7 +27,7 @@ def count(codes: Int[Tensor, "*b"], size: int) -> Float[Tensor, " size"]:
 def cluster_sums(
     points: Float[Tensor, "n dim"], codes: Int[Tensor, " n"], size: int
 ) -> tuple[Float[Tensor, " size"], Float[Tensor, "size dim"]]:
-    """Returns how many points have each code, and their sum."""
+    """Returns the number of points of each of `size` codes, and their sums."""
     sums = points.new_zeros(size, points.shape[1]).index_add_(0, codes, points)
     return count(codes, size), sums
 
@@ -38,10 +38,16 @@ def kmeans_plus_plus(
     size: int,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "size dim"]:
-    """Returns centres and points added to them, to make `size` in all, as k-means++ adds them.
+    """Adds points to centres by k-means++ (Arthur and Vassilvitskii 2007) until there are `size`.
 
-    A point is the likelier to be taken the farther it is from what is there, by the square of the
-    distance. (Arthur and Vassilvitskii 2007.)
+    Each new centre is a point, chosen with probability proportional to its squared distance from
+    the nearest centre.
+
+    Args:
+        points: to choose from.
+        centres: that are given, at least one.
+        size: number of centres wanted.
+        generator: of random numbers; PyTorch's own when left out.
     """
     while len(centres) < size:
         distance = torch.cdist(points, centres).amin(dim=1).square()
@@ -53,32 +59,32 @@ def kmeans_plus_plus(
 def lloyd(
     points: Float[Tensor, "n dim"], centres: Float[Tensor, "k dim"], iterations: int, fixed: int = 0
 ) -> Float[Tensor, "k dim"]:
-    """Moves centres to the mean of the points that they are nearest to, again and again.
+    """Runs Lloyd's algorithm: moves each centre to the mean of the points nearest to it.
 
     Args:
         points: to be grouped.
-        centres: to start from; one that no point is near stays where it is.
-        iterations: how often.
-        fixed: the first so many centres stay as well.
+        centres: to start from; a centre without points does not move.
+        iterations: number of updates.
+        fixed: the first so many centres do not move either.
     """
     for _ in range(iterations):
         counts, sums = cluster_sums(points, nearest(points, centres), len(centres))
-        moved = counts > 0
-        moved[:fixed] = False
-        centres = torch.where(moved[:, None], sums / counts.clamp(min=1)[:, None], centres)
+        moves = counts > 0
+        moves[:fixed] = False
+        centres = torch.where(moves[:, None], sums / counts.clamp(min=1)[:, None], centres)
     return centres
 
 
 def kmeans(
     points: Float[Tensor, "n dim"], start: Callable[[], Tensor], iterations: int, starts: int
 ) -> Float[Tensor, "k dim"]:
-    """Returns centres by Lloyd's iterations, the best of a few starts.
+    """Runs k-means from several starts and returns the best centres.
 
     Args:
         points: to be grouped.
-        start: makes centres (k, dim) to start from, others each time.
+        start: makes centres (k, dim) to start from, different ones at each call.
         iterations: of each start.
-        starts: how many.
+        starts: number of starts.
     """
     found = [lloyd(points, start(), iterations) for _ in range(starts)]
     return min(found, key=lambda centres: distortion(points, centres))

@@ -1,4 +1,4 @@
-"""Frames to patches and back, and the positions of a grid."""
+"""Frames to patches and back, and initial values of position embeddings."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch.nn import functional as F
 
 
 class PatchEmbedding(nn.Module):
-    """Cuts frames into patches and gives each a feature vector.
+    """Cuts frames into patches and computes a feature vector for each.
 
-    Frames whose sides are no multiple of the patch are padded by repeating their edge.
+    Frames whose sides are not multiples of the patch are padded by repeating their edge.
 
     Args:
         frame_size: height and width in pixels.
         patch: side of a patch in pixels.
         channels: per pixel.
         width: features per patch.
-        margin: pixels around its patch that a feature vector also sees.
-        placed: False leaves the learned position out, so that what happens in one patch gives the
-            same vector as in any other.
+        margin: number of pixels around its patch that a feature vector also depends on.
+        positional: False leaves the learned position out, so that equal patches have equal vectors
+            wherever they are.
     """
 
     def __init__(
@@ -46,10 +46,14 @@ class PatchEmbedding(nn.Module):
 
 
 def sincos_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "s d"]:
-    """Sines and cosines of row and column at several wavelengths, where learned positions start.
+    """Makes initial position embeddings: sines and cosines of row and column.
 
-    They make neighbours alike from the first step on; positions that start as small noise are
-    drowned by the features and take long to matter (docs/experiments).
+    Neighbours are similar from the first step on. Embeddings that start as small noise are
+    weaker than the features for a long time (docs/experiments).
+
+    Args:
+        grid: rows and columns.
+        width: features per position.
     """
     quarter = width // 4
     rates = torch.pi / 2 ** torch.linspace(0, math.log2(2 * max(grid)), max(quarter, 1))
@@ -61,14 +65,14 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "s d"]:
 
 
 def grid_size(frame_size: tuple[int, int], patch: int) -> tuple[int, int]:
-    """Rows and columns of patches that cover a frame."""
+    """Returns the rows and columns of patches that cover a frame of height and width in pixels."""
     return math.ceil(frame_size[0] / patch), math.ceil(frame_size[1] / patch)
 
 
 def patchify(
     frames: Float[Tensor, "b t h w c"], patch: int, margin: int = 0
 ) -> Float[Tensor, "b t s pixels"]:
-    """Flattens each patch of each frame, with a margin around it, into one vector, row by row."""
+    """Flattens each patch, with a margin of pixels around it, into one vector, row by row."""
     frames = _padded(frames, patch, margin)
     side = patch + 2 * margin
     x = frames.unfold(2, side, patch).unfold(3, side, patch)  # b t rows columns c side side
@@ -78,7 +82,7 @@ def patchify(
 def unpatchify(
     patches: Float[Tensor, "b t s pixels"], frame_size: tuple[int, int], patch: int
 ) -> Float[Tensor, "b t h w c"]:
-    """Inverse of `patchify`; cuts the padding off."""
+    """Joins patches without margins to frames and cuts the padding off; inverts `patchify`."""
     rows, columns = grid_size(frame_size, patch)
     b, t = patches.shape[:2]
     x = patches.reshape(b, t, rows, columns, patch, patch, -1).permute(0, 1, 2, 4, 3, 5, 6)

@@ -14,17 +14,17 @@ MAX_PSNR = 60.0  # dB; below the error of rounding to 8 bits (58.9 dB) a PSNR sa
 def to_float(
     frames: UInt8[Tensor, "*b"], dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*b"]:
-    """0 ... 255 to -1 ... 1."""
+    """Scales pixels from [0, 255] to [-1, 1]."""
     return frames.to(dtype) / 127.5 - 1
 
 
 def to_uint8(pixels: Float[Tensor, "*b"]) -> UInt8[Tensor, "*b"]:
-    """-1 ... 1 to 0 ... 255, rounded; what lies outside is cut."""
+    """Scales pixels from [-1, 1] to [0, 255], rounds them and clips those outside."""
     return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def motion_mask(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w 1"]:
-    """1.0 where a pixel changed visibly since the frame before, else 0.0; the first frame is 0."""
+    """Returns 1 where a pixel changed visibly since the frame before, else 0; frame 0 is all 0."""
     change = (frames[:, 1:].short() - frames[:, :-1].short()).abs().amax(dim=-1, keepdim=True)
     first = torch.zeros_like(frames[:, :1, :, :, :1], dtype=torch.float32)
     return torch.cat([first, (change > MOTION_THRESHOLD).float()], dim=1)
@@ -41,7 +41,7 @@ def psnr(error: Float[Tensor, "*b"], peak: float = 1.0) -> Float[Tensor, "*b"]:
 
 
 def downsample(frames: UInt8[Tensor, "b t h w c"], by: int) -> UInt8[Tensor, "b t hs ws c"]:
-    """Frames averaged over squares of `by` pixels; sides are rounded up."""
+    """Averages frames over squares of `by` pixels; sides are rounded up."""
     if by == 1:
         return frames
     flat = frames.flatten(0, 1).permute(0, 3, 1, 2).float()

@@ -10,10 +10,14 @@ from torch import Tensor
 
 
 def rotary(positions: Int[Tensor, "*t"], width: int) -> Float[Tensor, "2 *t half"]:
-    """Cosines and sines of rotary positions (Su et al. 2021) for vectors of `width` features.
+    """Computes cosines and sines of rotary positions for vectors of `width` features.
 
-    Turns are counted in whole numbers of 2**-32 turn, so they are exact for a game of any length,
+    Angles are counted in integers of 2**-32 of a turn. So they are exact in a game of any length,
     also on devices without double precision.
+
+    Args:
+        positions: frame numbers.
+        width: features per head, an even number.
     """
     turns = (positions[..., None] * _turns_per_frame(width // 2, positions.device)) & 0xFFFF_FFFF
     angles = turns.to(torch.float32) * (2 * math.pi / 2**32)
@@ -21,14 +25,19 @@ def rotary(positions: Int[Tensor, "*t"], width: int) -> Float[Tensor, "2 *t half
 
 
 def rotate(x: Float[Tensor, "*b t d"], angles: Float[Tensor, "2 *t half"]) -> Tensor:
-    """Turns each pair of features by the angle that `rotary` gives for its frame number."""
+    """Rotates each pair of features by an angle.
+
+    Args:
+        x: queries or keys.
+        angles: of `rotary`, for their frame numbers.
+    """
     cos, sin = angles.to(x.dtype)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 _TURNS: dict[tuple[int, str, int | None], Tensor] = {}
-"""Compiled graphs read this table; what `functools.cache` keeps they would make at every call."""
+"""A table, because compiled graphs would compute what `functools.cache` keeps at every call."""
 
 
 def _turns_per_frame(pairs: int, device: torch.device) -> Tensor:

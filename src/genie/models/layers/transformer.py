@@ -1,4 +1,4 @@
-"""The space-time transformer that all three models are (arXiv 2402.15391, section 2)."""
+"""The space-time transformer of all three models (arXiv 2402.15391, section 2)."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class TransformerConfig:
         heads: attention heads.
         head_width: features per head; 0 means `width / heads`.
         ffn_width: features inside the feed-forward part; 0 means `4 * width`.
-        window: frames that a frame sees: itself and `window - 1` before it. 1 leaves attention over
-            time out, so that every frame is treated alone.
-        spatial_attention: False leaves attention over space out, so that every patch is treated
-            alone.
-        activation_checkpointing: recompute activations in the backward pass: less memory, a third
-            more time.
+        window: number of frames that a frame sees, including itself. 1 leaves attention over time
+            out, so that frames do not depend on each other.
+        spatial_attention: False leaves attention over space out, so that patches do not depend on
+            each other.
+        activation_checkpointing: recomputes activations in the backward pass. It takes less memory
+            and a third more time.
     """
 
     layers: int = 4
@@ -52,7 +52,7 @@ class TransformerConfig:
     activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses sizes that cannot be built."""
+        """Raises `UserError` for sizes that cannot be built."""
         for name in ("layers", "width", "heads", "window"):
             require(getattr(self, name) >= 1, f"{name}: must be at least 1")
         for name in ("head_width", "ffn_width"):
@@ -78,7 +78,11 @@ class TransformerConfig:
 
 
 class SpaceTimeBlock(nn.Module):
-    """Attention over space, attention over time, one feed-forward part; each normalised before."""
+    """Attention over space, attention over time and a feed-forward part, each normalised before.
+
+    Args:
+        config: sizes.
+    """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -97,28 +101,28 @@ class SpaceTimeBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, angles: Tensor, mask: Tensor) -> tuple[Tensor, KeyValue | None]:
-        """Whole clips at once: x is (B, T, S, D). Also what there is to remember of them."""
-        x, memory = self._over_space(x), None
+        """Runs whole clips (B, T, S, D); also returns their keys and values, if there are any."""
+        x, key_value = self._over_space(x), None
         if self.time is not None and self.time_norm is not None:
-            y, memory = self.time(self.time_norm(x), angles, mask)
+            y, key_value = self.time(self.time_norm(x), angles, mask)
             x = x + y
-        return x + self.ffn(self.ffn_norm(x)), memory
+        return x + self.ffn(self.ffn_norm(x)), key_value
 
     def step(
         self, x: Tensor, past: KeyValue, view: CacheView, positions: Tensor | None = None
     ) -> tuple[Tensor, KeyValue | None]:
-        """One frame, x is (B, 1, S, D), with this layer's part of the cache and its view."""
-        x, memory = self._over_space(x, positions), None
+        """Runs one frame (B, 1, S, D) with this layer's part of the cache and the cache's view."""
+        x, key_value = self._over_space(x, positions), None
         if self.time is not None and self.time_norm is not None:
             keys, values = past
             if positions is not None:
                 keys, values = (old[:, batch_index_of(positions), positions] for old in past)
-            y, memory = self.time.step(self.time_norm(x), keys, values, view)
+            y, key_value = self.time.step(self.time_norm(x), keys, values, view)
             x = x + y
-        return x + self.ffn(self.ffn_norm(x)), memory
+        return x + self.ffn(self.ffn_norm(x)), key_value
 
     def key_value(self, x: Tensor, view: CacheView) -> KeyValue:
-        """What `step` gives to remember, without the rest; only with attention over time."""
+        """Computes the key and value that `step` returns; only with attention over time."""
         assert self.time is not None
         assert self.time_norm is not None
         return self.time.key_value(self.time_norm(self._over_space(x)), view)
@@ -131,7 +135,11 @@ class SpaceTimeBlock(nn.Module):
 
 
 class STTransformer(nn.Module):
-    """A stack of space-time blocks with a final normalisation: (B, T, S, D) to the same shape."""
+    """A stack of space-time blocks with a final normalisation: (B, T, S, D) to the same shape.
+
+    Args:
+        config: sizes.
+    """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -140,7 +148,7 @@ class STTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.width, bias=False)
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
-                # What is added to the residual stream starts small, the more so in a deep stack.
+                # Additions to the residual stream start small, and smaller in a deep stack.
                 last = name.endswith(("out.weight", "ffn.2.weight"))
                 scale = 1 / math.sqrt(2 * config.layers) if last else 1.0
                 nn.init.normal_(weight, std=scale / math.sqrt(weight.shape[1]))
@@ -156,7 +164,7 @@ class STTransformer(nn.Module):
         Args:
             x: token features.
             positions: frame numbers; 0, 1, 2, ... when left out.
-            mask: True where frame i may look at frame j; the causal window when left out.
+            mask: True where frame i may attend to frame j; the causal window when left out.
         """
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)
@@ -171,7 +179,7 @@ class STTransformer(nn.Module):
         return self.norm(x)
 
     def empty_cache(self, batch: int, tokens: int) -> TemporalCache:
-        """The cache of `batch` players before their first frame of `tokens` tokens."""
+        """Makes the cache of `batch` players before their first frame of `tokens` tokens."""
         config, weight = self.config, self.norm.weight
         shape = (config.layers, config.window - 1, batch, tokens, config.heads, config.key_width)
         return TemporalCache(
@@ -181,7 +189,7 @@ class STTransformer(nn.Module):
         )
 
     def prefill(self, x: Float[Tensor, "b t s d"]) -> TemporalCache:
-        """The cache after all frames of clips, in one forward; what `step` gives frame by frame."""
+        """Fills a cache with all frames of clips at once; equals `step` frame by frame."""
         frames, cache = x.shape[1], self.empty_cache(len(x), x.shape[2])
         if self.config.window > 1:
             numbers = torch.arange(frames, device=x.device)
@@ -190,10 +198,10 @@ class STTransformer(nn.Module):
             kept = numbers[1 - self.config.window :]
             slots = kept % (self.config.window - 1)
             for layer, block in enumerate(self.blocks):
-                x, memory = block(x, angles, mask)
-                for ring, new in zip((cache.keys, cache.values), memory, strict=True):
+                x, key_value = block(x, angles, mask)
+                for ring, new in zip((cache.keys, cache.values), key_value, strict=True):
                     frames_first = new[..., kept, :].permute(3, 0, 1, 2, 4)
-                    ring[layer, slots] = frames_first.to(ring.dtype)  # another one under autocast
+                    ring[layer, slots] = frames_first.to(ring.dtype)  # autocast has another type
         return replace(cache, time=cache.time + frames)
 
     def step(
@@ -204,30 +212,30 @@ class STTransformer(nn.Module):
         Args:
             x: token features.
             cache: the frames before.
-            view: that of the cache; made when left out.
+            view: of the cache; computed when left out.
 
         Returns:
-            The features, and a cache with this frame in it; building that copies the cache once.
+            The features, and a copy of the cache with this frame added.
         """
         view = view or cache.view()
         made = []
         for block, past in self._layers(cache):
-            x, memory = block.step(x, past, view)
-            made.append(memory)
+            x, key_value = block.step(x, past, view)
+            made.append(key_value)
         return self.norm(x), self._append(cache, made)
 
     def updated_cache(
         self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: CacheView | None = None
     ) -> TemporalCache:
-        """The cache that `step` returns; of the last block only what goes into it is computed."""
+        """Computes the cache that `step` returns, and of the last block nothing else."""
         if self.config.window == 1:
             return self._append(cache, [])
         view = view or cache.view()
         *earlier, (last, _) = self._layers(cache)
         made = []
         for block, past in earlier:
-            x, memory = block.step(x, past, view)
-            made.append(memory)
+            x, key_value = block.step(x, past, view)
+            made.append(key_value)
         return self._append(cache, [*made, last.key_value(x, view)])
 
     def step_without_update(
@@ -237,10 +245,14 @@ class STTransformer(nn.Module):
         view: CacheView | None = None,
         positions: Int[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b 1 n d"]:
-        """Like `step`, for a frame that is partly masked: the cache is only read.
+        """Runs one frame like `step`, without adding it to the cache.
 
-        With `positions` it returns the features of these only. Of the last block no others are
-        computed, except the keys and values of attention over space.
+        Args:
+            x: token features.
+            cache: the frames before.
+            view: of the cache; computed when left out.
+            positions: the only positions to return; all when left out. The last block computes no
+                others, except for the keys and values of attention over space.
         """
         view = view or cache.view()
         *earlier, (last, last_past) = self._layers(cache)
@@ -253,8 +265,8 @@ class STTransformer(nn.Module):
         return zip(blocks, zip(cache.keys, cache.values, strict=True), strict=True)
 
     def _append(self, cache: TemporalCache, made: list[KeyValue | None]) -> TemporalCache:
-        memories = [memory for memory in made if memory is not None]
-        if not memories:
+        pairs = [key_value for key_value in made if key_value is not None]
+        if not pairs:
             return replace(cache, time=cache.time + 1)
-        keys, values = zip(*memories, strict=True)
+        keys, values = zip(*pairs, strict=True)
         return cache.append(torch.stack(keys), torch.stack(values))
