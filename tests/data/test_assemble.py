@@ -12,6 +12,7 @@ from genie.data.assemble import ShardWriter
 from genie.data.decode import DecodeTask
 from genie.data.plan import WORK_FOLDER, PrepareConfig
 from genie.data.prepare import prepare
+from genie.data.sources.videos import VideoFiles
 from genie.data.store import ClipStore
 from genie.data.video import write_video
 
@@ -23,7 +24,8 @@ def test_clips_fill_whole_files_and_parts_go_when_their_frames_are_in(tmp_path, 
     config = PrepareConfig(32, 32)
     videos = [moving_square(40, seed=1), moving_square(38, seed=2)]
     tasks = [
-        DecodeTask(Path(), "", tmp_path / WORK_FOLDER / f"{n}.raw", config, 15) for n in range(2)
+        DecodeTask(VideoFiles(Path()), "", tmp_path / WORK_FOLDER / f"{n}.raw", config, 15)
+        for n in range(2)
     ]
     (tmp_path / WORK_FOLDER).mkdir()
     shards = ShardWriter(tmp_path, config)

@@ -149,14 +149,14 @@ def test_a_video_of_two_seconds_has_two_seconds_of_frames(tmp_path, ending, rate
 def test_a_video_that_crashes_the_decoder_is_named(make_videos, tmp_path):
     script = """
 import os, sys
-from genie.data import decode
+from genie.data.sources import videos
 from genie.data.prepare import prepare
-real = decode.read_frames
+real = videos.read_frames
 def read(path, **options):
     if path.name == "clip-1.mp4":
         os.abort()
     return real(path, **options)
-decode.read_frames = read
+videos.read_frames = read
 if __name__ == "__main__":
     report = prepare(sys.argv[1], sys.argv[2], workers=2, progress=False)
     print(report.episodes, report.skipped)
@@ -170,13 +170,13 @@ if __name__ == "__main__":
 def test_worker_processes_end_with_a_killed_parent(make_videos, tmp_path):
     script = """
 import os, sys, time
-from genie.data import decode
+from genie.data.sources import videos
 from genie.data.prepare import prepare
 def read(path, **options):
     with open(sys.argv[3], "a") as file:
         print(os.getpid(), file=file, flush=True)
     time.sleep(60)
-decode.read_frames = read
+videos.read_frames = read
 if __name__ == "__main__":
     prepare(sys.argv[1], sys.argv[2], workers=2, progress=False)
 """

@@ -7,17 +7,9 @@ from sample_videos import HERE, moving_square, write_with_cover
 
 from genie.core.config import UserError
 from genie.data import prepare as module
-from genie.data.plan import find_videos
 from genie.data.prepare import prepare
 from genie.data.store import ClipStore
 from genie.data.video import write_video
-
-
-def test_videos_are_found_at_any_depth(tmp_path):
-    for name in ("b.MP4", "a/x.webm", "a/b/c.gif", ".git/x.mp4", "a/.x.mkv", "a/readme.md"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_videos(tmp_path) == ["a/b/c.gif", "a/x.webm", "b.MP4"]
 
 
 def test_other_settings_start_an_unfinished_store_again(make_videos, tmp_path, monkeypatch):

@@ -1,24 +1,32 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from sample_videos import HERE, moving_square
 
 from genie.data.prepare import prepare
+from genie.data.sources.videos import VideoFiles
 from genie.data.splits import hold_out_tail, merge_duplicates, split_sources
 from genie.data.store import ClipStore, Episode
 from genie.data.video import write_video
 
 
+def splits_of(names, val_fraction):
+    source = VideoFiles(Path())
+    return list(split_sources({name: source.split(name) for name in names}, val_fraction).values())
+
+
 def test_split_by_path_or_by_folder():
     names = [f"{n}.mp4" for n in range(1000)]
-    splits = split_sources(names, 0.1)
+    splits = splits_of(names, 0.1)
     assert 60 < splits.count("val") < 140
-    assert split_sources(names[:500], 0.1) == splits[:500]
-    assert split_sources(["a.mp4", "b.mp4"], 0.1).count("val") == 1
-    assert split_sources(["a.mp4", "b.mp4"], 0.99).count("train") == 1
-    assert split_sources(["a.mp4", "b.mp4"], 0) == ["train", "train"]
+    assert splits_of(names[:500], 0.1) == splits[:500]
+    assert splits_of(["a.mp4", "b.mp4"], 0.1).count("val") == 1
+    assert splits_of(["a.mp4", "b.mp4"], 0.99).count("train") == 1
+    assert splits_of(["a.mp4", "b.mp4"], 0) == ["train", "train"]
     folders = ["x/train/a.mp4", "x/val/a.mp4", "x/test/b.mp4", "b.mp4"]
-    assert split_sources(folders, 0.1) == ["train", "val", "test", "train"]
-    assert "val" in split_sources(["train/a.mp4", "train/b.mp4", "test/c.mp4"], 0.1)[:2]
+    assert splits_of(folders, 0.1) == ["train", "val", "test", "train"]
+    assert "val" in splits_of(["train/a.mp4", "train/b.mp4", "test/c.mp4"], 0.1)[:2]
 
 
 def tail_of(*lengths: int) -> list[tuple[str, int, int]]:
@@ -42,7 +50,8 @@ def united(*rows):
         Episode(n, source, split, 20 * n, 20, digest)
         for n, (source, split, digest) in enumerate(rows)
     ]
-    found, notes = merge_duplicates(episodes)
+    stated = {source: VideoFiles(Path()).split(source) for source, _, _ in rows}
+    found, notes = merge_duplicates(episodes, stated)
     return [row.split for row in found], notes
 
 

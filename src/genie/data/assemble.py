@@ -7,7 +7,7 @@ interrupted run ends with the same bytes as an uninterrupted one.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -157,7 +157,8 @@ def write_store(
         _save(out / "rewards.npy", np.concatenate([rewards for rewards, _ in outcomes]))
         _save(out / "ends.npy", np.concatenate([ends for _, ends in outcomes]))
     problems = list(zip(plan.files, manifests, strict=True))
-    episodes, moved = merge_duplicates(_episodes(plan, manifests, clips))
+    stated = _stated_splits(plan, manifests, clips)
+    episodes, moved = merge_duplicates(_episodes(plan, manifests, clips, stated), stated)
     notes = {name: m["note"] for name, m in problems if m["note"] and not m["skipped"]}
     write_table(
         out,
@@ -233,29 +234,30 @@ def _spans(clip: StoredClip, steps: int) -> list[tuple[int, int]]:
 
 
 def _episodes(
-    plan: PreparePlan, manifests: Sequence[dict[str, Any]], clips: Sequence[StoredClip]
+    plan: PreparePlan,
+    manifests: Sequence[dict[str, Any]],
+    clips: Sequence[StoredClip],
+    stated: Mapping[str, str | None],
 ) -> list[Episode]:
-    used = sorted({clip.task for clip in clips})
-    splits = dict(
-        zip(
-            used,
-            split_sources([plan.files[n] for n in used], plan.config.val_fraction),
-            strict=True,
-        )
-    )
+    splits = split_sources(stated, plan.config.val_fraction)
     episodes = []
     for clip in clips:
         name, sidecar = plan.files[clip.task], manifests[clip.task]["sidecar"]
-        if sidecar is not None:
-            sidecar = (Path(name).parent / sidecar).as_posix()
-        row = Episode(
-            len(episodes), name, splits[clip.task], clip.start, clip.length, clip.hash, sidecar
+        episodes.append(
+            Episode(len(episodes), name, splits[name], clip.start, clip.length, clip.hash, sidecar)
         )
-        episodes.append(row)
     if (
-        len(used) == 1
+        len(stated) == 1
         and {row.split for row in episodes} == {"train"}
         and plan.config.val_fraction > 0
     ):
         return hold_out_tail(episodes, plan.config.val_fraction, plan.config.min_frames)
     return episodes
+
+
+def _stated_splits(
+    plan: PreparePlan, manifests: Sequence[dict[str, Any]], clips: Sequence[StoredClip]
+) -> dict[str, str | None]:
+    """The split that the source states, or None, for each video of which something is stored."""
+    used = sorted({clip.task for clip in clips})
+    return {plan.files[number]: manifests[number]["split"] for number in used}

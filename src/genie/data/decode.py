@@ -15,8 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ import numpy as np
 from genie.core.config import UserError
 from genie.core.io import replacing
 from genie.data.plan import PrepareConfig
-from genie.data.video import Frame, read_frames
+from genie.data.sources.base import Source
+from genie.data.video import Frame
 
-SIDECAR = ".actions.json"
 _PREFETCH = 4
 _STILL_PIXELS = 0.0002
 _MAX_GAP = 2.0
@@ -39,14 +38,14 @@ class DecodeTask:
     """A video to decode.
 
     Attributes:
-        video: the file.
-        name: its path relative to the folder that is prepared.
+        source: where the video comes from.
+        name: of the video in its source.
         part: file to make, of raw frames one after the other.
         config: the settings.
         fps: frames per second to resample to.
     """
 
-    video: Path
+    source: Source
     name: str
     part: Path
     config: PrepareConfig
@@ -72,7 +71,7 @@ def decode(task: DecodeTask) -> None:
                 positions.append(position)
                 file.write(frame.data)
         except UserError as error:
-            problem = str(error).removeprefix(f"{task.video}: ")
+            problem = str(error).removeprefix(f"{task.source.root / task.name}: ")
     clips, dropped = cutter.kept()
     manifest = {
         "clips": [
@@ -87,7 +86,7 @@ def decode(task: DecodeTask) -> None:
         ],
         "skipped": None if clips else problem or dropped or "holds no frames",
         "note": "; ".join(filter(None, (problem, dropped))) or None,
-        **_told(task.video),
+        **_stated(task),
     }
     _write_manifest(task, manifest)
 
@@ -104,7 +103,8 @@ def _resampled(task: DecodeTask) -> Iterator[tuple[int, bool, np.ndarray]]:
         UserError: the video is damaged; after the frames that are not.
     """
     config, period = task.config, 1 / task.fps
-    frames = read_frames(task.video, height=config.height, width=config.width, fit=config.fit)
+    size = {"height": config.height, "width": config.width, "fit": config.fit}
+    frames = task.source.open(task.name, **size, fps=task.fps)
     ticks, shown, step, problem = _Ticks(period, 0.0), None, None, None
     try:
         for frame in frames:
@@ -223,26 +223,9 @@ class _ClipHashes:
         return self._hashes[number].hexdigest()
 
 
-def _told(video: Path) -> dict[str, Any]:
-    """Returns what the sidecar of a video says: true actions, rewards, and how the episode ended.
-
-    What is missing or damaged there is None: the video is as good without.
-    """
-    path = video.with_suffix(SIDECAR)
-    sidecar, name = {}, None
-    if path.is_file():
-        name = path.name
-        with suppress(OSError, ValueError):
-            sidecar = json.loads(path.read_text())
-    told = {"sidecar": name, "actions": None, "action_names": None, "rewards": None, "end": None}
-    with suppress(ValueError, KeyError, TypeError):  # actions that are not numbers of buttons
-        names = [str(name) for name in sidecar["action_names"]]
-        actions = [int(action) for action in sidecar["actions"]]
-        told |= {"actions": actions, "action_names": names}
-    with suppress(ValueError, KeyError, TypeError):
-        told["rewards"] = [float(reward) for reward in sidecar["rewards"]]
-        told["end"] = 1 if sidecar["terminated"] else 2 if sidecar["truncated"] else 0
-    return told
+def _stated(task: DecodeTask) -> dict[str, Any]:
+    """Returns what the source states about a video: its labels, and its split or None."""
+    return {**asdict(task.source.labels(task.name)), "split": task.source.split(task.name)}
 
 
 class DecoderPool:
@@ -292,7 +275,7 @@ class DecoderPool:
                 reason = "the decoder crashed on it, or ran out of memory; re-encode the file"
                 nothing = {"clips": [], "skipped": reason, "note": None}
                 task.part.unlink(missing_ok=True)
-                _write_manifest(task, {**nothing, **_told(task.video)})
+                _write_manifest(task, {**nothing, **_stated(task)})
 
     def _stop(self) -> None:
         if self._pool is not None:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from genie.core.config import UserError, from_record, require
 from genie.core.io import replacing
-from genie.data.video import EXTENSIONS, Fit, probe
+from genie.data.sources.base import Source
+from genie.data.video import Fit
 
 WORK_FOLDER = ".prepare"
 _MOST_FPS = 1000
 # Of the unfinished work in a store's folder; an older one is not gone on with.
-_WORK_VERSION = 2
+_WORK_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,6 @@ class PrepareConfig:
         )
 
 
-def find_videos(source: Path) -> list[str]:
-    """Returns the paths, relative and sorted, of all videos below a folder that are not hidden."""
-    found = []
-    for folder, subfolders, names in os.walk(source):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                found.append((Path(folder) / name).relative_to(source).as_posix())
-    return sorted(found)
-
-
 @dataclass(frozen=True)
 class PreparePlan:
     """All that the bytes of a store depend on.
@@ -95,7 +84,7 @@ class PreparePlan:
     Attributes:
         config: the settings.
         fps: frames per second to resample to.
-        files: paths of the videos, relative and sorted.
+        files: names of the videos, sorted.
         file_stats: (size in bytes, time of the last change in nanoseconds) of each video.
     """
 
@@ -105,23 +94,21 @@ class PreparePlan:
     file_stats: list[tuple[int, int]]
 
 
-def start_or_resume(
-    source: Path, out: Path, config: PrepareConfig, files: list[str]
-) -> PreparePlan:
+def start_or_resume(out: Path, config: PrepareConfig, videos: Mapping[str, Source]) -> PreparePlan:
     """Returns the plan of an unfinished run that was asked for the same, else begins a new one.
 
     Raises:
         UserError: `out` holds files that no preparation made.
     """
     work = out / WORK_FOLDER
-    file_stats = [file_stat(source / name) for name in files]
+    files, file_stats = list(videos), all_file_stats(videos)
     plan = _read_plan(work / "plan.json")
     if plan and (plan.config, plan.files, plan.file_stats) == (config, files, file_stats):
         return plan
     if not work.is_dir():
         require(not any(out.iterdir()), f"{out}: holds other files; choose another --out")
     remove_unfinished(out)
-    fps = config.fps or _common_fps(source, files)
+    fps = config.fps or _common_fps(videos)
     plan = PreparePlan(config, fps, files, file_stats)
     work.mkdir(parents=True, exist_ok=True)
     with replacing(work / "plan.json") as path:
@@ -148,11 +135,11 @@ def _read_plan(path: Path) -> PreparePlan | None:
         return None
 
 
-def _common_fps(source: Path, files: Sequence[str]) -> float:
+def _common_fps(videos: Mapping[str, Source]) -> float:
     rates: Counter[float] = Counter()
-    for name in files:
+    for name, source in videos.items():
         try:
-            rate = probe(source / name).fps
+            rate = source.fps(name)
         except UserError:
             continue  # reported when its turn to be decoded comes
         if rate is not None:
@@ -162,10 +149,14 @@ def _common_fps(source: Path, files: Sequence[str]) -> float:
     return max(rates, key=lambda rate: (rates[rate], -rate))  # the lowest of equals
 
 
-def file_stat(path: Path) -> tuple[int, int]:
-    """Returns size and time of the last change of a file, which tell when it was replaced."""
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
+def all_file_stats(videos: Mapping[str, Source]) -> list[tuple[int, int]]:
+    """Returns size and time of the last change of each video, which tell when it was replaced."""
+    return [_file_stat(source.files(name)) for name, source in videos.items()]
+
+
+def _file_stat(files: Sequence[Path]) -> tuple[int, int]:
+    states = [file.stat() for file in files]
+    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
 
 
 def inputs_digest(files: Sequence[str], file_stats: Sequence[tuple[int, int]]) -> str:

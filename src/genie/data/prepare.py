@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,14 +25,15 @@ from genie.data.plan import (
     WORK_FOLDER,
     PrepareConfig,
     PreparePlan,
-    file_stat,
-    find_videos,
+    all_file_stats,
     inputs_digest,
     remove_unfinished,
     start_or_resume,
 )
+from genie.data.sources.base import Source
+from genie.data.sources.find import find_videos, kinds
 from genie.data.store import ClipStore
-from genie.data.video import EXTENSIONS, Fit
+from genie.data.video import Fit
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,11 @@ def prepare(
     workers: int | None = None,
     progress: bool = True,
 ) -> PrepareReport:
-    """Turns a folder of videos (mp4, mkv, webm, avi, mov, gif, at any depth) into a clip store.
+    """Turns a folder of videos into a clip store.
 
-    Videos in folders named `train`, `val` and `test` keep that split; the others are split by a
-    hash of their path. Copies of the same pictures get the same split. Broken files are reported by
+    Videos are files (mp4, mkv, webm, avi, mov, gif) or folders of numbered images, at any depth.
+    Those in folders named `train`, `val` and `test` keep that split; the others are split by a hash
+    of their path. Copies of the same pictures get the same split. Broken files are reported by
     name and the rest goes on. A killed run goes on where it stopped when the same command is given
     again. The videos are never changed.
 
@@ -117,14 +119,14 @@ def prepare(
     require(source.is_dir(), f"{source}: no such folder; give the folder that holds the videos")
     if (out / "store.json").exists():
         return _finished(out, source, config)
-    files = find_videos(source)
-    require(
-        len(files) > 0, f"{source}: holds no video ({', '.join(EXTENSIONS)}); give another folder"
-    )
+    videos = find_videos(source)
+    known = ", or ".join(kind.about for kind in kinds())
+    require(len(videos) > 0, f"{source}: holds no video ({known}); give another folder")
     try:
         with _lock(out):
-            plan = start_or_resume(source, out, config, files)
-            return _run(source, out, plan, _cores() if workers is None else workers, progress)
+            plan = start_or_resume(out, config, videos)
+            workers = _cores() if workers is None else workers
+            return _run(out, plan, videos, workers, progress)
     except Exception as error:
         if not _is_disk_full(error):
             raise
@@ -164,9 +166,8 @@ def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
             f"{out}: was prepared with other settings ({', '.join(changed)}); "
             "choose another --out, or remove the folder"
         )
-    files = find_videos(source)
-    file_stats = [file_stat(source / name) for name in files]
-    if before["inputs"] != inputs_digest(files, file_stats):
+    videos = find_videos(source)
+    if before["inputs"] != inputs_digest(list(videos), all_file_stats(videos)):
         raise UserError(
             f"{out}: was prepared from other videos than {source} holds now; "
             "choose another --out, or remove the folder"
@@ -174,10 +175,12 @@ def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
     return _report(store, complete_before=True)
 
 
-def _run(source: Path, out: Path, plan: PreparePlan, workers: int, progress: bool) -> PrepareReport:
+def _run(
+    out: Path, plan: PreparePlan, videos: Mapping[str, Source], workers: int, progress: bool
+) -> PrepareReport:
     work = out / WORK_FOLDER
     tasks = [
-        DecodeTask(source / name, name, work / f"{number:07d}.raw", plan.config, plan.fps)
+        DecodeTask(videos[name], name, work / f"{number:07d}.raw", plan.config, plan.fps)
         for number, name in enumerate(plan.files)
     ]
     shards = ShardWriter(out, plan.config)
@@ -192,18 +195,19 @@ def _run(source: Path, out: Path, plan: PreparePlan, workers: int, progress: boo
             bar.update(number + 1, f"{shards.frames:,} frames")
     if not shards.clips:
         remove_unfinished(out)
-        raise UserError(_nothing_usable(source, plan.files, manifests))
+        raise UserError(_nothing_usable(videos, manifests))
     shards.finish()
     write_store(out, plan, manifests, shards.clips)
     shutil.rmtree(work)
     return _report(ClipStore.open(out))
 
 
-def _nothing_usable(source: Path, files: Sequence[str], manifests: Sequence[dict[str, Any]]) -> str:
-    reasons = [f"{name}: {m['skipped']}" for name, m in zip(files, manifests, strict=True)]
+def _nothing_usable(videos: Mapping[str, Source], manifests: Sequence[dict[str, Any]]) -> str:
+    root = next(iter(videos.values())).root
+    reasons = [f"{name}: {m['skipped']}" for name, m in zip(videos, manifests, strict=True)]
     more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
     return (
-        f"{source}: none of its {len(files)} videos is usable; {'; '.join(reasons[:3])}{more}. "
+        f"{root}: none of its {len(videos)} videos is usable; {'; '.join(reasons[:3])}{more}. "
         "Give other videos, or lower --min_frames or raise --max_static_fraction"
     )
 

@@ -4,41 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from genie.data.store import Episode
 
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
-
-def split_sources(names: Sequence[str], val_fraction: float) -> list[str]:
+def split_sources(stated: Mapping[str, str | None], val_fraction: float) -> dict[str, str]:
     """Returns `train`, `val` or `test` for each video.
 
-    Folders of these names decide where some hold out videos; else a hash of the path does. With two
-    or more videos at least one is held out (unless `val_fraction` is 0) and one is trained on.
+    The sources decide where they hold out videos; else a hash of the name does. With two or more
+    videos at least one is held out (unless `val_fraction` is 0) and one is trained on.
+
+    Args:
+        stated: the split that the source states for each video, or None, by its name.
+        val_fraction: fraction of the videos to hold out.
     """
-    folders = [_split_folder(name) for name in names]
-    if "val" in folders:
-        return [folder or "train" for folder in folders]
-    free = [n for n, folder in enumerate(folders) if folder != "test"]
-    ranks = {n: _hash_share(names[n]) for n in free}
-    held = {n for n in free if ranks[n] < val_fraction}
+    if "val" in stated.values():
+        return {name: split or "train" for name, split in stated.items()}
+    ranks = {name: _hash_fraction(name) for name, split in stated.items() if split != "test"}
+    free = list(ranks)
+    held = {name for name in free if ranks[name] < val_fraction}
     if val_fraction > 0 and len(free) > 1:
         held |= set() if held else {min(free, key=ranks.__getitem__)}
         held -= {max(free, key=ranks.__getitem__)} if len(held) == len(free) else set()
-    return [
-        "test" if n not in ranks else "val" if n in held else "train" for n in range(len(names))
-    ]
+    return {
+        name: "test" if name not in ranks else "val" if name in held else "train" for name in stated
+    }
 
 
-def _split_folder(name: str) -> str | None:
-    folders = [part.lower() for part in Path(name).parts[:-1]]
-    return next((_SPLITS[folder] for folder in folders if folder in _SPLITS), None)
-
-
-def _hash_share(name: str) -> float:
+def _hash_fraction(name: str) -> float:
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
@@ -68,19 +63,25 @@ def hold_out_tail(
     return rows
 
 
-def merge_duplicates(episodes: Sequence[Episode]) -> tuple[list[Episode], dict[str, str]]:
+def merge_duplicates(
+    episodes: Sequence[Episode], stated: Mapping[str, str | None]
+) -> tuple[list[Episode], dict[str, str]]:
     """Puts episodes of equal pixels into one split, so that nothing held out is trained on.
 
-    Where folders name the split of a copy, that decides, `train` before `val` before `test`; else
-    copies are trained on, unless nothing would be left to hold out.
+    Where the sources state the split of a copy, that decides, `train` before `val` before `test`.
+    Else copies are trained on, unless nothing would be left to hold out.
+
+    Args:
+        episodes: of all videos.
+        stated: as for `split_sources`.
 
     Returns:
-        The episodes, and for each video whose folder could not be honoured, why.
+        The episodes, and for each video whose stated split could not be kept, why.
     """
     alike: dict[str, list[Episode]] = {}
     for row in episodes:
         alike.setdefault(row.hash, []).append(row)
-    named = _named_splits({row.source for row in episodes})
+    named = _deciding(stated)
     splits = {digest: _common_split(rows, named) for digest, rows in alike.items()}
     if "val" not in splits.values() and list(splits.values()).count("train") > 1:
         free = (d for d, rows in alike.items() if not any(row.source in named for row in rows))
@@ -97,11 +98,10 @@ def merge_duplicates(episodes: Sequence[Episode]) -> tuple[list[Episode], dict[s
     return [replace(row, split=splits[row.hash]) for row in episodes], notes
 
 
-def _named_splits(sources: Iterable[str]) -> dict[str, str]:
-    """The splits of the videos whose folders decide, as in `split_sources`."""
-    folders = {name: _split_folder(name) for name in sources}
-    deciding = _SPLITS.values() if "val" in folders.values() else ("test",)
-    return {name: folder for name, folder in folders.items() if folder and folder in deciding}
+def _deciding(stated: Mapping[str, str | None]) -> dict[str, str]:
+    """The stated splits that decide, as in `split_sources`."""
+    deciding = ("train", "val", "test") if "val" in stated.values() else ("test",)
+    return {name: split for name, split in stated.items() if split and split in deciding}
 
 
 def _common_split(rows: Sequence[Episode], named: dict[str, str]) -> str:

@@ -17,8 +17,6 @@ from genie.core.config import require
 from genie.data.images import over_black
 from genie.data.streams import frame_rate, moments, open_video
 
-EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
-
 Fit = Literal["crop", "letterbox", "resize"]
 
 

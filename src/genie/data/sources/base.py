@@ -1,0 +1,116 @@
+"""What a kind of videos has to say of itself: which there are, their frames, labels and splits."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from genie.data.video import Fit, Frame
+
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known about a video beside its frames; None where it is not.
+
+    Attributes:
+        sidecar: path of the file that says so, relative to the folder that is prepared.
+        actions: the true action from each frame to the next, as an index into `action_names`.
+        action_names: a name for each action.
+        rewards: the reward of each action.
+        end: 1 where the episode ended by its own rules, 2 where it was cut off, 0 where it went on.
+    """
+
+    sidecar: str | None = None
+    actions: list[int] | None = None
+    action_names: list[str] | None = None
+    rewards: list[float] | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """One kind of videos below a folder. It is sent to worker processes, so it holds paths only.
+
+    A video has a name: its path relative to the folder, with slashes.
+
+    Args:
+        root: the folder that is prepared.
+    """
+
+    root: Path
+    about: ClassVar[str]
+    """What a video of this kind is, for the message that there is none."""
+
+    @abstractmethod
+    def list(self) -> Sequence[str]:
+        """Returns the names of all videos of this kind that are not hidden, in any order."""
+
+    @abstractmethod
+    def open(self, name: str, *, height: int, width: int, fit: Fit, fps: float) -> Iterator[Frame]:
+        """Reads a video frame by frame.
+
+        Args:
+            name: of the video.
+            height: rows of the frames.
+            width: columns of the frames.
+            fit: how to reach that size, see `genie.data.video.read_frames`.
+            fps: frames per second of the store, for videos that have no times of their own.
+
+        Raises:
+            UserError: the video is damaged; after all frames that are intact.
+        """
+
+    @abstractmethod
+    def files(self, name: str) -> Sequence[Path]:
+        """Returns the files of a video; where they change, the store has to be prepared again."""
+
+    def fps(self, name: str) -> float | None:
+        """Returns the frames per second of a video, or None where it has no times of its own.
+
+        Raises:
+            UserError: the video cannot be read.
+        """
+        return None
+
+    def labels(self, name: str) -> Labels:
+        """Returns what is known about a video beside its frames."""
+        return Labels()
+
+    def split(self, name: str) -> str | None:
+        """Returns `train`, `val` or `test` where the source says so; here, where a folder does."""
+        folders = [part.lower() for part in Path(name).parts[:-1]]
+        return next((_SPLITS[folder] for folder in folders if folder in _SPLITS), None)
+
+
+def visible_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yields each folder from `root` down that is not hidden, with its files that are not."""
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        yield Path(folder), [name for name in names if not name.startswith(".")]
+
+
+def read_sidecar(root: Path, path: Path) -> Labels:
+    """Reads a sidecar as `genie record` writes it.
+
+    What is missing or damaged there is None: the video is as good without.
+    """
+    if not path.is_file():
+        return Labels()
+    told, known = {}, {}
+    with suppress(OSError, ValueError):
+        told = json.loads(path.read_text())
+    with suppress(ValueError, KeyError, TypeError):  # actions that are not numbers
+        names = [str(name) for name in told["action_names"]]
+        known |= {"actions": [int(action) for action in told["actions"]], "action_names": names}
+    with suppress(ValueError, KeyError, TypeError):
+        known["rewards"] = [float(reward) for reward in told["rewards"]]
+        known["end"] = 1 if told["terminated"] else 2 if told["truncated"] else 0
+    return Labels(sidecar=path.relative_to(root).as_posix(), **known)

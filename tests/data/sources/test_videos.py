@@ -1,0 +1,21 @@
+import json
+
+from sample_videos import moving_square
+
+from genie.data.sources.videos import VideoFiles
+from genie.data.video import write_video
+
+
+def test_a_file_gives_its_frames_its_rate_and_its_labels(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_square(20), 12)
+    sidecar = {"action_names": ["noop"], "actions": [0] * 19}
+    path.with_suffix(".actions.json").write_text(json.dumps(sidecar))
+    source = VideoFiles(tmp_path)
+    assert source.list() == ["a.mp4"]
+    assert source.files("a.mp4") == [path]
+    assert source.fps("a.mp4") == 12
+    frames = list(source.open("a.mp4", height=16, width=16, fit="crop", fps=5))
+    assert [frame.number for frame in frames] == list(range(20))
+    assert frames[-1].time == 19 / 12  # its own times, not those of the store
+    assert frames[0].pixels.shape == (16, 16, 3)
+    assert source.labels("a.mp4").actions == [0] * 19
