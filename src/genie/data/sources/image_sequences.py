@@ -1,0 +1,82 @@
+"""Folders of numbered images, such as `run1/000001.png`, `run1/000002.png`: each is a video."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from genie.core.config import UserError
+from genie.data.images import read_image
+from genie.data.sources.base import Labels, Source, read_sidecar, visible_folders
+from genie.data.video import Fit, Frame, fit_frame
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SIDECAR = "actions.json"
+_NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)")
+
+
+class ImageSequences(Source):
+    """A folder is a video where all of its images differ in their number only.
+
+    Images have no times, so each of them is one frame of the store. A number that is missing is a
+    cut.
+    """
+
+    about = "folders of numbered images"
+
+    def list(self) -> Sequence[str]:
+        """Returns the paths of all such folders; `.` for the folder that is prepared itself."""
+        return [
+            folder.relative_to(self.root).as_posix()
+            for folder, names in visible_folders(self.root)
+            if len(_numbers(names)) > 1
+        ]
+
+    def open(self, name: str, *, height: int, width: int, fit: Fit, fps: float) -> Iterator[Frame]:
+        """Reads the images in the order of their numbers, as many a second as the store has."""
+        images = self._images(name)
+        numbers = list(images)
+        step = min(after - before for before, after in pairwise(numbers))
+        expected, damaged = numbers[0], []
+        for place, (number, path) in enumerate(images.items()):
+            try:
+                pixels = fit_frame(read_image(path), height, width, fit)
+            except UserError as error:
+                damaged.append(str(error))
+                continue
+            yield Frame(place, place / fps, 1 / fps, number != expected, pixels)
+            expected = number + step
+        if damaged:
+            more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            raise UserError(f"{damaged[0]}{more}; the frames around it are kept")
+
+    def files(self, name: str) -> Sequence[Path]:
+        """Returns the images."""
+        return list(self._images(name).values())
+
+    def labels(self, name: str) -> Labels:
+        """Reads `actions.json` in the folder: an action from each image to the next."""
+        return read_sidecar(self.root, self.root / name / SIDECAR)
+
+    def split(self, name: str) -> str | None:
+        """Returns the split that the name of a folder states, which may be its own."""
+        return super().split(f"{name}/image")
+
+    def _images(self, name: str) -> dict[int, Path]:
+        folder = self.root / name
+        numbers = _numbers([p.name for p in folder.iterdir() if not p.name.startswith(".")])
+        return {number: folder / numbers[number] for number in sorted(numbers)}
+
+
+def _numbers(names: Sequence[str]) -> dict[int, str]:
+    """Images by number; none where they differ in more than their number."""
+    images = [name for name in names if Path(name).suffix.lower() in EXTENSIONS]
+    matches = [_NUMBERED.fullmatch(name) for name in images]
+    numbers = {int(match[2]): match[0] for match in matches if match}
+    kinds = {(match[1], match[3]) for match in matches if match}
+    return numbers if len(kinds) == 1 and len(numbers) == len(images) else {}
+
+
+SOURCE = ImageSequences
