@@ -49,6 +49,9 @@ EVALUATION_SHARE = 0.13
 """Share of the time that is kept for evaluation and film."""
 
 COMPILE_SECONDS = 45
+START_METHOD = "spawn"
+"""How processes start; a process that was forked from one with CUDA could not use it."""
+
 FILM_CLIPS, FILM_FRAMES = 4, 64
 
 
@@ -258,7 +261,7 @@ class Work:
     """Processes with logs of their own; one that fails ends the run."""
 
     def __init__(self, logs: Path) -> None:
-        self.logs, self.context = logs, multiprocessing.get_context("spawn")
+        self.logs, self.context = logs, multiprocessing.get_context(START_METHOD)
         self.running: dict[str, Any] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
@@ -387,7 +390,7 @@ class Run:
             finetune.check_fits(options.base, finetune.config_of(options.base), self.world)
         self.videos, self.runs = options.work / "videos", options.work / "runs"
         self.result: dict[str, Any] = {"minutes": options.minutes, "frames": options.frames}
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(START_METHOD)
         self.pool = ProcessPoolExecutor(options.cores, mp_context=context)
 
     def left(self) -> float:

@@ -1,7 +1,8 @@
 """What all tests share: shapes checked against signatures, one thread, the same random numbers.
 
 With `pytest -n auto`, as `make test` runs it, every core takes a part. A file stays on one worker,
-where its fixtures are made once; a test marked `long` goes by itself, and before all others.
+where its fixtures are made once. A test marked `long` goes before all others, by itself unless it
+is marked with an `xdist_group`.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
-        alone = item.get_closest_marker("long") is not None
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
+        if item.get_closest_marker("xdist_group") is None:
+            alone = item.get_closest_marker("long") is not None
+            item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ pytest.importorskip("procgen")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TINY = """
+import multiprocessing
 import sys
 from dataclasses import replace
 import gpu_world
@@ -36,7 +37,11 @@ def configuration(options):
 
 gpu_world.configuration = configuration
 gpu_world.FILM_FRAMES = 12
+gpu_world.START_METHOD = "forkserver"  # starts each process afresh, but imports once
 if __name__ == "__main__":
+    multiprocessing.set_forkserver_preload(
+        ["genie.data.recording.record", "genie.evaluation.evaluate", "genie.training.pipeline"]
+    )
     gpu_world.main(sys.argv[1:])
 """
 
@@ -46,7 +51,7 @@ if __name__ == "__main__":
 def test_a_rehearsal_leaves_a_world_a_report_and_a_film(tmp_path):
     script, out = tmp_path / "tiny.py", tmp_path / "out"
     script.write_text(TINY)
-    options = ["--device", "cpu", "--rehearse", "--minutes", "0.3", "--patience", "240"]
+    options = ["--device", "cpu", "--rehearse", "--minutes", "0.1", "--patience", "240"]
     done = subprocess.run(
         [sys.executable, script, out, *options, "--frames", "3000", "--cores", "1"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path()},
