@@ -6,9 +6,9 @@ import ipaddress
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -65,7 +65,7 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on or rejects it."""
-        refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
+        refusal = None if scope["type"] == "lifespan" else self._refusal(HTTPConnection(scope))
         if refusal is None:
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -74,33 +74,30 @@ class AuthMiddleware:
         else:
             await refusal(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
-        if not self._is_known(_hostname(headers.get(b"host", ""))):
+    def _refusal(self, request: HTTPConnection) -> Response | None:
+        if not self._is_known(_hostname(request.headers.get("host", ""))):
             self.rejected("host")
             words = "This host name is not accepted (Host header); list it in `--hosts`."
             return http_error(403, words)
-        if not _is_own_page(headers):
+        if not _is_own_page(request):
             self.rejected("origin")
             return http_error(403, "Requests from other sites are not accepted (Origin header).")
-        if self.config.token is None or scope["path"] in WITHOUT_TOKEN:
+        if self.config.token is None or request.scope["path"] in WITHOUT_TOKEN:
             return None
-        return self._without_token(scope, headers)
+        return self._without_token(request)
 
     def _is_known(self, host: str) -> bool:
         return is_loopback(host) or host in self.config.hosts
 
-    def _without_token(self, scope: Scope, headers: dict[bytes, str]) -> Response | None:
-        asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        if scope["type"] == "http" and scope["method"] == "GET":
-            offered = [value for key, value in asked if key == "token"]
-            if offered and self._is_token(offered[-1]):
-                others = [pair for pair in asked if pair[0] != "token"]
-                return _set_cookie(offered[-1], scope, others)
-        if any(self._is_token(token) for token in _offered(headers)):
+    def _without_token(self, request: HTTPConnection) -> Response | None:
+        in_address = request.query_params.get("token", "")
+        # A WebSocket has no method.
+        if request.scope.get("method") == "GET" and self._is_token(in_address):
+            return _set_cookie(in_address, request)
+        if any(self._is_token(token) for token in _offered(request)):
             return None
         self.rejected("token")
-        wrong = "The token is wrong" if any(_offered(headers)) else "A token is needed"
+        wrong = "The token is wrong" if any(_offered(request)) else "A token is needed"
         refusal = http_error(401, f"{wrong}: send the header 'Authorization: Bearer TOKEN'.")
         refusal.headers["WWW-Authenticate"] = "Bearer"
         return refusal
@@ -140,8 +137,8 @@ def is_wildcard(host: str) -> bool:
         return False
 
 
-def _is_own_page(headers: dict[bytes, str]) -> bool:
-    host, origin = headers.get(b"host", ""), headers.get(b"origin")
+def _is_own_page(request: HTTPConnection) -> bool:
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
     try:
         return origin is None or urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:
@@ -155,20 +152,17 @@ def _hostname(netloc: str) -> str:
         return ""
 
 
-def _offered(headers: dict[bytes, str]) -> Sequence[str]:
-    scheme, _, bearer = headers.get(b"authorization", "").partition(" ")
+def _offered(request: HTTPConnection) -> Sequence[str]:
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     tokens = [bearer.strip()] if scheme.lower() == "bearer" else []
-    try:
-        cookies = SimpleCookie(headers.get(b"cookie", ""))
-    except CookieError:
-        return tokens
-    return [*tokens, cookies[COOKIE].value] if COOKIE in cookies else tokens
+    return [*tokens, request.cookies[COOKIE]] if COOKIE in request.cookies else tokens
 
 
-def _set_cookie(token: str, scope: Scope, others: list[tuple[str, str]]) -> Response:
+def _set_cookie(token: str, request: HTTPConnection) -> Response:
+    others = [pair for pair in request.query_params.multi_items() if pair[0] != "token"]
     # A path that begins with two slashes would redirect to another server.
-    path = "/" + scope["path"].lstrip("/\\")
+    path = "/" + request.scope["path"].lstrip("/\\")
     response = RedirectResponse(f"{path}?{urlencode(others)}" if others else path, 303)
-    secure = scope["scheme"] == "https"
+    secure = request.scope["scheme"] == "https"
     response.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=secure)
     return response
