@@ -1,16 +1,15 @@
 """The messages between a client and the server.
 
 A client sends JSON (`ClientMessage`). The server sends JSON notes, and frames as binary messages: a
-little-endian header, then the encoded image.
+little-endian header, then the encoded image. Its fields, by their offset in bytes:
 
-    offset  type     field
-    0       uint8    protocol version
-    1       uint8    codec: 1 lossless WebP, 2 JPEG, 3 MP4, 4 GIF
-    2       uint16   0 for a frame of the game, n + 1 for the preview of action n
-    4       uint32   frame id, counts the frames sent to this player
-    8       uint32   sequence number of the last input that the frame reflects
-    12      uint32   step of the game; 0 is the prompt
-    16      float32  milliseconds that generating the frame took
+- 0, uint8: protocol version
+- 1, uint8: codec: 1 lossless WebP, 2 JPEG, 3 MP4, 4 GIF
+- 2, uint16: 0 for a frame of the game, n + 1 for the preview of action n
+- 4, uint32: frame id, counts the frames sent to this player
+- 8, uint32: sequence number of the last input that the frame reflects
+- 12, uint32: step of the game; 0 is the prompt
+- 16, float32: milliseconds that generating the frame took
 
 A video (MP4, GIF) answers a `VideoMessage` and has zeros after the codec. Only frames of the game
 are acknowledged.
