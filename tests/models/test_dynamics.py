@@ -145,11 +145,11 @@ def chance_of_copying(weight: float) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     actions, chances = torch.zeros(2, 1, dtype=torch.int64), []
-    for step in range(600):
+    for step in range(400):
         raised = (torch.rand(2, 2, 1, generator=generator) < 0.4).long().cumsum(dim=1)
         first = torch.randint(0, VOCABULARY, (2, 1, 6), generator=generator)
         tokens = (first + raised) % VOCABULARY
-        if step >= 300 and step % 3 == 0:
+        if step >= 200 and step % 3 == 0:
             with torch.no_grad():
                 drafts = torch.full_like(tokens[:, 1:], model.mask_token)
                 logits = model.logits(torch.cat([tokens[:, :1], drafts], 1), actions)
