@@ -1,4 +1,4 @@
-"""How long, how fast and how carefully the stages train: configuration and pure functions."""
+"""Budgets, optimizers and learning rates of the stages: configuration and pure functions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 
 @dataclass(frozen=True)
 class StageConfig:
-    """Training of one model; a stage ends when `steps` or `minutes` is spent, whichever is first.
+    """Training of one model. A stage ends when `steps` or `minutes` is spent, whichever is first.
 
-    A stage with neither is left out, which only a run can do that goes on from another world.
+    A stage with neither is left out. Only a run that continues from another world can do that.
 
     Attributes:
         steps: optimizer steps; 0 for no limit.
@@ -102,17 +102,17 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Changes of the clips that the tokenizer and the latent action model train on; all off.
+    """Changes of the clips that the tokenizer and the latent action model train on. All are off.
 
-    The dynamics train on tokens that were computed once from the videos as they are, so nothing of
-    this reaches them: what a step or a colour means to them stays as it is in the videos.
+    They do not reach the dynamics, which train on tokens that were computed once from the videos as
+    they are.
 
     Attributes:
         flip_prob: share of the clips that are mirrored left to right, whole.
         color_jitter: strength in [0, 1] with which brightness, contrast, saturation and hue change,
             each clip's in its own way, the same over the clip.
-        max_stride: a clip is made of every k-th frame, k drawn from 1 to this number; less where
-            its episode ends before. Then the latent actions also explain larger steps.
+        max_stride: a clip is made of every k-th frame, with a random k from 1 to this number, or
+            less if its episode is too short. Then the latent actions also explain larger steps.
     """
 
     flip_prob: float = 0.0
@@ -135,23 +135,24 @@ class TrainConfig:
         tokenizer: the stage that trains `VideoTokenizer` on frames.
         actions: the stage that trains `LatentActionModel` on frames.
         dynamics: the stage that trains `Dynamics` on cached tokens and actions.
-        seed: of the weights, of the order of clips and of everything random inside a step.
+        seed: of the weights, of the order of clips and of all random numbers inside a step.
         precision: "32", or "bf16" for mixed precision.
-        compile: whether to pass the losses through `torch.compile`. That takes a minute or so in
-            the second step of a stage and the first of a resumed one, and for latent actions once
-            more when their codes are placed, all beside its budget. A CPU gains little.
+        compile: whether to pass the losses through `torch.compile`. It compiles for about a minute
+            in the second step of a stage and in the first of a resumed one. Latent actions compile
+            once more when their codebook is initialized. This time does not count in the budget. A
+            CPU gains little.
         joint: train the latent action model inside the dynamics stage, by its own loss, instead of
             in a stage before it.
         prompt_encoding_fraction: share of the dynamics clips whose tokens were encoded from their
-            own first frame, as those of a prompt are; only used when the tokenizer's encoder sees
-            the past.
+            own first frame, as those of a prompt are. Only used if the tokenizer's encoder sees the
+            past.
         augmentation: changes of the clips of frames.
         checkpoint_minutes: write a checkpoint at least this often; 0 for never by time.
         checkpoint_steps: write a checkpoint every so many steps; 0 for never by steps.
         log_every: steps between two rows of scalars.
-        previews_every: steps between two sets of pictures; 0 for none at all.
-        diagnostics_every: fewest steps between two looks for signs that something goes wrong; those
-            after the first take a hundredth of the time at most; 0 for not looking.
+        previews_every: steps between two sets of previews; 0 for none at all.
+        diagnostics_every: fewest steps between two diagnostics; 0 for none. All but the first take
+            at most a hundredth of the time.
         accelerator: where to train; "auto" takes the GPU when there is one.
         devices: how many; "auto" for all there are.
         workers: threads that read clips ahead.
