@@ -19,17 +19,22 @@ from genie.core.io import replacing
 FORMAT, VERSION = "genie-world", 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 METADATA = {FORMAT: str(VERSION)}
-"""Of the weights. One entry: safetensors writes several in an order that changes by chance."""
+"""Of the weights. It has one entry, because safetensors writes several in random order."""
 OTHER_WEIGHTS = "they come from another world or another version: copy or train it again"
 Shape = tuple[int, ...]
 PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 
 
 def write_world(folder: str | Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Writes a world, each of its two files whole or not at all.
+    """Writes a world; each of its two files is replaced in one step.
+
+    Args:
+        folder: of the world; made if it does not exist.
+        config: as JSON.
+        weights: by name.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full; an older world there is kept.
+        UserError: the folder cannot be written or the disk is full; an older world is kept.
     """
     folder = Path(folder)
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
@@ -48,10 +53,10 @@ def write_world(folder: str | Path, config: dict[str, Any], weights: dict[str, T
 
 
 def read_config(folder: str | Path) -> Any:
-    """Reads the configuration of a world and checks that this is one we can load.
+    """Reads the configuration of a world and checks that this version can load it.
 
     Raises:
-        UserError: no world, a pickle beside it, or a world of another version.
+        UserError: there is no world, a pickle beside it, or a world of another version.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -83,7 +88,7 @@ def read_config(folder: str | Path) -> Any:
 
 
 def read_shapes(folder: str | Path) -> dict[str, Shape]:
-    """Reads the shapes of a world's weights from the head of the file, and nothing else of it.
+    """Reads the shapes of a world's weights from the header of the file only.
 
     Raises:
         UserError: the file is cut short or damaged.
@@ -94,7 +99,12 @@ def read_shapes(folder: str | Path) -> dict[str, Shape]:
 
 
 def check_layers(layers: int, shapes: Mapping[str, Shape], folder: Path) -> None:
-    """Refuses a configuration of more layers than the weights have tensors.
+    """Checks that a configuration does not have more layers than the weights have tensors.
+
+    Args:
+        layers: of the configuration.
+        shapes: of the weights, by name.
+        folder: for the message.
 
     Raises:
         UserError: the weights come from another world.
@@ -107,7 +117,12 @@ def check_layers(layers: int, shapes: Mapping[str, Shape], folder: Path) -> None
 
 
 def check_shapes(wanted: Mapping[str, Shape], shapes: Mapping[str, Shape], folder: Path) -> None:
-    """Refuses weights of other shapes than the configuration's.
+    """Checks that weights have the shapes of the configuration.
+
+    Args:
+        wanted: shapes of the configuration, by name.
+        shapes: of the weights, by name.
+        folder: for the message.
 
     Raises:
         UserError: the weights come from another world; the message names a tensor.
@@ -122,7 +137,7 @@ def check_shapes(wanted: Mapping[str, Shape], shapes: Mapping[str, Shape], folde
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
-    """Reads the weights of a world, on the CPU.
+    """Reads the weights of a world to the CPU.
 
     Raises:
         UserError: the file is cut short or damaged.

@@ -18,9 +18,9 @@ class GenieConfig:
     Attributes:
         height, width: of a frame, in pixels.
         fps: frames per second at which the world was recorded and is played.
-        num_actions: number of latent actions, the buttons.
+        num_actions: A, number of latent actions.
         tokenizer, actions, dynamics: the three models.
-        sampling: how frames are drawn unless a caller says otherwise.
+        sampling: how frames are sampled unless a caller gives other settings.
     """
 
     height: int = 64
@@ -33,7 +33,7 @@ class GenieConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        """Refuses impossible combinations."""
+        """Raises `UserError` for impossible combinations."""
         require(self.height >= 8, "height: must be at least 8 pixels")
         require(self.width >= 8, "width: must be at least 8 pixels")
         require(self.fps > 0, "fps: must be positive")
@@ -49,7 +49,7 @@ class GenieConfig:
 
     @property
     def layers(self) -> int:
-        """Blocks of all transformers together."""
+        """Number of blocks of all transformers together."""
         models = (self.tokenizer, self.actions)
         stacks = [stack for model in models for stack in (model.encoder, model.decoder)]
         return sum(stack.layers for stack in (*stacks, self.dynamics))

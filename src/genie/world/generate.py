@@ -1,4 +1,4 @@
-"""`genie generate`: a picture and a list of actions become a video; `genie replay`: a game does."""
+"""`genie generate` and `genie replay`: actions or a replay become a video."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def generate(
 
     Args:
         world: folder of a world, or its id on the Hugging Face Hub.
-        prompt: picture to start from; one that came with the world when left out.
+        prompt: image to start from; one that came with the world when left out.
         actions: latent actions such as 1,1,2,0; random ones when left out.
-        frames: how many frames to generate when no actions are given.
-        out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered picture per frame.
-        seed: decides all that is random.
-        steps: MaskGIT passes per frame; this and the four below are the world's own when left out.
-        temperature: divides the logits; 0 takes the likeliest token.
-        top_k: draw from this many likeliest tokens only; 0 means all.
-        order: which tokens are settled first.
-        mask_schedule: how many tokens are still masked after each pass.
-        scale: how many times larger than the world's frames the pictures are.
+        frames: number of frames to generate when no actions are given.
+        out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered image per frame.
+        seed: determines all random numbers.
+        steps: MaskGIT steps per frame; this and the four below are the world's own when left out.
+        temperature: divides the logits; 0 takes the most likely token.
+        top_k: sample from this many of the most likely tokens only; 0 means all.
+        order: which tokens are kept first.
+        mask_schedule: how many tokens are still masked after each MaskGIT step.
+        scale: factor by which the world's frames are enlarged.
         device: where to run; chosen when left out.
         dtype: of the weights; bfloat16 is faster for wide worlds on most machines.
         progress: show a progress bar.
@@ -69,13 +69,14 @@ def generate(
         The files written.
 
     Raises:
-        UserError: an action or ending that there is not, no world or picture, or another version.
+        UserError: an action or file ending does not exist, the world or image was not found, or
+            the world has another version.
     """
     out = Path(out)
     _check_output(out, scale)
     require(frames >= 1, f"frames: {frames}, must be at least 1")
     seed = seed_of(seed)
-    buttons = None if actions is None else parse_actions(actions)
+    sequence = None if actions is None else parse_actions(actions)
     folder = world_folder(world)
     genie = Genie.from_pretrained(folder, device, dtype)
     config = genie.config
@@ -88,10 +89,10 @@ def generate(
         "mask_schedule": mask_schedule,
     }
     sampling = replace(config.sampling, **{k: v for k, v in chosen.items() if v is not None})
-    if buttons is None:
-        buttons = np.random.default_rng(seed).integers(config.num_actions, size=frames).tolist()
-    with _in_real_time(genie):
-        pictures = _frames(genie, start, buttons, seed, sampling, progress)
+    if sequence is None:
+        sequence = np.random.default_rng(seed).integers(config.num_actions, size=frames).tolist()
+    with _single_thread_if_fast(genie):
+        pictures = _frames(genie, start, sequence, seed, sampling, progress)
         return _write(out, pictures, config.fps, scale)
 
 
@@ -108,20 +109,21 @@ def replay(
 
     Args:
         file: a replay that the page saved.
-        world: folder of the world it was played in, its id on the Hugging Face Hub or the name of
-            one that comes with the package; found by the name in the file when left out.
-        out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered picture per frame.
-        scale: how many times larger than the world's frames the pictures are.
-        device: where to run; chosen when left out. Frames are the same on the device and machine
-            that the game was played on; elsewhere rounding may lead it another way, and in bfloat16
-            also where others played beside it or the world was compiled.
+        world: folder of the game's world, its id on the Hugging Face Hub or the name of a bundled
+            world. It is found by the name in the file when left out.
+        out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered image per frame.
+        scale: factor by which the world's frames are enlarged.
+        device: where to run; chosen when left out. Frames are equal on the device and machine of
+            the game. Elsewhere rounding may change them. In bfloat16 they also depend on other
+            players and on compiling.
         progress: show a progress bar.
 
     Returns:
         The files written.
 
     Raises:
-        UserError: not a replay, another world, or an ending that there is not.
+        UserError: the file is not a replay, the world is another one, or the file ending does not
+            exist.
     """
     out = Path(out)
     _check_output(out, scale)
@@ -130,12 +132,12 @@ def replay(
     genie = Genie.from_pretrained(folder, device, game.dtype)
     frames = game.frames(genie)
     every = _tracked(frames, len(game.prompt) + len(game.actions), progress)
-    with _in_real_time(genie):
+    with _single_thread_if_fast(genie):
         return _write(out, every, game.fps, scale)
 
 
-def _in_real_time(genie: Genie) -> AbstractContextManager[int]:
-    """A single CPU thread where that draws frames as fast as they are to be seen."""
+def _single_thread_if_fast(genie: Genie) -> AbstractContextManager[int]:
+    """Uses a single CPU thread if that generates frames in real time."""
     config = genie.config
     state = genie.start(np.zeros((config.height, config.width, 3), np.uint8))
     return use_single_thread_if_fast(lambda: genie.step(state, 0), 1 / config.fps)
@@ -161,7 +163,7 @@ def parse_actions(text: str) -> list[int]:
     """Reads actions such as "1,1,2,0"; spaces may stand for commas.
 
     Raises:
-        UserError: something else stands there.
+        UserError: the text has anything else in it.
     """
     words = text.replace(",", " ").split()
     try:

@@ -1,4 +1,4 @@
-"""A world that can be played: the three models as one."""
+"""A world that can be played: the three models as one object."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 
 Numbers = int | np.integer | Sequence[Any] | np.ndarray | Tensor
-"""Whole numbers as callers give them: one, or one for each player."""
+"""Integers as callers give them: one, or one for each player."""
 Shape = tuple[int, ...]
 
 
 class Genie(nn.Module):
-    """A world: `start` a game from a picture, `step` it with one of `num_actions` buttons.
+    """A world: `start` a game from an image and `step` it with one of `num_actions` actions.
 
     Args:
         config: a `GenieConfig`, or the same as nested dicts.
@@ -74,20 +74,20 @@ class Genie(nn.Module):
         dtype: torch.dtype | str = torch.float32,
         **hub: Any,
     ) -> Genie:
-        """Loads a world, ready to play.
+        """Loads a world for play.
 
         Args:
             name: a folder, a world that comes with the package ("coinrun-tiny"), or the id of a
                 repository on the Hugging Face Hub.
-            device: where to put it; the best there is when left out.
-            dtype: of the weights: float32, or bfloat16, which takes half the memory, and half the
-                time where a machine multiplies it faster. Then rounding decides tokens: frames of a
-                seed differ with the size of a batch and once compiled.
-            hub: passed to `huggingface_hub.snapshot_download`, `revision` for example.
+            device: where to put it; CUDA, MPS or the CPU when left out, whichever exists first.
+            dtype: of the weights, float32 or bfloat16. bfloat16 takes half the memory, and half
+                the time on machines that multiply it faster. But rounding then decides some tokens:
+                the frames of a seed depend on the batch size and on compiling.
+            hub: passed to `huggingface_hub.snapshot_download`, for example `revision`.
 
         Raises:
-            UserError: nothing there, a pickle, another version, damaged weights, or a device or
-                dtype that there is not.
+            UserError: there is no world, or one with a pickle, another version or damaged weights;
+                or the device or dtype does not exist here.
         """
         dtype, device = _dtype(dtype), inputs.device_of(device)
         folder = world_folder(name, **hub)
@@ -124,33 +124,33 @@ class Genie(nn.Module):
 
         Args:
             repo_id: "user/name".
-            prompts: pictures to start games from, as `genie.world.prompts.load_prompts` reads them;
-                the folder `prompts/` of a run, for example.
-            private: whether to hide a new repository.
-            token: of the Hub; the one you logged in with when left out.
+            prompts: images to start games from, as `genie.world.prompts.load_prompts` reads them.
+                For example, the folder `prompts/` of a run.
+            private: whether a new repository is private.
+            token: of the Hub; that of your login when left out.
         """
         size = (self.config.height, self.config.width)
-        pictures = [] if prompts is None else load_prompts(prompts, *size)
+        images = [] if prompts is None else load_prompts(prompts, *size)
 
         def write(folder: Path) -> None:
             self.save_pretrained(folder)
-            save_prompts(pictures, folder)
+            save_prompts(images, folder)
 
         return upload(write, repo_id, private, token)
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Makes steps faster by `torch.compile`, in place; results are the same up to rounding.
+        """Makes steps faster with `torch.compile`, in place; results are equal up to rounding.
 
-        The first step with each number of players then takes about half a minute on a CPU; PyTorch
-        keeps what it compiled in a temporary folder (`TORCHINDUCTOR_CACHE_DIR`) for the next time.
-        A deep copy of a compiled world would play with the weights of the original.
+        The first step with each batch size then takes about half a minute on a CPU. PyTorch keeps
+        the compiled code in a temporary folder (`TORCHINDUCTOR_CACHE_DIR`) for the next time. A
+        deep copy of a compiled world would play with the weights of the original.
 
         Args:
-            args, options: of `torch.compile`. With `mode="reduce-overhead"`, on a GPU, CUDA graphs
-                save the time of launching, and what they return is copied, so that states stay.
+            args, options: of `torch.compile`. On a GPU, `mode="reduce-overhead"` saves launch time
+                by CUDA graphs. Their results are copied, so states keep their values.
 
         Raises:
-            UserError: this machine has no C++ compiler, which a CPU needs for it.
+            UserError: this machine has no C++ compiler, which compiling for a CPU needs.
         """
         if self.device.type == "cpu":
             require_compiler()
@@ -160,12 +160,12 @@ class Genie(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.dynamics.embedding.position.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Type of the weights."""
         return self.dynamics.embedding.position.dtype
 
     @torch.no_grad()
@@ -173,14 +173,17 @@ class Genie(nn.Module):
         """Starts a game.
 
         Args:
-            prompt: a frame (H, W, 3) or several (T, H, W, 3), or for a batch of players
-                (B, T, H, W, 3), uint8; or a PIL image; or the path of an image file. Pictures of
-                another size are cropped and resized with a warning.
-            seed: decides all that is random; one number from 0 to 2**63 - 1, or one per player.
-                With one number, player i of a batch gets `seed + i`.
+            prompt: one frame (H, W, 3), several (T, H, W, 3) or those of a batch of players
+                (B, T, H, W, 3), uint8. A PIL image or the path of an image file does as well.
+                Images of another size are cropped and resized with a warning.
+            seed: determines all random numbers; one from 0 to 2**63 - 1, or one per player.
+                With one seed, player i of a batch gets `seed + i`.
+
+        Returns:
+            The state after the prompt.
 
         Raises:
-            UserError: the prompt is no picture, or the seed none or not one per player.
+            UserError: the prompt is not an image, or there is not one valid seed per player.
         """
         frames, batched = self._prompt(prompt)
         seeds = self._seeds(seed, len(frames))
@@ -193,7 +196,7 @@ class Genie(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, prompt: Any) -> Tensor:
-        """Shows a prompt as the world sees it: taken apart into tokens and put together again.
+        """Encodes a prompt to tokens and decodes it, which shows what the world sees.
 
         Args:
             prompt: as `start` takes it.
@@ -211,18 +214,18 @@ class Genie(nn.Module):
         action: Numbers,
         sampling: SamplingConfig | None = None,
     ) -> tuple[Tensor, State]:
-        """Presses a button and draws the next frame.
+        """Plays one action.
 
         Args:
-            state: where the game stands; it stays usable.
-            action: 0 ... A - 1; for a batch one number for all or one per player.
-            sampling: how to draw; the world's own when left out.
+            state: of the game; it stays usable.
+            action: 0 to A - 1; for a batch one for all players or one per player.
+            sampling: how to sample; the world's own settings when left out.
 
         Returns:
-            The frame, (H, W, 3) or (B, H, W, 3) uint8, and the new state.
+            The next frame, (H, W, 3) or (B, H, W, 3) uint8, and the new state.
 
         Raises:
-            UserError: there is no such button.
+            UserError: the world does not have the action.
         """
         state = self.commit(self.predict(state, action, sampling))
         return state.frame, state
@@ -234,13 +237,13 @@ class Genie(nn.Module):
         action: Numbers,
         sampling: SamplingConfig | None = None,
     ) -> PredictedFrame:
-        """The first half of `step`: the next frame, to be shown at once.
+        """Predicts the next frame without committing it: the first half of `step`.
 
-        What is left, a pass that takes the frame into the game's memory, needs no new button, so
-        it can be done while somebody looks at the frame. Arguments and errors are those of `step`.
+        The frame can be shown at once. `commit`, the second half, needs no new action and can run
+        afterwards. Arguments and errors are those of `step`.
 
         Returns:
-            The frame as `.frame`, and what `commit` makes the new state of.
+            The predicted frame, with all that `commit` needs.
         """
         actions = self._check_actions(action, state.batch_size)
         played = state.decoder.keys.dtype
@@ -264,7 +267,7 @@ class Genie(nn.Module):
 
     @torch.no_grad()
     def commit(self, predicted: PredictedFrame) -> State:
-        """The second half of `step`: where the game stands once a frame is drawn."""
+        """Returns the state after a predicted frame: the second half of `step`."""
         return replace(
             predicted.state,
             frames=predicted.frames,
@@ -282,41 +285,47 @@ class Genie(nn.Module):
         seed: Numbers = 0,
         sampling: SamplingConfig | None = None,
     ) -> UInt8[Tensor, "*b t h w 3"]:
-        """Plays a list of buttons to the end.
+        """Plays a list of actions.
 
         Args:
             prompt: as in `start`.
-            actions: (N,) buttons, or (B, N) for a batch; random ones when left out.
-            num_frames: how many frames to generate; the number of actions when left out.
-            use_cache: False takes the slow twin, which runs the whole game again for each pass.
+            actions: (N,), or (B, N) for a batch; random ones when left out.
+            num_frames: number of frames to generate; that of the actions when left out.
+            use_cache: False takes the slow twin, which runs the whole game in each MaskGIT step.
             seed: as in `start`.
             sampling: as in `step`.
 
         Returns:
-            The prompt's frames, unchanged, and then one frame per action: (T + N, H, W, 3), or with
-            a leading batch dimension for a batched prompt.
+            The unchanged frames of the prompt and one frame per action: (T + N, H, W, 3), with a
+            batch dimension in front for a batched prompt.
         """
         frames, batched = self._prompt(prompt)
         seeds = self._seeds(seed, len(frames))
-        buttons = self._action_sequence(actions, num_frames, seeds)
+        sequence = self._action_sequence(actions, num_frames, seeds)
         sampling = sampling or self.config.sampling
         if use_cache:
-            drawn = self._generate_cached(frames, buttons, seeds, sampling)
+            generated = self._generate_cached(frames, sequence, seeds, sampling)
         else:
             models = (self.tokenizer, self.actions, self.dynamics)
-            drawn = generate_reference(models, frames, buttons, seeds, sampling)
-        out = torch.cat([frames, drawn], dim=1)
+            generated = generate_reference(models, frames, sequence, seeds, sampling)
+        out = torch.cat([frames, generated], dim=1)
         return out if batched else out[0]
 
     def play(self, frame: Any, action: Numbers, seed: Numbers = 0) -> UInt8[Tensor, "h w 3"]:
-        """The frame that follows one frame when a button is pressed; keeps no memory of a game."""
+        """Predicts the frame that follows a single frame; `step` remembers earlier frames too.
+
+        Args:
+            frame: as a prompt of `start`.
+            action: 0 to A - 1.
+            seed: as in `start`.
+        """
         return self.step(self.start(frame, seed), action)[0]
 
     def infer_actions(self, frames: Any) -> Int[Tensor, "*b transitions"]:
-        """The latent actions that explain what changes in a real clip, from its pixels alone.
+        """Infers the latent actions that explain the changes in a clip, from its pixels alone.
 
-        They are not a record of what was played: where two actions change a picture alike, or an
-        action has no effect, another one may explain the clip as well or better.
+        They are not a record of the actions played. Two actions can change a frame in the same way,
+        and an action can have no effect; then another action may explain the clip as well.
 
         Args:
             frames: (T, H, W, 3) or (B, T, H, W, 3) uint8, T at least 2.
@@ -330,31 +339,31 @@ class Genie(nn.Module):
         return actions if batched else actions[0]
 
     def create_environment(self, prompt: Any, **options: Any) -> gymnasium.Env:
-        """This world as a Gymnasium environment, the one of `gymnasium.make`.
+        """Makes a Gymnasium environment of this world, that of `gymnasium.make`.
 
         Args:
-            prompt: picture, or pictures, that episodes start from.
+            prompt: one or several images that episodes start from.
             options: of `genie.GenieEnv`: `horizon`, `reward_fn`, `termination_fn` and others.
         """
         import gymnasium
         from gymnasium.envs.registration import load_env_creator
 
-        # Gymnasium's registry is asked, because environments import this module.
+        # Through Gymnasium's registry, because environments import this module.
         create: Any = load_env_creator(str(gymnasium.spec("genie/World-v0").entry_point))
         return create(self, prompt, **options)
 
     def _generate_cached(
-        self, frames: Tensor, buttons: Tensor, seeds: Tensor, sampling: SamplingConfig
+        self, frames: Tensor, actions: Tensor, seeds: Tensor, sampling: SamplingConfig
     ) -> Tensor:
         state = self.start(frames, seeds.tolist())
-        drawn = []
-        for t in range(buttons.shape[1]):
-            frame, state = self.step(state, buttons[:, t], sampling)
-            drawn.append(frame)
-        return torch.stack(drawn, dim=1)
+        generated = []
+        for t in range(actions.shape[1]):
+            frame, state = self.step(state, actions[:, t], sampling)
+            generated.append(frame)
+        return torch.stack(generated, dim=1)
 
     def _prompt(self, prompt: Any) -> tuple[UInt8[Tensor, "b t h w 3"], bool]:
-        """Frames with batch and time dimensions on our device, and whether a batch was given."""
+        """Returns frames (B, T, H, W, 3) on our device, and whether a batch was given."""
         clips, batched = prompt_clips(prompt, self.config.height, self.config.width)
         return torch.from_numpy(clips).to(self.device), batched
 

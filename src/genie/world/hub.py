@@ -1,4 +1,4 @@
-"""Where worlds lie: a folder, the package, or the Hugging Face Hub."""
+"""Where worlds are found: in a folder, in the package or on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from genie.world import bundled, checkpoint
 
 
 def world_folder(name: str | Path, **hub: Any) -> Path:
-    """The folder of a world: `name` itself, of a bundled world, or of a copy from the Hub."""
+    """Returns the folder of a world.
+
+    Args:
+        name: a folder, the name of a bundled world, or the id of a repository on the Hub.
+        hub: passed to `huggingface_hub.snapshot_download`.
+
+    Raises:
+        UserError: there is no such world, or the Hub cannot be reached.
+    """
     inside = bundled.folder_of(str(name))
     if Path(name).is_dir() and (inside is None or (Path(name) / checkpoint.CONFIG).is_file()):
         return Path(name)
@@ -22,13 +30,13 @@ def world_folder(name: str | Path, **hub: Any) -> Path:
 def upload(
     write: Callable[[Path], None], repo_id: str, private: bool = False, token: str | None = None
 ) -> str:
-    """Uploads what is written into a folder, and returns its address.
+    """Uploads a world to the Hub and returns its address.
 
     Args:
         write: writes the world into a folder.
         repo_id: "user/name".
-        private: whether to hide a new repository.
-        token: of the Hub; the one you logged in with when left out.
+        private: whether a new repository is private.
+        token: of the Hub; that of your login when left out.
     """
     from huggingface_hub import HfApi
 

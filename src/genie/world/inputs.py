@@ -1,6 +1,6 @@
-"""What callers may give as actions, seeds and devices: checked once, the same at every border.
+"""Checks of the actions and devices that callers give, the same at every public border.
 
-All that is wrong ends as a `UserError` that says what was expected.
+Wrong values raise a `UserError` that says what was expected.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 
 def check_range(actions: np.ndarray, count: int, name: str = "action") -> None:
-    """Refuses actions that a world of `count` actions does not have.
+    """Checks that a world has the actions given.
+
+    Args:
+        actions: integers.
+        count: number of the world's actions.
+        name: of the argument, for the message.
 
     Raises:
-        UserError: there is one.
+        UserError: one is not between 0 and `count` - 1.
     """
     wrong = actions[(actions < 0) | (actions >= count)]
     if wrong.size:
@@ -28,18 +33,18 @@ def check_range(actions: np.ndarray, count: int, name: str = "action") -> None:
 
 
 def check_actions(action: Any, count: int, players: int) -> np.ndarray:
-    """One action for each player.
+    """Returns one action for each player.
 
     Args:
-        action: one for all, or one per player.
-        count: of the world's actions.
-        players: how many there are.
+        action: one for all players, or one per player.
+        count: number of the world's actions.
+        players: number of players.
 
     Returns:
         int64 (players,).
 
     Raises:
-        UserError: it is none, or not as many.
+        UserError: something else was given, or the world does not have an action.
     """
     expected = f"action: expected an integer, or one for each of {players} players"
     actions = whole_numbers(action, expected)
@@ -49,29 +54,31 @@ def check_actions(action: Any, count: int, players: int) -> np.ndarray:
 
 
 def check_action_sequence(actions: Any, count: int, clips: int) -> np.ndarray:
-    """A list of actions for each clip.
+    """Returns a sequence of actions for each clip.
 
     Args:
-        actions: (N,) for all, or (clips, N).
-        count: of the world's actions.
-        clips: how many there are.
+        actions: (N,) for all clips, or (clips, N).
+        count: number of the world's actions.
+        clips: number of clips.
 
     Returns:
         int64 (clips, N), N at least 1.
 
     Raises:
-        UserError: some are none, or the lists do not fit.
+        UserError: something else was given, or the world does not have an action.
     """
     expected = "actions: expected a list of whole numbers, one list for all or one per clip"
-    script = whole_numbers(actions, expected)
-    right = script.ndim in (1, 2) and script.shape[-1] > 0 and script.shape[:-1] in ((), (clips,))
+    sequence = whole_numbers(actions, expected)
+    right = (
+        sequence.ndim in (1, 2) and sequence.shape[-1] > 0 and sequence.shape[:-1] in ((), (clips,))
+    )
     require(right, f"{expected}, got {shown(actions)}")
-    check_range(script, count, "actions")
-    return np.array(np.broadcast_to(script, (clips, script.shape[-1])))
+    check_range(sequence, count, "actions")
+    return np.array(np.broadcast_to(sequence, (clips, sequence.shape[-1])))
 
 
 def best_device() -> torch.device:
-    """CUDA when there is one, then Apple's MPS, else the CPU."""
+    """Returns CUDA if there is one, else Apple's MPS if there is one, else the CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -82,13 +89,13 @@ def best_device() -> torch.device:
 
 
 def device_of(name: str | torch.device | None) -> torch.device:
-    """The device of a name, where this machine has it.
+    """Returns the device of a name.
 
     Args:
-        name: "cpu", "cuda", "cuda:1", "mps"; None takes the best there is.
+        name: "cpu", "cuda", "cuda:1" or "mps"; None takes `best_device`.
 
     Raises:
-        UserError: the name is none, or there is no such device here.
+        UserError: the name is not one of these, or this machine does not have the device.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""MaskGIT sampling (Chang et al. 2022, arXiv 2202.04200): all tokens of a frame in a few passes.
+"""MaskGIT sampling (Chang et al. 2022, arXiv 2202.04200): a frame's tokens in a few steps.
 
 Pure functions over a callable that returns logits.
 """
@@ -24,16 +24,16 @@ Order = Literal["confidence", "random", "halton"]
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How a frame is drawn.
+    """How the tokens of a frame are sampled.
 
     Attributes:
-        steps: refinement passes over the frame.
-        mask_schedule: how many tokens are still masked after each pass; "cosine" and "exponential"
-            settle few tokens at first and many at the end.
-        order: which tokens are settled first: the most confident, random ones, or those of a
-            Halton sequence, which spreads them over the picture (arXiv 2503.17076).
-        temperature: divides the logits; 0 takes the likeliest token.
-        top_k: draw from this many likeliest tokens only; 0 means all.
+        steps: number of MaskGIT steps per frame.
+        mask_schedule: how many tokens are still masked after each step. "cosine" and "exponential"
+            keep few tokens at first and many at the end.
+        order: which tokens are kept first: the most confident, random ones, or those of a Halton
+            sequence, which spreads them over the frame (arXiv 2503.17076).
+        temperature: divides the logits; 0 takes the most likely token.
+        top_k: sample from this many of the most likely tokens only; 0 means all.
     """
 
     steps: int = 8
@@ -43,14 +43,19 @@ class SamplingConfig:
     top_k: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses values outside their range."""
+        """Raises `UserError` for values outside their range."""
         require(self.steps >= 1, "steps: must be at least 1")
         require(0 <= self.temperature < math.inf, "temperature: must be finite and not negative")
         require(self.top_k >= 0, "top_k: must not be negative (0 means all)")
 
 
 def mask_ratio(schedule: MaskSchedule, progress: float) -> float:
-    """Share of tokens still masked when `progress` in [0, 1] of the passes is done; 1 to 0."""
+    """Returns the fraction of tokens that are still masked, from 1 to 0.
+
+    Args:
+        schedule: its shape.
+        progress: fraction of the MaskGIT steps that are done, in [0, 1].
+    """
     if schedule == "cosine":
         return math.cos(progress * math.pi / 2)
     if schedule == "linear":
@@ -59,9 +64,14 @@ def mask_ratio(schedule: MaskSchedule, progress: float) -> float:
 
 
 def masked_counts(tokens: int, steps: int, schedule: MaskSchedule) -> list[int]:
-    """Tokens still masked after each pass: falling by at least one each, 0 at the end.
+    """Returns the number of tokens still masked after each MaskGIT step; the last is 0.
 
-    More passes than tokens are no use, so there are `min(steps, tokens)`.
+    Every step keeps at least one token, so there are `min(steps, tokens)` steps.
+
+    Args:
+        tokens: S.
+        steps: MaskGIT steps wanted.
+        schedule: how the number falls.
     """
     steps = min(steps, tokens)
     counts, left = [], tokens
@@ -74,7 +84,7 @@ def masked_counts(tokens: int, steps: int, schedule: MaskSchedule) -> list[int]:
 
 @cache
 def halton_order(grid: tuple[int, int]) -> tuple[int, ...]:
-    """Cells of a grid in the order in which a Halton sequence (bases 2 and 3) first visits them."""
+    """Returns the cells of a grid in the order of a Halton sequence with bases 2 and 3."""
     rows, columns = grid
     seen: dict[int, None] = {}
     index = 1
@@ -103,16 +113,16 @@ def sample_tokens(
     temperature: float | Float[Tensor, ""],
     top_k: int = 0,
 ) -> Int[Tensor, "b s"]:
-    """Draws a token at each place: the largest of logits over temperature plus Gumbel noise.
+    """Samples a token per position: the largest of logits over temperature plus Gumbel noise.
 
-    Of the ways to draw, this one hardly notices rounding: tokens differ between two computations
-    of the same logits only where the two largest sums are equal to the last digits.
+    Rounding hardly changes the result. Tokens differ between two computations of the same logits
+    only where the two largest sums are almost equal.
 
     Args:
         logits: unnormalised log-probabilities.
         gumbel: standard Gumbel noise.
-        temperature: divides the logits; 0 takes the likeliest token, but a tensor is above 0.
-        top_k: only the likeliest tokens count; 0 means all.
+        temperature: divides the logits; 0 takes the most likely token. A tensor must be above 0.
+        top_k: only this many of the most likely tokens count; 0 means all.
     """
     choices = logits
     if isinstance(temperature, Tensor) or temperature > 0:
@@ -129,13 +139,19 @@ def sample_tokens_by_key(
     temperature: float | Float[Tensor, ""],
     top_k: int,
 ) -> Int[Tensor, "b s"]:
-    """`sample_tokens` with the noise of each player's key."""
+    """Calls `sample_tokens` with noise that depends on each player's key.
+
+    Args:
+        logits: unnormalised log-probabilities.
+        keys: one per player.
+        temperature, top_k: as of `sample_tokens`.
+    """
     logits = logits.float()
     return sample_tokens(logits, rng.gumbel(keys, tuple(logits.shape[1:])), temperature, top_k)
 
 
 def confidence(logits: Float[Tensor, "b s v"], tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s"]:
-    """The log-probability that the model, at temperature 1, gives tokens."""
+    """Returns the log-probability of tokens at temperature 1."""
     return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(dim=-1)
 
 
@@ -147,18 +163,18 @@ def sample(
     keys: Int[Tensor, " b"],
     token_sampler: Callable[..., Int[Tensor, "b n"]] = sample_tokens_by_key,
 ) -> Int[Tensor, "b s"]:
-    """Draws all tokens of one frame for each player.
+    """Samples all tokens of one frame for each player.
 
-    Where the order is known beforehand a pass asks only for the positions that it settles, so all
-    passes together draw each token once; by confidence they draw all that are masked.
+    In a fixed order, a MaskGIT step computes only the positions that it keeps, so each token is
+    sampled once. By confidence, each step samples all tokens that are masked.
 
     Args:
         logits_fn: tokens, some of them `mask_token`, and masked positions, to logits over the
             vocabulary at those positions.
         grid: rows and columns of tokens.
-        mask_token: the token that stands for "not known yet".
-        config: passes, mask schedule, order, temperature, top-k.
-        keys: decide all that is random, a player's own alone.
+        mask_token: V, which stands where a token is not known yet.
+        config: steps, mask schedule, order, temperature and top-k.
+        keys: one per player; they determine all random numbers.
         token_sampler: `sample_tokens_by_key` compiled, or itself. It gets the temperature as a
             tensor, so that one graph takes any; at 0 it is not used.
     """

@@ -1,4 +1,4 @@
-"""The pictures that games start from: read, fitted to a world's size, found in a world's folder."""
+"""Prompts: the images that games start from, read and resized to a world's frames."""
 
 from __future__ import annotations
 
@@ -22,39 +22,38 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 def load_prompts(
     source: Any, height: int, width: int, world: str | Path | object = None
 ) -> list[np.ndarray]:
-    """Reads prompts and fits them to a world's frame size.
+    """Reads prompts and resizes them to a world's frames.
 
     Args:
-        source: one picture (an array `(H, W, C)`, a PIL image, or a file), several (an array
-            `(N, H, W, C)`, a list of pictures or of clips `(T, H, W, C)`, or a folder of pictures),
-            or None for the pictures in the world's folder.
-        height: pixels, the world's.
-        width: pixels, the world's.
-        world: the world's folder, where one is known; used when `source` is None.
+        source: one image: an array `(H, W, C)`, a PIL image or a file. Or several: an array
+            `(N, H, W, C)`, a list of images or of clips `(T, H, W, C)`, or a folder of images.
+            None takes the images in the world's folder.
+        height, width: of the world's frames, in pixels.
+        world: folder of the world, if it is known; used when `source` is None.
 
     Returns:
-        Prompts, each `uint8 (H, W, 3)` or, for a clip, `(T, H, W, 3)`. Pictures of another size are
-        cropped to the world's proportions and resized, with a warning.
+        Prompts, each `uint8 (H, W, 3)`, or `(T, H, W, 3)` for a clip. Images of another size are
+        cropped to the proportions of a frame and resized, with a warning.
 
     Raises:
-        UserError: no picture was found, or one cannot be read; the message says what to give.
+        UserError: no image was found, or one cannot be read; the message says what to give.
     """
     pictures = _bundled(world) if source is None else _pictures(source)
     return [_resize(_as_array(picture), height, width) for picture in pictures]
 
 
 def prompt_clips(prompt: Any, height: int, width: int) -> tuple[np.ndarray, bool]:
-    """The clips that one game or a batch of games starts from.
+    """Returns the clips that one game or a batch of games starts from.
 
     Args:
-        prompt: a picture or a clip, or an array `(B, T, H, W, C)` of clips, one for each player.
-        height, width: pixels, the world's.
+        prompt: an image or a clip, or an array `(B, T, H, W, C)` of clips, one for each player.
+        height, width: of the world's frames, in pixels.
 
     Returns:
         `uint8 (B, T, H, W, 3)`, and whether a batch was given.
 
     Raises:
-        UserError: no picture, or none that can be read.
+        UserError: there is no image, or one cannot be read.
     """
     if hasattr(prompt, "detach"):  # a tensor
         prompt = prompt.detach().cpu().numpy()
@@ -66,7 +65,12 @@ def prompt_clips(prompt: Any, height: int, width: int) -> tuple[np.ndarray, bool
 
 
 def save_prompts(pictures: Iterable[np.ndarray], world: Path) -> None:
-    """Writes pictures `uint8 (H, W, 3)` into a world's folder, where `load_prompts` finds them."""
+    """Writes images into a world's folder, where `load_prompts` finds them.
+
+    Args:
+        pictures: `uint8 (H, W, 3)` each.
+        world: the folder.
+    """
     for i, picture in enumerate(pictures):
         with replacing(world / PROMPT_FOLDER / f"{i}.png") as path:
             Image.fromarray(np.ascontiguousarray(picture)).save(path, format="png")
@@ -153,7 +157,12 @@ def _resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def crop_and_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Crops the middle of a picture `uint8 (H, W, 3)` to the target's proportions, then resizes."""
+    """Crops the middle of an image to the proportions wanted, then resizes it.
+
+    Args:
+        frame: `uint8 (H, W, 3)`.
+        height, width: wanted, in pixels.
+    """
     rows, columns = frame.shape[:2]
     scale = min(rows / height, columns / width)
     crop_height, crop_width = max(1, round(height * scale)), max(1, round(width * scale))

@@ -1,4 +1,4 @@
-"""The slow twin of play: the whole game again for each MaskGIT step, without any cache."""
+"""The slow twin of play: it runs the whole game in each MaskGIT step, without any cache."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def generate_reference(
     seeds: Int[Tensor, " b"],
     sampling: SamplingConfig,
 ) -> UInt8[Tensor, "b n h w 3"]:
-    """Plays actions from prompts; tests hold it equal to stepping with the cache.
+    """Plays actions from prompts. Tests compare it with stepping with the cache.
 
     Args:
         models: of the world.
         frames: the prompts.
-        actions: to be played.
-        seeds: decide all that is random.
+        actions: to play.
+        seeds: one per player; they determine all random numbers.
         sampling: how tokens are sampled.
 
     Returns:
@@ -41,12 +41,12 @@ def generate_reference(
         played = torch.cat([played, actions[:, t : t + 1]], dim=1)
 
         def logits(
-            draft: Tensor, positions: Tensor, past: Tensor = past, played: Tensor = played
+            masked: Tensor, positions: Tensor, past: Tensor = past, played: Tensor = played
         ) -> Tensor:
-            clip = torch.cat([past, draft[:, None]], dim=1)
+            clip = torch.cat([past, masked[:, None]], dim=1)
             return dynamics.logits(clip, played)[:, -1].take_along_dim(positions[..., None], 1)
 
         keys = rng.make_keys(seeds, tokens.shape[1])
-        drawn = maskgit.sample(logits, dynamics.grid, dynamics.mask_token, sampling, keys)
-        tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+        sampled = maskgit.sample(logits, dynamics.grid, dynamics.mask_token, sampling, keys)
+        tokens = torch.cat([tokens, sampled[:, None]], dim=1)
     return tokenizer.decode(tokens)[:, start:]

@@ -1,7 +1,7 @@
-"""A game as a file: all that is needed to play it again, frame by frame the same.
+"""A replay: a game as a file, from which it is played again with the same frames.
 
-A replay is JSON: the world's name and hash, the prompt's pictures, the seed, how frames were drawn
-and the actions. It holds no frames but the prompt's.
+A replay is JSON: the name and hash of the world, the images of the prompt, the seed, the sampling
+settings and the actions. It holds no frames except those of the prompt.
 """
 
 from __future__ import annotations
@@ -32,14 +32,19 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "genie-replay", 1
 SAMPLER_VERSION = 2
-"""Part of a world's hash: goes up when the same seed draws other frames than before."""
+"""Part of a world's hash. It increases when a seed gives other frames than before."""
 ADDED = {"dynamics.unconditional_share": 0.0}
-"""Keys that are younger than the hash, left out of it at the value that changes nothing."""
+"""Keys that are newer than the hash, with the default at which they are left out of it."""
 
 
 @dataclass(frozen=True)
 class SamplingChange:
-    """From this step on, counted from 0, frames were drawn this way."""
+    """The sampling settings from a step on.
+
+    Attributes:
+        step: counted from 0.
+        sampling: from this step to the next change.
+    """
 
     step: int
     sampling: SamplingConfig
@@ -52,10 +57,10 @@ class Replay:
     Attributes:
         world: the name of the world.
         hash: `world_hash` of it.
-        fps: frames per second at which it was played.
+        fps: frames per second of the game.
         prompt: the frames it started from, each a PNG of the world's size in base64.
         seed: of the game.
-        sampling: how frames were drawn, in the order of the steps, the first for step 0.
+        sampling: settings in the order of their steps, the first for step 0.
         actions: one per step.
         dtype: of the world's weights.
         format, version: of the file.
@@ -73,7 +78,7 @@ class Replay:
     version: Literal[1] = VERSION
 
     def __post_init__(self) -> None:
-        """Refuses a game that cannot be played."""
+        """Raises `UserError` for a game that cannot be played."""
         require(self.fps > 0, "fps: must be positive")
         require(len(self.prompt) > 0, "prompt: a game starts from at least one picture")
         require(0 <= self.seed < 2**31, "seed: must lie between 0 and 2147483647")
@@ -87,7 +92,7 @@ class Replay:
         """Reads a replay file.
 
         Raises:
-            UserError: there is none, or it is not one; the message names the field.
+            UserError: there is no such file, or it is not a replay; the message names the field.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -102,13 +107,13 @@ class Replay:
         """Plays the game again.
 
         Args:
-            world: the one that it was played in.
+            world: of the game.
 
         Yields:
             Frames uint8 (H, W, 3): those of the prompt, then one per action.
 
         Raises:
-            UserError: another world, a picture or an action that does not fit it.
+            UserError: the world is another one, or an image or an action does not fit it.
         """
         if world_hash(world) != self.hash:
             raise UserError(
@@ -123,38 +128,43 @@ class Replay:
             yield frame.cpu().numpy()
 
     def sampling_per_step(self) -> list[SamplingConfig]:
-        """How the frame of each action is drawn."""
+        """Returns the sampling settings of each step."""
         return expand_changes(self.sampling, len(self.actions))
 
 
 def expand_changes(changes: Sequence[SamplingChange], steps: int) -> list[SamplingConfig]:
-    """Writes changes of sampling out, one entry per step."""
+    """Expands changes of sampling to one entry per step.
+
+    Args:
+        changes: in the order of their steps.
+        steps: number of entries wanted.
+    """
     ends = [*(change.step for change in changes[1:]), steps]
-    drawn: list[SamplingConfig] = []
+    expanded: list[SamplingConfig] = []
     for change, end in zip(changes, ends, strict=True):
-        drawn += [change.sampling] * (min(end, steps) - len(drawn))
-    return drawn
+        expanded += [change.sampling] * (min(end, steps) - len(expanded))
+    return expanded
 
 
 def compress_changes(sampling: Iterable[SamplingConfig]) -> tuple[SamplingChange, ...]:
-    """The reverse of `expand_changes`."""
+    """Compresses the sampling of each step to its changes; the inverse of `expand_changes`."""
     changes: list[SamplingChange] = []
-    for step, drawn in enumerate(sampling):
-        if not changes or changes[-1].sampling != drawn:
-            changes.append(SamplingChange(step, drawn))
+    for step, settings in enumerate(sampling):
+        if not changes or changes[-1].sampling != settings:
+            changes.append(SamplingChange(step, settings))
     return tuple(changes)
 
 
 def dtype_name(dtype: torch.dtype) -> Dtype:
-    """What a replay calls the type of a world's weights."""
+    """Returns the name that a replay uses for a type of weights."""
     return cast("Dtype", str(dtype).removeprefix("torch."))
 
 
 def world_hash(world: Genie) -> str:
-    """SHA-256 of a world's configuration and weights and of how we draw, in hexadecimal.
+    """Returns the SHA-256 of a world's configuration, weights and sampler, in hexadecimal.
 
-    Both are described as version 0.1 did, so that a replay stays valid when a name changes or an
-    option comes along that the world does not use.
+    Names and keys are hashed as in version 0.1. So replays stay valid when a name changes or when
+    there is a new option that the world does not use.
     """
     about = json.dumps([SAMPLER_VERSION, _hashed(world.config)], sort_keys=True)
     digest = hashlib.sha256(about.encode())
@@ -166,7 +176,7 @@ def world_hash(world: Genie) -> str:
 
 
 def _hashed(config: GenieConfig) -> dict[str, Any]:
-    """The configuration as it was hashed ever: under its old keys, without what came later."""
+    """Returns the configuration under its oldest keys, without options that are newer."""
     values = with_old_keys(config)
     for path, default in ADDED.items():
         part, key = path.split(".")
@@ -181,24 +191,24 @@ def _first_name(name: str) -> str:
 
 
 def decode_prompt(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:
-    """Reads PNG pictures in base64 that have a world's size.
+    """Decodes the images of a prompt.
 
     Args:
-        pictures: at least one.
-        size: height and width in pixels.
+        pictures: PNG files in base64, at least one.
+        size: height and width of the world's frames, in pixels.
 
     Returns:
         uint8 (H, W, 3), or (T, H, W, 3) for several.
 
     Raises:
-        UserError: one is not a PNG, is damaged, or has another size.
+        UserError: an image is not a PNG, is damaged, or has another size.
     """
     frames = [_picture_of(text, size) for text in pictures]
     return frames[0] if len(frames) == 1 else np.stack(frames)
 
 
 def encode_frame(frame: np.ndarray) -> str:
-    """A frame uint8 (H, W, 3) as a PNG in base64."""
+    """Encodes a frame uint8 (H, W, 3) as a PNG in base64."""
     return base64.b64encode(png(frame)).decode()
 
 

@@ -1,8 +1,8 @@
 """Random numbers as a function of a key and a counter: the same in any batch and on any device.
 
-SplitMix64 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195) in whole tensors: a counter is
-multiplied and mixed until each bit depends on all of them. There is nothing to remember between
-calls, and nothing to send to a GPU. Bits are equal everywhere, noise but for how logarithms round.
+SplitMix64 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195) on whole tensors: a counter is
+multiplied and mixed until each bit depends on all of its bits. No state is kept between calls, and
+nothing is sent to a GPU. Bits are equal everywhere; noise is equal up to rounding of logarithms.
 """
 
 from __future__ import annotations
@@ -15,34 +15,39 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 INITIAL_COUNTERS = 2**20
-"""Enough for a frame of 1,024 tokens of 2,048 kinds; more would have graphs compiled again."""
+"""Enough for a frame of 1,024 tokens and 2,048 codes; with more, graphs are compiled again."""
 
 STRIDE = 0x9E37_79B9_7F4A_7C15 - 2**64
-"""Between the counters of a sequence. Factors are written as signed numbers, which wrap alike."""
+"""Between the counters of a sequence. Factors are signed numbers, which wrap in the same way."""
 
 
 def make_keys(seeds: Int[Tensor, " b"], numbers: Int[Tensor, " b"] | int) -> Int[Tensor, " b"]:
-    """A key for each pair of seed and number.
+    """Makes a key for each pair of seed and number.
 
-    The numbers beside a key, key + 1 and so on, are keys as good: mixing leaves nothing in common.
+    The integers after a key, key + 1 and so on, are independent keys as well.
     """
     return _mixed(_mixed(seeds) + numbers)
 
 
 def random_bits(keys: Int[Tensor, " b"], count: int) -> Int[Tensor, "b n"]:
-    """The first `count` numbers of 64 random bits that belong to each key."""
+    """Returns the first `count` random 64-bit integers of each key."""
     prepare_counters(count, keys.device)
     counters = _COUNTERS[keys.device.type, keys.device.index][:count]
     return _mixed(keys[:, None] + counters)
 
 
 def integers(keys: Int[Tensor, " b"], count: int, high: int) -> Int[Tensor, "b n"]:
-    """Numbers 0 ... `high` - 1, all as likely as far as 63 bits can tell."""
+    """Returns random integers from 0 to `high` - 1, `count` for each key."""
     return (random_bits(keys, count) & (2**63 - 1)) % high
 
 
 def gumbel(keys: Int[Tensor, " b"], shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
-    """Standard Gumbel noise in float32; it lies between -2.9 and 16.7, so logits always count."""
+    """Returns standard Gumbel noise in float32, between -2.9 and 16.7.
+
+    Args:
+        keys: one per player.
+        shape: of the noise of each player.
+    """
     count = math.prod(shape)
     halves = random_bits(keys, (count + 1) // 2).view(torch.int32)[:, :count]
     # 23 bits as the fraction of a number in [1, 2), and half of the last one: never 0, never 1.
@@ -55,10 +60,10 @@ _GROWING = Lock()
 
 
 def prepare_counters(count: int, device: torch.device) -> None:
-    """Makes what `random_bits` reads for `count` numbers, where it is not there.
+    """Fills the table of counters up to `count`, if it is shorter.
 
-    To be called before compiled graphs are: what they make themselves came out wrong (PyTorch 2.13
-    on a CPU, sizes that vary; docs/experiments), what they find here does not.
+    Call it before a compiled graph runs. Counters made inside graphs were wrong for sizes that
+    vary (PyTorch 2.13 on a CPU; docs/experiments).
     """
     place = (device.type, device.index)
     if place in _COUNTERS and len(_COUNTERS[place]) >= count:
@@ -75,5 +80,5 @@ def _mixed(x: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
 
 
 def _shifted(x: Tensor, places: int) -> Tensor:
-    """To the right, as if there were no sign."""
+    """Shifts to the right as if numbers had no sign."""
     return (x >> places).bitwise_and_((1 << (64 - places)) - 1)

@@ -1,4 +1,4 @@
-"""The state of a game as a value, and a frame that is drawn but not yet part of it."""
+"""The state of a game and a predicted frame that is not committed yet, as values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from genie.models.layers.cache import TemporalCache
 
 @dataclass(frozen=True)
 class State:
-    """Where a game stands, for one player or a batch of them. A value: no call changes it.
+    """All that is known about a game, for one player or a batch of players.
+
+    It is a value: no call changes it.
 
     Attributes:
         frames: the last frame, (B, H, W, 3) uint8.
-        dynamics: the dynamics' memory of the finished frames.
-        decoder: the decoder's memory of them.
-        seed: (B,) with the frame number it decides all that is random.
-        batched: whether frames come with a batch dimension.
+        dynamics: the dynamics' state after the finished frames.
+        decoder: the temporal cache of the tokenizer's decoder.
+        seed: of each player. Seed and frame number determine all random numbers.
+        batched: whether `frame` has a batch dimension.
     """
 
     frames: UInt8[Tensor, "b h w 3"]
@@ -39,7 +41,7 @@ class State:
 
     @property
     def time(self) -> Tensor:
-        """(B,) number of frames so far, the prompt's included."""
+        """(B,) number of frames so far, including those of the prompt."""
         return self.dynamics.time
 
     @property
@@ -48,11 +50,11 @@ class State:
         return len(self.frames)
 
     def clone(self) -> State:
-        """A copy to branch the game from. States never change, so this is the state itself."""
+        """Returns a copy to branch the game from. States never change, so it is this object."""
         return self
 
     def player(self, index: int) -> State:
-        """The state of one player of a batch."""
+        """Returns the state of one player of a batch, without a batch dimension."""
         row = torch.tensor([index], device=self.seed.device)
         return State(
             self.frames[row],
@@ -63,12 +65,16 @@ class State:
         )
 
     def split(self) -> list[State]:
-        """One state per player."""
+        """Returns one state per player."""
         return [self.player(index) for index in range(self.batch_size)]
 
     @staticmethod
     def stack(states: Sequence[State]) -> State:
-        """One batch of the players of several states, at whatever frame each is."""
+        """Joins the players of several states into one batch; their numbers of frames may differ.
+
+        Raises:
+            UserError: the list is empty.
+        """
         require(len(states) > 0, "states: nothing to stack, give at least one state")
         return State(
             torch.cat([state.frames for state in states]),
@@ -81,14 +87,14 @@ class State:
 
 @dataclass(frozen=True)
 class PredictedFrame:
-    """The next frame of a game, drawn and not yet taken into its memory. A value, like a state.
+    """The next frame of a game before it is committed. It is a value, like a state.
 
     Attributes:
-        state: where the game stood.
+        state: of the game before this frame.
         frames: (B, H, W, 3) uint8.
         tokens: (B, S) of the frame.
-        context: what the dynamics knew of it before it was drawn.
-        decoder: the decoder's memory, with this frame.
+        context: of the dynamics' step.
+        decoder: the decoder's temporal cache with this frame.
     """
 
     state: State

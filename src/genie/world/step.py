@@ -235,7 +235,7 @@ class CommitFrame(_StepFunction):
 
 
 class DecodeFrame(nn.Module):
-    """The picture of a frame's tokens.
+    """The decoder: tokens of a frame to its pixels.
 
     Args:
         tokenizer: of the world.

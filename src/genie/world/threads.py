@@ -1,4 +1,4 @@
-"""How many CPU threads are worth having while other programs want the cores, too."""
+"""The number of CPU threads for play while other programs use the cores too."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ import torch
 
 TRIALS = 5
 MAX_SECONDS = 0.5
-"""Seconds after which no further call is timed."""
+"""Seconds after which no more calls are timed."""
 
 
 @contextmanager
 def use_single_thread_if_fast(work: Callable[[], object], seconds: float) -> Iterator[int]:
-    """Has PyTorch take a single CPU thread, in this process, where that is fast enough.
+    """Lets PyTorch use a single CPU thread in this process, if that is fast enough.
 
-    Threads that share an operation wait for each other in a loop. As soon as another program keeps
-    a core of theirs busy they wait for a core instead, hundreds of times a frame: play on two of
-    two cores fell from 57 to 0.3 frames/s, on one thread from 40 to 24 (docs/experiments). So they
-    are worth their risk only to a world that is too slow without, and faster with them. To be
-    entered before other threads use PyTorch and before anything is compiled: both keep what they
-    find.
+    Threads that share an operation wait for each other in a loop. If another program keeps one of
+    their cores busy, they wait for that core hundreds of times per frame. On two cores, play with
+    two threads fell from 57 to 0.3 frames/s, and with one thread from 40 to 24 (docs/experiments).
+    So several threads are used only if one is too slow and several are faster. Enter the context
+    before other threads use PyTorch and before anything is compiled; both keep the number they
+    find. The environment variable `OMP_NUM_THREADS` has precedence.
 
     Args:
-        work: what is to be fast; it is done a few times.
-        seconds: how long it may take.
+        work: what has to be fast; it is called a few times.
+        seconds: how long a call may take.
 
     Yields:
-        The number of threads, until the context ends: 1 or as many as before. `OMP_NUM_THREADS` is
-        obeyed.
+        The number of threads until the context ends, 1 or the number before.
     """
     before = torch.get_num_threads()
     try:
@@ -49,7 +48,7 @@ def use_single_thread_if_fast(work: Callable[[], object], seconds: float) -> Ite
 
 
 def _usual_seconds(work: Callable[[], object]) -> float:
-    """Median of some calls after one that warms up; of fewer where they take long."""
+    """Returns the median of a few calls after one to warm up; of fewer calls if they are slow."""
     work()
     spent: list[float] = []
     while len(spent) < TRIALS and sum(spent) < MAX_SECONDS:
