@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genie.core.config import from_dict
+from genie.core.config import from_record
 from genie.evaluation.metrics.separation import sample_all_actions, separation
 from genie.world import bundled
 from genie.world.config import GenieConfig
@@ -52,7 +52,7 @@ def test_it_says_how_it_was_made_and_how_good_it_is(folder, world):
         assert part in card
     report = json.loads((folder / "report.json").read_text())
     assert report["data"]["split"] == "val"
-    measured = from_dict(GenieConfig, report["world"]["config"])  # later fields have defaults
+    measured = from_record(GenieConfig, report["world"]["config"])  # later fields have defaults
     assert measured == world.config, "measure it again"
     assert report["rollouts"]["at"]["4"]["delta_psnr"]["mean"] > 1
 
