@@ -15,8 +15,16 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "src").rglob("README.md")),
 ]
-LEFT_IN_DOCSTRINGS = 81
-"""Faults of the docstrings of public names that are left; the number may only fall."""
+LEFT_IN_DOCSTRINGS = {
+    "data": 9,
+    "envs": 1,
+    "evaluation": 21,
+    "presets": 3,
+    "serving": 1,
+    "training": 8,
+}
+"""Faults of the docstrings of public names that are left in a package; they may only become fewer.
+Packages that are not named have none."""
 
 
 def ruled_out() -> list[str]:
@@ -75,13 +83,23 @@ def docstrings(source: str) -> Iterator[str]:
                 yield from re.split(r"\n\s*\n|\n(?=\s*(?:[-*] |\w[\w, ]*: ))", text)
 
 
-def test_docstrings_get_no_worse():
+PACKAGES = sorted(file.parent.name for file in (ROOT / "src" / "genie").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstrings_get_no_worse(package):
     found = [
         f"{file.relative_to(ROOT)}: {fault}"
-        for file in sorted((ROOT / "src" / "genie").rglob("*.py"))
+        for file in sorted((ROOT / "src" / "genie" / package).rglob("*.py"))
         for fault in faults(docstrings(file.read_text("utf-8")))
     ]
-    assert len(found) <= LEFT_IN_DOCSTRINGS, "\n".join(found)
+    assert len(found) <= LEFT_IN_DOCSTRINGS.get(package, 0), "\n".join(found)
+
+
+def test_only_packages_have_faults_left():
+    assert set(LEFT_IN_DOCSTRINGS) <= set(PACKAGES)
+    top = [path.read_text("utf-8") for path in (ROOT / "src" / "genie").glob("*.py")]
+    assert not [fault for text in top for fault in faults(docstrings(text))]
 
 
 def test_long_sentences_and_words_ruled_out_are_found():
