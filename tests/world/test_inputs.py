@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from untrained import frames
 
 from genie.cli import main
 from genie.core.config import UserError
 from genie.core.numbers import seed_of, seeds_of, whole_numbers
 from genie.world import inputs
 from genie.world.genie import Genie
+from genie.world.maskgit import SamplingConfig
 from small import TINY
 
 UNSIGNED = [np.uint8, np.uint16, np.uint32, np.uint64]
@@ -197,3 +199,8 @@ def test_no_border_lets_a_raw_exception_or_nonsense_through(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) > 200
+
+
+def test_guidance_needs_a_world_that_knows_an_unknown_action(world):
+    with pytest.raises(UserError, match="unconditional_fraction"):
+        world.step(world.start(frames(1)[0]), 0, SamplingConfig(guidance=1.0))

@@ -6,6 +6,7 @@ import torch
 from genie.core.config import UserError
 from genie.world.maskgit import (
     SamplingConfig,
+    guided,
     halton_order,
     mask_ratio,
     masked_counts,
@@ -120,7 +121,18 @@ def test_confident_places_come_first():
     assert (drafts[1][0] != VOCABULARY).nonzero().flatten().tolist() == [7, 13]
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"temperature": -1.0}, {"top_k": -1}])
+def test_guidance_favours_what_the_action_made_likelier():
+    given, unknown = torch.tensor([[[1.0, 2.0, 0.0]]]), torch.tensor([[[1.0, 0.0, 0.0]]])
+    shares = [guided(given, unknown, g).softmax(-1)[0, 0, 1].item() for g in (0.0, 1.0, 3.0)]
+    assert shares[0] == pytest.approx(given.softmax(-1)[0, 0, 1].item())
+    assert shares == sorted(shares)
+    assert shares[2] > 0.99
+    assert torch.allclose(guided(given, unknown, 1.0), 2 * given - unknown)
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"temperature": -1.0}, {"top_k": -1}, {"guidance": -0.5}]
+)
 def test_values_outside_their_range_name_the_field(change: dict):
     with pytest.raises(UserError, match=next(iter(change))):
         SamplingConfig(**change)

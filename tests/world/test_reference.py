@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from untrained import CONFIG, close, frames, output_of
+from untrained import CONFIG, close, frames, output_of, stirred
 
 from genie import Genie, SamplingConfig
 from genie.models.layers.transformer import TransformerConfig
@@ -16,6 +16,19 @@ def test_the_cached_game_equals_its_plain_twin_over_three_windows(world: Genie, 
     cached = world.generate(prompt, buttons, seed=7, sampling=sampling)
     plain = world.generate(prompt, buttons, seed=7, sampling=sampling, use_cache=False)
     assert close(cached, plain)
+
+
+def test_guidance_is_the_same_with_and_without_the_cache():
+    dynamics = replace(CONFIG.dynamics, unconditional_fraction=0.1)
+    world = stirred(replace(CONFIG, dynamics=dynamics))
+    prompt, actions = frames(4, 2), torch.randint(0, 4, (4, 6))
+
+    def played(**options):
+        sampling = SamplingConfig(steps=3, temperature=0, guidance=options.pop("guidance"))
+        return world.generate(prompt, actions, seed=7, sampling=sampling, **options)
+
+    assert close(played(guidance=2.0), played(guidance=2.0, use_cache=False))
+    assert not close(played(guidance=2.0), played(guidance=0.0))
 
 
 TIMED = """

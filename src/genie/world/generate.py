@@ -39,6 +39,7 @@ def generate(
     steps: int | None = None,
     temperature: float | None = None,
     top_k: int | None = None,
+    guidance: float | None = None,
     order: Order | None = None,
     mask_schedule: MaskSchedule | None = None,
     scale: int = 4,
@@ -55,9 +56,10 @@ def generate(
         frames: number of frames to generate when no actions are given.
         out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered image per frame.
         seed: determines all random numbers.
-        steps: MaskGIT steps per frame; this and the four below are the world's own when left out.
+        steps: MaskGIT steps per frame; this and the five below are the world's own when left out.
         temperature: divides the logits; 0 takes the most likely token.
         top_k: sample from this many of the most likely tokens only; 0 means all.
+        guidance: strength of classifier-free guidance by the action; doubles the time of a frame.
         order: which tokens are kept first.
         mask_schedule: how many tokens are still masked after each MaskGIT step.
         scale: factor by which the world's frames are enlarged.
@@ -85,6 +87,7 @@ def generate(
         "steps": steps,
         "temperature": temperature,
         "top_k": top_k,
+        "guidance": guidance,
         "order": order,
         "mask_schedule": mask_schedule,
     }

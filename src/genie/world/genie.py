@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -23,6 +23,7 @@ from genie.core.config import (
 )
 from genie.core.numbers import seeds_of, whole_number
 from genie.models.dynamics import Dynamics, current_name
+from genie.models.dynamics_state import StepContext
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.compile import compile_method, require_compiler
 from genie.models.tokenizer import VideoTokenizer
@@ -248,17 +249,37 @@ class Genie(nn.Module):
         actions = self._check_actions(action, state.batch_size)
         played = state.decoder.keys.dtype
         require(played == self.dtype, f"state: of a world in {played}, this one is in {self.dtype}")
+        sampling = sampling or self.config.sampling
         context = self.dynamics.step_context(actions, state.dynamics)
         tokens = maskgit.sample(
-            lambda tokens, positions: self.dynamics.step_logits(tokens, context, positions),
+            self._logits_fn(context, sampling.guidance),
             self.dynamics.grid,
             self.dynamics.mask_token,
-            sampling or self.config.sampling,
+            sampling,
             rng.make_keys(state.seed, state.time),
             self._sample_tokens,
         )
         frames, decoder = self.tokenizer.decode_step(tokens, state.decoder)
         return PredictedFrame(state, frames, tokens, context, decoder)
+
+    def _logits_fn(
+        self, context: StepContext, guidance: float
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """The logits at some positions of a frame, guided where `guidance` is above 0."""
+
+        def given(tokens: Tensor, positions: Tensor) -> Tensor:
+            return self.dynamics.step_logits(tokens, context, positions)
+
+        def with_guidance(tokens: Tensor, positions: Tensor) -> Tensor:
+            other = self.dynamics.step_logits(tokens, unknown, positions)
+            return maskgit.guided(given(tokens, positions), other, guidance)
+
+        if guidance == 0:
+            return given
+        inputs.check_guidance(guidance, self.config.dynamics.unconditional_fraction)
+        none = torch.full_like(context.state.tokens[:, 0], self.dynamics.num_actions)
+        unknown = self.dynamics.step_context(none, context.state)
+        return with_guidance
 
     def _sample_tokens(
         self, logits: Tensor, keys: Tensor, temperature: float | Tensor, top_k: int

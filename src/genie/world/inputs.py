@@ -32,6 +32,19 @@ def check_range(actions: np.ndarray, count: int, name: str = "action") -> None:
         raise UserError(f"{name}: {wrong[0]} is out of range, this world has 0 to {count - 1}")
 
 
+def check_guidance(guidance: float, unconditional_fraction: float) -> None:
+    """Refuses guidance in a world that never saw an unknown action in training.
+
+    Raises:
+        UserError: it is such a world.
+    """
+    require(
+        guidance == 0 or unconditional_fraction > 0,
+        f"sampling.guidance: {guidance}, but this world knows no unknown action; take 0, or train "
+        "its dynamics with --dynamics.unconditional_fraction 0.1",
+    )
+
+
 def check_actions(action: Any, count: int, players: int) -> np.ndarray:
     """Returns one action for each player.
 

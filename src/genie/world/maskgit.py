@@ -34,6 +34,10 @@ class SamplingConfig:
             sequence, which spreads them over the frame (arXiv 2503.17076).
         temperature: divides the logits; 0 takes the most likely token.
         top_k: sample from this many of the most likely tokens only; 0 means all.
+        guidance: strength g of classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598).
+            The logits are (1 + g) times those with the action, less g times those with an unknown
+            action. Above 0 each step runs the model twice, and the world must be trained with
+            `dynamics.unconditional_fraction`.
     """
 
     steps: int = 8
@@ -41,12 +45,14 @@ class SamplingConfig:
     order: Order = "random"
     temperature: float = 1.0
     top_k: int = 0
+    guidance: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises `UserError` for values outside their range."""
         require(self.steps >= 1, "steps: must be at least 1")
         require(0 <= self.temperature < math.inf, "temperature: must be finite and not negative")
         require(self.top_k >= 0, "top_k: must not be negative (0 means all)")
+        require(0 <= self.guidance < math.inf, "guidance: must be finite and not negative")
 
 
 def mask_ratio(schedule: MaskSchedule, progress: float) -> float:
@@ -148,6 +154,19 @@ def sample_tokens_by_key(
     """
     logits = logits.float()
     return sample_tokens(logits, rng.gumbel(keys, tuple(logits.shape[1:])), temperature, top_k)
+
+
+def guided(
+    given: Float[Tensor, "b s v"], unknown: Float[Tensor, "b s v"], guidance: float
+) -> Float[Tensor, "b s v"]:
+    """Moves logits with an action away from those without; see `SamplingConfig.guidance`.
+
+    Args:
+        given: logits where the action is known.
+        unknown: logits where it is not.
+        guidance: 0 returns `given`.
+    """
+    return torch.lerp(unknown, given, 1 + guidance)
 
 
 def confidence(logits: Float[Tensor, "b s v"], tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s"]:

@@ -44,7 +44,12 @@ def generate_reference(
             masked: Tensor, positions: Tensor, past: Tensor = past, played: Tensor = played
         ) -> Tensor:
             clip = torch.cat([past, masked[:, None]], dim=1)
-            return dynamics.logits(clip, played)[:, -1].take_along_dim(positions[..., None], 1)
+            given = dynamics.logits(clip, played)[:, -1]
+            if sampling.guidance > 0:
+                none = torch.full_like(played[:, -1:], dynamics.num_actions)
+                unknown = dynamics.logits(clip, torch.cat([played[:, :-1], none], dim=1))[:, -1]
+                given = maskgit.guided(given, unknown, sampling.guidance)
+            return given.take_along_dim(positions[..., None], 1)
 
         keys = rng.make_keys(seeds, tokens.shape[1])
         sampled = maskgit.sample(logits, dynamics.grid, dynamics.mask_token, sampling, keys)

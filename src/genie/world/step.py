@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int32, UInt8
 from torch import Tensor, nn
 
+from genie.core.config import require
 from genie.models.dynamics import Dynamics
 from genie.models.dynamics_state import DynamicsState, StepContext
 from genie.models.latent_actions import LatentActionModel
@@ -285,7 +286,11 @@ def step_inputs(
 
     Returns:
         Where to sample, how many tokens to keep, the noise, and the temperature above 0.
+
+    Raises:
+        UserError: the sampling has guidance, which the modules do not have.
     """
+    require(sampling.guidance == 0, "guidance: the modules of a step have none; take 0")
     total, vocabulary = dynamics.tokens_per_frame, dynamics.vocabulary
     counts = [total, *maskgit.masked_counts(total, sampling.steps, sampling.mask_schedule)]
     before, after = counts[number - 1], counts[number]
