@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from genie.core.config import require
@@ -175,6 +175,12 @@ class TrainConfig:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int | Literal["auto"] = "auto"
     workers: int = 2
+
+    @property
+    def stages(self) -> dict[str, StageConfig]:
+        """The stages by name, in the order in which they train."""
+        values = {row.name: getattr(self, row.name) for row in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, StageConfig)}
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seed: {self.seed} is negative")

@@ -18,10 +18,11 @@ from genie.presets import registry
 from genie.presets.schedule import ACCELERATORS, Augmentation, StageConfig, TrainConfig
 from genie.training import finetune
 from genie.training.finetune import BaseWorld
+from genie.training.stages.table import TABLE
 from genie.world.config import GenieConfig
 
 RECORD = "train.json"
-STAGES = ("tokenizer", "actions", "dynamics")
+STAGES = tuple(TABLE)
 # Settings that do not change what a step computes, so that a run may go on under others.
 MAY_CHANGE = (
     "checkpoint_minutes",
@@ -57,7 +58,7 @@ class RunConfig:
 
     def trains(self, name: str) -> bool:
         """Whether a stage trains here, or keeps what it has from the base."""
-        kept = name == "actions" and self.base is not None and self.base.keep_actions
+        kept = self.base is not None and TABLE[name].kept(self.base)
         return not kept and not getattr(self.train, name).skipped
 
 
@@ -120,8 +121,7 @@ def resolve(
         require(device in ACCELERATORS, f"device: {device!r} is none of {', '.join(ACCELERATORS)}")
         train = replace(train, accelerator=device)  # type: ignore[arg-type]
     if minutes is not None:
-        kept = origin is not None and origin.keep_actions
-        shared = [name for name in stages if not (kept and name == "actions")]
+        shared = [name for name in stages if not (origin and TABLE[name].kept(origin))]
         train = share_minutes(train, shared, minutes)
     settings = RunConfig(
         replace(world or given.world, fps=float(store.fps)), train, fingerprint_of(store), origin
@@ -194,9 +194,7 @@ def share_minutes(train: TrainConfig, stages: Sequence[str], minutes: float) -> 
     run = [
         name
         for name in STAGES
-        if name in stages
-        and not (train.joint and name == "actions")
-        and not getattr(train, name).skipped
+        if name in stages and not TABLE[name].joined(train) and not getattr(train, name).skipped
     ]
     budgets: dict[str, StageConfig] = {name: getattr(train, name) for name in run}
     unit = "minutes" if all(stage.minutes for stage in budgets.values()) else "steps"
@@ -283,7 +281,7 @@ def _check_base(base: BaseWorld, settings: RunConfig, stages: Sequence[str]) -> 
 
 def _check_budgets(settings: RunConfig, stages: Sequence[str]) -> None:
     for name in stages:
-        unused = settings.train.joint and name == "actions"
+        unused = TABLE[name].joined(settings.train) or TABLE[name].optional
         require(
             settings.base is not None or unused or settings.trains(name),
             f"train.{name}: set steps or minutes, both are 0; only with --from, where there "

@@ -146,13 +146,8 @@ def finetune_schedule(train: TrainConfig) -> TrainConfig:
         steps = min(stage.warmup_steps, WARMUP_STEPS)
         return replace(stage, learning_rate=rate, warmup_steps=steps)
 
-    return replace(
-        train,
-        tokenizer=gentle(train.tokenizer),
-        actions=gentle(train.actions),
-        dynamics=gentle(train.dynamics),
-        joint=False,
-    )
+    stages = {name: gentle(stage) for name, stage in train.stages.items()}
+    return replace(train, joint=False, **stages)  # type: ignore[arg-type]
 
 
 def check_fits(name: str, old: GenieConfig, new: GenieConfig) -> None:

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Int, UInt8
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from genie.core.config import UserError
-from genie.core.progress import Progress, say
 from genie.data.store import ClipStore
-from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.pixels import downsample
-from genie.models.tokenizer import VideoTokenizer
 from genie.presets.schedule import TrainConfig
-from genie.training import config, diagnostics, finetune, previews
-from genie.training.batches import FrameBatches, TokenBatches
+from genie.training import config, finetune, previews
 from genie.training.checkpointing import read_checkpoint
-from genie.training.collapse import report_actions, report_dynamics, report_tokenizer
 from genie.training.config import STAGES, RunConfig
 from genie.training.interrupts import StopRequest
-from genie.training.joint import JointModel
 from genie.training.memory import keep_freed_memory
-from genie.training.reporting import Diagnostic, DiagnosticWarnings
+from genie.training.reporting import DiagnosticWarnings
 from genie.training.stage import StageRun, run_stage
-from genie.training.token_cache import fingerprint, precompute_actions, precompute_tokens
-from genie.world import inputs
+from genie.training.stages.base import Stage, StageContext, device_of
+from genie.training.stages.table import TABLE
 from genie.world.checkpoint import read_weights
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from genie.world.prompts import PROMPT_FOLDER, save_prompts
 
 PROMPTS, PROMPT_CANDIDATES = 8, 256
-ROLLOUT_FRAMES = 9
-DIAGNOSTIC_CLIPS = 32
-DRIFT_CLIPS = 4
-DRIFT_FRAMES = 17
-SHORTEST_DRIFT = 5
 
 
 def train(
@@ -121,226 +109,81 @@ def train(
         keep_freed_memory()
     with StopRequest(console) as stop:
         pipeline = _Pipeline(StageRun(out, chosen.train, stop, console), store, chosen)
-        needed = "dynamics" in stages and chosen.trains("dynamics")
-        for name in STAGES:
-            if name in stages and chosen.trains(name) and not pipeline.must_stay(name):
-                pipeline.train(name)
-            else:
-                pipeline.load(name, needed=needed)
-                if name == "actions" and chosen.base is not None and needed:
-                    pipeline.report(name)  # kept ones may not fit the new videos
+        running = [TABLE[name] for name in stages if chosen.trains(name)]
+        needed = {need for stage in running for need in stage.needs}
+        for name, stage in TABLE.items():
+            if stage in running and not pipeline.must_stay(stage):
+                pipeline.train(stage)
+                continue
+            pipeline.load(stage, needed=name in needed)
+            if name in needed and chosen.base is not None and stage.kept(chosen.base):
+                pipeline.report(stage)  # a kept model may not fit the new videos
         pipeline.save()
     return out
 
 
 class _Pipeline:
-    """The world in training, and what its stages are given."""
+    """The world in training, and its stages."""
 
     def __init__(self, run: StageRun, store: ClipStore, chosen: RunConfig) -> None:
-        self.run, self.store, self.joint = run, store, run.train.joint
-        self.base, self.warnings = chosen.base, DiagnosticWarnings(run.console)
+        self.run, self.store, self.base = run, store, chosen.base
         torch.manual_seed(run.train.seed)
         self.world = Genie(chosen.world).eval()
         if self.base is not None:
             self.world.load_state_dict(read_weights(run.folder / finetune.START))
-        self.told_of_split = False
+        self.context = StageContext(run, store, self.world, DiagnosticWarnings(run.console))
 
-    def must_stay(self, name: str) -> bool:
-        """Whether dynamics were trained on what a stage made, or there is no such stage."""
-        if name == "dynamics":
-            return False
-        return (name == "actions" and self.joint) or self.run.checkpoint("dynamics").exists()
+    def must_stay(self, stage: Stage) -> bool:
+        """Whether a later stage was trained on what a stage made, or trains its model as well."""
+        after = [other.name for other in TABLE.values() if stage.name in other.needs]
+        return stage.joined(self.run.train) or any(
+            self.run.checkpoint(name).exists() for name in after
+        )
 
-    def train(self, name: str) -> None:
+    def train(self, stage: Stage) -> None:
         """Runs a stage to the end of its budget, and saves the world."""
-        stage = {"tokenizer": self._frames, "actions": self._frames, "dynamics": self._dynamics}
-        stage[name](name)
+        inputs = stage.inputs(self.context)
+        run_stage(
+            self.run,
+            stage.name,
+            stage.model(self.world, self.run.train),
+            inputs.read,
+            inputs=inputs.fingerprint,
+            preview=inputs.preview,
+            diagnose=inputs.diagnose,
+            warnings=self.context.warnings,
+        )
         self.save()
-        self.report(name)
-        self.warnings = DiagnosticWarnings(self.run.console)
+        self.report(stage)
+        self.context.warnings = DiagnosticWarnings(self.run.console)
 
-    def load(self, name: str, *, needed: bool) -> None:
+    def load(self, stage: Stage, *, needed: bool) -> None:
         """Takes the weights of a stage that ran before."""
-        state = read_checkpoint(self.run.checkpoint(name))
-        if state is not None:
-            try:
-                self._model(name).load_state_dict(state["average"])
-            except RuntimeError as error:
-                raise UserError(
-                    f"{self.run.checkpoint(name)}: does not fit the model "
-                    f"({str(error).splitlines()[-1].strip()}); go on with the version that wrote "
-                    "it, or train into another folder"
-                ) from None
-        elif not needed or (name == "actions" and self.joint):
+        path = self.run.checkpoint(stage.name)
+        state = read_checkpoint(path)
+        if state is None:
+            missing = needed and not stage.joined(self.run.train) and stage.missing(self.base)
+            if missing:
+                raise UserError(f"{self.run.folder}: {missing}")
             return
-        elif name == "actions" and self.base is not None and not self.base.keep_actions:
+        try:
+            stage.model(self.world, self.run.train).load_state_dict(state["average"])
+        except RuntimeError as error:
             raise UserError(
-                "keep_actions: false places the codes of latent actions anew, but their stage has "
-                "not run; give it steps or minutes, or keep the actions"
-            )
-        elif self.base is None:
-            raise UserError(
-                f"{self.run.folder}: the stage {name!r} has not run here and the dynamics need it; "
-                "run it first, or all stages at once"
-            )
+                f"{path}: does not fit the model ({str(error).splitlines()[-1].strip()}); go on "
+                "with the version that wrote it, or train into another folder"
+            ) from None
+
+    def report(self, stage: Stage) -> None:
+        """Prints how good the model of a stage is, and warns where something is wrong."""
+        if rank_zero_only.rank == 0:
+            stage.report(self.context)
 
     def save(self) -> None:
         """Writes the world and some prompts."""
         if rank_zero_only.rank == 0:
             self.world.cpu().eval().save_pretrained(self.run.folder)
             write_prompts(self.run.folder, self.store)
-
-    def _model(self, name: str) -> nn.Module:
-        if name == "dynamics" and self.joint:
-            return JointModel(self.world.actions, self.world.dynamics)
-        return getattr(self.world, name)
-
-    def _frames(self, name: str) -> None:
-        stage = getattr(self.run.train, name)
-        changes = self.run.train.augmentation
-        read = FrameBatches(self.store, stage.clip_frames, stage.batch_size, changes)
-        shown, split = self._shown(stage.clip_frames)
-        preview = {"tokenizer": previews.preview_tokenizer, "actions": previews.preview_actions}[
-            name
-        ]
-        clips = previews.held_out_clips(self.store, stage.clip_frames, DIAGNOSTIC_CLIPS)
-        diagnose = {"tokenizer": diagnose_tokenizer, "actions": diagnose_actions}[name]
-        run_stage(
-            self.run,
-            name,
-            self._model(name),
-            read,
-            preview=lambda model: preview(model, shown, split),
-            diagnose=lambda model: diagnose(model, clips),
-            warnings=self.warnings,
-        )
-
-    def _dynamics(self, name: str) -> None:
-        stage, world = self.run.train.dynamics, self.world
-        inputs = (
-            fingerprint(world.tokenizer)
-            if self.joint
-            else fingerprint(world.tokenizer, world.actions)
-        )
-        world.to(device_of(self.run.train))
-        whole, fresh = self._precompute(
-            "tokens",
-            lambda told: precompute_tokens(self.store, world.tokenizer, stage.clip_frames, told),
-        )
-        actions = None
-        if not self.joint:
-            actions = self._precompute(
-                "actions", lambda told: precompute_actions(self.store, world.actions, told)
-            )
-        read = TokenBatches(
-            self.store,
-            stage.clip_frames,
-            stage.batch_size,
-            whole,
-            fresh,
-            actions,
-            prompt_fraction=self.run.train.prompt_encoding_fraction,
-            with_frames=self.joint,
-        )
-        shown, split = self._shown(min(ROLLOUT_FRAMES, stage.clip_frames))
-
-        def preview(average: nn.Module) -> previews.PreviewImages:
-            return previews.preview_dynamics(world, average, shown, split)
-
-        run_stage(
-            self.run,
-            name,
-            self._model(name),
-            read,
-            inputs=inputs,
-            preview=preview,
-            diagnose=lambda average: diagnose_dynamics(
-                world, average, self.store, stage.clip_frames
-            ),
-            warnings=self.warnings,
-        )
-
-    def _shown(self, frames: int) -> tuple[Tensor, str]:
-        split = previews.preview_split(self.store, frames)
-        if split != "val" and not self.told_of_split and rank_zero_only.rank == 0:
-            self.told_of_split = True
-            say(
-                self.run.console,
-                f"no held-out video has {frames} frames: pictures and figures are of videos that "
-                "are trained on, under train/ in the logs",
-            )
-        return previews.held_out_clips(self.store, frames), split
-
-    def _precompute(self, what: str, compute: Callable[[Callable[[float], None]], Any]) -> Any:
-        show = rank_zero_only.rank == 0
-        with Progress(f"computing {what}", console=self.run.console, show=show) as progress:
-
-            def told(share: float) -> None:
-                progress.update(share)
-                self.run.stop.stop(
-                    f"stopped while computing {what}; the same command goes on from here"
-                )
-
-            return compute(told)
-
-    def report(self, name: str) -> None:
-        """Says how good the model of a stage is, loudly where something is wrong."""
-        if rank_zero_only.rank != 0:
-            return
-        frames = getattr(self.run.train, name).clip_frames
-        clips = previews.held_out_clips(self.store, frames, DIAGNOSTIC_CLIPS)
-        if name == "tokenizer":
-            report_tokenizer(self.world.tokenizer, clips, self.warnings)
-        if name == "actions" or (name == "dynamics" and self.joint):
-            report_actions(self.world.actions, clips, self.warnings)
-        if name == "dynamics":
-            world = self.world.to(device_of(self.run.train))
-            seen = diagnose_dynamics(world, world.dynamics, self.store, frames)
-            report_dynamics(seen, self.warnings)
-            world.cpu()
-
-
-@torch.no_grad()
-def diagnose_tokenizer(tokenizer: nn.Module, clips: Tensor) -> list[Diagnostic]:
-    """Looks at how a tokenizer does on clips u8 (B,T,H,W,3)."""
-    assert isinstance(tokenizer, VideoTokenizer)
-    return [diagnostics.codebook_usage(tokenizer, clips.to(tokenizer.position.device))]
-
-
-@torch.no_grad()
-def diagnose_actions(actions: nn.Module, clips: Tensor) -> list[Diagnostic]:
-    """Looks at how latent actions do on clips u8 (B,T,H,W,3)."""
-    assert isinstance(actions, LatentActionModel)
-    clips = clips.to(actions.mean.device)
-    seen = [diagnostics.latent_gain(actions, clips)]
-    if actions.quantizer.initialized:
-        seen.append(diagnostics.action_perplexity(actions, clips))
-    return seen
-
-
-@torch.no_grad()
-def diagnose_dynamics(
-    world: Genie, dynamics: nn.Module, store: ClipStore, frames: int
-) -> list[Diagnostic]:
-    """Looks at how dynamics, or `JointModel` ones, play in a world.
-
-    Args:
-        world: the other parts.
-        dynamics: in evaluation mode.
-        store: the videos.
-        frames: of the clips that are predicted; rollouts are longer, where the videos are.
-    """
-    preview = previews.replace_dynamics(world, dynamics)
-    clips = previews.held_out_clips(store, frames, DIAGNOSTIC_CLIPS).to(preview.device)
-    tokens = diagnostics.in_parts(preview.tokenizer.encode, clips)
-    actions = diagnostics.in_parts(preview.actions.infer, clips)
-    seen = [diagnostics.action_effect(preview.dynamics, tokens, actions)]
-    longest = max(episode.length for episode in store.episodes_in_split("train"))
-    frames = min(DRIFT_FRAMES, longest)
-    if frames >= SHORTEST_DRIFT:
-        clips = previews.spread_clips(store, frames, DRIFT_CLIPS, "train").to(preview.device)
-        seen += diagnostics.rollout_drift(preview, clips)
-    return seen
 
 
 def write_prompts(run: Path, store: ClipStore) -> None:
@@ -366,8 +209,3 @@ def most_distinct(frames: UInt8[Tensor, "n h w 3"], count: int) -> Int[Tensor, "
         nearest = nearest.minimum((pixels - pixels[chosen[-1]]).square().sum(dim=1))
         chosen.append(int(nearest.argmax()))
     return torch.tensor(chosen)
-
-
-def device_of(train: TrainConfig) -> torch.device:
-    """Returns where a schedule computes tokens and actions between its stages."""
-    return inputs.device_of(None if train.accelerator == "auto" else train.accelerator)

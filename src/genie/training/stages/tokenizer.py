@@ -1,0 +1,48 @@
+"""The stage that trains the video tokenizer on frames (arXiv 2402.15391, section 2.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genie.core.progress import say
+from genie.models.tokenizer import VideoTokenizer
+from genie.training import diagnostics, previews
+from genie.training.reporting import Diagnostic, DiagnosticWarnings
+from genie.training.stages.base import Stage, StageContext, StageInputs, frame_inputs
+
+
+class TokenizerStage(Stage):
+    """Trains `VideoTokenizer` to reconstruct frames."""
+
+    name = "tokenizer"
+
+    def inputs(self, context: StageContext) -> StageInputs:
+        """Returns clips of frames."""
+        return frame_inputs(self, context, previews.preview_tokenizer, diagnose_tokenizer)
+
+    def report(self, context: StageContext) -> None:
+        """Prints the codes in use."""
+        clips = context.diagnostic_clips(self.config(context.run.train).clip_frames)
+        report_tokenizer(context.world.tokenizer, clips, context.warnings)
+
+
+@torch.no_grad()
+def diagnose_tokenizer(tokenizer: nn.Module, clips: Tensor) -> list[Diagnostic]:
+    """Measures a tokenizer on clips u8 (B,T,H,W,3)."""
+    assert isinstance(tokenizer, VideoTokenizer)
+    return [diagnostics.codebook_usage(tokenizer, clips.to(tokenizer.position.device))]
+
+
+@torch.no_grad()
+def report_tokenizer(
+    tokenizer: VideoTokenizer, clips: Tensor, warnings: DiagnosticWarnings
+) -> float:
+    """Prints, and returns, the fraction of the vocabulary that clips u8 (B,T,H,W,3) use."""
+    usage = diagnostics.codebook_usage(tokenizer, clips)
+    say(warnings.console, f"tokenizer: {usage.value:.1%} of its codes in use")
+    warnings.report([usage])
+    return usage.value
+
+
+STAGE = TokenizerStage()
