@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from genie.training.config import RunConfig
-from genie.training.interrupts import StopRequest
-from genie.training.pipeline import _Pipeline
 from genie.training.previews import (
     bar_chart,
     held_out_clips,
@@ -16,7 +13,6 @@ from genie.training.previews import (
     preview_tokenizer,
     psnr_of,
 )
-from genie.training.stage import StageRun
 from genie.world.genie import Genie
 
 
@@ -38,13 +34,6 @@ def test_figures_of_videos_that_are_trained_on_say_so(store, small_world):
     ):
         _, figures = draw(held_out_clips(store, 4), "train")
         assert {name.split("/")[0] for name in figures} == {"train"}
-
-
-def test_a_missing_held_out_video_is_noted_once(store, small_world, schedule, console, tmp_path):
-    run = StageRun(tmp_path, schedule, StopRequest(console), console)
-    pipeline = _Pipeline(run, store, RunConfig(small_world, schedule))
-    assert [pipeline._shown(frames)[1] for frames in (20, 30, 30)] == ["val", "train", "train"]
-    assert console.file.getvalue().count("no held-out video has 30 frames") == 1
 
 
 def test_grid_puts_clips_below_each_other():
