@@ -222,9 +222,7 @@ def warm_up(world: Any, train: Any, device: str) -> None:
 def evaluate_world(world: Path, store: Path, out: Path, device: str, rehearse: bool) -> None:
     from genie import evaluate
     from genie.data.store import ClipStore
-    from genie.evaluation.config import EvaluationConfig
-    from genie.evaluation.metrics.coherence import CoherenceConfig
-    from genie.evaluation.metrics.separation import SeparationConfig
+    from genie.evaluation.config import CoherenceConfig, EvaluationConfig, SeparationConfig
 
     config = EvaluationConfig.quick()
     if rehearse:

@@ -27,13 +27,19 @@ from _sizes import PAPER
 
 import genie
 from genie.core.config import overridden, to_dict
-from genie.core.progress import progress_bars
-from genie.evaluation.metrics import sections
-from genie.evaluation.metrics.coherence import CoherenceConfig, measure_coherence
-from genie.evaluation.metrics.frechet import Pixels
-from genie.evaluation.metrics.scrolling import SHIFTS, real_directions, scroll, scrolling
-from genie.evaluation.protocol.clips import ClipBatches, select_clips
-from genie.evaluation.protocol.held_actions import HeldActionGames
+from genie.evaluation.config import CoherenceConfig, EvaluationConfig
+from genie.evaluation.metrics.coherence import measure_coherence
+from genie.evaluation.metrics.context import Evaluation, Skipped
+from genie.evaluation.metrics.metric import find_metrics
+from genie.evaluation.metrics.models import (
+    measure_dynamics,
+    measure_latent_actions,
+    measure_tokenizer,
+)
+from genie.evaluation.metrics.rollouts import measure_rollouts
+from genie.evaluation.metrics.supervised import compare_with_true
+from genie.evaluation.protocol.clips import ClipBatches
+from genie.plugins.scrolling import scrolling
 from genie.presets import registry
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.config import STAGES
@@ -186,20 +192,20 @@ def measured(
 ) -> dict[str, float]:
     """The figures that a question about some stages is answered by."""
     found: dict[str, float] = {}
-    short = _clips(world, store, 9, 64)
+    evaluation = _evaluation(world, store, clips=64, horizon=8)
     if "tokenizer" in stages:
-        part = sections.tokenizer(world, short)
+        part = measure_tokenizer(evaluation)
         figures = part["reconstruction"]
         found |= {key: figures[key] for key in ("psnr_mean_error", "psnr_moving", "ssim")}
         found["used"] = part["codebook"]["share_used"]
     if "actions" in stages:
-        part = sections.latent_actions(world, short, seed=0)
+        part = measure_latent_actions(evaluation)
         found["perplexity"] = part["perplexity"]
         for side in ("inferred", "random"):
             found[f"moving_{side}"] = part["next_frame"][side]["psnr_moving"]
-        found |= _information(world, store, short)
+        found |= _information(world, store, evaluation.clips)
     if "dynamics" in stages:
-        sides = sections.dynamics(world, short, seed=0)
+        sides = measure_dynamics(evaluation)
         for side in ("inferred", "shuffled"):
             found[f"cross_entropy_{side}"] = sides[side]["cross_entropy"]
     if "dynamics" in stages or "sampling" in stages:
@@ -211,19 +217,19 @@ def measured(
     return found
 
 
-def _clips(world: genie.Genie, store: genie.ClipStore, length: int, count: int) -> ClipBatches:
-    return ClipBatches(
-        store, select_clips(store, "val", length, count, seed=0), length, 16, world.device
-    )
+def _evaluation(world: genie.Genie, store: genie.ClipStore, **settings: Any) -> Evaluation:
+    config = EvaluationConfig(inverse_dynamics_steps=0, **settings)
+    return Evaluation(world, store, config, metrics=find_metrics())
 
 
 def _drawn(
     world: genie.Genie, store: genie.ClipStore, options: argparse.Namespace
 ) -> dict[str, float]:
-    chosen = _clips(world, store, options.horizon + 1, options.clips)
+    evaluation = _evaluation(world, store, clips=options.clips, horizon=options.horizon)
+    chosen = evaluation.clips
     times = tuple(t for t in (1, 4, 16, 64) if t <= options.horizon)
     began = time.perf_counter()
-    part = sections.rollouts(world, chosen, 1, times, seed=0)
+    part = measure_rollouts(evaluation, [chosen], times)
     # Two sides are played: with inferred and with random actions.
     played = 2 * options.horizon * len(chosen.starts)
     found = {"ms_per_frame_in_batches": 1e3 * (time.perf_counter() - began) / played}
@@ -244,9 +250,7 @@ def _information(
     pressed = torch.from_numpy(pressed).long()
     known = pressed >= 0
     names = list(store.action_names or map(str, range(int(pressed.max()) + 1)))
-    part = sections.supervised(
-        latent[known], pressed[known], world.config.num_actions, names, seed=0
-    )
+    part = compare_with_true(latent[known], pressed[known], world.config.num_actions, names, seed=0)
     return {
         "mutual_information": part["mutual_information"],
         "chance": part["chance"]["mutual_information"],
@@ -255,12 +259,10 @@ def _information(
 
 def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
     """Closed loop: the share of games that a held button scrolls its way."""
-    held = HeldActionGames(
-        world, store, {SHIFTS: scroll}, prompt_frames=1, steps=16, seed=0, batch=16
-    )
-    ways = real_directions(store, "val", held.steps, held.batch)
-    part = scrolling(held, ways, split="val", games=games, choosing_games=games)
-    if "skipped" in part:
+    evaluation = _evaluation(world, store, closed_loop_games=games, action_selection_games=games)
+    try:
+        part = scrolling(evaluation)
+    except Skipped:
         return {}
     return {f"held_{way}": line["share"] for way, line in part["directions"].items()} | {
         f"held_{key}": part["mean"][key] for key in ("chance", "real", "relative")
@@ -270,17 +272,7 @@ def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, f
 def _long(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
     """Coherent seconds of games of 15 seconds at 15 frames/s."""
     settings = CoherenceConfig(rollouts=((games, 225),))
-    part, _ = measure_coherence(
-        world,
-        store,
-        settings,
-        split="val",
-        prompt_frames=1,
-        extractor=Pixels(),
-        seed=0,
-        batch=games,
-        bars=progress_bars(show=False),
-    )
+    part = measure_coherence(_evaluation(world, store, coherence=settings, batch=games))
     play = part["rollouts"][0]
     ends = {f"ended_{reason}": float(count) for reason, count in play["ended_by"].items()}
     return {"coherent_seconds": play["coherent_seconds"]["mean"]} | ends

@@ -18,9 +18,8 @@ from genie.core.renamed_keys import (
 from genie.data.plan import PrepareConfig
 from genie.data.prepare import prepare
 from genie.data.recording.record import record
-from genie.evaluation.config import EvaluationConfig
+from genie.evaluation.config import CoherenceConfig, EvaluationConfig
 from genie.evaluation.evaluate import evaluate
-from genie.evaluation.metrics.coherence import CoherenceConfig
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig

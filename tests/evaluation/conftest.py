@@ -13,8 +13,18 @@ import torch
 from torch import nn
 
 from genie.evaluation import evaluate
+from genie.evaluation.config import EvaluationConfig
+from genie.evaluation.metrics.action_classifier import ActionClassifier
+from genie.evaluation.metrics.context import Evaluation
+from genie.evaluation.metrics.inverse_dynamics import InverseDynamics
+from genie.evaluation.metrics.metric import find_metrics
 from genie.world.maskgit import SamplingConfig
 
+FEW = replace(
+    EvaluationConfig.quick(),
+    clips=8, horizon=5, batch=5, closed_loop_games=8, action_selection_games=4, closed_loop_steps=4,
+    inverse_dynamics_steps=0,
+)  # fmt: skip
 CELLS, CELL = 4, 4
 SIZE = CELLS * CELL
 MOVES = torch.tensor([[0, 0], [0, 1], [0, -1], [1, 0]])
@@ -75,7 +85,7 @@ class GameActions(nn.Module):
         matches = torch.stack([move(before, torch.full_like(before, a)) == after for a in range(4)])
         return matches.int().argmax(0)
 
-    def seen(self, frames):
+    def downsampled(self, frames):
         return frames
 
     def reconstruct(self, frames, actions=None):
@@ -189,25 +199,39 @@ def grey_store(game):
     return made
 
 
-class PerfectClassifier:
+class PerfectClassifier(ActionClassifier):
     """Reads the actions of the game, where 0 and 4 are two names for staying."""
 
-    groups = [[0, 4], [1], [2], [3]]  # noqa: RUF012
-    group_names = ["stay/nothing", "right", "left", "down"]  # noqa: RUF012
-
-    def __init__(self, game):
-        self.infer = game.world().actions.infer
-
-    def merge(self, true):
-        return torch.where(true == 4, 0, true)
+    def __init__(self):
+        network, names = InverseDynamics(5), ["stay", "right", "left", "down", "nothing"]
+        super().__init__(network, network, [[0, 4], [1], [2], [3]], names, {})
 
     def predict(self, frames):
-        return self.infer(frames)
+        return GameActions().infer(frames)
 
 
 @pytest.fixture
-def classifier(game):
-    return PerfectClassifier(game)
+def evaluation(game):
+    """Makes an evaluation, of a few clips, without the inverse-dynamics network, which learns."""
+
+    def make(world=None, store=None, classifier=None, batches=None, **changes):
+        config = replace(FEW, **changes)
+        found = Evaluation(
+            world or game.world(), store or game.store(), config, metrics=find_metrics()
+        )
+        if classifier is not None:
+            found._classifier = classifier
+        if batches is not None:
+            found.clips = batches
+        return found
+
+    with torch.no_grad():
+        yield make
+
+
+@pytest.fixture
+def classifier():
+    return PerfectClassifier()
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ import pytest
 from PIL import Image
 
 from genie.core.config import UserError
-from genie.evaluation.config import EvaluationConfig
+from genie.evaluation.config import CoherenceConfig, EvaluationConfig, SeparationConfig
 from genie.evaluation.evaluate import evaluate, write_page_again
-from genie.evaluation.metrics.coherence import CoherenceConfig
-from genie.evaluation.metrics.separation import SeparationConfig
 from genie.evaluation.report.summary import format_summary
 from genie.world import bundled
 
@@ -94,8 +92,8 @@ def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     page = check_page(tmp_path / "report.html")
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert names == [
-        "buttons_1.png", "buttons_2.png", "buttons_3.png",
-        "clip_1.png", "clip_2.png", "clip_3.png", "long_play_32.png", "play.gif",
+        "actions_1.png", "actions_2.png", "actions_3.png",
+        "clip_1.png", "clip_2.png", "clip_3.png", "coherence_32.png", "play.gif",
     ]  # fmt: skip
     assert page.tags.count("img") == len(names)
     with Image.open(tmp_path / "pictures" / "play.gif") as animation:
@@ -139,7 +137,7 @@ def test_the_report_of_a_world_that_does_not(game, game_world, tmp_path):
     found = evaluate(world, game.store(), tmp_path, **small())
     verdicts = {line["name"].split(",")[0]: line["verdict"] for line in found["headlines"]}
     assert verdicts["Control"] == "poor"
-    assert verdicts["Held buttons"] == "poor"
+    assert verdicts["Held actions"] == "poor"
     assert found["held_actions"]["ratio"] == pytest.approx(1, abs=0.2)
 
 

@@ -21,7 +21,7 @@ def print_headlines(
     from rich.console import Console
     from rich.table import Table
 
-    from genie.evaluation.report.summary import format_value
+    from genie.evaluation.metrics.metric import format_value
 
     colours = {"good": "green", "fair": "yellow", "poor": "red"}
     table = Table("", "what", *(["before"] if before else []), "figure", "beside")

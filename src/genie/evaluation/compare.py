@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from genie.core.config import UserError, require
 from genie.core.io import replacing
 from genie.evaluation.evaluate import evaluate
-from genie.evaluation.report.figures import read_figure
+from genie.evaluation.figures import read_figure
 from genie.evaluation.report.render import render_comparison
 from genie.evaluation.report.summary import markdown, paper_rows
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = {
     "play.gif": "Held-out clips: real, reconstructed, played with inferred and with random actions",
-    "buttons_1.png": "Every button held from the same held-out picture",
+    "actions_1.png": "Every action held from the same held-out frame",
     "clip_1.png": "A held-out clip",
 }
 

@@ -6,9 +6,49 @@ from dataclasses import dataclass, field
 
 from genie.core.config import require
 from genie.core.numbers import seed_of
-from genie.evaluation.metrics.coherence import CoherenceConfig
-from genie.evaluation.metrics.inverse_dynamics import STEPS
-from genie.evaluation.metrics.separation import SeparationConfig
+
+
+@dataclass(frozen=True)
+class SeparationConfig:
+    """Size of the test of action separation.
+
+    Attributes:
+        states: held-out states from which every action is played; 0 leaves the test out.
+        repeats: how often each action is played in each state.
+        permutations: how often the frames of a state are assigned to the actions anew.
+    """
+
+    states: int = 32
+    repeats: int = 4
+    permutations: int = 999
+
+    def __post_init__(self) -> None:
+        """Refuses values that leave nothing to compare."""
+        require(self.states >= 0, "separation.states: must not be negative")
+        require(self.repeats >= 2, "separation.repeats: must be at least 2, or noise is not known")
+        require(self.permutations >= 19, "separation.permutations: must be at least 19")
+
+
+@dataclass(frozen=True)
+class CoherenceConfig:
+    """Size of the long rollouts that measure coherence.
+
+    Attributes:
+        rollouts: pairs of a number of games and their steps; none leaves coherence out.
+        window: frames over which token statistics and Fréchet distances are taken.
+        real_frames: frames of held-out video to compare with, in whole episodes; at least one.
+    """
+
+    rollouts: tuple[tuple[int, int], ...] = ((32, 256), (8, 900))
+    window: int = 16
+    real_frames: int = 20_000
+
+    def __post_init__(self) -> None:
+        """Refuses rollouts of nothing."""
+        require(self.window >= 2, "coherence.window: must be at least 2")
+        for games, steps in self.rollouts:
+            fits = games >= 1 and steps >= self.window
+            require(fits, f"coherence.rollouts: at least 1 game of {self.window} steps or more")
 
 
 @dataclass(frozen=True)
@@ -27,17 +67,17 @@ class EvaluationConfig:
         long_horizon: frames of those.
         seed: chooses clips, random actions and noise; the first of several.
         batch: clips, or players, at once.
-        action_prompts: pictures from which every button is held.
+        action_prompts: frames from which every action is held.
         action_steps: for how many frames.
         supervised_clips: clips whose latent actions are compared with true ones; more than `clips`,
             because mutual information wants many transitions and inferring them is cheap.
-        inverse_dynamics_steps: training of the inverse-dynamics network that reads true actions off
-            frames; 0 leaves out what needs it.
-        closed_loop_games: held-out frames from which the button of each true action is held.
-        closed_loop_steps: for how many frames; also how far rollouts are read back.
-        action_selection_games: training frames from which every button is held to choose those.
-        figure_clips: clips and prompts shown as pictures, at most a batch.
-        separation: whether buttons lead to different next frames.
+        inverse_dynamics_steps: training steps of the inverse-dynamics model; 0 leaves out the
+            metrics that need it.
+        closed_loop_games: held-out frames from which the action for each true action is held.
+        closed_loop_steps: for how many frames; also how far actions are read back from rollouts.
+        action_selection_games: training frames from which every action is held to select those.
+        figure_clips: clips and prompts shown as figures, at most a batch.
+        separation: whether actions lead to different next frames.
         coherence: for how long the world stays coherent.
     """
 
@@ -54,7 +94,7 @@ class EvaluationConfig:
     action_prompts: int = 4
     action_steps: int = 8
     supervised_clips: int = 256
-    inverse_dynamics_steps: int = STEPS
+    inverse_dynamics_steps: int = 600
     closed_loop_games: int = 256
     closed_loop_steps: int = 16
     action_selection_games: int = 16

@@ -11,23 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from jinja2 import UndefinedError
 
 from genie.core.config import UserError, require, to_dict
 from genie.core.io import replacing
-from genie.core.progress import Bars, Stopwatch, progress_bars, ticking
-from genie.data.images import png
+from genie.core.progress import Stopwatch, progress_bars
 from genie.evaluation.config import EvaluationConfig
-from genie.evaluation.metrics import sections
-from genie.evaluation.metrics.controllability import ActionFollowing
+from genie.evaluation.figures import Figure, read_figure
+from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.external_networks import NetworkFile
-from genie.evaluation.metrics.frechet import Extractor, Pixels
-from genie.evaluation.playing import FrechetByCondition, RolloutMetrics
-from genie.evaluation.protocol.clips import ClipBatches, select_clips
-from genie.evaluation.report import figures
-from genie.evaluation.report.figures import Figure, read_figure
+from genie.evaluation.metrics.metric import Metric, find_metrics, measured
 from genie.evaluation.report.provenance import (
     describe_machine,
     describe_store,
@@ -35,9 +29,8 @@ from genie.evaluation.report.provenance import (
     describe_world,
 )
 from genie.evaluation.report.render import render
-from genie.evaluation.report.summary import headlines, markdown
+from genie.evaluation.report.summary import markdown
 from genie.evaluation.report.versions import VERSION, upgrade
-from genie.evaluation.supervised import SupervisedMetrics, action_classifier_for
 from genie.world.inputs import device_of
 
 if TYPE_CHECKING:
@@ -47,33 +40,11 @@ if TYPE_CHECKING:
 
 PARTS = frozenset(
     [
-        "version",
-        "date",
-        "settings",
-        "world",
-        "data",
-        "machine",
-        "versions",
-        "tokenizer",
-        "latent_actions",
-        "dynamics",
-        "rollouts",
-        "frechet",
-        "action_following",
-        "long_rollouts",
-        "separation",
-        "held_actions",
-        "supervised",
-        "closed_loop",
-        "scrolling",
-        "coherence",
-        "seconds",
-        "notes",
-        "clips",
-        "headlines",
+        *("version", "date", "settings", "world", "data", "machine", "versions"),
+        *("seconds", "notes", "clips", "headlines"),
     ]
 )
-"""What a page shows of a report."""
+"""What every report has, beside the sections of its metrics."""
 
 
 def evaluate(
@@ -160,8 +131,11 @@ def evaluate(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     bars = progress_bars(progress)
+    evaluation = Evaluation(
+        world, store, config, sampling, bars, features, distance, find_metrics()
+    )
     with _evaluating(world):
-        report, shown = _measured(world, store, config, features, distance, sampling, bars)
+        sections = _measure(evaluation)
     about = {
         "version": VERSION,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -171,13 +145,17 @@ def evaluate(
         "machine": describe_machine(world.device),
         "versions": describe_versions(),
     }
-    report = _plain(about | report)
-    report["headlines"] = headlines(report)
-    report["pictures"] = [
-        {"name": picture.name, "kind": picture.kind, "caption": picture.caption}
-        for picture in shown
+    report = _plain(about | sections)
+    report["headlines"] = [
+        line
+        for metric, section in measured(report).values()
+        for line in metric.headlines_of(section)
     ]
-    _write(report, shown, out)
+    report["pictures"] = [
+        {key: getattr(figure, key) for key in ("name", "kind", "caption", "section")}
+        for figure in evaluation.figures
+    ]
+    _write(report, evaluation.figures, out)
     return report
 
 
@@ -196,147 +174,57 @@ def _try_out(
         distance.distance(clips[:, 0], clips[:, 1])
 
 
-def _measured(
-    world: Genie,
-    store: ClipStore,
-    config: EvaluationConfig,
-    extractor: Extractor | None,
-    distance: NetworkFile | None,
-    sampling: SamplingConfig | None,
-    bars: Bars,
-) -> tuple[dict[str, Any], list[Figure]]:
-    starts = select_clips(store, config.split, config.clip_frames, config.clips, config.seed)
-    clips = ClipBatches(store, starts, config.clip_frames, config.batch, world.device)
-    seconds, report = Stopwatch(), dict[str, Any]()
-
-    with seconds.part("inverse_dynamics"):
-        classifier = action_classifier_for(world, store, config, bars)
-    extractor = extractor or (Pixels() if isinstance(classifier, str) else classifier.network)
-    player = RolloutMetrics(world, store, config, extractor, distance, sampling, bars)
-    labelled = SupervisedMetrics(world, store, config, classifier, sampling, bars)
-    following = labelled.following(starts)
-    with seconds.part("tokenizer"), bars("Tokenizer", len(clips)) as on_step:
-        report["tokenizer"] = sections.tokenizer(world, ticking(clips, on_step), clips.episodes)
-    with seconds.part("latent_actions"), bars("Latent actions", len(clips)) as on_step:
-        report["latent_actions"] = sections.latent_actions(
-            world, ticking(clips, on_step), config.seed
-        )
-    with seconds.part("dynamics"), bars("Dynamics", len(clips)) as on_step:
-        report["dynamics"] = sections.dynamics(world, ticking(clips, on_step), config.seed)
-    watched: list[tuple[Tensor, sections.Rollouts]] = []
-    spread = FrechetByCondition(extractor, config.prompt_frames)
-
-    def watch(frames: Tensor, played: sections.Rollouts) -> None:
-        if not watched:
-            watched.append((frames, played))
-        if isinstance(following, ActionFollowing):
-            following.update(frames, played)
-        spread.update(frames, played)
-
-    with seconds.part("rollouts"):
-        report["rollouts"] = player.rollouts(config.clips, config.horizon, config.quoted, watch)
-    report["frechet"] = spread.compute(config.seed)
-    report["action_following"] = (
-        {"skipped": following} if isinstance(following, str) else following.compute()
-    )
-    with seconds.part("long_rollouts"):
-        report["long_rollouts"] = player.long_rollouts()
-    with seconds.part("separation"):
-        report["separation"] = player.separation()
-    with seconds.part("held_actions"):
-        report["held_actions"], button_pictures = player.held_actions(clips)
-    with seconds.part("supervised"):
-        report["supervised"] = labelled.supervised_metrics()
-    with seconds.part("closed_loop"):
-        report["closed_loop"] = labelled.closed_loop()
-    with seconds.part("scrolling"):
-        report["scrolling"] = labelled.scrolling()
-    with seconds.part("coherence"):
-        report["coherence"], strips = player.coherence()
-    with seconds.part("pictures"):
-        shown = _clip_pictures(*watched[0], config, world.config.fps) + button_pictures
-        shown += [figures.strip_figure(s.frames, s.times, world.config.fps) for s in strips]
-    report["seconds"] = seconds.table()
-    report["notes"] = _notes(report, world, store, len(starts), config)
-    report["clips"] = len(starts)
-    return report, shown
-
-
-def _clip_pictures(
-    frames: Tensor, played: sections.Rollouts, config: EvaluationConfig, fps: float
-) -> list[Figure]:
-    frames = frames[: config.figure_clips].cpu()
-    played = {side: part[: len(frames)] for side, part in played.items()}
-    real, prompt = frames[:, config.prompt_frames :], frames[:, config.prompt_frames - 1]
-    moving = {
-        "real video": real,
-        "reconstruction": played["reconstruction"],
-        "inferred": played["inferred"],
-        "random": played["random"],
+def _measure(evaluation: Evaluation) -> dict[str, Any]:
+    """The sections of all metrics, in the order of the page, with what they took and notes."""
+    metrics, seconds = evaluation.metrics, Stopwatch()
+    sections: dict[str, Any] = dict.fromkeys(metrics)
+    # Observers have something to say only after the rollouts.
+    for key, metric in sorted(metrics.items(), key=lambda item: item[1].observer is not None):
+        with seconds.part(key):
+            try:
+                sections[key] = _section(key, metric, evaluation)
+            except Skipped as reason:
+                sections[key] = {"skipped": str(reason)}
+    return sections | {
+        "seconds": seconds.table(),
+        "notes": _notes(sections, evaluation),
+        "clips": len(evaluation.clips.starts),
     }
-    animation = figures.gif(figures.side_by_side(moving), fps)
-    caption = (
-        "Held-out clips: the real video, its reconstruction, and the world playing on with the "
-        "actions inferred from the real video and with random ones."
-    )
-    shown = [Figure("play", caption, animation, "gif")]
-    times = _columns(config.horizon)
-    for i in range(len(frames)):
-        rows = {side: part[i] for side, part in played.items()}
-        sheet = figures.clip_sheet(prompt[i], real[i], rows, times)
-        caption = f"Clip {i + 1}, t frames after the prompt."
-        shown.append(Figure(f"clip_{i + 1}", caption, png(np.asarray(sheet))))
-    return shown
 
 
-def _columns(horizon: int, most: int = 8) -> list[int]:
-    """At most `most` steps from 1 to the horizon, denser at first."""
-    spaced = np.geomspace(1, horizon, most).round().astype(int)
-    return sorted({int(t) for t in spaced})
+def _section(key: str, metric: Metric, evaluation: Evaluation) -> dict[str, Any]:
+    if metric.observer is None:
+        return metric.measure(evaluation)
+    observer = evaluation.observers[key]
+    if isinstance(observer, str):
+        raise Skipped(observer)
+    return observer.compute()
 
 
-def _notes(
-    report: dict[str, Any], world: Genie, store: ClipStore, clips: int, config: EvaluationConfig
-) -> list[str]:
-    notes = []
+def _notes(sections: dict[str, Any], evaluation: Evaluation) -> list[str]:
+    notes, told = _clip_notes(evaluation), set[str]()
+    for key, metric in evaluation.metrics.items():
+        reason = sections[key].get("skipped")
+        if reason and metric.when_skipped and reason not in told:
+            notes.append(f"{metric.when_skipped}: {reason}")
+            told.add(reason)
+        notes += metric.notes(evaluation, sections[key])
+    return notes
+
+
+def _clip_notes(evaluation: Evaluation) -> list[str]:
+    config, clips, notes = evaluation.config, len(evaluation.clips.starts), []
+    asked, made = evaluation.store.fps, evaluation.world.config.fps
     if clips < config.clips:
         notes.append(
             f"{config.clips} clips were asked for; the {config.split!r} split has {clips} of "
             f"{config.clip_frames} frames that do not overlap."
         )
-    if clips > report["rollouts"]["episodes"] == 1:
-        notes.append("All clips are of one episode: the standard error of ΔPSNR is not known.")
-    if "skipped" in report["supervised"]:
+    if abs(asked - made) > 0.01 * made:
         notes.append(
-            f"Latent actions were not compared with true ones: {report['supervised']['skipped']}"
+            f"The store has {asked:g} frames per second, the world was made for {made:g}: actions "
+            "may last longer or shorter than the world learned."
         )
-    why = report["action_following"].get("skipped")
-    if why and why != report["supervised"].get("skipped"):
-        notes.append(f"Actions were not read back from the picture: {why}")
-    real = report["closed_loop"].get("real_steps", config.closed_loop_steps)
-    if real < config.closed_loop_steps:
-        notes.append(
-            f"No player held every action for {config.closed_loop_steps} steps often enough: held "
-            f"buttons are compared with real video over {real} steps."
-        )
-    if abs(store.fps - world.config.fps) > 0.01 * world.config.fps:
-        notes.append(
-            f"The store has {store.fps:g} frames per second, the world was made for "
-            f"{world.config.fps:g}: actions may last longer or shorter than the world learned."
-        )
-    if "skipped" not in report["long_rollouts"]:
-        reached, clips = config.long_horizon, config.seeds * config.long_clips
-        if report["long_rollouts"]["clips"] < clips:
-            notes.append(
-                f"{clips} clips of {config.prompt_frames + reached} frames were asked for; there "
-                f"are {report['long_rollouts']['clips']} that do not overlap."
-            )
-    else:
-        reached = config.horizon
-    late = [t for t in config.times if t > reached]
-    if late:
-        named = ", ".join(map(str, late))
-        notes.append(f"Rollouts end at t = {reached}; t = {named} left out.")
     return notes
 
 
@@ -403,12 +291,17 @@ def write_page_again(report: str | Path, out: str | Path | None = None) -> Path:
     require(path.is_file(), f"{path}: there is no such report")
     values = _read_report(path)
     shown = [
-        read_figure(file, facts["caption"])
+        read_figure(file, facts["caption"], facts["section"])
         for facts in values.get("pictures", [])
         if (file := path.parent / "pictures" / f"{facts['name']}.{facts['kind']}").is_file()
     ]
     out = Path(out) if out else path.with_name("report.html")
-    _write_page(values, shown, out)
+    try:
+        _write_page(values, shown, out)
+    except UndefinedError as error:
+        raise UserError(
+            f"{path}: not a report of this version, {error}; measure the world again"
+        ) from None
     return out
 
 

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from genie.core.config import UserError
-from genie.core.progress import progress_bars
+from genie.evaluation.config import CoherenceConfig
 from genie.evaluation.metrics import coherence as module
-from genie.evaluation.metrics.coherence import CoherenceConfig, sample_actions, strip_times
-from genie.evaluation.metrics.frechet import Pixels
+from genie.evaluation.metrics import context
+from genie.evaluation.metrics.coherence import COHERENCE, sample_actions, strip_times
+from genie.evaluation.metrics.context import Skipped
+from genie.evaluation.metrics.external_networks import Pixels
 from genie.evaluation.metrics.observations import Observations, Observer, reference
 
 STEPS = 48
@@ -66,16 +68,18 @@ def worlds(game, store):
     return Replaying, Frozen, Broken
 
 
-def played(world, store, game, **settings):
-    world = world()
-    world.tokenizer = game.grey_tokenizer()
-    config = CoherenceConfig(rollouts=((10, STEPS),), window=8, **settings)
-    bars = progress_bars(False)
-    with torch.no_grad():
-        return module.measure_coherence(
-            world, store, config, split="val", prompt_frames=1, extractor=Pixels(), seed=0,
-            batch=4, bars=bars,
-        )  # fmt: skip
+@pytest.fixture
+def played(game, evaluation, grey_store):
+    """Measures one of the worlds; returns the section and the frames of the strip."""
+
+    def measure(number):
+        world = worlds(game, grey_store)[number]()
+        world.tokenizer = game.grey_tokenizer()
+        settings = CoherenceConfig(rollouts=((10, STEPS),), window=8)
+        asked = evaluation(world, grey_store, coherence=settings, batch=4)
+        return module.measure_coherence(asked)
+
+    return measure
 
 
 @pytest.fixture
@@ -83,12 +87,15 @@ def from_the_start(monkeypatch):
     """Prompts are the first frames of held-out episodes, and nobody looks for an avatar."""
     monkeypatch.setattr(module, "find_avatar", lambda *args: (None, {"skipped": "no avatar"}))
     monkeypatch.setattr(
-        module, "select_clips", lambda store, split, length, count, seed: 80 + 160 * np.arange(10)
+        context, "select_clips", lambda store, split, length, count, seed: 80 + 160 * np.arange(10)
     )
+    strips = []
+    monkeypatch.setattr(module, "strip_figure", lambda frames, times, fps: strips.append(frames))
+    return strips
 
 
-def test_a_world_that_replays_real_video_stays_coherent(game, grey_store, from_the_start):
-    found, strips = played(worlds(game, grey_store)[0], grey_store, game)
+def test_a_world_that_replays_real_video_stays_coherent(played, grey_store, from_the_start):
+    found = played(0)
     play = found["rollouts"][0]
     assert play["coherent_steps"]["mean"] >= 0.9 * STEPS
     assert play["share_to_the_end"] >= 0.9
@@ -100,9 +107,9 @@ def test_a_world_that_replays_real_video_stays_coherent(game, grey_store, from_t
     assert beside["mean_steps"] >= 0.9 * beside["up_to_steps"]
     assert play["coherent_steps_beside_real"] >= 0.9 * beside["up_to_steps"]
     assert (play["games"], play["episodes"]) == (10, 10)
-    assert strips[0].frames.shape == (4, 5, 16, 16, 3)
+    assert from_the_start[0].shape == (4, 5, 16, 16, 3)
     first = torch.from_numpy(grey_store.frames[[80, 86, 92, 104, 128]])
-    assert torch.equal(strips[0].frames[0], first)
+    assert torch.equal(from_the_start[0][0], first)
     assert found["real"]["frozen_rate"] == 0
     assert found["avatar"]["skipped"] == "no avatar"
 
@@ -117,16 +124,16 @@ def test_the_last_steps_of_an_episode_cannot_be_seen_to_end(game, grey_world, gr
         assert (found and found["up_to_steps"]) == watched
 
 
-def test_a_world_that_freezes_ends_at_once(game, grey_store, from_the_start):
-    play = played(worlds(game, grey_store)[1], grey_store, game)[0]["rollouts"][0]
+def test_a_world_that_freezes_ends_at_once(played, from_the_start):
+    play = played(1)["rollouts"][0]
     assert play["frozen_rate"]["mean"] == 1
     assert play["coherent_steps"]["mean"] == 0
     assert play["share_to_the_end"] == 0
     assert play["ended_by"] == {"frozen": 10, "token_statistics": 0, "avatar_lost": 0}
 
 
-def test_a_world_that_breaks_ends_where_it_breaks(game, grey_store, from_the_start):
-    play = played(worlds(game, grey_store)[2], grey_store, game)[0]["rollouts"][0]
+def test_a_world_that_breaks_ends_where_it_breaks(played, from_the_start):
+    play = played(2)["rollouts"][0]
     # The first window with a frame that is broken begins seven steps before that frame.
     assert 3 <= play["coherent_steps"]["mean"] <= 12
     assert play["ended_by"] == {"token_statistics": 10, "frozen": 0, "avatar_lost": 0}
@@ -148,13 +155,37 @@ def test_the_end_of_a_play_may_lie_within_a_window(game, grey_store):
     assert len(seen.features) == 2
 
 
-def test_no_episode_holds_a_window(game, grey_store, from_the_start):
+def test_no_episode_holds_a_window(played, grey_store, from_the_start):
     for episode in grey_store.episodes:
         episode.length = 8
-    assert (
-        "longer than 8 frames"
-        in played(worlds(game, grey_store)[0], grey_store, game)[0]["skipped"]
-    )
+    with pytest.raises(Skipped, match="longer than 8 frames"):
+        played(0)
+
+
+def test_rollouts_may_be_left_out(evaluation):
+    with pytest.raises(Skipped, match="none was asked for"):
+        module.measure_coherence(evaluation(coherence=CoherenceConfig(rollouts=())))
+
+
+def test_a_detector_of_the_avatar_is_a_plug_in(evaluation, monkeypatch):
+    monkeypatch.setattr(module, "registered", lambda kind: [])
+    detector, found = module.find_avatar(evaluation())
+    assert detector is None
+    assert "no plug-in" in found["skipped"]
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(16, "good"), (6, "fair"), (2, "poor")])
+def test_coherence_is_judged_beside_real_episodes(seconds, verdict):
+    rollout = {
+        "seconds": 17.0, "coherent_seconds": {"mean": seconds},
+        "coherent_steps_beside_real": min(10 * seconds, 100),
+        "real_coherent": {"mean_seconds": 9.5, "up_to_seconds": 10.0, "mean_steps": 95},
+    }  # fmt: skip
+    (line,) = COHERENCE.headlines_of({"rollouts": [rollout]})
+    assert line["verdict"] == verdict
+    assert (line["baseline"], line["baseline_name"]) == (9.5, "real episodes, of up to 10.00 s")
+    (unknown,) = COHERENCE.headlines_of({"rollouts": [rollout | {"real_coherent": None}]})
+    assert (unknown["verdict"], unknown["baseline"]) == ("poor", None)
 
 
 def test_settings_that_play_nothing():

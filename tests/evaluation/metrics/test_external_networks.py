@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from genie.core.config import UserError
-from genie.evaluation.metrics.external_networks import NetworkFile
+from genie.evaluation.metrics.external_networks import NetworkFile, Pixels
 
 
 class Brightness(nn.Module):
@@ -68,3 +68,14 @@ def test_features_of_another_shape_are_refused_with_what_is_wanted(saved):
         network.features(clips)
     with pytest.raises(UserError, match="does not take"):
         NetworkFile(saved(Square(), clips)).features(torch.zeros(2, 3, 8, 8, 3).byte())
+
+
+def test_pixels_leave_out_the_frame_before():
+    clips = torch.zeros(2, 3, 16, 16, 3, dtype=torch.uint8)
+    clips[:, 0] = 255
+    clips[1, 2, :2, :2, 0] = 255
+    features = Pixels().features(clips)
+    assert features.shape == (2, 2, 192)
+    assert features.sum() == 1
+    assert features[1, 1, 0] == 1
+    assert Pixels().name == "pixels-8x8"

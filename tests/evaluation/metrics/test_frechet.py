@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from genie.evaluation.metrics import frechet
-from genie.evaluation.metrics.frechet import Moments, Pixels, frechet_distance
+from genie.evaluation.metrics.external_networks import Pixels
+from genie.evaluation.metrics.frechet import FrechetByCondition, Moments, frechet_distance
 
 
 def test_equal_distributions_are_at_distance_zero():
@@ -42,17 +43,6 @@ def test_moments_are_those_of_the_features():
     assert math.isnan(Moments.from_features(rows[:1]).distance(Moments.from_features(rows)))
 
 
-def test_pixels_leave_out_the_frame_before():
-    clips = torch.zeros(2, 3, 16, 16, 3, dtype=torch.uint8)
-    clips[:, 0] = 255
-    clips[1, 2, :2, :2, 0] = 255
-    features = Pixels().features(clips)
-    assert features.shape == (2, 2, 192)
-    assert features.sum() == 1
-    assert features[1, 1, 0] == 1
-    assert Pixels().name == "pixels-8x8"
-
-
 def test_the_floor_is_low_for_parts_alike_and_high_for_parts_that_differ():
     alike = list(torch.randn(40, 16, 3))
     apart = [part + 10 * (i % 2) for i, part in enumerate(alike)]
@@ -62,3 +52,15 @@ def test_the_floor_is_low_for_parts_alike_and_high_for_parts_that_differ():
     assert frechet.real_data_distance(apart, 2, seed=0)[0] > 10 * low
     assert frechet.real_data_distance(alike[:6], 8, seed=0)[1] == 3
     assert math.isnan(frechet.real_data_distance(alike[:1], 8, seed=0)[0])
+
+
+def test_distance_of_the_real_frames_themselves_is_zero():
+    frames = torch.randint(256, (6, 5, 16, 16, 3), dtype=torch.uint8)
+    measured = FrechetByCondition(Pixels(), 1)
+    for part in frames.split(4):
+        measured.update(part, {"same": part[:, 1:], "dark": part[:, 1:] // 2})
+    found = measured.compute()
+    assert found["samples"] == 24
+    assert found["distance"]["same"] == pytest.approx(0, abs=1e-6)
+    assert found["distance"]["dark"] > found["real_halves"] > 0
+    assert found["extractor"] == "pixels-8x8"

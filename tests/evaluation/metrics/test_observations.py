@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from genie.evaluation.metrics.frechet import Pixels
+from genie.evaluation.metrics.external_networks import Pixels
 from genie.evaluation.metrics.observations import (
     Observer,
     first_run,

@@ -3,7 +3,15 @@ import pytest
 import torch
 
 from genie.core.config import UserError
-from genie.evaluation.metrics.separation import SeparationConfig, sample_all_actions, separation
+from genie.evaluation.config import SeparationConfig
+from genie.evaluation.metrics.context import Skipped
+from genie.evaluation.metrics.separation import (
+    HELD_ACTIONS,
+    SEPARATION,
+    action_effects,
+    separation,
+)
+from genie.evaluation.protocol.rollouts import play_all_actions
 
 
 def noise(states=40, actions=4, repeats=4):
@@ -52,16 +60,17 @@ def test_a_world_without_chance_and_one_that_stands_still():
 def test_worlds_that_obey_and_that_do_not(game, obeys):
     prompts = game.draw(torch.arange(12))[:, None]
     world = game.world(obeys=obeys, noise=not obeys)
-    frames = sample_all_actions(world, prompts, repeats=4, seed=0, batch=50)
+    frames = play_all_actions(world, prompts, repeats=4, seed=0, batch=50)[:, :, :, 0]
     assert frames.shape == (12, 4, 4, 16, 16, 3)
     found = separation(frames, 99)
     assert (found["p"] <= 0.02) == obeys
-    assert torch.equal(frames, sample_all_actions(world, prompts, repeats=4, seed=0, batch=7))
+    again = play_all_actions(world, prompts, repeats=4, seed=0, batch=7)
+    assert torch.equal(frames, again[:, :, :, 0])
 
 
 def test_each_press_has_noise_of_its_own(game):
     world = game.world(obeys=False, noise=True)
-    cells = game.look(sample_all_actions(world, game.draw(torch.tensor([5]))[:, None], 8, 0, 64))[0]
+    cells = game.look(play_all_actions(world, game.draw(torch.tensor([5]))[:, None], 8, 0, 64))[0]
     assert len(cells.unique(dim=0)) > 1
     assert len(cells.flatten().unique()) > 2
 
@@ -69,3 +78,49 @@ def test_each_press_has_noise_of_its_own(game):
 def test_settings_that_test_nothing():
     with pytest.raises(UserError, match="repeats: must be at least 2"):
         SeparationConfig(repeats=1)
+
+
+def held_actions(game, **world):
+    prompts = game.draw(torch.arange(16))[:, None]
+    held = play_all_actions(
+        game.world(**world), prompts, 2, seed=0, batch=64, steps=2, same_noise=True
+    )
+    return action_effects(held, prompts[:, -1])
+
+
+def test_held_actions_of_a_world_that_obeys(game):
+    found = held_actions(game)
+    assert found["ratio"] > 50
+    assert found["stillest_action"] == 0
+    assert found["change_from_prompt"][0] == 0
+    assert np.shape(found["distances"]) == (4, 4)
+
+
+def test_held_actions_of_a_world_that_ignores_them(game):
+    assert held_actions(game, obeys=False, noise=True)["ratio"] == pytest.approx(1)
+
+
+def test_held_actions_have_a_sheet_for_each_prompt_that_is_shown(evaluation):
+    asked = evaluation(action_prompts=2, action_steps=3, figure_clips=1)
+    found = HELD_ACTIONS.measure(asked)
+    assert (found["prompts"], found["steps"]) == (2, 3)
+    assert found["between_seeds"] == 0
+    assert [figure.name for figure in asked.figures] == ["actions_1"]
+    # A world that follows its actions stands still with the action "stay", and no other.
+    assert found["stillest_action"] == 0
+
+
+def test_states_may_be_left_out(evaluation):
+    few = SeparationConfig(states=3, permutations=99)
+    assert SEPARATION.measure(evaluation(separation=few))["p"] == 1 / 100
+    with pytest.raises(Skipped, match="no state"):
+        SEPARATION.measure(evaluation(separation=SeparationConfig(states=0)))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "p", "share", "verdict"),
+    [(5, 0.001, 0.9, "good"), (1.5, 0.01, 0.2, "fair"), (1.1, 0.2, 0.0, "poor")],
+)
+def test_separation_must_be_more_than_chance(ratio, p, share, verdict):
+    part = {"ratio": ratio, "null_95": 1.2, "p": p, "share_separated": share}
+    assert SEPARATION.headlines_of(part)[0]["verdict"] == verdict

@@ -1,14 +1,8 @@
-import pytest
 import torch
 
-from genie.evaluation.metrics.controllability import ACTIONS, closed_loop
-from genie.evaluation.metrics.scrolling import SHIFTS, scroll, scrolling
 from genie.evaluation.protocol.clips import ClipBatches, select_clips
 from genie.evaluation.protocol.held_actions import HeldActionGames
 from genie.evaluation.protocol.rollouts import clip_seeds, rollout
-
-DIRECTIONS = {"left": (20, 0.9), "right": (20, 1.0), "jump": (30, 0.8)}
-SIZES = {"split": "val", "games": 11, "choosing_games": 3}
 
 
 def frames_of(frames):
@@ -90,18 +84,3 @@ def test_streams_of_random_buttons(game):
     assert drawn.unique().tolist() == [0, 1, 2, 3]
     assert torch.equal(drawn, games.random_actions(prompts, 3))
     assert not torch.equal(drawn, games.random_actions(prompts, 5))
-
-
-@pytest.mark.parametrize("noise", [False, True])
-def test_figures_are_the_same_whether_games_are_shared_or_not(game, classifier, noise):
-    store = game.store(episodes=30)
-    measures = {ACTIONS: classifier.predict, SHIFTS: scroll}
-
-    def measured(*games):
-        first, second = games
-        return closed_loop(first, classifier, **SIZES), scrolling(second, DIRECTIONS, **SIZES)
-
-    worlds = [Counted(game.world(noise=noise)) for _ in range(3)]
-    shared, *apart = (held(world, store, measures, prompt_frames=1) for world in worlds)
-    assert measured(shared, shared) == measured(*apart)
-    assert worlds[0].played < 0.7 * (worlds[1].played + worlds[2].played)

@@ -28,19 +28,24 @@ def test_seeds_do_not_depend_on_batches():
     assert len(set(whole)) == 5
 
 
-def test_held_buttons(game):
+def test_held_actions(game):
     prompts = game.draw(torch.tensor([0, 5, 10]))[:, None]
-    held = rollouts.hold_actions(game.world(), prompts, steps=2, seed=0, batch=5)
+    held = rollouts.play_all_actions(
+        game.world(), prompts, 2, seed=0, batch=5, steps=2, same_noise=True
+    )
     assert held.shape == (3, 4, 2, 2, 16, 16, 3)
     cells = game.look(held)
     assert cells[1, :, 0].tolist() == [[5, 5], [6, 7], [4, 7], [9, 13]]
     assert torch.equal(cells[:, :, 0], cells[:, :, 1])
 
 
-def test_held_buttons_share_their_noise_and_batches_do_not_matter(game):
+def test_held_actions_share_their_noise_and_batches_do_not_matter(game):
     world = game.world(obeys=False, noise=True)
     prompts = game.draw(torch.tensor([0, 5, 10]))[:, None]
-    held = rollouts.hold_actions(world, prompts, steps=3, seed=0, batch=24)
-    assert torch.equal(held, rollouts.hold_actions(world, prompts, steps=3, seed=0, batch=7))
+    held, again = (
+        rollouts.play_all_actions(world, prompts, 2, seed=0, batch=batch, steps=3, same_noise=True)
+        for batch in (24, 7)
+    )
+    assert torch.equal(held, again)
     assert (held == held[:, :1]).all()
     assert not torch.equal(held[:, :, 0], held[:, :, 1])

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 import pytest
 from jinja2 import UndefinedError
 
+from genie.evaluation.figures import Figure
+from genie.evaluation.metrics.metric import Metric, find_metrics
 from genie.evaluation.report import render
-from genie.evaluation.report.figures import Figure
 from genie.world import bundled
 
 ONLY_IN_THE_FILE = re.compile(
@@ -96,10 +97,10 @@ def test_every_step_of_a_curve_is_a_point(report):
 
 
 def test_pictures_stand_in_their_sections(report):
-    names = ["play", "buttons_1", "clip_1", "long_play_32"]
-    html = render.render(report, [Figure(name, f"<{name}>", b"x") for name in names])
-    places = [html.index(f"<figcaption>&lt;{name}&gt;") for name in names]
-    titles = ["In short", "What each button does", "Playing real clips again", "Long play: for how"]
+    sections = ["headlines", "held_actions", "rollouts", "coherence"]
+    html = render.render(report, [Figure(name, f"<{name}>", b"x", name) for name in sections])
+    places = [html.index(f"<figcaption>&lt;{name}&gt;") for name in sections]
+    titles = ["In short", "What each action does", "Playing real clips again", "Coherence: for how"]
     headings = [html.index(f"<h2>{title}") for title in titles]
     pairs = zip(headings, places, strict=True)
     assert sorted(places + headings) == [position for pair in pairs for position in pair]
@@ -108,12 +109,13 @@ def test_pictures_stand_in_their_sections(report):
 @pytest.mark.parametrize(
     ("part", "title"),
     [
-        ("separation", "Does each button lead somewhere else?"),
-        ("coherence", "Long play: for how long does it stay a world?"),
+        ("separation", "Does each action lead somewhere else?"),
+        ("coherence", "Coherence: for how long does it stay a world?"),
+        ("long_rollouts", "Longer rollouts"),
         ("supervised", "Latent against true actions"),
         ("action_following", "Action following"),
-        ("closed_loop", "Held buttons go their way"),
-        ("scrolling", "Held buttons move the avatar their way"),
+        ("closed_loop", "Games follow held actions"),
+        ("scrolling", "Held actions move the avatar their way"),
     ],
 )
 def test_what_was_skipped_says_why(report, part, title):
@@ -121,10 +123,21 @@ def test_what_was_skipped_says_why(report, part, title):
     assert f"{title} Skipped: too <short>" in words
 
 
-def test_longer_rollouts_that_were_skipped_leave_no_trace(report):
-    words = text_of(render.render(report | {"long_rollouts": {"skipped": "no"}}, []))
-    assert "Playing on for" in text_of(render.render(report, []))
-    assert "Playing on for" not in words
+def test_a_metric_that_a_report_does_not_have_leaves_no_trace(report):
+    title = "Longer rollouts"
+    assert title in text_of(render.render(report, []))
+    del report["long_rollouts"]
+    assert title not in text_of(render.render(report, []))
+
+
+def test_a_metric_without_a_template_is_shown_as_its_cells(report, monkeypatch):
+    (line,) = [*find_metrics()["separation"].headlines]
+    metric = Metric("novel", 5, "Novelty", headlines=(line,))
+    monkeypatch.setattr(render, "find_metrics", lambda: {"novel": metric})
+    figure = Figure("a", "caption of it", b"x", "novel")
+    words = text_of(render.render({**report, "novel": report["separation"]}, [figure]))
+    assert "Novelty value Next frames, variance between actions over within" in words
+    assert "caption of it" in words
 
 
 def test_a_figure_that_is_missing_is_an_error_and_no_gap(report):

@@ -17,6 +17,7 @@ OLD = {
     "long_play": {"avatar": {"aside": 0.5}, "plays": [{"ended_by": {"avatar_gone": 1}}]},
     "buttons": {"ratio": 2.0},
     "rollouts": {"at": {"4": {}}},
+    "pictures": [{"name": "play"}, {"name": "clip_1"}, {"name": "long_play_256"}],
 }
 NEW = {
     "version": 2,
@@ -36,6 +37,11 @@ NEW = {
     "coherence": {"avatar": {"control": 0.5}, "rollouts": [{"ended_by": {"avatar_lost": 1}}]},
     "held_actions": {"ratio": 2.0},
     "rollouts": {"at": {"4": {}}},
+    "pictures": [
+        {"name": "play", "section": "headlines"},
+        {"name": "clip_1", "section": "rollouts"},
+        {"name": "long_play_256", "section": "coherence"},
+    ],
 }
 
 

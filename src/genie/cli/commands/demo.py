@@ -175,10 +175,8 @@ def _evaluate(
 ) -> Path:
     """Measures and prints; returns the page."""
     from genie.evaluation.compare import compare
-    from genie.evaluation.config import EvaluationConfig
+    from genie.evaluation.config import CoherenceConfig, EvaluationConfig, SeparationConfig
     from genie.evaluation.evaluate import evaluate
-    from genie.evaluation.metrics.coherence import CoherenceConfig
-    from genie.evaluation.metrics.separation import SeparationConfig
 
     config = replace(
         EvaluationConfig.quick(),

@@ -1,14 +1,13 @@
-"""Long play: for how long does a world stay a world?
+"""Coherence: for how long does a game look and move like real video?
 
-Games are played on from held-out pictures for many steps and watched as `coherence` says, beside
-real held-out video. Frames are looked at window by window and dropped, so that memory hardly grows
-with the length of a game.
+Games are played on from held-out frames for many steps and observed beside real held-out video.
+Frames are observed window by window and dropped, so that memory hardly grows with the length of a
+game.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +15,15 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from genie.core.config import require
-from genie.core.progress import Bars
+from genie.evaluation.figures import strip_figure
 from genie.evaluation.metrics import formulas
-from genie.evaluation.metrics.avatar import find_avatar
-from genie.evaluation.metrics.frechet import Extractor, Moments, real_data_distance
+from genie.evaluation.metrics.context import Evaluation, Skipped
+from genie.evaluation.metrics.frechet import Moments, real_data_distance
+from genie.evaluation.metrics.metric import Headline, Metric, Section, format_value, registered
 from genie.evaluation.metrics.observations import (
     FAILURES,
+    AvatarDetector,
+    AvatarFinder,
     Observations,
     Observer,
     Reference,
@@ -30,39 +31,16 @@ from genie.evaluation.metrics.observations import (
     reference,
     restricted_mean,
 )
-from genie.evaluation.protocol.clips import ClipBatches, select_clips
+from genie.evaluation.protocol.clips import ClipBatches
 from genie.evaluation.protocol.rollouts import OnStep, clip_seeds, ignore_step
 
 if TYPE_CHECKING:
-    from genie.data.store import ClipStore
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
 
 FIGURE_GAMES = 4
 POINTS = 64
 """Of a curve over time, at most; a quarter as many Fréchet distances, which cost more."""
-
-
-@dataclass(frozen=True)
-class CoherenceConfig:
-    """How much is played.
-
-    Attributes:
-        rollouts: pairs of a number of games and their steps; none leaves long play out.
-        window: frames over which token statistics and Fréchet distances are taken.
-        real_frames: of held-out video to compare with, in whole episodes; at least one.
-    """
-
-    rollouts: tuple[tuple[int, int], ...] = ((32, 256), (8, 900))
-    window: int = 16
-    real_frames: int = 20_000
-
-    def __post_init__(self) -> None:
-        """Refuses plays of nothing."""
-        require(self.window >= 2, "coherence.window: must be at least 2")
-        for games, steps in self.rollouts:
-            fits = games >= 1 and steps >= self.window
-            require(fits, f"coherence.rollouts: at least 1 game of {self.window} steps or more")
 
 
 def sample_actions(
@@ -114,82 +92,47 @@ def play_windows(
         yield torch.stack(frames, 1)
 
 
-@dataclass(frozen=True)
-class FrameStrip:
-    """Frames of a few games, to be looked at.
-
-    Attributes:
-        times: steps after the prompt, 0 for its last frame.
-        frames: at those times.
-    """
-
-    times: list[int]
-    frames: UInt8[Tensor, "games times H W C"]
-
-
-def measure_coherence(
-    world: Genie,
-    store: ClipStore,
-    config: CoherenceConfig,
-    *,
-    split: str,
-    prompt_frames: int,
-    extractor: Extractor,
-    seed: int,
-    batch: int,
-    bars: Bars,
-    sampling: SamplingConfig | None = None,
-) -> tuple[dict[str, Any], list[FrameStrip]]:
+def measure_coherence(evaluation: Evaluation) -> dict[str, Any]:
     """Plays long games and says for how long they stay coherent.
 
     A game is coherent until the first step of any of these:
 
-    - for a whole window of steps, the tokens of the window that begins there are farther from real
-      video than 99 % of real windows are (`token_distance`);
-    - the picture stands still, and does so for longer than real video ever does, and for more than
-      a second;
+    - the tokens of the window that begins there are farther from real video than 99 % of real
+      windows are (`token_distance`), and so are those of each window for a whole window of steps;
+    - the picture stands still for longer than real video ever does, and for more than a second;
     - the avatar is away for more than a second, where a detector of it can be trained.
 
-    Its coherent steps are counted to the end of play at most, so a mean says at least so long.
-    Real episodes are held to the same limits and are over sooner: their mean is that of
+    Coherent steps are counted to the end of the game at most, so a mean is a lower bound. Real
+    episodes are held to the same limits and are over sooner: their mean is that of
     `restricted_mean`, up to the longest of them.
-
-    Args:
-        world: the world.
-        store: the clip store.
-        config: how much is played.
-        split: of prompts and of the real video.
-        prompt_frames: real frames that a game starts from.
-        extractor: for Fréchet distances.
-        seed: of prompts, actions and noise.
-        batch: games at once.
-        bars: shows progress.
-        sampling: how frames are drawn; the world's own way when left out.
-
-    Returns:
-        The figures, and frames of the first games of each play.
     """
-    detector, avatar = find_avatar(store, "train", split, seed, world.device)
-    observer = Observer(world, extractor, detector, config.window)
-    real = reference(observer, store, split, config.real_frames, seed, batch)
+    config, world, store = evaluation.config, evaluation.world, evaluation.store
+    settings, seed = config.coherence, config.seed
+    if not settings.rollouts:
+        raise Skipped("none was asked for.")
+    detector, avatar = find_avatar(evaluation)
+    observer = Observer(world, evaluation.extractor, detector, settings.window)
+    real = reference(observer, store, config.split, settings.real_frames, seed, config.batch)
     if real is None:
-        longer = f"no episode of the {split!r} split is longer than {config.window} frames."
-        return {"skipped": longer}, []
-    plays, strips = [], []
-    for games, steps in config.rollouts:
-        starts = select_clips(store, split, prompt_frames, games, seed)
-        clips = ClipBatches(store, starts, prompt_frames, batch, world.device)
+        raise Skipped(
+            f"no episode of the {config.split!r} split is longer than {settings.window} frames."
+        )
+    rollouts = []
+    for games, steps in settings.rollouts:
+        clips = evaluation.select(config.prompt_frames, games)
         firsts = np.array(sorted(e.start for e in store.episodes))
         episodes = firsts[clips.episodes.numpy()].tolist()
-        actions = sample_actions(real.usage, real.chain, len(starts), steps, seed)
-        seeds = clip_seeds(seed, 0, len(starts))
-        with bars(f"Long play, {steps} steps", len(clips) * steps) as on_step:
-            seen, strip = _observe(observer, clips, actions, seeds, sampling, on_step)
-        plays.append(_figures(real, seen, episodes, steps, world.config.fps, seed))
-        strips.append(strip)
-    found = {
-        "window": config.window,
-        "extractor": extractor.name,
+        count = len(clips.starts)
+        actions = sample_actions(real.usage, real.chain, count, steps, seed)
+        with evaluation.bars(f"Coherence, {steps} steps", len(clips) * steps) as on_step:
+            seen, strip = _observe(
+                observer, clips, actions, clip_seeds(seed, 0, count), evaluation.sampling, on_step
+            )
+        rollouts.append(_figures(real, seen, episodes, steps, world.config.fps, seed))
+        evaluation.figures.append(strip_figure(strip, strip_times(steps), world.config.fps))
+    return {
+        "window": settings.window,
+        "extractor": evaluation.extractor.name,
         "avatar": avatar,
         "limits": {
             "distance_median": real.quantiles[0],
@@ -199,9 +142,15 @@ def measure_coherence(
             "avatar_lost_frames": real.avatar_lost,
         },
         "real": _real_figures(real, world.config.fps),
-        "rollouts": plays,
+        "rollouts": rollouts,
     }
-    return found, strips
+
+
+def find_avatar(evaluation: Evaluation) -> tuple[AvatarDetector | None, dict[str, Any]]:
+    """Returns a detector of the avatar, if there is an accurate one, and what is known of it."""
+    for finder in registered(AvatarFinder):
+        return finder.find(evaluation)
+    return None, {"skipped": "no plug-in can detect one."}
 
 
 def _observe(
@@ -211,7 +160,8 @@ def _observe(
     seeds: list[int],
     sampling: SamplingConfig | None,
     on_step: OnStep,
-) -> tuple[list[Observations], FrameStrip]:
+) -> tuple[list[Observations], UInt8[Tensor, "games times H W C"]]:
+    """What is kept of each game, and frames of the first games at the times of a strip."""
     games: list[Observations] = []
     shown: dict[int, Tensor] = {}
     times = strip_times(actions.shape[1])
@@ -228,7 +178,7 @@ def _observe(
                 shown |= {t: window[:FIGURE_GAMES, t - step].cpu() for t in inside}
             step += window.shape[1] - 1
         games += [Observations.join(game) for game in zip(*parts, strict=True)]
-    return games, FrameStrip(times, torch.stack([shown[t] for t in times], 1))
+    return games, torch.stack([shown[t] for t in times], 1)
 
 
 def strip_times(steps: int) -> list[int]:
@@ -331,3 +281,59 @@ def _real_figures(real: Reference, fps: float) -> dict[str, Any]:
         "visible_rate": torch.cat(visible).double().mean().item() if visible else None,
         "action_usage": (real.usage / real.usage.sum()).tolist(),
     }
+
+
+# --- in the report --------------------------------------------------------------------------
+
+
+def real_seconds(rollout: Section) -> str:
+    """Returns for how long real episodes are coherent, and how long the longest was observed."""
+    real = rollout["real_coherent"]
+    if not real:
+        return format_value(None)
+    return f"{format_value(real['mean_seconds'])} of {format_value(real['up_to_seconds'])}"
+
+
+def _cells(section: Section) -> dict[str, str]:
+    cells = {}
+    for rollout in section["rollouts"]:
+        seconds = rollout["coherent_seconds"]
+        mean, low, high = (format_value(seconds[key]) for key in ("mean", "low", "high"))
+        label = f"coherent seconds of {rollout['seconds']:.0f} (real episodes of up to)"
+        cells[label] = f"{mean} [{low}, {high}] ({real_seconds(rollout)}), n = {rollout['games']}"
+    return cells
+
+
+def _beside_real(section: Section) -> float | None:
+    rollout = section["rollouts"][0]
+    real = rollout["real_coherent"]
+    return rollout["coherent_steps_beside_real"] / max(real["mean_steps"], 1e-9) if real else None
+
+
+def _real_name(section: Section) -> str:
+    real = section["rollouts"][0]["real_coherent"]
+    if not real:
+        return "real episodes are too short to tell"
+    return f"real episodes, of up to {format_value(real['up_to_seconds'], 's')}"
+
+
+COHERENCE = Metric(
+    key="coherence",
+    order=60,
+    title="Coherence: for how long does it stay a world?",
+    measure=measure_coherence,
+    cells=_cells,
+    headlines=(
+        Headline(
+            name="Coherent seconds of {rollouts[0][seconds]:.2f}",
+            unit="s",
+            value="rollouts.0.coherent_seconds.mean",
+            baseline=(_real_name, "rollouts.0.real_coherent.mean_seconds"),
+            score=_beside_real,
+            limits=(0.8, 0.4),
+            good="Games stay what they are nearly as long as real video does, as far as that goes.",
+            fair="Games last for a good part of play, then freeze or drift away.",
+            poor="Games soon freeze or drift away from what the video shows.",
+        ),
+    ),
+)

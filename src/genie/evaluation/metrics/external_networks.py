@@ -1,4 +1,4 @@
-"""Networks that a user has as local files: to name features, and to compare pictures.
+"""What makes features of clips and compares frames: fixed averages, or networks from local files.
 
 A file is a TorchScript archive, the form in which Inception and I3D for Fréchet distances are
 commonly passed on. Its weights are read without Python's pickle, but it holds a program, which
@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -20,6 +21,39 @@ from genie.core.config import UserError, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """Makes features of clips; each clip begins with the frame before those that count."""
+
+    @property
+    def name(self) -> str:
+        """What stands beside every figure."""
+        ...
+
+    def features(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b n d"]:
+        """Rows of features: n is t - 1 for frames or steps between them, 1 for whole clips."""
+        ...
+
+
+class Pixels:
+    """Colours averaged over a grid: needs no network and no labels, and is the same everywhere.
+
+    It sees what lies where and in which colour, and neither sharpness nor motion.
+
+    Args:
+        side: rows and columns of the grid.
+    """
+
+    def __init__(self, side: int = 8):
+        self.side, self.name = side, f"pixels-{side}x{side}"
+
+    def features(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b t-1 d"]:
+        """The averages of every frame but the first, from 0 to 1."""
+        pixels = frames[:, 1:].flatten(0, 1).movedim(-1, 1).float() / 255.0
+        grid = F.adaptive_avg_pool2d(pixels, (self.side, self.side))
+        return grid.flatten(1).unflatten(0, (frames.shape[0], frames.shape[1] - 1))
 
 
 class NetworkFile:

@@ -9,45 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-
-@runtime_checkable
-class Extractor(Protocol):
-    """Makes features of clips; each clip begins with the frame before those that count."""
-
-    @property
-    def name(self) -> str:
-        """What stands beside every figure."""
-        ...
-
-    def features(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b n d"]:
-        """Rows of features: n is t - 1 for frames or steps between them, 1 for whole clips."""
-        ...
-
-
-class Pixels:
-    """Colours averaged over a grid: needs no network and no labels, and is the same everywhere.
-
-    It sees what lies where and in which colour, and neither sharpness nor motion.
-
-    Args:
-        side: rows and columns of the grid.
-    """
-
-    def __init__(self, side: int = 8):
-        self.side, self.name = side, f"pixels-{side}x{side}"
-
-    def features(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b t-1 d"]:
-        """The averages of every frame but the first, from 0 to 1."""
-        pixels = frames[:, 1:].flatten(0, 1).movedim(-1, 1).float() / 255.0
-        grid = F.adaptive_avg_pool2d(pixels, (self.side, self.side))
-        return grid.flatten(1).unflatten(0, (frames.shape[0], frames.shape[1] - 1))
+from genie.evaluation.metrics.external_networks import Extractor
+from genie.evaluation.metrics.metric import Metric, Section, format_value
 
 
 def frechet_distance(
@@ -136,3 +105,56 @@ def real_data_distance(
         drawn = Moments.from_features(torch.cat([parts[i] for i in chosen]))
         found.append(drawn.distance(everything - drawn))
     return sum(found) / draws, count
+
+
+class FrechetByCondition:
+    """Fréchet distances between real frames and what was played, batch by batch.
+
+    Args:
+        extractor: of features.
+        prompt_frames: real frames that rollouts start from.
+        seed: of the halves of the real frames.
+    """
+
+    def __init__(self, extractor: Extractor, prompt_frames: int, seed: int = 0):
+        self._extractor, self._first, self._seed = extractor, prompt_frames, seed
+        self._features: dict[str, list[Tensor]] = {}
+
+    def update(self, frames: Tensor, rollouts: dict[str, Tensor]) -> None:
+        """Takes the features of a batch of real clips and of what was played from them."""
+        before, real = frames[:, self._first - 1 : self._first], frames[:, self._first :]
+        for side, shown in ({"real": real} | rollouts).items():
+            clips = torch.cat([before, shown.to(before.device)], dim=1)
+            self._features.setdefault(side, []).extend(self._extractor.features(clips).cpu())
+
+    def compute(self) -> dict[str, Any]:
+        """Returns the distance of every side from the real frames, and between halves of these."""
+        moments = {
+            side: Moments.from_features(torch.cat(clips)) for side, clips in self._features.items()
+        }
+        real, clips = moments.pop("real"), self._features["real"]
+        return {
+            "extractor": self._extractor.name,
+            "dimensions": clips[0].shape[1],
+            "samples": real.count,
+            "distance": {side: played.distance(real) for side, played in moments.items()},
+            "real_halves": real_data_distance(clips, len(clips), self._seed)[0],
+        }
+
+
+def _cells(section: Section) -> dict[str, str]:
+    names = ("inferred", "copy_last_frame", "reconstruction")
+    ours, copy, rebuilt = (format_value(section["distance"][name]) for name in names)
+    label = f"Fréchet distance ({section['extractor']}) of rollouts (copying, reconstruction)"
+    return {label: f"{ours} ({copy}, {rebuilt})"}
+
+
+FRECHET = Metric(
+    key="frechet",
+    order=50,
+    title="Fréchet distances",
+    observer=lambda evaluation: FrechetByCondition(
+        evaluation.extractor, evaluation.config.prompt_frames, evaluation.config.seed
+    ),
+    cells=_cells,
+)

@@ -8,9 +8,9 @@ the limits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from genie.evaluation.metrics import formulas
-from genie.evaluation.metrics.avatar import AvatarDetector
-from genie.evaluation.metrics.frechet import Extractor
+from genie.evaluation.metrics.context import Evaluation
+from genie.evaluation.metrics.external_networks import Extractor
 from genie.evaluation.protocol.clips import ClipBatches
 
 if TYPE_CHECKING:
@@ -27,6 +27,26 @@ if TYPE_CHECKING:
     from genie.world.genie import Genie
 
 FAILURES = ("frozen", "token_statistics", "avatar_lost")
+
+
+@runtime_checkable
+class AvatarDetector(Protocol):
+    """Says whether the avatar is visible."""
+
+    def visible(self, frames: UInt8[Tensor, "*batch h w 3"]) -> Bool[Tensor, "*batch"]:
+        """Whether the avatar is in each frame."""
+        ...
+
+
+@dataclass(frozen=True)
+class AvatarFinder:
+    """Makes a detector of the avatar; a module of `genie.plugins` holds one.
+
+    Attributes:
+        find: returns a detector, or None where none is accurate, and what the report says of it.
+    """
+
+    find: Callable[[Evaluation], tuple[AvatarDetector | None, dict[str, Any]]]
 
 
 @dataclass(frozen=True)

@@ -1,76 +1,108 @@
-"""Do the A buttons lead to different next frames? A variance ratio with a permutation test.
+"""Do the actions lead to different frames? Held for a while, and in one step by a permutation test.
 
-From one state every button is pressed several times with other random numbers. The frames that come
-are A groups; their pseudo-F is the variance between groups over that within groups, and dealing the
-frames out to the buttons anew says how large it is by chance (PERMANOVA: Anderson 2001, Austral
-Ecology 26:32-46).
+In the test every action is played several times from one state, each time with its own noise. The
+next frames are A groups. Their pseudo-F is the variance between groups over the variance within.
+Assigning the frames to the actions at random says how large it is by chance (PERMANOVA: Anderson
+2001, Austral Ecology 26:32-46).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from genie.core.config import require
-from genie.evaluation.protocol.rollouts import OnStep, clip_seeds, ignore_step, rollout
-
-if TYPE_CHECKING:
-    from genie.world.genie import Genie
-    from genie.world.maskgit import SamplingConfig
+from genie.data.images import png
+from genie.evaluation.figures import Figure, action_sheet
+from genie.evaluation.metrics import formulas
+from genie.evaluation.metrics.context import Evaluation, Skipped
+from genie.evaluation.metrics.metric import Headline, Metric, Section
+from genie.evaluation.protocol.rollouts import play_all_actions
 
 MIN_VARIANCE = 1e-9
-"""Squares smaller than this share of all of them are rounding."""
+"""Squares smaller than this fraction of all of them are rounding."""
 
 
-@dataclass(frozen=True)
-class SeparationConfig:
-    """Size of the test.
+# --- held actions ---------------------------------------------------------------------------
 
-    Attributes:
-        states: held-out states from which every button is pressed; 0 leaves the test out.
-        repeats: presses of each button in each state.
-        permutations: how often the frames of a state are dealt out to the buttons anew.
+
+def action_effects(
+    held: UInt8[Tensor, "N A 2 T H W C"], prompts: UInt8[Tensor, "N H W C"]
+) -> dict[str, Any]:
+    """Compares what the held buttons do, from frames of `play_all_actions`.
+
+    `between_actions` and `between_seeds` are mean absolute differences in grey levels of 255;
+    `distances[a][b]` is the former for actions a and b over the latter, so about 1 where two
+    buttons do the same. The stillest action is the one after which the picture is nearest the
+    prompt.
     """
+    distances = formulas.action_distances(held)
+    separation = formulas.action_separation(distances)
+    chance = max(separation["between_seeds"], formulas.DISTANCE_FLOOR)
+    change = formulas.frame_distance(held, prompts[:, None, None, None]).mean((0, 2, 3))
+    return separation | {
+        "prompts": len(held),
+        "steps": held.shape[3],
+        "change_from_prompt": change.tolist(),
+        "stillest_action": int(change.argmin()),
+        "distances": (distances / chance).tolist(),
+    }
 
-    states: int = 32
-    repeats: int = 4
-    permutations: int = 999
 
-    def __post_init__(self) -> None:
-        """Refuses values that leave nothing to compare."""
-        require(self.states >= 0, "separation.states: must not be negative")
-        require(self.repeats >= 2, "separation.repeats: must be at least 2, or noise is not known")
-        require(self.permutations >= 19, "separation.permutations: must be at least 19")
+def _held_actions(evaluation: Evaluation) -> dict[str, Any]:
+    config, world = evaluation.config, evaluation.world
+    starts = evaluation.clips.starts[: config.action_prompts]
+    prompts = torch.cat(list(evaluation.batches(starts, config.prompt_frames)))
+    batches = -(-len(prompts) * world.config.num_actions * 2 // config.batch)
+    with evaluation.bars("Held actions", batches * config.action_steps) as on_step:
+        held = play_all_actions(
+            world,
+            prompts,
+            2,
+            config.seed,
+            config.batch,
+            steps=config.action_steps,
+            same_noise=True,
+            sampling=evaluation.sampling,
+            on_step=on_step,
+        )
+    last = prompts[:, -1].cpu()
+    found = action_effects(held, last)
+    caption = (
+        f"Every action held for {config.action_steps} frames from the same held-out frame, with "
+        "the same random numbers. Last column: where the last frame differs from that of the "
+        "action that changes least."
+    )
+    for i in range(min(config.figure_clips, len(last))):
+        sheet = action_sheet(last[i], held[i, :, 0], found["stillest_action"])
+        image = png(np.asarray(sheet))
+        evaluation.figures.append(Figure(f"actions_{i + 1}", caption, image, "held_actions"))
+    return found
 
 
-def sample_all_actions(
-    world: Genie,
-    prompts: UInt8[Tensor, "N P H W C"],
-    repeats: int,
-    seed: int,
-    batch: int,
-    sampling: SamplingConfig | None = None,
-    on_step: OnStep = ignore_step,
-) -> UInt8[Tensor, "N A R H W C"]:
-    """Draws the next frame for every button, each time with random numbers of its own.
+HELD_ACTIONS = Metric(
+    key="held_actions",
+    order=10,
+    title="What each action does",
+    measure=_held_actions,
+    headlines=(
+        Headline(
+            name="Held actions, distance between actions over distance between seeds",
+            value="ratio",
+            baseline=("a world that ignores its actions", 1.0),
+            limits=(1.5, 1.1),
+            good="Holding different actions leads to clearly different frames.",
+            fair="Holding different actions changes more than chance does, but not by much.",
+            poor="Holding different actions changes no more than chance does.",
+        ),
+    ),
+)
 
-    Under one seed for all buttons a world that ignores them would draw the same frame A times, and
-    frames of different buttons could not be exchanged.
-    """
-    num_actions = world.config.num_actions
-    players = num_actions * repeats
-    owner = torch.arange(len(prompts)).repeat_interleave(players)
-    action = torch.arange(num_actions).repeat_interleave(repeats).repeat(len(prompts))
-    seeds, frames = clip_seeds(seed, 0, len(owner)), []
-    for first in range(0, len(owner), batch):
-        part = slice(first, first + batch)
-        pressed = action[part, None].to(prompts.device)
-        frames.append(rollout(world, prompts[owner[part]], pressed, seeds[part], sampling, on_step))
-    return torch.cat(frames)[:, 0].unflatten(0, (len(prompts), num_actions, repeats))
+
+# --- permutation test -----------------------------------------------------------------------
 
 
 def separation(
@@ -136,3 +168,47 @@ def _p_values(
 ) -> Float[Tensor, " N"]:
     reached = between >= between[:, :1] - MIN_VARIANCE * total[:, None].clamp_min(1)
     return reached.double().mean(1)
+
+
+def _separation(evaluation: Evaluation) -> dict[str, Any]:
+    config, settings = evaluation.config, evaluation.config.separation
+    if settings.states == 0:
+        raise Skipped("no state was asked for.")
+    prompts = torch.cat(list(evaluation.select(config.prompt_frames, settings.states)))
+    players = len(prompts) * evaluation.world.config.num_actions * settings.repeats
+    with evaluation.bars("Separation", -(-players // config.batch)) as on_step:
+        frames = play_all_actions(
+            evaluation.world,
+            prompts,
+            settings.repeats,
+            config.seed,
+            config.batch,
+            sampling=evaluation.sampling,
+            on_step=on_step,
+        )
+    return separation(frames[:, :, :, 0], settings.permutations, config.seed)
+
+
+def _separated_fraction(section: Section) -> float | None:
+    separated = section["ratio"] > section["null_95"] and section["p"] < 0.05
+    return section["share_separated"] if separated else None
+
+
+SEPARATION = Metric(
+    key="separation",
+    order=40,
+    title="Does each action lead somewhere else?",
+    measure=_separation,
+    headlines=(
+        Headline(
+            name="Next frames, variance between actions over within",
+            value="ratio",
+            baseline=("chance, 95 % below", "null_95"),
+            score=_separated_fraction,
+            limits=(0.5, 0.0),
+            good="In most states each action leads somewhere else, beyond what noise does.",
+            fair="Actions lead somewhere else, but in fewer than half of the states for certain.",
+            poor="Next frames of different actions differ no more than those of one action.",
+        ),
+    ),
+)

@@ -73,30 +73,44 @@ def random_actions(
     return torch.from_numpy(np.stack(drawn))
 
 
-def hold_actions(
+def play_all_actions(
     world: Genie,
     prompts: UInt8[Tensor, "N P H W C"],
-    steps: int,
+    repeats: int,
     seed: int,
     batch: int,
+    *,
+    steps: int = 1,
+    same_noise: bool = False,
     sampling: SamplingConfig | None = None,
     on_step: OnStep = ignore_step,
-) -> UInt8[Tensor, "N A 2 steps H W C"]:
-    """Holds each latent action for `steps` frames from each prompt, under two seeds.
+) -> UInt8[Tensor, "N A R steps H W C"]:
+    """Holds every latent action from every prompt, R times.
 
-    The seeds of a prompt are the same for every action, so that pictures of two actions differ by
-    the action alone. `batch` bounds how many players step at once; `on_step` is called once for
-    every batch and step.
+    Args:
+        world: the world.
+        prompts: frames of N prompts.
+        repeats: R, rollouts of each action from each prompt.
+        seed: of the report.
+        batch: players at once.
+        steps: for how many frames an action is held.
+        same_noise: the R seeds of a prompt are the same for all actions, so that frames of two
+            actions differ by the action alone. Otherwise every rollout has its own noise, so that
+            a world that ignores its actions does not generate one frame A times.
+        sampling: how frames are sampled; the world's own way when left out.
+        on_step: called for every batch and step.
     """
     count, num_actions = len(prompts), world.config.num_actions
-    seeds = np.array([clip_seeds(seed, 2 * i, 2) for i in range(count)])
-    players = [(n, a, s) for n in range(count) for a in range(num_actions) for s in range(2)]
-    held = []
-    for first in range(0, len(players), batch):
-        prompt, action, twin = (
-            list(part) for part in zip(*players[first : first + batch], strict=True)
-        )
-        actions = torch.tensor(action)[:, None].expand(-1, steps)
-        noise = seeds[prompt, twin].tolist()
-        held.append(rollout(world, prompts[prompt], actions, noise, sampling, on_step))
-    return torch.cat(held).unflatten(0, (count, num_actions, 2))
+    shape = (count, num_actions, repeats)
+    if same_noise:
+        noise = np.array([clip_seeds(seed, repeats * i, repeats) for i in range(count)])[:, None]
+    else:
+        noise = np.array(clip_seeds(seed, 0, count * num_actions * repeats)).reshape(shape)
+    prompt, action, _ = (part.flatten() for part in np.indices(shape))
+    seeds, frames = np.broadcast_to(noise, shape).flatten(), []
+    for first in range(0, len(seeds), batch):
+        part = slice(first, first + batch)
+        held = torch.from_numpy(action[part])[:, None].expand(-1, steps).to(prompts.device)
+        start, own = prompts[torch.from_numpy(prompt[part])], seeds[part].tolist()
+        frames.append(rollout(world, start, held, own, sampling, on_step))
+    return torch.cat(frames).unflatten(0, shape)

@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from genie.evaluation.report.figures import Figure
-from genie.evaluation.report.summary import format_value, quoted_step, real_seconds
+from genie.evaluation.figures import Figure
+from genie.evaluation.metrics.coherence import real_seconds
+from genie.evaluation.metrics.metric import find_metrics, format_value, template_folders
+from genie.evaluation.metrics.rollouts import quoted_step
 
 CONDITIONS = {
     "inferred": "inferred actions",
@@ -44,14 +47,14 @@ def render(report: Mapping[str, Any], pictures: Sequence[Figure]) -> str:
 
     Args:
         report: as in `report.json`.
-        pictures: shown inline, each in the section that the beginning of its name tells: `play`,
-            `buttons`, `clip` or `coherence`.
+        pictures: shown inline, each in its section.
     """
     measured = {key: report[key] for key in PROVENANCE}
     return _page(
         "template.html",
         **{**report, "pictures": pictures},
-        quoted_step=quoted_step(report),
+        report=report,
+        metrics={key: metric for key, metric in find_metrics().items() if key in report},
         provenance=json.dumps(measured, indent=1, ensure_ascii=False),
     )
 
@@ -78,7 +81,7 @@ def _page(template: str, **values: Any) -> str:
 @cache
 def _templates() -> Environment:
     environment = Environment(
-        loader=PackageLoader("genie.evaluation", "report"),
+        loader=FileSystemLoader([Path(__file__).parent, *template_folders()]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -94,6 +97,7 @@ def _templates() -> Environment:
         "length_label": lambda play: f"{play['steps']} steps ({play['seconds']:.0f} s)",
         "labels_label": lambda line: f"{line['labels']} labels",
         "real_seconds": real_seconds,
+        "quoted_step": quoted_step,
         "renamed": lambda values, names: {name: values[key] for key, name in names.items()},
         "of": lambda key, part: part[key],
     }

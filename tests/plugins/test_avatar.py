@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from genie.evaluation.metrics import avatar
-from genie.evaluation.metrics.avatar import find_avatar, train_detector
+from genie.plugins import avatar
+from genie.plugins.avatar import find_avatar, train_detector
 
 SIDE = 32
 

@@ -1,12 +1,10 @@
 import base64
 
 import numpy as np
-import pytest
 import torch
-from PIL import Image
 
 from genie.data.images import png
-from genie.evaluation.report import figures
+from genie.evaluation import figures
 
 
 def test_contact_sheet_shows_every_pixel_as_a_square():
@@ -32,7 +30,7 @@ def test_heat_runs_from_black_to_white():
 
 
 def test_a_picture_is_an_address_that_needs_no_request():
-    picture = figures.Figure("x", "caption", png(np.zeros((4, 4, 3), np.uint8)))
+    picture = figures.Figure("x", "caption", png(np.zeros((4, 4, 3), np.uint8)), "rollouts")
     head, _, body = picture.uri.partition(",")
     assert head == "data:image/png;base64"
     assert base64.b64decode(body) == picture.data
@@ -54,29 +52,3 @@ def test_clip_sheet_has_a_row_for_each_side(game):
     sheet = figures.clip_sheet(real[0], real, played, [1, 4])
     assert sheet.height > 4 * 128
     assert sheet.width > 3 * 128
-
-
-def test_rollout_gif_stands_beside_the_real_video(game, tmp_path):
-    world = game.world()
-    real = game.draw(torch.tensor([[0, 1, 2, 6], [9, 9, 8, 11]]))
-    actions = world.infer_actions(real)
-    path = figures.rollout_gif(
-        world, real[:, :1].numpy(), actions, tmp_path / "a.gif", real=real[:, 1:].numpy(), scale=2
-    )
-    with Image.open(path) as image:
-        assert image.n_frames == 4
-        assert image.info["duration"] == 100
-        image.seek(3)
-        last = np.asarray(image.convert("RGB")).astype(int)
-    # A world that plays perfectly draws the same as the real video.
-    cells = np.argwhere((abs(last - [230, 30, 30]) < 12).all(-1))
-    assert len(cells) == 4 * (4 * 2) ** 2
-
-
-@pytest.mark.parametrize("actions", [[1, 3], torch.tensor([1, 3])])
-def test_rollout_gif_of_one_clip_without_the_real_video(game, tmp_path, actions):
-    prompt = game.draw(torch.tensor([4])).numpy()
-    path = figures.rollout_gif(game.world(), prompt, actions, tmp_path / "b.gif", fps=20)
-    with Image.open(path) as image:
-        assert image.n_frames == 3
-        assert image.info["duration"] == 50

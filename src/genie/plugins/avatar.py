@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from genie.evaluation.metrics.observations import AvatarFinder
+
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
 
@@ -141,11 +143,11 @@ def _frames(store: ClipStore, split: str) -> np.ndarray:
 def find_avatar(
     store: ClipStore, train: str, held_out: str, seed: int, device: str | torch.device
 ) -> tuple[AvatarDetector | None, dict[str, Any]]:
-    """Trains a detector, and a second one for a place control_offset that shows what is too easy.
+    """Trains a detector, and a second one for another place that shows what is too easy.
 
     Returns:
-        The detector, or None where it is not to be believed; and what a report says about it: its
-        `balanced_accuracy`, that `control_offset`, and why it was `skipped`.
+        The detector, or None where it is not accurate, and what a report says about it: its
+        `balanced_accuracy`, that of the second one (`control`), and why it was `skipped`.
     """
     if not any(e.split == train for e in store.episodes):
         return None, {"skipped": f"there is no {train!r} split to learn from."}
@@ -166,3 +168,14 @@ def find_avatar(
         )
         return None, found
     return detector, found
+
+
+FINDER = AvatarFinder(
+    lambda evaluation: find_avatar(
+        evaluation.store,
+        "train",
+        evaluation.config.split,
+        evaluation.config.seed,
+        evaluation.world.device,
+    )
+)

@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,13 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from genie.core.io import replacing
 from genie.data.images import png
-from genie.evaluation.protocol.rollouts import rollout
-
-if TYPE_CHECKING:
-    from genie.world.genie import Genie
-    from genie.world.maskgit import SamplingConfig
 
 BACKGROUND, FOREGROUND = (244, 244, 240), (40, 40, 40)
 GAP, FONT_SIZE = 4, 13
@@ -37,12 +30,14 @@ class Figure:
         name: of the file, without suffix.
         caption: what is to be seen, in a sentence.
         data: the file's content.
+        section: of the report, the key of a metric, or "headlines".
         kind: "png" or "gif".
     """
 
     name: str
     caption: str
     data: bytes
+    section: str
     kind: str = "png"
 
     @property
@@ -51,9 +46,9 @@ class Figure:
         return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
 
 
-def read_figure(path: Path, caption: str) -> Figure:
-    """Reads a picture that was saved as a file."""
-    return Figure(path.stem, caption, path.read_bytes(), path.suffix[1:])
+def read_figure(path: Path, caption: str, section: str = "") -> Figure:
+    """Reads a figure that was saved as a file."""
+    return Figure(path.stem, caption, path.read_bytes(), section, path.suffix[1:])
 
 
 def magnification(height: int, width: int) -> int:
@@ -147,10 +142,10 @@ def strip_figure(games: UInt8[Tensor, "N K H W C"], times: Sequence[int], fps: f
     columns = [f"t = {t}" for t in times]
     sheet = contact_sheet(rows, columns, magnification(*games.shape[2:4]))
     caption = (
-        f"Long play: the first games of {times[-1]} steps ({times[-1] / fps:.0f} s), with actions "
-        "that follow each other as in real video."
+        f"The first games of {times[-1]} steps ({times[-1] / fps:.0f} s), with actions that follow "
+        "each other as in real video."
     )
-    return Figure(f"long_play_{times[-1]}", caption, png(np.asarray(sheet)))
+    return Figure(f"coherence_{times[-1]}", caption, png(np.asarray(sheet)), "coherence")
 
 
 def side_by_side(
@@ -189,48 +184,3 @@ def gif(images: Sequence[Image.Image], fps: float) -> bytes:
         optimize=False,
     )
     return buffer.getvalue()
-
-
-def rollout_gif(
-    world: Genie,
-    prompt: Any,
-    actions: Any,
-    path: str | Path,
-    *,
-    real: Any = None,
-    seed: int = 0,
-    sampling: SamplingConfig | None = None,
-    fps: float | None = None,
-    scale: int | None = None,
-) -> Path:
-    """Plays actions from real prompts and writes the rollouts, beside the real video, as a GIF.
-
-    Args:
-        world: the world.
-        prompt: frames (P, H, W, 3), or (B, P, H, W, 3) for several clips, one row each; uint8.
-        actions: latent actions (N,) or (B, N).
-        path: of the GIF.
-        real: what really followed, (N, H, W, 3) or (B, N, H, W, 3), shown on the left.
-        seed: of the first clip; the next has the next number.
-        sampling: how frames are drawn; the world's own way when left out.
-        fps: frames per second; the world's when left out.
-        scale: enlargement; chosen by the frame size when left out.
-
-    Returns:
-        The path.
-    """
-    start, buttons = _with_batch(prompt, 5), _with_batch(actions, 2)
-    seeds = [seed + i for i in range(len(start))]
-    videos = {"world": rollout(world, start, buttons, seeds, sampling)}
-    if real is not None:
-        videos = {"real video": _with_batch(real, 5)} | videos
-    lead = start[:, -1:].cpu()
-    videos = {name: torch.cat([lead, frames.cpu()], 1) for name, frames in videos.items()}
-    with replacing(path) as part:
-        part.write_bytes(gif(side_by_side(videos, scale), fps or world.config.fps))
-    return Path(path)
-
-
-def _with_batch(values: Any, dimensions: int) -> Tensor:
-    values = torch.as_tensor(values)
-    return values if values.ndim == dimensions else values[None]

@@ -1,13 +1,17 @@
+from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from genie.evaluation.metrics import scrolling as module
-from genie.evaluation.metrics.scrolling import SHIFTS, followed, real_directions, scroll, scrolling
-from genie.evaluation.protocol.held_actions import HeldActionGames
-from genie.evaluation.protocol.rollouts import ignore_step
+from genie.evaluation.config import EvaluationConfig
+from genie.evaluation.metrics.context import Evaluation, Skipped
+from genie.evaluation.metrics.controllability import action_runs, stretches
+from genie.evaluation.metrics.metric import find_metrics
+from genie.plugins import scrolling as module
+from genie.plugins.scrolling import followed, real_directions, scroll
 
 NAMES = ["noop", "right", "left", "up"]
 STEPS = torch.tensor([[0, 0], [0, 2], [0, -2], [-2, 0]])  # of the camera, rows and columns
@@ -73,13 +77,28 @@ def store(steps=8, count=30):
     )
 
 
-def held(world, video=None, on_step=ignore_step):
-    video = video or store()
-    games = HeldActionGames(
-        world, video, {SHIFTS: scroll}, prompt_frames=1, steps=8, seed=0, batch=7
-    )
-    real = real_directions(video, "val", 8, 7)
-    return scrolling(games, real, split="val", games=20, choosing_games=3, on_step=on_step)
+@pytest.fixture
+def held():
+    """Holds actions for eight steps."""
+
+    def measure(world, video=None, bars=None):
+        config = replace(
+            EvaluationConfig.quick(), closed_loop_steps=8, closed_loop_games=20,
+            action_selection_games=3, batch=7, inverse_dynamics_steps=0,
+        )  # fmt: skip
+        evaluation = Evaluation(world, video or store(), config, metrics=find_metrics())
+        evaluation.bars = bars or evaluation.bars
+        return module.scrolling(evaluation)
+
+    return measure
+
+
+def directions(video, batch):
+    config = replace(EvaluationConfig.quick(), closed_loop_steps=8, batch=batch)
+    return {
+        name: (game.games, game.share)
+        for name, game in real_directions(Evaluation(Camera(), video, config)).items()
+    }
 
 
 @pytest.fixture
@@ -102,9 +121,14 @@ def test_a_jump_is_a_rise_wherever_it_begins():
     assert found["right"].tolist() == [False, True, False]
 
 
-def test_buttons_are_chosen_by_what_they_do_and_go_their_way(few):
+def test_buttons_are_chosen_by_what_they_do_and_go_their_way(few, held):
     ticks = []
-    found = held(Camera(), on_step=lambda: ticks.append(1))
+
+    @contextmanager
+    def bars(name, total):
+        yield lambda: ticks.append(1)
+
+    found = held(Camera(), bars=bars)
     assert {way: line["action"] for way, line in found["directions"].items()} == {
         "left": 0, "right": 2, "jump": 3,
     }  # fmt: skip
@@ -115,7 +139,7 @@ def test_buttons_are_chosen_by_what_they_do_and_go_their_way(few):
     assert len(ticks) == 8 * (4 + 9 + 2)
 
 
-def test_a_world_that_ignores_its_buttons_goes_no_way(few):
+def test_a_world_that_ignores_its_buttons_goes_no_way(few, held):
     assert held(Camera(obeys=False))["mean"]["share"] == 0
 
 
@@ -123,19 +147,20 @@ def test_real_stretches_are_read_in_batches(few):
     video, sizes = store(), []
     windows = video.windows
     video.windows = lambda starts, n: sizes.append(len(starts)) or windows(starts, n)
-    found = real_directions(video, "val", 8, 4)
+    found = directions(video, 4)
     assert found == {"left": (15, 1.0), "right": (15, 1.0), "jump": (15, 1.0)}
     assert sizes == 3 * [4, 4, 4, 3]
 
 
-def test_where_nothing_scrolls_it_is_skipped(few):
+def test_where_nothing_scrolls_it_is_skipped(few, held):
     still = store()
     still.windows = lambda starts, n: np.zeros((len(starts), n, 32, 32, 3), np.uint8)
-    assert real_directions(still, "val", 8, 2) == {}
-    assert "no true action" in held(Camera(), still)["skipped"]
+    assert directions(still, 2) == {}
+    with pytest.raises(Skipped, match="no true action"):
+        held(Camera(), still)
     unnamed = store()
     unnamed.action_names = None
-    assert real_directions(unnamed, "val", 8, 2) == {}
+    assert directions(unnamed, 2) == {}
 
 
 def test_stretches_of_an_action_lie_within_episodes():
@@ -145,5 +170,5 @@ def test_stretches_of_an_action_lie_within_episodes():
         SimpleNamespace(split="val", start=5, length=5),
         SimpleNamespace(split="train", start=0, length=5),
     ]
-    found = module._find_stretches(SimpleNamespace(episodes=episodes), held, "val", 2)
-    assert list(found) == [0, 2, 6]
+    runs = action_runs(SimpleNamespace(episodes=episodes), held.astype(int), "val")
+    assert list(stretches(runs, 1, 2)) == [0, 2, 6]

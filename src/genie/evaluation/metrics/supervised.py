@@ -1,0 +1,187 @@
+"""Supervised metrics: latent actions beside the true ones of the sidecar files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie.core.progress import ticking
+from genie.evaluation.metrics import formulas
+from genie.evaluation.metrics.action_alignment import (
+    SupervisedTransitions,
+    action_alignment,
+    action_maps,
+)
+from genie.evaluation.metrics.context import Evaluation, Skipped
+from genie.evaluation.metrics.metric import Headline, Metric, Section, beside, format_value
+
+
+def compare_with_true(
+    latent: Tensor,
+    true: Tensor,
+    num_actions: int,
+    names: list[str],
+    seed: int,
+    permutations: int = 100,
+) -> dict[str, Any]:
+    """Compares latent actions with the true ones of the sidecar files.
+
+    Every figure stands beside what shuffled latent actions give, because mutual information of
+    finite samples is never zero. Purity also stands beside always guessing the commonest true
+    action, which it cannot fall below.
+
+    Args:
+        latent: (n,) inferred actions.
+        true: (n,) true actions of the same transitions.
+        num_actions: how many latent actions there are.
+        names: of the true actions.
+        seed: of the shuffles.
+        permutations: how many shuffles.
+
+    Returns:
+        The figures; `table[a][b]` counts the transitions of latent action a and true action b, and
+        `true_actions[b]` is the name of b, also of one that never occurs.
+    """
+    latent, true = latent.cpu(), true.cpu()
+    table = formulas.contingency(latent, true, num_actions, len(names))
+    chance = formulas.chance_tables(latent, true, num_actions, len(names), permutations, seed)
+    information = formulas.mutual_information(table)
+    true_entropy = formulas.entropy(table.sum(0))
+    return {
+        "transitions": len(latent),
+        "mutual_information": information,
+        "normalised_mutual_information": formulas.normalised_mutual_information(table),
+        "share_of_true_entropy": information / true_entropy if true_entropy > 0 else 0.0,
+        "true_entropy": true_entropy,
+        "purity": formulas.purity(table),
+        "most_common_true_action": (table.sum(0).max() / table.sum()).item(),
+        "chance": _chance_figures(chance),
+        "table": table.tolist(),
+        "true_actions": names,
+    }
+
+
+def _chance_figures(tables: list[Tensor]) -> dict[str, float]:
+    information = torch.tensor([formulas.mutual_information(t) for t in tables])
+    normalised = [formulas.normalised_mutual_information(t) for t in tables]
+    return {
+        "permutations": len(tables),
+        "mutual_information": information.mean().item(),
+        "mutual_information_95": information.quantile(0.95).item(),
+        "normalised_mutual_information": float(np.mean(normalised)),
+        "purity": float(np.mean([formulas.purity(t) for t in tables])),
+    }
+
+
+def _supervised(evaluation: Evaluation) -> dict[str, Any]:
+    config, num_actions = evaluation.config, evaluation.world.config.num_actions
+    held_out = _transitions(evaluation, config.split)
+    try:
+        known = _transitions(evaluation, "train") if config.split != "train" else None
+    except Skipped:
+        known = None
+    true = torch.cat([held_out.true, *([known.true] if known else ())])
+    names = list(evaluation.store.action_names or map(str, range(int(true.max()) + 1)))
+    found = compare_with_true(held_out.latent, held_out.true, num_actions, names, config.seed)
+    if known is not None:
+        found["action_maps"] = action_maps(
+            (known.latent, known.true),
+            (held_out.latent, held_out.true),
+            num_actions,
+            len(names),
+            config.seed,
+        )
+    classifier = evaluation.known_classifier
+    if classifier is None:
+        return found
+    found["inverse_dynamics"] = classifier.facts
+    return found | action_alignment(
+        known or held_out, held_out, classifier, num_actions, config.seed
+    )
+
+
+def _transitions(evaluation: Evaluation, split: str) -> SupervisedTransitions:
+    """The steps of a split whose true action is known."""
+    config, length = evaluation.config, evaluation.config.clip_frames
+    if evaluation.store.labels() is not None and not any(
+        e.split == split and e.length >= length for e in evaluation.store.episodes
+    ):
+        raise Skipped(f"the {split!r} split has no episode of {length} frames.")
+    clips = evaluation.select(length, max(config.clips, config.supervised_clips), split=split)
+    true = evaluation.true_actions(clips.starts, length - 1)
+    classifier = evaluation.known_classifier
+    with evaluation.bars(f"True actions, {split}", len(clips)) as on_step:
+        return SupervisedTransitions.from_clips(
+            evaluation.world, classifier, ticking(clips, on_step), true
+        )
+
+
+def _information(section: Section) -> float | None:
+    """The share of the true entropy, where the mutual information is above chance."""
+    above = section["mutual_information"] > section["chance"]["mutual_information_95"]
+    return section["share_of_true_entropy"] if above else None
+
+
+def _kmeans_share(section: Section) -> float | None:
+    conditions = section["action_alignment"]["raw"]["conditions"]
+    ours, most = (conditions[name]["mutual_information"] for name in ("kmeans", "ceiling"))
+    return ours / most if most > 0 else None
+
+
+def _cells(section: Section) -> dict[str, str]:
+    label = "mutual information with true actions, nats (chance)"
+    cells = {label: beside(section["mutual_information"], section["chance"]["mutual_information"])}
+    for line in section.get("action_maps", []):
+        label = f"steps named right with {line['labels']} labels (the commonest)"
+        cells[label] = beside(line["accuracy"], line["most_common"])
+    for kind, part in section.get("action_alignment", {}).items():
+        names = ("latent", "random", "kmeans", "past", "ceiling")
+        conditions = [part["conditions"][name] for name in names]
+        for key, name in (
+            ("mutual_information", "mutual information, nats"),
+            ("normalised_mutual_information", "normalised mutual information"),
+        ):
+            label = f"{name}, {kind} true actions (random codes, k-means, the past, ceiling)"
+            cells[label] = beside(*(condition[key] for condition in conditions))
+        label = f"share of the ceiling, {kind} true actions"
+        cells[label] = format_value(part["share_of_ceiling"])
+    return cells
+
+
+SUPERVISED = Metric(
+    key="supervised",
+    order=100,
+    title="Latent against true actions",
+    measure=_supervised,
+    when_skipped="Latent actions were not compared with true ones",
+    cells=_cells,
+    headlines=(
+        Headline(
+            name="Latent against true actions, mutual information",
+            unit="nats",
+            value="mutual_information",
+            baseline=("chance, 95 % of shuffles below", "chance.mutual_information_95"),
+            score=_information,
+            limits=(0.3, 0.0),
+            good="Latent actions agree well with the true ones.",
+            fair="Latent actions agree with the true ones more than chance does. Many leave "
+            "no trace in the picture, so full agreement is out of reach.",
+            poor="Latent actions tell nothing about the true ones.",
+        ),
+        Headline(
+            name="Latent against true actions, share of what can be read off the picture",
+            value="share_of_ceiling.raw",
+            baseline=("k-means on frame differences", _kmeans_share),
+            limits=(0.7, 0.35),
+            good="The latent actions tell most of what a network trained with the true actions can "
+            "read off the picture.",
+            fair="The latent actions tell a part of what a network trained with the true actions "
+            "can read off the picture.",
+            poor="A network trained with the true actions reads much more off the picture.",
+            shown=lambda section: "share_of_ceiling" in section,
+        ),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Metrics and detectors for particular kinds of games, found by their module."""
