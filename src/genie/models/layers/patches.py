@@ -20,7 +20,7 @@ class PatchEmbedding(nn.Module):
         patch: side of a patch in pixels.
         channels: per pixel.
         width: features per patch.
-        margin: number of pixels around its patch that a feature vector also depends on.
+        overlap: number of pixels around its patch that a feature vector also depends on.
         positional: False leaves the learned position out, so that equal patches have equal vectors
             wherever they are.
     """
@@ -31,17 +31,17 @@ class PatchEmbedding(nn.Module):
         patch: int,
         channels: int,
         width: int,
-        margin: int = 0,
+        overlap: int = 0,
         positional: bool = True,
     ):
         super().__init__()
-        self.patch, self.margin, self.grid = patch, margin, grid_size(frame_size, patch)
-        self.project = nn.Linear((patch + 2 * margin) ** 2 * channels, width)
+        self.patch, self.overlap, self.grid = patch, overlap, grid_size(frame_size, patch)
+        self.project = nn.Linear((patch + 2 * overlap) ** 2 * channels, width)
         self.position = nn.Parameter(sincos_positions(self.grid, width)) if positional else None
 
     def forward(self, frames: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t s d"]:
         """Returns one feature vector per patch, row by row."""
-        x = self.project(patchify(frames, self.patch, self.margin))
+        x = self.project(patchify(frames, self.patch, self.overlap))
         return x if self.position is None else x + self.position
 
 
@@ -70,11 +70,11 @@ def grid_size(frame_size: tuple[int, int], patch: int) -> tuple[int, int]:
 
 
 def patchify(
-    frames: Float[Tensor, "b t h w c"], patch: int, margin: int = 0
+    frames: Float[Tensor, "b t h w c"], patch: int, overlap: int = 0
 ) -> Float[Tensor, "b t s pixels"]:
-    """Flattens each patch, with a margin of pixels around it, into one vector, row by row."""
-    frames = _padded(frames, patch, margin)
-    side = patch + 2 * margin
+    """Flattens each patch, and `overlap` pixels around it, into one vector, row by row."""
+    frames = _padded(frames, patch, overlap)
+    side = patch + 2 * overlap
     x = frames.unfold(2, side, patch).unfold(3, side, patch)  # b t rows columns c side side
     return x.permute(0, 1, 2, 3, 5, 6, 4).flatten(4).flatten(2, 3)
 
@@ -82,7 +82,7 @@ def patchify(
 def unpatchify(
     patches: Float[Tensor, "b t s pixels"], frame_size: tuple[int, int], patch: int
 ) -> Float[Tensor, "b t h w c"]:
-    """Joins patches without margins to frames and cuts the padding off; inverts `patchify`."""
+    """Joins patches without overlap to frames and cuts the padding off; inverts `patchify`."""
     rows, columns = grid_size(frame_size, patch)
     b, t = patches.shape[:2]
     x = patches.reshape(b, t, rows, columns, patch, patch, -1).permute(0, 1, 2, 4, 3, 5, 6)
@@ -90,10 +90,10 @@ def unpatchify(
     return x[:, :, : frame_size[0], : frame_size[1]]
 
 
-def _padded(frames: Tensor, patch: int, margin: int) -> Tensor:
-    below, right = -frames.shape[2] % patch + margin, -frames.shape[3] % patch + margin
+def _padded(frames: Tensor, patch: int, overlap: int) -> Tensor:
+    below, right = -frames.shape[2] % patch + overlap, -frames.shape[3] % patch + overlap
     if below or right:
         flat = frames.flatten(0, 1).permute(0, 3, 1, 2)
-        flat = F.pad(flat, (margin, right, margin, below), mode="replicate")
+        flat = F.pad(flat, (overlap, right, overlap, below), mode="replicate")
         frames = flat.permute(0, 2, 3, 1).unflatten(0, frames.shape[:2])
     return frames
