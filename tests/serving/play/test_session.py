@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from genie.core.config import UserError
+from genie.core.config import UserError, from_dict
 from genie.serving.play.batch import (
     CopyGame,
     DropGame,
@@ -18,11 +18,13 @@ from genie.serving.play.batch import (
     TurnResult,
 )
 from genie.serving.play.session import MAX_GAMES, STALLED_AFTER, Session, SessionClosed
-from genie.serving.play.start import WorldInfo
 from genie.serving.protocol import HEADER, Codec, ProtocolError, StartMessage, decode_picture, parse
+from genie.world.config import GenieConfig
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import encode_frame
+from small import TINY
 
+WORLD = from_dict(GenieConfig, {**TINY, "height": 24, "width": 24, "fps": 60, "sampling": {}})
 PICTURE = (Codec.WEBP, b"x")
 USUAL = SamplingConfig()
 
@@ -30,7 +32,7 @@ USUAL = SamplingConfig()
 def notify(session, type, **fields):
     message = parse(json.dumps({"type": type, **fields}))
     if isinstance(message, StartMessage):
-        session.start_game(session.parse_later(message)())
+        session.start_game(message, *session.parse_later(message)())
     else:
         session.receive(message)
 
@@ -47,7 +49,7 @@ def act(action):
 
 @pytest.fixture
 def session():
-    return Session(0, WorldInfo(prompt_frames=(1, 1), num_actions=4, size=(24, 24), fps=60))
+    return Session(0, WORLD, (1, 1))
 
 
 @pytest.fixture
@@ -406,7 +408,7 @@ MOVES = np.array([[0, -1], [0, 1], [-1, 0], [1, 0]])
 def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_prompts, seed):
     """Messages at random, also while a turn is being drawn: every game ends where its list says."""
     rng = np.random.default_rng(seed)
-    games, session = GameBatch(dot_world, dot_prompts), Session(0, WorldInfo((1, 1), 4, (24, 24)))
+    games, session = GameBatch(dot_world, dot_prompts), Session(0, WORLD, (1, 1))
 
     def say_something():
         action, number = int(rng.integers(4)), int(rng.integers(5))

@@ -18,12 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Literal
 
 from genie.core.config import UserError, to_dict
 from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Turn, TurnResults
 from genie.serving.play.session import Session
-from genie.serving.play.start import WorldInfo, frame_count
+from genie.serving.play.start import frame_count
 from genie.serving.protocol import ClientMessage, Picture, SaveMessage, StartMessage, VideoMessage
 from genie.serving.video_export import CODECS, decode_frames, display_scale, encode
 from genie.world.replay import Replay, compress_changes, dtype_name, encode_frame, world_hash
@@ -77,17 +78,9 @@ class BatchScheduler:
     def join(self) -> Session:
         """Adds a player."""
         number = next(self._numbers)
-        config = self._games.world.config
+        config = replace(self._games.world.config, fps=self.fps)
         prompt_frames = [frame_count(prompt) for prompt in self._games.prompts]
-        world = WorldInfo(
-            prompt_frames=prompt_frames,
-            num_actions=config.num_actions,
-            size=(config.height, config.width),
-            sampling=config.sampling,
-            fps=self.fps,
-            window=max(config.dynamics.window, *prompt_frames),
-        )
-        self.sessions[number] = Session(number, world)
+        self.sessions[number] = Session(number, config, prompt_frames)
         return self.sessions[number]
 
     def leave(self, session: Session) -> None:
@@ -242,7 +235,8 @@ class BatchScheduler:
             session.notify({"type": "refused", "message": words})
             return
         try:
-            session.start_game(await self.run_in_reader(session.parse_later(message)))
+            parsed = await self.run_in_reader(session.parse_later(message))
+            session.start_game(message, *parsed)
         except UserError as error:
             session.notify({"type": "refused", "message": str(error)[:300]})
 

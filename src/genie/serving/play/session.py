@@ -7,17 +7,20 @@ import itertools
 import json
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genie.serving import protocol
 from genie.serving.play import batch
 from genie.serving.play.batch import Turn, TurnResult
-from genie.serving.play.start import GameStart, WorldInfo, parse_start
+from genie.serving.play.start import check_actions, parse_start
 from genie.serving.protocol import ClientMessage, Picture, ProtocolError, pack
 from genie.world.maskgit import SamplingConfig
+
+if TYPE_CHECKING:
+    from genie.world.config import GenieConfig
 
 MAX_UNACKNOWLEDGED = 2  # frames sent to a player
 STALLED_AFTER = 5.0  # seconds without an acknowledgement after which a game waits
@@ -97,11 +100,17 @@ class GameHistory:
 
 
 class Session:
-    """One player: the games, the held keys, the pace, and the one frame that waits to be sent."""
+    """One player: the games, the held keys, the pace, and the one frame that waits to be sent.
 
-    def __init__(self, number: int, world: WorldInfo) -> None:
+    Args:
+        number: of the player.
+        world: configuration of the world, with the frame rate of the server.
+        prompt_frames: number of frames of each prompt in the gallery.
+    """
+
+    def __init__(self, number: int, world: GenieConfig, prompt_frames: Sequence[int]) -> None:
         self.number = number
-        self._world = world
+        self._world, self._prompt_frames = world, prompt_frames
         self._sampling = world.sampling
         self._games: dict[int, GameHistory] = {}
         self._current = 0
@@ -152,7 +161,7 @@ class Session:
             case protocol.KeysMessage():
                 self._set_held_keys(message)
             case protocol.IdleMessage(action=action):
-                self._world.check_actions([] if action is None else [action])
+                check_actions([] if action is None else [action], self._world.num_actions)
                 self._idle = action
             case protocol.PauseMessage(paused=paused):
                 self._paused = paused
@@ -177,18 +186,24 @@ class Session:
             case protocol.StartMessage() | protocol.SaveMessage() | protocol.VideoMessage():
                 raise AssertionError("the scheduler handles these")
 
-    def parse_later(self, message: protocol.StartMessage) -> Callable[[], GameStart]:
+    def parse_later(
+        self, message: protocol.StartMessage
+    ) -> Callable[[], tuple[batch.StartGame, list[SamplingConfig]]]:
         """Returns a function for another thread that parses a message for `start_game`."""
-        return partial(parse_start, message, self._world, self._sampling)
+        return partial(parse_start, message, self._world, self._prompt_frames, self._sampling)
 
-    def start_game(self, game_start: GameStart) -> None:
-        """Starts the current game."""
-        begin = game_start.begin
+    def start_game(
+        self,
+        message: protocol.StartMessage,
+        begin: batch.StartGame,
+        sampling: list[SamplingConfig],
+    ) -> None:
+        """Starts the current game, with what `parse_start` returned for the message."""
         most = math.ceil(VIDEO_SECONDS * self._world.fps) + 1
         self._games[self._current] = GameHistory(
-            begin, deque(maxlen=most), game_start.actions, game_start.sampling, [begin]
+            begin, deque(maxlen=most), message.actions, sampling, [begin]
         )
-        self._seq, self._paused = game_start.seq, False
+        self._seq, self._paused = message.seq, False
         self._held, self._tapped = [], None
         index = begin.prompt if isinstance(begin.prompt, int) else None
         self.notify({"type": "started", "prompt": index, "seed": begin.seed})
@@ -332,12 +347,12 @@ class Session:
         pressed = message.pressed
         if pressed is None:
             pressed = [action for action in message.held if action not in self._held]
-        self._world.check_actions([*message.held, *pressed])
+        check_actions([*message.held, *pressed], self._world.num_actions)
         self._tapped = pressed[-1] if pressed else self._tapped
         self._held, self._seq = message.held, message.seq
 
     def _queue_step(self, message: protocol.StepMessage) -> None:
-        self._world.check_actions([message.action])
+        check_actions([message.action], self._world.num_actions)
         game = self.game
         if game is not None and game.steps_behind < MAX_QUEUED:
             game.play(message.action, self._sampling)
