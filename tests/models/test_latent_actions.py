@@ -77,11 +77,11 @@ def test_one_action_for_each_step_within_range():
 @pytest.mark.long
 def test_learns_what_was_pressed_from_pixels_alone():
     model = build(replace(CONFIG, continuous_fraction=0.6)).train()
-    steps = 150
+    steps = 120
     schedule = StageConfig(steps=steps, learning_rate=3e-3, optimizer="muon")
     optimizer = build_optimizer(model, schedule)
     for step in range(steps):
-        frames, _ = moving_block(16, seed=step)
+        frames, _ = moving_block(12, seed=step)
         loss, _ = model.loss(frames, step / steps)
         optimizer.zero_grad()
         loss.backward()
