@@ -1,10 +1,9 @@
 """Is the avatar there? A detector that learns by itself, for games whose camera follows the avatar.
 
 In such a game the avatar stands in the middle of every frame. So crops of the middle are examples
-of it and crops elsewhere in the same frames are not, and no label is needed. Whether the game is of
-that kind is found out on levels that were not trained on: where the detector cannot tell the two
-apart there, or where it can learn any other place of the frame as well, nothing it says is
-reported.
+of it and crops elsewhere in the same frames are not, and no label is needed. Held-out levels show
+whether the game is of that kind. The detector's results are left out if it cannot tell the two
+apart there. They are also left out if a detector of another place of the frame does as well.
 """
 
 from __future__ import annotations
@@ -82,8 +81,8 @@ def train_detector(
 ) -> tuple[AvatarDetector, float]:
     """Trains the detector on one split and judges it on another.
 
-    Crops of the middle are up to a quarter of a crop off, or else the detector would tell in a game
-    of square cells how they lie in a crop.
+    Crops of the middle are shifted by up to a quarter of a crop. Otherwise, in a game of square
+    cells, the detector would learn how the cells lie in a crop.
 
     Args:
         store: the clip store.
