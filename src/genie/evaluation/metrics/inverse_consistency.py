@@ -1,0 +1,108 @@
+"""Inverse consistency: an action is held, then another one that takes the game back to its start.
+
+Which action takes another one back is found by trying all, so no true action is needed. A world in
+which left undoes right comes back. One that ignores its actions, or that invents what it does not
+see, ends elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from genie.evaluation.metrics import formulas
+from genie.evaluation.metrics.context import Evaluation, Skipped
+from genie.evaluation.metrics.metric import Headline, Metric, Section
+from genie.evaluation.protocol.rollouts import clip_seeds, rollout
+from genie.models.layers.pixels import psnr
+
+STEPS, PROMPTS = 4, 8
+
+
+def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A 2"], Tensor]:
+    """Holds every action and then every action from held-out prompts, with the same noise.
+
+    Returns:
+        The squared errors of the frames after `steps` and twice as many steps against the first,
+        as the tokenizer gives it back; and the episode of each prompt.
+    """
+    config, world, sampling = evaluation.config, evaluation.world, evaluation.sampling
+    clips = evaluation.select(config.prompt_frames, PROMPTS)
+    prompts, size = torch.cat(list(clips)), world.config.num_actions
+    start = world.tokenizer.decode(world.tokenizer.encode(prompts))[:, -1:].cpu()
+    owner = torch.arange(len(prompts)).repeat_interleave(size**2)
+    pairs = torch.cartesian_prod(torch.arange(size), torch.arange(size)).repeat(len(prompts), 1)
+    seeds, errors = clip_seeds(config.seed, 0, len(prompts)), list[Tensor]()
+    parts = torch.arange(len(owner)).split(config.batch)
+    with evaluation.bars("Inverse consistency", 2 * steps * len(parts)) as on_step:
+        for part in parts:
+            actions = pairs[part].repeat_interleave(steps, dim=1).to(prompts.device)
+            noise = [seeds[i] for i in owner[part].tolist()]
+            frames = rollout(world, prompts[owner[part]], actions, noise, sampling, on_step)
+            wanted = frames[:, [steps - 1, 2 * steps - 1]]
+            first = start[owner[part]].expand_as(wanted)
+            errors.append(formulas.squared_error(first, wanted).mean((-2, -1)))
+    return torch.cat(errors).unflatten(0, (len(prompts), size, size)), clips.episodes
+
+
+def inverse_consistency(evaluation: Evaluation, steps: int = STEPS) -> dict[str, Any]:
+    """Measures how much nearer to its start a game comes on the way back.
+
+    Each action is taken back by the one that does so best in the other half of the prompts. `gain`
+    is the PSNR against the start at the end minus that at the turning point. It leaves out the
+    stillest action, which any action that does nothing takes back. `random_gain` is the same for a
+    random second action.
+    """
+    errors, episodes = play_pairs(evaluation, steps)
+    if len(errors) < 2:
+        raise Skipped("two prompts are needed, one to find the actions and one to measure.")
+    away, back = errors[..., 0].mean(2), errors[..., 1]
+    found, odd = torch.empty_like(away), torch.arange(len(away)) % 2 == 1
+    for half in (odd, ~odd):
+        inverse = back[~half].mean(0).argmin(1)
+        found[half] = back[half][:, torch.arange(len(inverse)), inverse]
+    moving = torch.arange(away.shape[1]) != away.mean(0).argmin()
+    gains = psnr(found) - psnr(away), psnr(back).mean(2) - psnr(away)
+    gain, random = (
+        formulas.interval_over_episodes(part[:, moving].mean(1), episodes) for part in gains
+    )
+    columns = (psnr(part.mean(0)).tolist() for part in (away, found, back.mean(2)))
+    rows = zip(back.mean(0).argmin(1).tolist(), *columns, strict=True)
+    keys = ("taken_back_by", "away", "back", "random")
+    return {
+        "prompts": len(errors),
+        "steps": steps,
+        "gain": gain,
+        "random_gain": random,
+        "actions": [dict(zip(keys, row, strict=True)) for row in rows],
+    }
+
+
+def _certain_gain(section: Section) -> float | None:
+    """The gain where its interval lies above that of a random action."""
+    low = section["gain"]["low"]
+    return section["gain"]["mean"] if low and low > section["random_gain"]["mean"] else None
+
+
+INVERSE_CONSISTENCY = Metric(
+    key="inverse_consistency",
+    order=45,
+    title="There and back",
+    measure=inverse_consistency,
+    headlines=(
+        Headline(
+            name="There and back in {steps} steps each, PSNR gained on the way back",
+            unit="dB",
+            value="gain.mean",
+            baseline=("a random way back", "random_gain.mean"),
+            score=_certain_gain,
+            limits=(3.0, 0.5),
+            good="Actions take back what others did.",
+            fair="Actions take back a part of what others did.",
+            poor="No action takes back what another did.",
+        ),
+    ),
+)
