@@ -1,5 +1,9 @@
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
 
 import pytest
 
@@ -13,6 +17,8 @@ from genie.evaluation.metrics.metric import (
     measured,
 )
 from genie.world import bundled
+
+RECIPE = Path(__file__).parents[3] / "docs" / "extending.md"
 
 CONTROL = Headline(
     name="Control at {step}",
@@ -101,3 +107,16 @@ def test_values_are_short(value, unit, text):
 
 def test_a_cell_has_its_baselines_in_brackets():
     assert beside(1.5, 2, None) == "1.50 (2, –)"
+
+
+def test_the_metric_of_the_recipe_is_one(evaluation):
+    page = RECIPE.read_text("utf-8").split("## Add a metric")[1]
+    code = dedent(re.search(r" *```python\n(.*?) *```", page, re.DOTALL)[1])
+    module = ModuleType("brightness")
+    exec(code, vars(module))
+    metric = module.BRIGHTNESS
+    assert metric.key not in find_metrics()
+    assert metric.order not in {other.order for other in find_metrics().values()}
+    section = metric.measure(evaluation())
+    (line,) = metric.headlines_of(section)
+    assert (line["value"], line["verdict"]) == (pytest.approx(1), "good")
