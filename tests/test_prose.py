@@ -18,7 +18,6 @@ PAGES = [
 LEFT_IN_DOCSTRINGS = {
     "data": 9,
     "envs": 1,
-    "evaluation": 21,
     "presets": 3,
     "training": 8,
 }

@@ -1,1 +1,1 @@
-"""How good a world is and how well it obeys: measured on held-out video, beside baselines."""
+"""How good a world is and how well it follows its actions, on held-out video, beside baselines."""

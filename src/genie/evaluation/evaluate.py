@@ -90,11 +90,11 @@ def evaluate(
         batch: clips, or players, at once; 16 when left out.
         inverse_dynamics_steps: training of the network that reads true actions off frames; 0 leaves
             out what needs it; 600 when left out.
-        closed_loop_games: held-out frames from which the button of each true action is held; 256,
+        closed_loop_games: held-out frames from which the action for each true action is held; 256,
             or 64 if quick.
-        extractor: TorchScript file of a network of (b, t, h, w, 3) uint8 clips to features
-            (b, d) or (b, n, d), for Fréchet distances; when left out the network
-            that reads true actions or, without these, frames of 8x8 pixels.
+        extractor: TorchScript file of a network for Fréchet distances. It makes features (b, d) or
+            (b, n, d) of uint8 clips (b, t, h, w, 3). When left out, the network that reads true
+            actions or, without these, frames of 8x8 pixels.
         lpips: TorchScript file of a network of two batches of (n, h, w, 3) uint8 frames to their
             n distances.
         sampling: how frames are drawn; the world's own way when left out.
@@ -106,8 +106,8 @@ def evaluate(
         The report, as in `report.json`.
 
     Raises:
-        UserError: world and store have frames of different sizes, or the split has no clip that
-            is long enough, or a file holds no such network; the message names the way out.
+        UserError: world and store have frames of different sizes, the split has no clip that is
+            long enough, or a file holds no such network. The message says what to do.
     """
     given = {
         "split": split,

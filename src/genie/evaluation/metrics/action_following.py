@@ -56,10 +56,10 @@ class ActionFollowing:
     def compute(self) -> dict[str, Any]:
         """Returns macro F1 and accuracy of what was read, beside ceiling, chance and guessing.
 
-        `inferred` are rollouts with the actions inferred from the real clip; `real` is the clip
-        itself, the ceiling, and `reconstruction` the same after the tokenizer; `random` are
-        rollouts with random actions, read against the same true actions, which is chance;
-        `majority` always says the commonest. `confusion` counts true (rows) against read
+        `inferred` are rollouts with the actions inferred from the real clip. `real` is the clip
+        itself, the ceiling, and `reconstruction` the same after the tokenizer. `random` are
+        rollouts with random actions, read against the same true actions, which is chance.
+        `majority` always says the most common one. `confusion` counts true (rows) against read
         (columns).
         """
         read = {side: torch.cat(parts) for side, parts in self.predicted.items()}

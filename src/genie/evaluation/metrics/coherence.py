@@ -48,8 +48,8 @@ def sample_actions(
 ) -> Int[Tensor, "games steps"]:
     """Draws latent actions as they follow each other in real video: random, and as sticky as there.
 
-    A Markov chain over the inferred actions of held-out video, so that what is pressed, and how
-    often nothing is, is that of the video whatever the world made of its buttons.
+    A Markov chain over the inferred actions of held-out video. So every action is as frequent, and
+    is held as long, as in the video.
 
     Args:
         usage: how often each action was inferred.
@@ -97,8 +97,8 @@ def measure_coherence(evaluation: Evaluation) -> dict[str, Any]:
 
     A game is coherent until the first step of any of these:
 
-    - the tokens of the window that begins there are farther from real video than 99 % of real
-      windows are (`token_distance`), and so are those of each window for a whole window of steps;
+    - for a whole window of steps, the tokens of the window that begins there are farther from real
+      video than 99 % of real windows are (`token_distance`);
     - the picture stands still for longer than real video ever does, and for more than a second;
     - the avatar is away for more than a second, where a detector of it can be trained.
 

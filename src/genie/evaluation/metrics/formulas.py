@@ -174,9 +174,9 @@ class FrameErrors:
     def summary(self) -> dict[str, float]:
         """Returns the four figures quoted together, since the first alone misleads.
 
-        `psnr` is the mean over frames, which frames that stand still rule; `psnr_mean_error` the
-        PSNR of the mean error, which the worst frames rule; `psnr_moving` the PSNR of the mean
-        error over moving pixels only; `ssim` the mean structural similarity.
+        `psnr` is the mean over frames, which frames that stand still dominate. `psnr_mean_error` is
+        the PSNR of the mean error, which the worst frames dominate. `psnr_moving` is the PSNR of
+        the mean error over moving pixels only, and `ssim` the mean structural similarity.
         """
         moved = self.moving_count.sum()
         return {

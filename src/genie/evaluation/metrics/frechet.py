@@ -1,8 +1,8 @@
 """Fréchet distances between sets of frames, in the features of an extractor that is named.
 
-What the distance says depends on the extractor, so a figure is only ever quoted with its name. It
-is called FID (Heusel et al. 2017, arXiv 1706.08500) for an Inception network and FVD (Unterthiner
-et al. 2018, arXiv 1812.01717) for an I3D network; neither comes with this package.
+What the distance says depends on the extractor, so a value is only quoted with its name. With an
+Inception network it is called FID (Heusel et al. 2017, arXiv 1706.08500), and with an I3D network
+FVD (Unterthiner et al. 2018, arXiv 1812.01717). Neither network comes with this package.
 """
 
 from __future__ import annotations

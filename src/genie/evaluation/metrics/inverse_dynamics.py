@@ -1,9 +1,9 @@
-"""A supervised inverse-dynamics network: which button was pressed between two frames.
+"""A supervised inverse-dynamics network: the true action between two frames.
 
-Trained with the true actions of the sidecar files, of training episodes only, it says what can be
-read off the picture at all, which bounds what latent actions can tell, and it reads buttons back
-from frames that a world has drawn. (Baker et al. 2022, arXiv 2206.11795, label videos with such a
-network.) Worlds never see it, nor its labels.
+It is trained with the true actions of the sidecar files, of training episodes only. So it says what
+can be read off the picture at all, which bounds what latent actions can tell. It also reads actions
+back from generated frames. (Baker et al. 2022, arXiv 2206.11795, label videos with such a network.)
+Worlds never see it, nor its labels.
 """
 
 from __future__ import annotations

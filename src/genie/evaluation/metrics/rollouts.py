@@ -41,11 +41,16 @@ def measure_rollouts(
 ) -> dict[str, Any]:
     """Plays real clips again from their first frames and compares with what really happened.
 
-    Five conditions: actions inferred from the real clip; random actions, with the same noise;
-    copying the last frame of the prompt; frames of random codes, which know nothing of the game;
-    and the tokenizer's reconstruction of the real frames, which no rollout can beat. ΔPSNR at t is
-    the PSNR of the first minus that of the second (Bruce et al. 2024, arXiv 2402.15391, section 3,
-    quoted at t = 4). So it is zero for a world that ignores its actions.
+    There are five conditions:
+
+    - actions inferred from the real clip;
+    - random actions, with the same noise;
+    - copying the last frame of the prompt;
+    - frames of random codes, which know nothing of the game;
+    - the tokenizer's reconstruction of the real frames, which no rollout can beat.
+
+    ΔPSNR at t is the PSNR of the first minus that of the second (Bruce et al. 2024, arXiv
+    2402.15391, section 3, quoted at t = 4). So it is zero for a world that ignores its actions.
 
     Intervals are of 95 %, m ± t(0.975, E - 1) s / √E. Here m and s are the mean and the standard
     deviation of the means of E episodes, each over all its clips of all seeds. Clips of one episode

@@ -32,12 +32,11 @@ MIN_VARIANCE = 1e-9
 def action_effects(
     held: UInt8[Tensor, "N A 2 T H W C"], prompts: UInt8[Tensor, "N H W C"]
 ) -> dict[str, Any]:
-    """Compares what the held buttons do, from frames of `play_all_actions`.
+    """Compares what the held actions do, from frames of `play_all_actions`.
 
-    `between_actions` and `between_seeds` are mean absolute differences in grey levels of 255;
-    `distances[a][b]` is the former for actions a and b over the latter, so about 1 where two
-    buttons do the same. The stillest action is the one after which the picture is nearest the
-    prompt.
+    `between_actions` and `between_seeds` are mean absolute differences in grey levels of 255.
+    `distances[a][b]` is the former for actions a and b over the latter. It is about 1 where two
+    actions do the same. The stillest action is the one after which the frame is nearest the prompt.
     """
     distances = formulas.action_distances(held)
     separation = formulas.action_separation(distances)
@@ -110,11 +109,11 @@ def separation(
 ) -> dict[str, Any]:
     """Tests whether frames of different buttons differ by more than noise.
 
-    `ratio` is the pseudo-F of all states together: the mean square between buttons over the mean
-    square within, each summed over states, about 1 for a world that ignores its buttons.
-    `null_95` is what 95 % of permutations stay below and `p` the share of them that reach the
+    `ratio` is the pseudo-F of all states together: the mean square between actions over the mean
+    square within, each summed over states. It is about 1 for a world that ignores its actions.
+    `null_95` is what 95 % of permutations stay below. `p` is the share of them that reach the
     ratio, the true order counted among them. `share_separated` is the share of states whose own p
-    is below 0.05, `explained` the share of all variance that the button explains.
+    is below 0.05, and `explained` the share of all variance that the action explains.
 
     Args:
         frames: of N states, A buttons and R repeats, as from `sample_all_actions`.

@@ -31,8 +31,8 @@ def rollout(
 ) -> UInt8[Tensor, "B N H W C"]:
     """Plays one action after the other from each prompt and returns the frames that came.
 
-    Each clip has its own seed, so that two calls that differ in their actions only draw the same
-    noise, and so that a clip does not depend on which others are in its batch.
+    Each clip has its own seed. So two calls that differ in their actions only sample the same
+    noise, and a clip does not depend on the others in its batch.
 
     Args:
         world: the world.
