@@ -2,26 +2,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from untrained_tokenizer import CONFIG, LAYERS, build, clips
 
-from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.registry import KINDS
-from genie.models.quantizers.vq import VQConfig
-from genie.models.tokenizer import VideoTokenizer, VideoTokenizerConfig
-
-LAYERS = TransformerConfig(layers=2, width=32, heads=4, window=4)
-CONFIG = VideoTokenizerConfig(
-    patch=4, encoder=LAYERS, decoder=LAYERS, quantizer=VQConfig(codes=32, dim=8)
-)
-
-
-def build(config: VideoTokenizerConfig = CONFIG, size: tuple[int, int] = (16, 16)):
-    torch.manual_seed(0)
-    return VideoTokenizer(config, size)
-
-
-def clips(count: int = 4, frames: int = 6, size: tuple[int, int] = (16, 16)) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (count, frames, *size, 3), dtype=torch.uint8, generator=generator)
 
 
 def test_shapes_types_and_ranges():
@@ -67,8 +50,8 @@ def test_decoding_frame_by_frame_equals_decoding_at_once():
 
 def test_a_spatial_encoder_does_not_know_the_past():
     tokenizer = build(replace(CONFIG, encoder=replace(LAYERS, window=1)))
-    assert tokenizer.spatial_encoder
-    assert not build().spatial_encoder
+    assert tokenizer.past == 0
+    assert build().past == 2 * 3
     frames = clips()
     assert torch.equal(tokenizer.encode(frames)[:, 3:4], tokenizer.encode(frames[:, 3:4]))
 

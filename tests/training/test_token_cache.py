@@ -17,7 +17,6 @@ from genie.training.token_cache import (
     fingerprint,
     precompute_actions,
     precompute_tokens,
-    receptive_field,
 )
 from genie.world.genie import Genie
 
@@ -164,10 +163,6 @@ def test_waiting_ends_when_the_first_process_has_failed(
         monkeypatch.setattr("os.getppid", lambda: next(parents))
     with pytest.raises(UserError, match="first process"):
         precompute_actions(store, world.actions, lambda share: None)
-
-
-def test_receptive_past_counts_all_layers(small_world):
-    assert receptive_field(small_world.tokenizer.encoder) == 2 * (3 - 1)
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie.core.config import require, require_at_most
+from genie.models.backbone import TokenizerBackbone
 from genie.models.layers.cache import CacheView, TemporalCache
 from genie.models.layers.compile import compile_method
 from genie.models.layers.kmeans import count
 from genie.models.layers.patches import PatchEmbedding, sincos_positions, unpatchify
 from genie.models.layers.pixels import motion_mask, psnr, to_float, to_uint8
-from genie.models.layers.transformer import STTransformer, TransformerConfig
+from genie.models.layers.transformer import STTransformer, TransformerConfig, receptive_field
 from genie.models.quantizers.base import perplexity
 from genie.models.quantizers.registry import QuantizerConfig
 from genie.models.quantizers.vq import VQConfig
@@ -27,15 +28,15 @@ class VideoTokenizerConfig:
 
     Attributes:
         patch: side of a square patch in pixels; one token per patch.
-        encoder, decoder: the two transformers, both causal in time. An encoder window of 1 treats
-            every frame alone, so that tokens do not depend on where a clip was cut. Without
-            attention over space it does not know places either: a token then means the same
-            everywhere, and with a window of 1 it changes only where the picture does.
-        quantizer: the vocabulary.
+        encoder, decoder: the two transformers, both causal in time. An encoder with a window of 1
+            encodes every frame alone, so tokens do not depend on where a clip begins. Without
+            spatial attention it does not know positions either. A token then means the same
+            everywhere, and with a window of 1 it changes only where the image does.
+        quantizer: maps features to tokens; the fields depend on its `kind`.
         l2_weight: weight of the squared error.
         l1_weight: weight of the absolute error.
-        motion_weight: extra weight of pixels that changed since the frame before; without it a
-            small moving thing costs next to nothing to leave out.
+        motion_weight: extra weight of pixels that changed since the frame before. Without it,
+            leaving out a small moving thing costs almost nothing.
     """
 
     patch: int = 8
@@ -57,7 +58,7 @@ class VideoTokenizerConfig:
         require(self.motion_weight >= 0, "motion_weight: must not be negative")
 
 
-class VideoTokenizer(nn.Module):
+class VideoTokenizer(TokenizerBackbone):
     """Frames (B, T, H, W, 3) in uint8 to tokens (B, T, S) and back.
 
     Args:
@@ -89,31 +90,40 @@ class VideoTokenizer(nn.Module):
         self.to_pixels = nn.Linear(config.decoder.width, config.patch**2 * 3)
 
     @property
-    def spatial_encoder(self) -> bool:
-        """True when tokens of a frame do not depend on the frames before it."""
-        return self.config.encoder.window == 1
+    def past(self) -> int:
+        """Number of earlier frames that the tokens of a frame depend on."""
+        return receptive_field(self.config.encoder)
+
+    @property
+    def can_collapse(self) -> bool:
+        """True if training can end with most of the vocabulary unused."""
+        return self.config.quantizer.can_collapse
 
     @torch.no_grad()
     def encode(self, frames: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t s"]:
-        """Frames to tokens."""
+        """Returns the tokens of frames."""
         return self.quantizer.encode(self._features(to_float(frames, self.to_code.weight.dtype)))
 
     @torch.no_grad()
     def decode(self, tokens: Int[Tensor, "b t s"]) -> UInt8[Tensor, "b t h w 3"]:
-        """Tokens to frames; each frame from its tokens and those of the frames before it."""
+        """Returns the frames of tokens, each from its tokens and those of the frames before it."""
         features = self.decoder(self._embed(self.quantizer.decode(tokens)))
         return to_uint8(self._pixels(features))
 
     @torch.no_grad()
     def prefill(self, tokens: Int[Tensor, "b t s"]) -> TemporalCache:
-        """The decoder's memory of clips."""
+        """Returns the decoder's cache of clips, for `decode_step`."""
         return self.decoder.prefill(self._embed(self.quantizer.decode(tokens)))
 
     @torch.no_grad()
     def decode_step(
         self, tokens: Int[Tensor, "b s"], cache: TemporalCache
     ) -> tuple[UInt8[Tensor, "b h w 3"], TemporalCache]:
-        """Decodes the frame that follows the cached ones; equals the last frame of `decode`."""
+        """Returns the frame that follows the cached ones, and the cache with it.
+
+        The frame equals the last one of `decode` for all tokens, except that rounding may move a
+        pixel by one grey level.
+        """
         return self._decode_step(tokens, cache, cache.view())
 
     def _decode_step(
@@ -130,10 +140,10 @@ class VideoTokenizer(nn.Module):
     def loss(
         self, frames: UInt8[Tensor, "b t h w 3"], progress: float = 1.0
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Reconstruction and quantizer loss of a batch of clips.
+        """Returns the reconstruction loss plus the quantizer's loss, and figures to log.
 
         Args:
-            frames: clips in uint8.
+            frames: clips.
             progress: share of the training budget that is spent; not used here.
         """
         target = to_float(frames, self.to_code.weight.dtype)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.pixels import motion_mask
 from genie.models.quantizers.base import perplexity
-from genie.models.tokenizer import VideoTokenizer
 from genie.training.previews import psnr_of
 from genie.training.reporting import Diagnostic
 from genie.world.genie import Genie
@@ -50,14 +50,14 @@ def in_parts(compute: Callable[..., Tensor], *batches: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def codebook_usage(tokenizer: VideoTokenizer, clips: Tensor) -> Diagnostic:
+def codebook_usage(tokenizer: TokenizerBackbone, clips: Tensor) -> Diagnostic:
     """Measures the fraction of the vocabulary that clips u8 (B,T,H,W,3) use."""
     tokens = in_parts(tokenizer.encode, clips)
     used, size = len(tokens.unique()), tokenizer.vocabulary
     # Few tokens cannot use many codes, so they are not held against the tokenizer.
     fraction = used / min(size, tokens.numel())
     # A quantizer that cannot collapse uses few codes where a picture has few different things.
-    if fraction >= MIN_CODEBOOK_USAGE or not tokenizer.config.quantizer.can_collapse:
+    if fraction >= MIN_CODEBOOK_USAGE or not tokenizer.can_collapse:
         return Diagnostic("codebook_usage", fraction)
     return Diagnostic(
         "codebook_usage",

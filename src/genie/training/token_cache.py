@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from genie.core.config import UserError
 from genie.data.store import ClipStore, Episode, Span
+from genie.models.backbone import TokenizerBackbone
 from genie.models.latent_actions import LatentActionModel
-from genie.models.layers.transformer import TransformerConfig
-from genie.models.tokenizer import VideoTokenizer
+from genie.models.layers.transformer import receptive_field
 
 FRAMES_AT_ONCE = 256
 SHORTEST_CHUNK = 64
@@ -75,7 +75,7 @@ def fingerprint(*models: nn.Module) -> str:
 
 
 def precompute_tokens(
-    store: ClipStore, tokenizer: VideoTokenizer, clip_frames: int, advance: Advance
+    store: ClipStore, tokenizer: TokenizerBackbone, clip_frames: int, advance: Advance
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the tokens of all frames, encoded now or by an earlier run.
 
@@ -99,11 +99,10 @@ def precompute_tokens(
     def encode(frames: Tensor, past: int) -> np.ndarray:
         return tokenizer.encode(frames)[:, past:].cpu().numpy().astype(dtype)
 
-    device = tokenizer.to_code.weight.device
-    if tokenizer.spatial_encoder:
+    device, past = tokenizer.device, tokenizer.past
+    if not past:
         chunks = list(_chunks(_shared(store), size=SHORTEST_CHUNK, past=0))
         return _precomputed(store, f"tokens-{mark}", chunks, encode, device, advance), None
-    past = receptive_field(tokenizer.config.encoder)
     long = list(_chunks(store.episodes, size=max(SHORTEST_CHUNK, past), past=past))
     short = list(_chunks(store.episodes, size=clip_frames, past=0))
     whole = _precomputed(store, f"tokens-whole-{mark}", long, encode, device, advance)
@@ -142,11 +141,6 @@ def precompute_actions(
     derived = np.array(_precomputed(store, name, chunks, infer, device, advance))
     derived[[episode.start + episode.length - 1 for episode in store.episodes]] = -1
     return derived
-
-
-def receptive_field(config: TransformerConfig) -> int:
-    """Returns how many frames back a stack of windowed attention can see."""
-    return config.layers * (config.window - 1)
 
 
 def _shared(store: ClipStore) -> list[Episode]:

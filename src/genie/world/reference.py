@@ -6,16 +6,16 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionModel
-from genie.models.tokenizer import VideoTokenizer
 from genie.world import maskgit, rng
 from genie.world.maskgit import SamplingConfig
 
 
 @torch.no_grad()
 def generate_reference(
-    models: tuple[VideoTokenizer, LatentActionModel, Dynamics],
+    models: tuple[TokenizerBackbone, LatentActionModel, Dynamics],
     frames: UInt8[Tensor, "b t h w 3"],
     actions: Int[Tensor, "b n"],
     seeds: Int[Tensor, " b"],

@@ -4,7 +4,7 @@ import torch
 from genie.core.config import UserError
 from genie.models.layers.attention import gather_positions
 from genie.models.layers.cache import TemporalCache
-from genie.models.layers.transformer import STTransformer, TransformerConfig
+from genie.models.layers.transformer import STTransformer, TransformerConfig, receptive_field
 
 CONFIG = TransformerConfig(layers=3, width=32, heads=4, window=5)
 
@@ -128,3 +128,8 @@ def test_impossible_sizes_name_the_field(field: str):
 def test_heads_must_divide_the_width():
     with pytest.raises(UserError, match="heads: width 30 is not divisible by 4"):
         TransformerConfig(width=30, heads=4)
+
+
+def test_the_receptive_field_counts_all_layers():
+    assert receptive_field(TransformerConfig(layers=2, window=3)) == 2 * (3 - 1)
+    assert receptive_field(TransformerConfig(layers=4, window=1)) == 0

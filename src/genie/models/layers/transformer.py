@@ -77,6 +77,11 @@ class TransformerConfig:
         return self.ffn_width or 4 * self.width
 
 
+def receptive_field(config: TransformerConfig) -> int:
+    """Returns how many frames back a stack of windowed attention can see."""
+    return config.layers * (config.window - 1)
+
+
 class SpaceTimeBlock(nn.Module):
     """Attention over space, attention over time and a feed-forward part, each normalised before.
 

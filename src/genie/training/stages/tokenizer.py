@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from genie.core.progress import say
-from genie.models.tokenizer import VideoTokenizer
+from genie.models.backbone import TokenizerBackbone
 from genie.training import diagnostics, previews
 from genie.training.reporting import Diagnostic, DiagnosticWarnings
 from genie.training.stages.base import Stage, StageContext, StageInputs, frame_inputs
@@ -30,13 +30,13 @@ class TokenizerStage(Stage):
 @torch.no_grad()
 def diagnose_tokenizer(tokenizer: nn.Module, clips: Tensor) -> list[Diagnostic]:
     """Measures a tokenizer on clips u8 (B,T,H,W,3)."""
-    assert isinstance(tokenizer, VideoTokenizer)
-    return [diagnostics.codebook_usage(tokenizer, clips.to(tokenizer.position.device))]
+    assert isinstance(tokenizer, TokenizerBackbone)
+    return [diagnostics.codebook_usage(tokenizer, clips.to(tokenizer.device))]
 
 
 @torch.no_grad()
 def report_tokenizer(
-    tokenizer: VideoTokenizer, clips: Tensor, warnings: DiagnosticWarnings
+    tokenizer: TokenizerBackbone, clips: Tensor, warnings: DiagnosticWarnings
 ) -> float:
     """Prints, and returns, the fraction of the vocabulary that clips u8 (B,T,H,W,3) use."""
     usage = diagnostics.codebook_usage(tokenizer, clips)
