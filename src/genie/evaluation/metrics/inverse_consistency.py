@@ -19,7 +19,7 @@ from genie.evaluation.metrics.metric import Headline, Metric, Section
 from genie.evaluation.protocol.rollouts import clip_seeds, rollout
 from genie.models.layers.pixels import psnr
 
-STEPS, PROMPTS = 4, 8
+STEPS, PROMPTS = 5, 8
 
 
 def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A 2"], Tensor]:
