@@ -4,15 +4,6 @@ from genie.evaluation.report import summary
 from genie.world import bundled
 
 
-def test_summary_is_one_line_a_figure():
-    line = {
-        "name": "Name", "value": 1.5, "unit": "dB", "baseline": 0.0, "baseline_name": "nothing",
-        "verdict": "good",
-    }  # fmt: skip
-    text = summary.format_summary({"headlines": [line], "notes": ["few clips"]})
-    assert text == "good  Name: 1.50 dB (nothing: 0 dB)\nnote  few clips"
-
-
 def test_a_table_has_a_dash_where_a_report_lacks_a_figure():
     report = json.loads((bundled.folder_of(bundled.DEFAULT) / "report.json").read_text("utf-8"))
     less = {key: value for key, value in report.items() if key != "frechet"}

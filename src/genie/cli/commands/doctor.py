@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "train": ("lightning", "tensorboard", "torchmetrics", "matplotlib"),
+    "train": ("lightning", "tensorboard"),
     "serve": ("fastapi", "uvicorn", "starlette", "websockets", "prometheus_client"),
     "procgen": ("procgen", "gym3"),
     "atari": ("ale_py",),

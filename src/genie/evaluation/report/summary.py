@@ -1,21 +1,11 @@
-"""The values of a report to read first as text, and as a table fit for a paper."""
+"""The figures of one or several worlds as a table fit for a paper."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from genie.evaluation.metrics.metric import format_value, measured
-
-
-def format_summary(report: Mapping[str, Any]) -> str:
-    """Returns the headlines and notes as text for a terminal, one line each."""
-    lines = [
-        f"{line['verdict']:>4}  {line['name']}: {format_value(line['value'], line['unit'])} "
-        f"({line['baseline_name']}: {format_value(line['baseline'], line['unit'])})"
-        for line in report["headlines"]
-    ]
-    return "\n".join([*lines, *(f"note  {note}" for note in report["notes"])])
+from genie.evaluation.metrics.metric import measured
 
 
 def markdown(reports: Mapping[str, Mapping[str, Any]]) -> str:
