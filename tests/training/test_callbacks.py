@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from genie.core.config import UserError
 from genie.training.callbacks import CheckpointCallback, DiagnosticsCallback
@@ -46,20 +47,32 @@ def test_what_is_no_number_is_not_saved(stop):
         acting(stop, steps=4, finite_until=7)
 
 
-class Board(Trainer):
-    """A trainer that is its own logger and TensorBoard."""
+class Board(TensorBoardLogger):
+    """A TensorBoard in memory."""
 
-    is_global_zero = True
-    logger = experiment = property(lambda self: self)
+    experiment = property(lambda self: self)
 
     def __init__(self):
         self.scalars, self.texts = [], []
 
-    def log_metrics(self, scalars, step):
-        self.scalars.append((step, scalars))
+    def log_metrics(self, metrics, step):
+        self.scalars.append((step, metrics))
 
     def add_text(self, name, text, step):
         self.texts.append((step, text))
+
+
+class Logged(Trainer):
+    """A trainer that logs to a board."""
+
+    is_global_zero = True
+
+    def __init__(self, board):
+        self._boards = [board]
+
+    @property
+    def loggers(self):
+        return self._boards
 
 
 def watched(console, look, *, every=10, steps=100):
@@ -67,7 +80,7 @@ def watched(console, look, *, every=10, steps=100):
     board, watching = Board(), DiagnosticsCallback(module, look, DiagnosticWarnings(console), every)
     for step in range(1, steps + 1):
         module.step, module.spent = step, step / steps
-        watching.on_train_batch_end(board)
+        watching.on_train_batch_end(Logged(board))
     return board
 
 
@@ -103,7 +116,7 @@ def test_a_look_that_takes_long_is_followed_by_a_rest(console, monkeypatch):
     while clock[0] < 1000:
         module.step += 1
         clock[0] += 0.5
-        watching.on_train_batch_end(board)
+        watching.on_train_batch_end(Logged(board))
     assert len(looks) == 5
     assert 2.0 * len(looks) <= 0.011 * clock[0]
 

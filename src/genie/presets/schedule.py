@@ -18,6 +18,10 @@ ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 """Where training can run."""
 
 
+LoggerName = Literal["tensorboard", "csv", "wandb"]
+"""Where scalars go; `wandb` is Weights & Biases, an extra of the package."""
+
+
 @dataclass(frozen=True)
 class StageConfig:
     """Training of one model. A stage ends when `steps` or `minutes` is spent, whichever is first.
@@ -150,6 +154,8 @@ class TrainConfig:
         checkpoint_minutes: write a checkpoint at least this often; 0 for never by time.
         checkpoint_steps: write a checkpoint every so many steps; 0 for never by steps.
         log_every: steps between two rows of scalars.
+        loggers: where scalars, previews and warnings go: `tensorboard`, `csv` (scalars only) and
+            `wandb` (Weights & Biases; offline where `WANDB_MODE` is `offline`).
         previews_every: steps between two sets of previews; 0 for none at all.
         diagnostics_every: fewest steps between two diagnostics; 0 for none. All but the first take
             at most a hundredth of the time.
@@ -170,6 +176,7 @@ class TrainConfig:
     checkpoint_minutes: float = 5.0
     checkpoint_steps: int = 1000
     log_every: int = 20
+    loggers: tuple[LoggerName, ...] = ("tensorboard",)
     previews_every: int = 1000
     diagnostics_every: int = 200
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -16,6 +16,7 @@ from torch import nn
 from genie.core.config import UserError
 from genie.core.progress import Progress
 from genie.training.interrupts import StopRequest
+from genie.training.loggers import log_images, log_scalars, log_warning
 from genie.training.reporting import Diagnostic, DiagnosticWarnings, describe
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class CheckpointCallback(_AfterSteps):
 
 
 class LoggingCallback(_AfterSteps):
-    """Scalars to TensorBoard, and how far the stage is.
+    """Writes scalars, and shows how far the stage is.
 
     Args:
         module: the stage.
@@ -131,8 +132,7 @@ class LoggingCallback(_AfterSteps):
         self.since = (now, self.module.step)
         rate = (self.module.step - step) / max(now - then, 1e-9)
         extra = {"learning_rate": self.module.learning_rate, "steps_per_second": rate}
-        assert trainer.logger is not None
-        trainer.logger.log_metrics({**logs, **extra}, self.module.step)
+        log_scalars(trainer.loggers, {**logs, **extra}, self.module.step)
 
 
 class PreviewCallback(_AfterSteps):
@@ -157,13 +157,10 @@ class PreviewCallback(_AfterSteps):
     @torch.no_grad()
     def _write(self, trainer: Trainer) -> None:
         assert self.preview is not None
-        assert trainer.logger is not None
         images, scalars = self.preview(self.module.average.model)
         step = self.module.step
-        trainer.logger.log_metrics(scalars, step)
-        board = trainer.logger.experiment  # type: ignore[attr-defined]
-        for name, image in images.items():
-            board.add_image(name, image, step, dataformats="HWC")
+        log_scalars(trainer.loggers, scalars, step)
+        log_images(trainer.loggers, images, step)
 
 
 class DiagnosticsCallback(_AfterSteps):
@@ -199,11 +196,11 @@ class DiagnosticsCallback(_AfterSteps):
         self.diagnosed, self.rest_until = self.module.step, now + (now - began) / TIME_FRACTION
 
     def _diagnose(self, diagnose: Diagnose, trainer: Trainer) -> None:
-        assert trainer.logger is not None
         found, step = diagnose(self.module.average.model), self.module.step
-        trainer.logger.log_metrics({f"diagnostics/{one.name}": one.value for one in found}, step)
+        values = {f"diagnostics/{one.name}": one.value for one in found}
+        log_scalars(trainer.loggers, values, step)
         for text in self.warnings.report(found):
-            trainer.logger.experiment.add_text("warnings", text, step)  # type: ignore[attr-defined]
+            log_warning(trainer.loggers, text, step)
 
 
 def _diverged(module: StageModule, what: str) -> UserError:

@@ -28,6 +28,7 @@ MAY_CHANGE = (
     "checkpoint_minutes",
     "checkpoint_steps",
     "log_every",
+    "loggers",
     "previews_every",
     "diagnostics_every",
     "accelerator",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
@@ -35,6 +35,7 @@ from genie.training.callbacks import (
 )
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.interrupts import StopRequest
+from genie.training.loggers import build_loggers, close_loggers
 from genie.training.module import StageModule
 from genie.training.reporting import DiagnosticWarnings
 
@@ -130,7 +131,10 @@ def run_stage(
         with silence_lightning():
             trainer = _trainer(train, stage, run.folder, name, module.step, callbacks)
             first = BatchIndex(train.seed, module.step, 0, stage.grad_accum_steps)
-            _fit(trainer, module, _Loader(read, first, train.workers, trainer))
+            try:
+                _fit(trainer, module, _Loader(read, first, train.workers, trainer))
+            finally:
+                close_loggers(trainer.loggers)
     if module.spent < 1:
         run.stop.stop(
             f"stopped in the stage {name!r} after {module.step} steps, everything is saved; "
@@ -185,16 +189,15 @@ def _trainer(
     step: int,
     callbacks: list[Callback],
 ) -> Trainer:
-    # Rows that a killed run wrote after its last checkpoint are purged, they come again.
-    logger = TensorBoardLogger(folder / "logs", name="", version=name, purge_step=step)
+    loggers = build_loggers(train.loggers, folder, name, step)
     try:
-        return _build_trainer(train, stage, logger, callbacks)
+        return _build_trainer(train, stage, loggers, callbacks)
     except (MisconfigurationException, RuntimeError) as error:
         raise UserError(f"accelerator, devices: {error}") from None
 
 
 def _build_trainer(
-    train: TrainConfig, stage: StageConfig, logger: TensorBoardLogger, callbacks: list[Callback]
+    train: TrainConfig, stage: StageConfig, loggers: list[Logger], callbacks: list[Callback]
 ) -> Trainer:
     return Trainer(
         accelerator=LIGHTNING_NAMES.get(train.accelerator, train.accelerator),
@@ -205,7 +208,7 @@ def _build_trainer(
         accumulate_grad_batches=stage.grad_accum_steps,
         gradient_clip_val=stage.gradient_clip or None,
         callbacks=callbacks,
-        logger=logger,
+        logger=loggers,
         use_distributed_sampler=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -26,6 +26,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "procgen": ("procgen", "gym3"),
     "atari": ("ale_py",),
     "rl": ("stable_baselines3",),
+    "wandb": ("wandb",),
 }
 """Extras of the package, and the modules that each brings."""
 
@@ -35,6 +36,7 @@ _PURPOSES = {
     "procgen": "recording Procgen games",
     "atari": "recording Atari games",
     "rl": "training agents",
+    "wandb": "logging to Weights & Biases",
 }
 _COLOURS = {"good": "green", "slow": "yellow", "missing": "red"}
 _GIB = 2**30
