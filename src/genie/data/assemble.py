@@ -1,6 +1,6 @@
 """Decoded clips to a clip store: frames in order, one whole file at a time, and then the table.
 
-What is in whole files of the array is done for good; after a kill the rest is decoded again, so an
+What is in whole files of the array is done for good. After a kill the rest is decoded again. So an
 interrupted run ends with the same bytes as an uninterrupted one.
 """
 

@@ -1,8 +1,8 @@
 """Videos to raw frames and a manifest of what to keep, in processes of their own.
 
-Each video becomes two files: a part with all its frames at a steady rate, and then a manifest that
-says which clips of it to keep and why the rest is not. A video that crashes its process is found
-out and named.
+Each video becomes two files. The first is a part with all its frames at a steady rate. The second
+is a manifest that says which clips to keep, and why the rest is not kept. A video that crashes its
+process is found out and named.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a folder of videos to a clip store: decode in parallel, assemble in order, survive a kill.
 
-`plan` says what is to be done, worker processes turn each video into frames and a manifest
-(`decode`), and the main process appends them in the order of the sorted paths (`assemble`).
+`plan` says what is to be done. Worker processes turn each video into frames and a manifest
+(`decode`). The main process appends them in the order of the sorted paths (`assemble`).
 """
 
 from __future__ import annotations

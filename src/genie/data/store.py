@@ -1,16 +1,16 @@
 """The clip store: frames of many episodes in one compressed array, with a table beside it.
 
-A store is a folder::
+A store is a folder:
 
-    store.json           format, size, frame rate, how it was prepared, the table of episodes
-    frames/              Zarr v3, (N,H,W,3) uint8, every episode after the other
-    source_frames.npy    (N,) int32: which frame of its video each stored frame was
-    labels.npy           (N,) int64: true action from each frame to the next, -1 where unknown;
-                         only where the videos had sidecars, and never read by training
-    rewards.npy          (N,) float32: reward of the step from each frame to the next, and
-    ends.npy             (N,) int8: whether it ended the episode; only where sidecars had them
-    derived/<name>.npy   arrays computed from the frames, such as tokens and latent actions
-    derived/<name>.pieces/   rows of one that is still being computed; each file is whole
+- `store.json`: format, size, frame rate, how it was prepared, the table of episodes.
+- `frames/`: Zarr v3, (N,H,W,3) uint8, every episode after the other.
+- `source_frames.npy`: (N,) int32, which frame of its video each stored frame was.
+- `labels.npy`: (N,) int64, the true action from each frame to the next, -1 where it is unknown. It
+  is there only where the videos had sidecars, and training never reads it.
+- `rewards.npy`: (N,) float32, the reward of the step from each frame to the next.
+- `ends.npy`: (N,) int8, whether that step ended the episode.
+- `derived/NAME.npy`: arrays computed from the frames, such as tokens and latent actions.
+- `derived/NAME.pieces/`: rows of one that is still being computed; each file is whole.
 
 `store.json` is written last, so a folder that has one is whole.
 """
@@ -279,9 +279,9 @@ class ClipStore:
             split: only the frames of this split, in the order of `frames_in_split`; None is all.
 
         Returns:
-            int64 (N,): the action that leads from each stored frame to the next, an index into
-            `action_names`; -1 where it is unknown and at the last frame of an episode. Where more
-            than one frame of the video lies between two stored frames, the most frequent action.
+            int64 (N,): the action from each stored frame to the next, an index into `action_names`.
+            It is -1 where it is unknown and at the last frame of an episode. Where more than
+            one frame of the video lies between two stored frames, it is the most frequent action.
         """
         return self._beside("labels", split)
 
@@ -306,8 +306,8 @@ class ClipStore:
             split: only the frames of this split, in the order of `frames_in_split`; None is all.
 
         Returns:
-            int8 (N,), of the step from each stored frame to the next: 0 the game went on, 1 it
-            ended by its own rules, 2 it was cut off; -1 unknown, or no step was taken.
+            int8 (N,), of the step from each stored frame to the next. 0: the game went on; 1: it
+            ended by its own rules; 2: it was cut off. -1: unknown, or no step was taken.
         """
         return self._beside("ends", split)
 

@@ -35,8 +35,8 @@ def previous_path(path: Path) -> Path:
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes a checkpoint so that at every moment a good one lies on the disk.
 
-    The new file is written beside the old one, flushed to the disk, read back and compared with
-    its checksum; only then it takes the old one's place, which is kept as the previous one.
+    The new file is written beside the old one, flushed to the disk, read back and compared with its
+    checksum. Only then it takes the old one's place. The old one is kept as the previous one.
 
     Args:
         path: where the checkpoint goes; the folder is made if need be.

@@ -100,9 +100,9 @@ def resolve(
     Arguments are those of `genie.training.pipeline.train`. The frame rate is the store's.
 
     Raises:
-        UserError: an unknown stage, frames of another size, joint training of latent actions that
-            are continuous at first, a folder begun with other settings or full of other things, or
-            a base that does not fit.
+        UserError: an unknown stage, frames of another size, or a base that does not fit. Or joint
+            training of latent actions that are continuous at first. Or a folder that was begun with
+            other settings, or is full of other things.
     """
     for name in stages:
         require(name in STAGES, f"stages: {name!r} is none of {', '.join(STAGES)}")

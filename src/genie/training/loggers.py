@@ -23,8 +23,8 @@ PROJECT = "genie"
 def build_loggers(names: Sequence[LoggerName], folder: Path, stage: str, step: int) -> list[Logger]:
     """Returns the loggers of a stage.
 
-    What a killed run logged after its last checkpoint comes again: TensorBoard purges it, and a CSV
-    file holds the rows from one start to the next, so that of two files the later one counts.
+    What a killed run logged after its last checkpoint comes again. TensorBoard purges it. A CSV
+    file holds the rows from one start to the next, so where two overlap the later one counts.
 
     Args:
         names: which loggers.

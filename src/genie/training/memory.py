@@ -12,9 +12,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Tells glibc to keep freed memory in this process instead of giving it back at once.
 
-    Activations are large, are freed in each step and wanted again in the next; what was given back
-    has to be fetched from the kernel page by page, which took up to a third of a step's time on a
-    CPU (docs/experiments). It holds for the rest of the process.
+    Activations are large, freed in each step and needed again in the next. What was given back has
+    to be fetched from the kernel page by page. That took up to a third of a step's time on a CPU
+    (docs/experiments). It holds for the rest of the process.
 
     Returns:
         Whether this is glibc and took it.

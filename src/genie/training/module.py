@@ -1,8 +1,8 @@
 """A model in training: any with `loss(*batch, progress)`, as a Lightning module.
 
-A step is a pure function of (weights, optimizer, average, step, seed): the order of clips comes
-from the step, and the random numbers of a step from a hash of the step. So a checkpoint needs no
-state of any generator or loader, and a run that was killed ends as the one that was not.
+A step is a pure function of (weights, optimizer, average, step, seed). The order of clips comes
+from the step, and its random numbers from a hash of the step. So a checkpoint needs no state
+of any generator or loader, and a run that was killed ends as the one that was not.
 """
 
 from __future__ import annotations

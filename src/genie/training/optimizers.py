@@ -18,8 +18,8 @@ MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class MuonAdamW(torch.optim.Optimizer):
     """Muon on some matrices and AdamW on the rest, as one optimizer with one state.
 
-    Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix; its step is scaled to the
-    size of an AdamW step (Moonlight, arXiv 2502.16982), so both can share a learning rate.
+    Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix. Its step is scaled to
+    the size of an AdamW step (Moonlight, arXiv 2502.16982), so both can share a learning rate.
 
     Args:
         muon: parameter groups of 2-D parameters.
@@ -71,8 +71,8 @@ def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Sorts the trainable parameters by how they are to be trained.
 
     Returns:
-        "hidden": matrices of linear layers inside a stack of blocks (a `ModuleList`), for Muon;
-        "matrices": the other weights of linear and convolution layers, which decay as well;
+        "hidden": matrices of linear layers inside a stack of blocks (a `ModuleList`), for Muon.
+        "matrices": the other weights of linear and convolution layers, which decay as well.
         "rest": norms, biases, embeddings, positions and codebooks, which never decay.
     """
     groups: dict[str, list[nn.Parameter]] = {"hidden": [], "matrices": [], "rest": []}

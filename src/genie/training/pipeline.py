@@ -196,8 +196,8 @@ def write_prompts(run: Path, store: ClipStore) -> None:
 def most_distinct(frames: UInt8[Tensor, "n h w 3"], count: int) -> Int[Tensor, " m"]:
     """Chooses frames that differ, so that prompts show what a game has to show.
 
-    Each next one is the frame that is farthest from its nearest chosen one, seen at a quarter of
-    the resolution; the first is the one farthest from the mean (Gonzalez 1985, k-centre).
+    The first one is farthest from the mean of all. Each next one is farthest from its nearest
+    chosen one (Gonzalez 1985, k-centre). Frames are compared at a quarter of the resolution.
 
     Returns:
         The indices of at most `count` frames, in the order of choice.

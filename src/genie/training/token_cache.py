@@ -89,9 +89,10 @@ def precompute_tokens(
         advance: told the share done.
 
     Returns:
-        Two arrays (N,S): every frame encoded with all of the past that the encoder can see, and
-        every segment of `clip_frames` frames, counted from the start of its episode, encoded from
-        its own first frame; the second is None for an encoder that sees one frame at a time.
+        Two arrays (N,S). The first has every frame encoded with all of the past that the encoder
+        can see. The second has every segment of `clip_frames` frames encoded from its own first
+        frame, as a prompt is; segments count from the start of an episode. It is None for an
+        encoder that sees one frame at a time.
     """
     mark = fingerprint(tokenizer)
     dtype = np.uint16 if tokenizer.vocabulary <= 2**16 else np.int32

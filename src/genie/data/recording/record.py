@@ -103,9 +103,9 @@ def record(
         num_levels: number of training levels, 0 for as many as there are.
         val_levels: number of validation levels, right after the training ones.
         seed: of the policy and of the order of levels.
-        policy: `random` takes any action at each step; `sticky` keeps the action with probability
-            `sticky_action_prob`; `restless` is sticky, but draws anew after an action that changed
-            no pixel at all, so that games with walls keep moving; `mixture` is sticky with
+        policy: `random` takes any action at each step. `sticky` keeps the action with probability
+            `sticky_action_prob`. `restless` is sticky, but takes another action after one that
+            changed no pixel, so that games with walls keep moving. `mixture` is sticky with
             `random_action_prob` random actions. Or a function from observations u8 (N,H,W,3) to N
             actions, of which `random_action_prob` are replaced.
         sticky_action_prob: probability to keep the action, 0..1.
