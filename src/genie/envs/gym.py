@@ -36,7 +36,8 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub.
         prompt: where episodes start: an image (`uint8 (H, W, 3)`, a PIL image or a file) or
             several. Several are `(N, H, W, 3)`, a list of images or of clips `(T, H, W, 3)`, or a
-            folder of images, of which each reset samples one. None takes those in the world's folder.
+            folder of images, of which each reset samples one. None takes those in the world's
+            folder.
         horizon: steps after which an episode is truncated; None for never.
         reward_fn: `(frame, action, next_frame, info) -> float`; None gives zero.
         termination_fn: `(frame, action, next_frame, info) -> bool`; None never ends an episode.
