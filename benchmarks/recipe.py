@@ -39,6 +39,7 @@ from genie.evaluation.metrics.models import (
 from genie.evaluation.metrics.rollouts import measure_rollouts
 from genie.evaluation.metrics.supervised import compare_with_true
 from genie.evaluation.protocol.clips import ClipBatches
+from genie.models.quantizers.registry import KINDS
 from genie.plugins.scrolling import scrolling
 from genie.presets import registry
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
@@ -94,7 +95,7 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
         ("tokenizer",),
         {
             f"{kind.upper()} {codes}": {"tokenizer": {"quantizer": {"kind": kind, "codes": codes}}}
-            for kind, codes in (("fsq", 1000), ("vq", 1024), ("lfq", 1024), ("bsq", 1024))
+            for kind, codes in ((kind, config().codes) for kind, config in KINDS.items())
         },
     ),
     "patch": (

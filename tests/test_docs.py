@@ -115,6 +115,13 @@ def test_what_the_docs_link_to_is_there(page):
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_files_that_the_docs_name_are_there(page):
+    rooms = "|".join(path.name for path in (ROOT / "src/genie").iterdir() if path.is_dir())
+    for target in re.findall(rf"`((?:{rooms})/[\w/.-]+)`", page.read_text()):
+        assert any((ROOT / "src/genie" / f"{target}{end}").exists() for end in ("", ".py")), target
+
+
 def test_every_public_name_has_its_reference():
     pages = sorted((ROOT / "docs" / "api").glob("*.md"))
     found = [

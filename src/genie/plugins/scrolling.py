@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.controllability import (
+from genie.evaluation.metrics.closed_loop import (
     REAL_GAMES,
     RealGame,
     action_runs,

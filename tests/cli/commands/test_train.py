@@ -161,3 +161,21 @@ def test_a_broken_configuration_file_is_named(text, capsys, tmp_path):
     file = tmp_path / "broken.yaml"
     file.write_text(text)
     assert str(file) in fails(capsys, "train", "--data", "d", "--out", "o", "--config", file)
+
+
+@pytest.mark.parametrize(
+    ("trained", "sentence"),
+    [
+        (["tokenizer"], "not trained yet: actions, dynamics; the same command with --stages"),
+        (["tokenizer", "actions", "dynamics"], "the world is ready; play it with: genie play"),
+    ],
+)
+def test_what_to_do_next_is_said(trained, sentence, capsys, tmp_path, monkeypatch):
+    def train(data, out, **options):
+        (tmp_path / "checkpoints").mkdir()
+        for stage in trained:
+            (tmp_path / "checkpoints" / f"{stage}.ckpt").touch()
+
+    monkeypatch.setattr(pipeline, "train", train)
+    assert main.main(["train", "--data", "d", "--out", str(tmp_path)]) == 0
+    assert sentence in capsys.readouterr().out

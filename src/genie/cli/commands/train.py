@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genie.cli.commands import Command
@@ -122,8 +123,23 @@ def _run(options: Namespace) -> None:
 
     from genie.training.pipeline import train  # slow to import: after the options were checked
 
-    folder = train(data, out, world=world, train=schedule, **given)
-    print(f"{folder}: the world is ready; play it with: genie play {folder}")
+    train(data, out, world=world, train=schedule, **given)
+    print(f"{out}: {_what_next(out, given)}")
+
+
+def _what_next(folder: str, given: Mapping[str, Any]) -> str:
+    from genie.training.config import STAGES
+
+    def trained(stage: str) -> bool:
+        return Path(folder, "checkpoints", f"{stage}.ckpt").exists()
+
+    left = [stage for stage in STAGES if "base" not in given and not trained(stage)]
+    if left:
+        return (
+            f"not trained yet: {', '.join(left)}; the same command with --stages "
+            f"[{','.join(left)}] goes on"
+        )
+    return f"the world is ready; play it with: genie play {folder}"
 
 
 COMMAND = Command(
