@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from genie.evaluation.config import EvaluationConfig
-from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.closed_loop import action_runs, stretches
+from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import find_metrics
 from genie.plugins import scrolling as module
 from genie.plugins.scrolling import followed, real_directions, scroll

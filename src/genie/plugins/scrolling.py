@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.closed_loop import (
     REAL_GAMES,
     RealGame,
@@ -23,6 +22,7 @@ from genie.evaluation.metrics.closed_loop import (
     measure_stretches,
     stretches,
 )
+from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section, beside
 
 DIRECTIONS = {"left": ("left",), "right": ("right",), "jump": ("up", "jump")}

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from genie.evaluation.metrics import closed_loop
-from genie.evaluation.metrics.context import Skipped
 from genie.evaluation.metrics.closed_loop import (
     CLOSED_LOOP,
+    MIN_HOLD,
+    REAL_GAMES,
     closed_loop,
     find_held_stretches,
     follows_action,
     measure_stretches,
     select_actions,
 )
+from genie.evaluation.metrics.context import Skipped
 
 SIZES = {
     "closed_loop_games": 30, "action_selection_games": 5, "closed_loop_steps": 6, "batch": 8,
@@ -102,7 +103,7 @@ def test_shorter_stretches_where_there_are_too_few_long_ones(game, classifier):
     assert length == 9  # the last step of an episode has no action
     merged = classifier.merge(torch.from_numpy(held)).flatten().numpy()
     for action, firsts in enumerate(starts):
-        assert len(firsts) >= closed_loop.REAL_GAMES
+        assert len(firsts) >= REAL_GAMES
         for first in firsts:
             assert (merged[first : first + length] == action).all()
             assert first % 40 + length <= 39
@@ -113,7 +114,7 @@ def test_where_no_action_is_held_there_is_no_real_game(game, loop):
     store = game.store()
     store.labels = lambda split=None: np.full(len(store.frames), -1)
     found, *_ = loop(game.world(), store)
-    assert found["real_steps"] == closed_loop.MIN_HOLD
+    assert found["real_steps"] == MIN_HOLD
     assert found["mean"]["share"] == 1
     assert found["mean"]["real"] is None
     assert found["mean"]["relative"] is None
