@@ -59,6 +59,20 @@ def test_a_replay_plays_the_game_again(world, game, tmp_path):
     np.testing.assert_array_equal(np.stack(list(read.frames(world))), np.stack(expected))
 
 
+def test_equal_games_are_equal_bytes(world, tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    files = []
+    for name in ("a", "b"):
+        # Each is made anew: from the world's hash over the PNG of the prompt to the settings.
+        torch.manual_seed(0)
+        changes = compress_changes([SamplingConfig(steps=2)] * 2 + [SamplingConfig(steps=3)])
+        prompt = (encode_frame(picture.copy()),)
+        again = Genie(TINY).eval()
+        replay = Replay("small", world_hash(again), 15.0, prompt, 7, changes, (1, 3, 0))
+        files.append(write(tmp_path / f"{name}.json", replay).read_bytes())
+    assert files[0] == files[1]
+
+
 def test_a_replay_is_played_in_its_dtype(world, game, tmp_path):
     world.save_pretrained(tmp_path / "small")
     half = Genie.from_pretrained(tmp_path / "small", "cpu", "bfloat16")
