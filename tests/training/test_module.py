@@ -124,3 +124,17 @@ def test_compiling_anew_at_a_turning_point_is_no_part_of_the_budget(monkeypatch)
         counted.append(module._compiling)
         module._compiling = max(0, module._compiling - 1)
     assert counted == [0, 2, 1, 0], "placed codes change the graph of the step after"
+
+
+@pytest.mark.parametrize(("minutes", "steps_taken"), [(1.0, 2), (0.0, 1)])
+def test_a_slow_step_does_not_end_a_stage_before_its_last_phase(minutes, steps_taken):
+    """Actions once ended without codes where a step took longer than the minutes left."""
+    stage = replace(STAGE, minutes=minutes, steps=1 if not minutes else 0)
+    module = StageModule(Regression(), stage)
+    module.model.phase_boundaries = (0.0, 0.85)
+    module.seconds, taken = 100.0, []
+    while module.spent < 1:
+        taken.append(module._progress())
+        module.step += 1
+        module.spent = module._share_spent()
+    assert taken == [0.0, 0.85][:steps_taken]

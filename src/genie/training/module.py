@@ -123,9 +123,16 @@ class StageModule(LightningModule):
         self.step += 1
         self.average.update(self.model, self.step)
         self.seconds = self._sync(time.monotonic() - self._clock)
-        self.spent = schedule.progress(self.stage, self.step, self.seconds)
+        self.spent = self._share_spent()
         if self.spent >= 1:
             self.trainer.should_stop = True
+
+    def _share_spent(self) -> float:
+        spent = schedule.progress(self.stage, self.step, self.seconds)
+        last = max(getattr(self.model, "phase_boundaries", (0.0,)))
+        entered = self._point is None or self._point >= last
+        # On a slow machine the minutes may end before the phase that places codes: it gets a step.
+        return spent if entered or spent < 1 or not self.stage.minutes else last
 
     def _compile(self) -> None:
         # After the first step, which places codes, once and outside any graph.
