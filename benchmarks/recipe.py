@@ -2,8 +2,8 @@
 
 Each question trains one or two stages in several ways, everything else alike, and measures them on
 held-out clips. A question about actions, dynamics or drawing needs a world whose other parts are
-trained already; "passes", "temperature", "drawing" (both) and "level" train nothing. "play"
-compares stores: it trains on each and measures on the held-out levels of all of them.
+trained already; "passes", "temperature", "drawing" (both), "guidance" and "level" train nothing.
+"play" compares stores: it trains on each and measures on the held-out levels of all of them.
 
 python benchmarks/recipe.py context --data data/coinrun --base coinrun-tiny --minutes 4 --seeds 0 1
 python benchmarks/recipe.py corruption --data data/coinrun --base coinrun-tiny --steps 300
@@ -118,6 +118,10 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "temperature": (
         DRAWING,
         {f"{degree:g}": {"sampling": {"temperature": degree}} for degree in (0, 0.5, 0.7, 1, 1.3)},
+    ),
+    "guidance": (
+        DRAWING,
+        {f"{strength:g}": {"sampling": {"guidance": strength}} for strength in (0, 0.5, 1, 2, 4)},
     ),
     "passes": (
         DRAWING,

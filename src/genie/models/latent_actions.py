@@ -249,11 +249,11 @@ class LatentActionModel(nn.Module):
         """What the decoder gets, its codes if there are any, and the commitment loss."""
         fraction = self.config.continuous_fraction
         frozen = 0 < fraction <= progress
+        if progress >= fraction and self.training and not self.quantizer.known_initialized:
+            graph_break(self._init_codebook)
         features = self._latents(frames, learn=self.training and not frozen)
         if progress < fraction:
             return self._noisy(features), None, features.new_zeros(())
-        if self.training and not self.quantizer.known_initialized:
-            graph_break(self._init_codebook)
         return self.quantizer(features.detach() if frozen else features)
 
     def _noisy(self, features: Tensor) -> Tensor:
