@@ -138,3 +138,12 @@ def test_a_slow_step_does_not_end_a_stage_before_its_last_phase(minutes, steps_t
         module.step += 1
         module.spent = module._share_spent()
     assert taken == [0.0, 0.85][:steps_taken]
+
+
+def test_a_run_stopped_before_its_last_phase_goes_on_with_it():
+    state = {"step": 7, "seconds": 100.0, "spent": 0.85, "model": Regression().state_dict()}
+    stage = replace(STAGE, minutes=1.0, steps=0)
+    assert StageModule(Regression(), stage, state=state).spent == 0.85
+    assert StageModule(Regression(), stage, state=state | {"spent": 1.0}).spent == 1.0
+    longer = replace(stage, minutes=10.0)
+    assert StageModule(Regression(), longer, state=state | {"spent": 1.0}).spent < 0.2

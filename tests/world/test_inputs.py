@@ -204,3 +204,6 @@ def test_no_border_lets_a_raw_exception_or_nonsense_through(tmp_path):
 def test_guidance_needs_a_world_that_knows_an_unknown_action(world):
     with pytest.raises(UserError, match="unconditional_fraction"):
         world.step(world.start(frames(1)[0]), 0, SamplingConfig(guidance=1.0))
+    for cached in (True, False):
+        with pytest.raises(UserError, match="unconditional_fraction"):
+            world.generate(frames(1), [0], sampling=SamplingConfig(guidance=1.0), use_cache=cached)

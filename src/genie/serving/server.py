@@ -240,14 +240,13 @@ def _load(
 
 @contextlib.contextmanager
 def _warm_worlds(served_worlds: Sequence[ServedWorld]) -> Iterator[None]:
-    """Uses one CPU thread if that is fast enough, then compiles the worlds that want it."""
+    """Uses one CPU thread if that is fast enough for the first world; compiles those that want it.
 
-    def draw() -> None:
-        for served, state in zip(served_worlds, states, strict=True):
-            served.world.step(state, 0)
-
-    states = [served.world.start(served.prompts[0]) for served in served_worlds]
-    with use_single_thread_if_fast(draw, LIGHT_LOAD / max(served.pace for served in served_worlds)):
+    A larger world beside it must not take the protection of one thread away from it.
+    """
+    first = served_worlds[0]
+    state = first.world.start(first.prompts[0])
+    with use_single_thread_if_fast(lambda: first.world.step(state, 0), LIGHT_LOAD / first.pace):
         for served in served_worlds:
             if served.compiled:
                 served.world.compile()

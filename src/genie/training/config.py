@@ -157,6 +157,21 @@ def resolve(
     return settings
 
 
+def untrained(folder: Path) -> list[str]:
+    """Returns the stages of a run folder that have still to be trained."""
+    run = read(folder)
+    if run is None:
+        return []
+    return [
+        name
+        for name, stage in TABLE.items()
+        if run.base is None
+        and run.trains(name)
+        and not stage.joined(run.train)
+        and not (folder / "checkpoints" / f"{name}.ckpt").exists()
+    ]
+
+
 def read(folder: Path) -> RunConfig | None:
     """Returns what a run folder was begun with, None in a new one."""
     path = folder / RECORD

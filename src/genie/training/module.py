@@ -59,6 +59,8 @@ class StageModule(LightningModule):
         self.step: int = state["step"] if state else 0
         self.seconds: float = state["seconds"] if state else 0.0
         self.spent = schedule.progress(stage, self.step, self.seconds)
+        if state and self.spent >= 1:  # stopped before a step of the last phase
+            self.spent = state.get("spent", 1.0)
         self.logs: dict[str, tuple[Tensor, Tensor]] = {}
         self._restore = state
         self._loss: Callable[..., Any] = model.loss  # type: ignore[assignment]
@@ -162,6 +164,7 @@ class StageModule(LightningModule):
         return {
             "step": self.step,
             "seconds": self.seconds,
+            "spent": self.spent,
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimizer": self.trainer.optimizers[0].state_dict(),

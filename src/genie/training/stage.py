@@ -99,7 +99,8 @@ def run_stage(
     train, stage = run.train, getattr(run.train, name)
     path = run.checkpoint(name)
     state = _restored(path, inputs)
-    if state and schedule.progress(stage, state["step"], state["seconds"]) >= 1:
+    spent = schedule.progress(stage, state["step"], state["seconds"]) if state else 0.0
+    if state and spent >= 1 and state.get("spent", 1.0) >= 1:
         model.load_state_dict(state["average"])
         model.eval()
         return

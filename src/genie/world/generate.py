@@ -92,6 +92,7 @@ def generate(
         "mask_schedule": mask_schedule,
     }
     sampling = replace(config.sampling, **{k: v for k, v in chosen.items() if v is not None})
+    inputs.check_guidance(sampling.guidance, config.dynamics.unconditional_fraction)
     if sequence is None:
         sequence = np.random.default_rng(seed).integers(config.num_actions, size=frames).tolist()
     with _single_thread_if_fast(genie):

@@ -324,6 +324,7 @@ class Genie(nn.Module):
         seeds = self._seeds(seed, len(frames))
         sequence = self._action_sequence(actions, num_frames, seeds)
         sampling = sampling or self.config.sampling
+        inputs.check_guidance(sampling.guidance, self.config.dynamics.unconditional_fraction)
         if use_cache:
             generated = self._generate_cached(frames, sequence, seeds, sampling)
         else:

@@ -54,6 +54,11 @@ class SamplingConfig:
         require(self.top_k >= 0, "top_k: must not be negative (0 means all)")
         require(0 <= self.guidance < math.inf, "guidance: must be finite and not negative")
 
+    @property
+    def model_calls(self) -> int:
+        """Number of times that the dynamics run for a frame."""
+        return self.steps * (2 if self.guidance > 0 else 1)
+
 
 def mask_ratio(schedule: MaskSchedule, progress: float) -> float:
     """Returns the fraction of tokens that are still masked, from 1 to 0.

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -8,7 +9,8 @@ from genie.cli import main
 from genie.core.config import to_dict
 from genie.models.quantizers.registry import KINDS
 from genie.presets import registry
-from genie.training import pipeline
+from genie.training import config, pipeline
+from genie.training.finetune import BaseWorld
 from genie.world.config import GenieConfig
 
 
@@ -163,15 +165,23 @@ def test_a_broken_configuration_file_is_named(text, capsys, tmp_path):
     assert str(file) in fails(capsys, "train", "--data", "d", "--out", "o", "--config", file)
 
 
+GO_ON = "not trained yet: actions, dynamics; the same command with --stages '[actions, dynamics]'"
+
+
 @pytest.mark.parametrize(
-    ("trained", "sentence"),
+    ("trained", "changes", "sentence"),
     [
-        (["tokenizer"], "not trained yet: actions, dynamics; the same command with --stages"),
-        (["tokenizer", "actions", "dynamics"], "the world is ready; play it with: genie play"),
+        (["tokenizer"], {}, GO_ON),
+        (["tokenizer", "actions", "dynamics"], {}, "the world is ready; play it with: genie play"),
+        (["tokenizer", "dynamics"], {"joint": True}, "the world is ready"),
+        (["dynamics"], {"base": BaseWorld("coinrun-tiny")}, "the world is ready"),
     ],
 )
-def test_what_to_do_next_is_said(trained, sentence, capsys, tmp_path, monkeypatch):
+def test_what_to_do_next_is_said(trained, changes, sentence, capsys, tmp_path, monkeypatch):
     def train(data, out, **options):
+        run = config.defaults("tiny")
+        joint = replace(run.train, joint=changes.get("joint", False))
+        config.write(tmp_path, replace(run, train=joint, base=changes.get("base")))
         (tmp_path / "checkpoints").mkdir()
         for stage in trained:
             (tmp_path / "checkpoints" / f"{stage}.ckpt").touch()

@@ -1,5 +1,6 @@
 import pytest
 
+from genie.evaluation.metrics import inverse_consistency as module
 from genie.evaluation.metrics.context import Skipped
 from genie.evaluation.metrics.inverse_consistency import INVERSE_CONSISTENCY, inverse_consistency
 from genie.models.layers.pixels import MAX_PSNR
@@ -40,3 +41,11 @@ def test_the_action_back_is_found_on_other_prompts(game, evaluation):
 def test_one_prompt_is_not_enough(game, evaluation):
     with pytest.raises(Skipped, match="two prompts"):
         inverse_consistency(evaluation(store=game.store(episodes=2, length=1)))
+
+
+def test_pairs_of_many_actions_are_too_many(game, evaluation, monkeypatch):
+    monkeypatch.setattr(module, "MAX_GAMES", 40)
+    assert inverse_consistency(evaluation(), steps=2)["prompts"] == 2  # 40 games of 16 pairs
+    monkeypatch.setattr(module, "MAX_ACTIONS", 3)
+    with pytest.raises(Skipped, match="4 actions have too many pairs"):
+        inverse_consistency(evaluation())

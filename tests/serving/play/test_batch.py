@@ -284,6 +284,7 @@ def test_a_game_does_not_depend_on_the_other_players():
         (PlayAction(1, SamplingConfig()), 0),
         (PlayAction(1, SamplingConfig(temperature=0.5)), 8),
         (PlayAction(1, SamplingConfig(steps=3, order="confidence")), 3),
+        (PlayAction(1, SamplingConfig(steps=3, guidance=1.0)), 6),
         (PreviewActions((0, 1), True, True), 16),
         (Rewind(0), 0),
         (ShowFrame(), 0),

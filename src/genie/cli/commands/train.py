@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,21 +124,16 @@ def _run(options: Namespace) -> None:
     from genie.training.pipeline import train  # slow to import: after the options were checked
 
     train(data, out, world=world, train=schedule, **given)
-    print(f"{out}: {_what_next(out, given)}")
+    print(f"{out}: {_what_next(out)}")
 
 
-def _what_next(folder: str, given: Mapping[str, Any]) -> str:
-    from genie.training.config import STAGES
+def _what_next(folder: str) -> str:
+    from genie.training.config import untrained
 
-    def trained(stage: str) -> bool:
-        return Path(folder, "checkpoints", f"{stage}.ckpt").exists()
-
-    left = [stage for stage in STAGES if "base" not in given and not trained(stage)]
+    left = untrained(Path(folder))
     if left:
-        return (
-            f"not trained yet: {', '.join(left)}; the same command with --stages "
-            f"[{','.join(left)}] goes on"
-        )
+        names = ", ".join(left)
+        return f"not trained yet: {names}; the same command with --stages '[{names}]' goes on"
     return f"the world is ready; play it with: genie play {folder}"
 
 

@@ -20,6 +20,8 @@ from genie.evaluation.protocol.rollouts import clip_seeds, rollout
 from genie.models.layers.pixels import psnr
 
 STEPS, PROMPTS = 5, 8
+MAX_GAMES, MAX_ACTIONS = 512, 16
+"""Games grow with the square of the actions: many actions have fewer prompts, or no section."""
 
 
 def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A 2"], Tensor]:
@@ -30,8 +32,11 @@ def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A
         as the tokenizer gives it back; and the episode of each prompt.
     """
     config, world, sampling = evaluation.config, evaluation.world, evaluation.sampling
-    clips = evaluation.select(config.prompt_frames, PROMPTS)
-    prompts, size = torch.cat(list(clips)), world.config.num_actions
+    size = world.config.num_actions
+    if size > MAX_ACTIONS:
+        raise Skipped(f"{size} actions have too many pairs; it is measured up to {MAX_ACTIONS}.")
+    clips = evaluation.select(config.prompt_frames, max(2, min(PROMPTS, MAX_GAMES // size**2)))
+    prompts = torch.cat(list(clips))
     start = world.tokenizer.decode(world.tokenizer.encode(prompts))[:, -1:].cpu()
     owner = torch.arange(len(prompts)).repeat_interleave(size**2)
     pairs = torch.cartesian_prod(torch.arange(size), torch.arange(size)).repeat(len(prompts), 1)

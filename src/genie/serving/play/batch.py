@@ -91,7 +91,7 @@ Maintenance = CopyGame | DropGame
 
 
 def extra_maskgit_steps(turn: Turn, usual: SamplingConfig) -> int:
-    """Returns the number of MaskGIT steps of a turn that no shared batch covers.
+    """Returns how often a turn calls the dynamics, as far as no shared batch covers it.
 
     Args:
         turn: to take.
@@ -101,9 +101,9 @@ def extra_maskgit_steps(turn: Turn, usual: SamplingConfig) -> int:
         case StartGame(frames=frames) if frames > 1:
             return frames  # one forward pass over all frames
         case PlayAction(sampling=own) if own is not None and own != usual:
-            return own.steps
+            return own.model_calls
         case PreviewActions(actions=actions, sampling=own):
-            return len(actions) * (own or usual).steps
+            return len(actions) * (own or usual).model_calls
         case _:
             return 0
 

@@ -11,7 +11,7 @@ import numpy as np
 from genie.core.config import UserError, from_record, require, to_dict
 from genie.serving.play.batch import StartGame
 from genie.serving.protocol import MAX_MASKGIT_STEPS, ProtocolError, StartMessage
-from genie.world.inputs import check_range
+from genie.world.inputs import check_guidance, check_range
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import SamplingChange, decode_prompt, expand_changes
 
@@ -66,6 +66,8 @@ def parse_start(
     most = max(MAX_MASKGIT_STEPS, world.sampling.steps)
     maskgit_steps = max(change.sampling.steps for change in changes)
     require(maskgit_steps <= most, f"sampling: {maskgit_steps} steps, {most} are the most")
+    for change in changes:
+        check_guidance(change.sampling.guidance, world.dynamics.unconditional_fraction)
     prompt = _prompt(message.prompt, world, prompt_frames)
     frames = prompt_frames[prompt] if isinstance(prompt, int) else frame_count(prompt)
     return StartGame(prompt, seed, frames), expand_changes(changes, len(message.actions))
