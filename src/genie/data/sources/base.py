@@ -14,6 +14,8 @@ from typing import ClassVar
 from genie.data.video import Fit, Frame
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# What is missing, no list, no number, or as infinite as JSON allows.
+_DAMAGED = (KeyError, TypeError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,12 @@ def read_sidecar(root: Path, path: Path) -> Labels:
     if not path.is_file():
         return Labels()
     told, known = {}, {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         told = json.loads(path.read_text())
-    with suppress(ValueError, KeyError, TypeError):  # actions that are not numbers
+    with suppress(*_DAMAGED):
         names = [str(name) for name in told["action_names"]]
         known |= {"actions": [int(action) for action in told["actions"]], "action_names": names}
-    with suppress(ValueError, KeyError, TypeError):
+    with suppress(*_DAMAGED):
         known["rewards"] = [float(reward) for reward in told["rewards"]]
         known["end"] = 1 if told["terminated"] else 2 if told["truncated"] else 0
     return Labels(sidecar=path.relative_to(root).as_posix(), **known)
