@@ -1,5 +1,6 @@
 """What the documentation says can be typed is parsed, and its Python is run."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -120,6 +121,32 @@ def test_files_that_the_docs_name_are_there(page):
     rooms = "|".join(path.name for path in (ROOT / "src/genie").iterdir() if path.is_dir())
     for target in re.findall(rf"`((?:{rooms})/[\w/.-]+)`", page.read_text()):
         assert any((ROOT / "src/genie" / f"{target}{end}").exists() for end in ("", ".py")), target
+    for target in re.findall(r"`((?:src|tests|benchmarks|examples)/[\w/.-]+)`", page.read_text()):
+        assert "NAME" in target or (ROOT / target).exists(), target
+
+
+def names_in_the_source() -> set[str]:
+    """All names of classes, functions, variables, attributes and arguments, and all strings."""
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "src").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    kinds = ("name", "id", "attr", "arg", "value")
+    found = (getattr(node, kind, None) for node in nodes for kind in kinds)
+    return {name for name in found if isinstance(name, str)}
+
+
+def names_in_the_glossary() -> set[str]:
+    """Identifiers of the column "in the code", without paths, commands and letters of shapes."""
+    terms = (ROOT / "docs/glossary.md").read_text().split("\n## Words that are not used\n")[0]
+    cells = [line.split("|")[-2] for line in terms.splitlines() if line.startswith("|")]
+    spans = [span for cell in cells for span in re.findall(r"`([^`]+)`", cell)]
+    code = [span.partition("=")[0] for span in spans if "/" not in span and " " not in span]
+    return {name for span in code for name in re.findall(r"[A-Za-z_]\w+", span)}
+
+
+def test_names_that_the_glossary_gives_are_in_the_code():
+    names = names_in_the_glossary()
+    assert {"ClipStore", "windows", "sticky_action_prob", "PreviewMessage"} <= names
+    assert sorted(names - names_in_the_source()) == []
 
 
 def test_every_public_name_has_its_reference():
