@@ -6,9 +6,13 @@ import warnings
 
 import pytest
 from failing import fails
+from sample_videos import HERE, moving_square
 
-from genie.cli import main
+from genie.cli import commands, main
 from genie.core.config import UserError
+from genie.data.prepare import prepare
+from genie.data.video import write_video
+from recipes import module_of_recipe
 
 
 def test_help_is_quick_and_imports_nothing_heavy():
@@ -33,6 +37,21 @@ def test_each_command_has_help(name, capsys):
     shown = capsys.readouterr().out
     assert f"usage: genie {name}" in shown
     assert "--config" in shown
+
+
+def test_the_command_of_the_recipe_is_found(tmp_path, capsys, monkeypatch):
+    (tmp_path / "info.py").touch()
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "genie.cli.commands.info", module_of_recipe("Add a command"))
+    found = commands.find_commands()
+    assert list(found)[:-1] == list(main.COMMANDS)
+    monkeypatch.setitem(main.COMMANDS, "info", found["info"])
+    (tmp_path / "train").mkdir()
+    write_video(tmp_path / "train" / "a.mp4", moving_square(20), 15)
+    prepare(tmp_path, tmp_path / "store", **HERE)
+    assert main.main(["info", str(tmp_path / "store")]) == 0
+    assert capsys.readouterr().out == "train: 20 frames\n"
+    assert "not a clip store" in fails(capsys, "info", tmp_path)
 
 
 def test_a_misspelt_command_is_guessed(capsys):

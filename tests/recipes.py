@@ -1,0 +1,18 @@
+"""Modules that the recipes of `docs/extending.md` show."""
+
+import re
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
+
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+
+
+def module_of_recipe(heading: str) -> ModuleType:
+    """The first Python block below a heading, run as a module."""
+    _, text = PAGE.read_text("utf-8").split(f"\n## {heading}\n")
+    code = re.search(r" *```python\n(.*?) *```", text, re.DOTALL)
+    assert code
+    module = ModuleType("recipe")
+    exec(dedent(code[1]), vars(module))
+    return module
