@@ -15,6 +15,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "src").rglob("README.md")),
 ]
+TEMPLATES = sorted((ROOT / "src").rglob("*.html"))
 LEFT_IN_DOCSTRINGS: dict[str, int] = {}
 """Faults of the docstrings of public names that are left in a package; they may only become fewer.
 Packages that are not named have none."""
@@ -67,6 +68,26 @@ def test_pages_are_plain(page):
     assert not (found := faults(blocks(text))), "\n".join(found)
 
 
+def html_blocks(html: str) -> Iterator[str]:
+    """Paragraphs, headings and cells of a page, without tags, scripts and Jinja."""
+    text = re.sub(r"<(script|style|pre)\b.*?</\1>|<!--.*?-->|{#.*?#}|{%.*?%}", "", html, flags=re.S)
+    text = re.sub(r"{{.*?}}|<code>.*?</code>", "`x`", text, flags=re.S)
+    text = re.sub(r"</?(a|b|em|i|kbd|span|strong|var)\b[^>]*>", "", text)
+    yield from (block for block in re.split(r"<[^>]*>", text) if block.strip())
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_templates_are_plain(template):
+    text = list(html_blocks(template.read_text("utf-8")))
+    found = [f"an identifier: {block}" for block in text for _ in identifiers(block)]
+    assert not (found := found + faults(text)), "\n".join(found)
+
+
+def identifiers(block: str) -> list[str]:
+    """The words of a text, outside code, that have an underscore."""
+    return [word for part in sentences(block) for word in re.findall(r"\w+_\w+", part)]
+
+
 def docstrings(source: str) -> Iterator[str]:
     """Docstrings of public names, one paragraph, argument or attribute at a time."""
     for node in ast.walk(ast.parse(source)):
@@ -106,6 +127,15 @@ def test_markdown_is_taken_apart():
     page = "# A\n\n| a | `b` |\n\n```sh\nx y\n```\n- c\n  d\n- [e](f)\n<!-- g -->\n"
     text = [part.strip() for block in blocks(page) for part in sentences(block)]
     assert text == ["A", "a", "CODE", "c d", "e"]
+
+
+def test_templates_are_taken_apart():
+    html = "{% if a %}<p class='b'>The <b>held_actions</b> of {{ c_d }}\n.</p>{# e #}<td>f</td>"
+    assert [" ".join(block.split()) for block in html_blocks(html)] == [
+        "The held_actions of `x` .",
+        "f",
+    ]
+    assert identifiers("The held_actions of `c_d`.") == ["held_actions"]
 
 
 def test_docstrings_are_taken_apart():

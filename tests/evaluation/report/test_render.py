@@ -157,7 +157,7 @@ def test_what_worlds_and_data_are_called_is_text(report):
 def test_long_play_with_and_without_an_avatar(report):
     words = text_of(render.render(report, []))
     limit = report["coherence"]["limits"]["avatar_lost_frames"]
-    assert f"or the avatar is gone for more than {limit} steps. Games that last" in words
+    assert f"once the avatar is gone for more than {limit} steps. Games that last" in words
     assert "avatar there, share of frames" in words
     report["coherence"]["avatar"] = {"skipped": "none to follow."}
     report["coherence"]["real"]["visible_rate"] = None
