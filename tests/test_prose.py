@@ -110,6 +110,16 @@ def test_docstrings_get_no_worse(package):
     assert len(found) <= LEFT_IN_DOCSTRINGS.get(package, 0), "\n".join(found)
 
 
+def test_an_action_is_a_button_on_the_page_only():
+    """The page, the command that serves it, and the names of old reports have the word."""
+    package = ROOT / "src" / "genie"
+    of_the_page = {*(package / "serving").rglob("*.*"), package / "cli" / "commands" / "serve.py"}
+    of_the_page.add(package / "evaluation" / "report" / "versions.py")
+    files = {*package.rglob("*.py"), *package.rglob("*.html")} - of_the_page
+    word = re.compile(r"\bbuttons?\b", re.IGNORECASE)
+    assert not [file for file in sorted(files) if word.search(file.read_text("utf-8"))]
+
+
 def test_only_packages_have_faults_left():
     assert set(LEFT_IN_DOCSTRINGS) <= set(PACKAGES)
     top = [path.read_text("utf-8") for path in (ROOT / "src" / "genie").glob("*.py")]

@@ -138,7 +138,7 @@ def test_derived_arrays(path):
         store.write_cached("tokens.v1", tokens[:-1])
     assert np.array_equal(store.cached("tokens.v1"), tokens * 2)
     assert [p.name for p in (path / "derived").iterdir()] == ["tokens.v1.npy"]
-    with pytest.raises(UserError, match="no derived array"):
+    with pytest.raises(UserError, match="no array"):
         store.cached("actions")
     with pytest.raises(UserError, match="not a name"):
         store.cached("../actions")

@@ -96,7 +96,7 @@ def held():
 def directions(video, batch):
     config = replace(EvaluationConfig.quick(), closed_loop_steps=8, batch=batch)
     return {
-        name: (game.games, game.share)
+        name: (game.games, game.fraction)
         for name, game in real_directions(Evaluation(Camera(), video, config)).items()
     }
 

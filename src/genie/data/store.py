@@ -344,7 +344,7 @@ class ClipStore:
         """
         path = self._cache_path(name)
         if not path.exists():
-            raise UserError(f"{self.path}: holds no derived array {name!r}; write it first")
+            raise UserError(f"{self.path}: holds no array {name!r}; write it first")
         return np.load(path, mmap_mode="r")
 
     def pieces(self, name: str) -> set[Span]:
@@ -459,5 +459,5 @@ def _write_rows(path: Path, pieces: Iterable[np.ndarray], rows: int) -> None:
             file.write(np.ascontiguousarray(piece).data)
             written += len(piece)
     require(
-        written == rows, f"a derived array has one row per frame: expected {rows}, got {written}"
+        written == rows, f"a cached array has one row per frame: expected {rows}, got {written}"
     )

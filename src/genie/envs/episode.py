@@ -27,7 +27,7 @@ TerminationFn = Callable[[np.ndarray, int, np.ndarray, dict[str, Any]], bool]
 
 @dataclass(frozen=True)
 class Rules:
-    """What both environments share: the world, where games start, and how a step is judged."""
+    """What both environments share: the world, where games start, and what a step earns."""
 
     world: Genie
     prompts: Sequence[np.ndarray]
@@ -53,24 +53,26 @@ class Rules:
         """Latent actions."""
         return gymnasium.spaces.Discrete(self.world.config.num_actions)
 
-    def draw(self, rng: np.random.Generator, options: dict[str, Any] | None) -> tuple[int, int]:
-        """Draws (index of the prompt, seed of the game) for one episode from an env's stream."""
+    def sample_start(
+        self, rng: np.random.Generator, options: dict[str, Any] | None
+    ) -> tuple[int, int]:
+        """Samples (index of the prompt, seed of the game) for one episode from an env's stream."""
         index, seed = int(rng.integers(len(self.prompts))), int(rng.integers(2**31))
         known = f"options['prompt']: choose 0 to {len(self.prompts) - 1}"
         wanted = whole_number((options or {}).get("prompt", index), known)
         require(0 <= wanted < len(self.prompts), f"{known}, got {wanted}")
         return wanted, seed
 
-    def start(self, drawn: Sequence[tuple[int, int]]) -> list[State]:
+    def start(self, starts: Sequence[tuple[int, int]]) -> list[State]:
         """Starts a game for each (index of a prompt, seed), in one batch where lengths agree."""
-        clips = [self.prompts[index] for index, _ in drawn]
-        seeds = [seed for _, seed in drawn]
+        clips = [self.prompts[index] for index, _ in starts]
+        seeds = [seed for _, seed in starts]
         if len({clip.shape for clip in clips}) > 1:
             return [self.world.start(clip, seed) for clip, seed in zip(clips, seeds, strict=True)]
         batch = np.stack([clip if clip.ndim == 4 else clip[None] for clip in clips])
         return self.world.start(batch, seeds).split()
 
-    def judge(
+    def outcome(
         self, frame: np.ndarray, action: int, after: np.ndarray, info: dict[str, Any]
     ) -> tuple[float, bool, bool]:
         """Returns (reward, terminated, truncated) of one transition."""

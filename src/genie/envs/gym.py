@@ -80,13 +80,13 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
 
         Args:
             seed: restarts the env's stream of prompts and game seeds; None goes on with it.
-            options: `{"prompt": i}` starts from the prompt with index i instead of drawing one.
+            options: `{"prompt": i}` starts from the prompt with index i instead of a random one.
 
         Raises:
             UserError: the seed or the index is none.
         """
         super().reset(seed=None if seed is None else seed_of(seed))
-        index, game_seed = self.rules.draw(self.np_random, options)
+        index, game_seed = self.rules.sample_start(self.np_random, options)
         self._state = self.rules.world.start(self.rules.prompts[index], seed=game_seed)
         self._info = {"step": 0, "prompt": index}
         return pixels(self._state), dict(self._info)
@@ -105,7 +105,7 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         frame, after = pixels(before), pixels(self._state)
         self._info = {**self._info, "step": self._info["step"] + 1}
         info = dict(self._info)
-        reward, terminated, truncated = self.rules.judge(frame, action, after, info)
+        reward, terminated, truncated = self.rules.outcome(frame, action, after, info)
         return after, reward, terminated, truncated, info
 
     def render(self) -> np.ndarray | None:

@@ -40,7 +40,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     Args:
         world: see `GenieEnv`.
         num_envs: games played at a time.
-        prompt: see `GenieEnv`; all games draw from the same prompts.
+        prompt: see `GenieEnv`; all games start from the same prompts.
         horizon: see `GenieEnv`.
         max_episode_steps: Gymnasium's name for the horizon; of two given the lower one counts.
         reward_fn: see `GenieEnv`; called once for each game.
@@ -131,8 +131,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
         for i in np.flatnonzero(running):
             infos[i]["step"] = self._infos[i]["step"] = self._infos[i]["step"] + 1
-            verdict = self.rules.judge(before[i], int(actions[i]), frames[i], infos[i])
-            rewards[i], terminated[i], truncated[i] = verdict
+            outcome = self.rules.outcome(before[i], int(actions[i]), frames[i], infos[i])
+            rewards[i], terminated[i], truncated[i] = outcome
         self._ended = terminated | truncated
         return frames, rewards, terminated, truncated, self._merged(infos)
 
@@ -159,10 +159,10 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def _start(
         self, indices: Sequence[int] | np.ndarray, options: dict[str, Any] | None
     ) -> list[State]:
-        drawn = [self.rules.draw(self._streams[i], options) for i in indices]
-        for i, (prompt, _) in zip(indices, drawn, strict=True):
+        starts = [self.rules.sample_start(self._streams[i], options) for i in indices]
+        for i, (prompt, _) in zip(indices, starts, strict=True):
             self._infos[i] = {"step": 0, "prompt": prompt}
-        return self.rules.start(drawn)
+        return self.rules.start(starts)
 
     def _seed_streams(self, seed: int | Sequence[int | None] | None) -> None:
         count = self.num_envs

@@ -97,7 +97,7 @@ def evaluate(
             actions or, without these, frames of 8x8 pixels.
         lpips: TorchScript file of a network of two batches of (n, h, w, 3) uint8 frames to their
             n distances.
-        sampling: how frames are drawn; the world's own way when left out.
+        sampling: settings of MaskGIT; those of the world when left out.
         device: where to compute; where the world is when left out.
         progress: show progress bars.
         config: all settings at once, in place of `quick`.
@@ -253,9 +253,8 @@ def _require_same_size(world: Genie, store: ClipStore, name: str) -> None:
     height, width = world.config.height, world.config.width
     if (store.height, store.width) != (height, width):
         raise UserError(
-            f"The world draws frames of {width}x{height} pixels, but those of the store {name} "
-            f"have "
-            f"{store.width}x{store.height}: prepare the videos again with "
+            f"The world has frames of {width}x{height} pixels, but those of the store {name} "
+            f"have {store.width}x{store.height}: prepare the videos again with "
             f"`genie prepare VIDEOS --out STORE --height {height} --width {width}`."
         )
 

@@ -1,4 +1,4 @@
-"""Pictures of a report: contact sheets, what each button does, and moving pictures."""
+"""Pictures of a report: contact sheets, what each action does, and moving pictures."""
 
 from __future__ import annotations
 

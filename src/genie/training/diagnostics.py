@@ -81,7 +81,7 @@ def action_perplexity(actions: LatentActionModel, clips: Tensor) -> Diagnostic:
         "action_perplexity",
         effective,
         f"The latent actions have collapsed: perplexity {effective:.2f} of "
-        f"{actions.num_actions}. Buttons will do nothing. Try a longer stage, a larger "
+        f"{actions.num_actions}. They will do nothing. Try a longer stage, a larger "
         "actions.continuous_fraction, more weight on what moves (actions.motion_weight), a "
         "decoder that sees more past frames (actions.decoder.window), or videos with more varied "
         "play (and --keep_actions false, where they come from a world of another game); "
@@ -104,7 +104,7 @@ def latent_gain(actions: LatentActionModel, clips: Tensor) -> Diagnostic:
         name,
         own - other,
         f"The latent actions say nothing: those of another clip predict a step as well "
-        f"({own - other:+.2f} dB), so buttons would do nothing. Try a longer stage, more weight on "
+        f"({own - other:+.2f} dB), so actions would do nothing. Try a longer stage, more weight on "
         "what moves (actions.motion_weight), a larger actions.max_displacement, less "
         "actions.latent_noise, a higher learning rate, or videos in which more happens.",
     )
@@ -146,7 +146,7 @@ def action_effect(dynamics: Dynamics, tokens: Tensor, actions: Tensor) -> Diagno
         name,
         effect,
         f"The dynamics ignore the actions: with another's action what changes is as likely "
-        f"({effect:+.3f} nats), so buttons do nothing. Try a longer stage, a higher learning rate, "
+        f"({effect:+.3f} nats), so actions do nothing. Try a longer stage, a higher learning rate, "
         "a larger dynamics.changed_token_weight or a smaller dynamics.static_action_dropout; and "
         "see whether the latent actions say something (`latent_gain` and "
         "`each_action_from_one_frame` of their stage in TensorBoard).",

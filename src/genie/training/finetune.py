@@ -81,7 +81,7 @@ class BaseWorld:
     Attributes:
         name: its folder, its id on the Hugging Face Hub or its name, as it was given.
         weights: the first twelve hexadecimal digits of the SHA-256 of its weights.
-        keep_actions: whether its latent actions stay as they are, so that buttons keep their
+        keep_actions: whether its latent actions stay as they are, so that they keep their
             meaning, or are trained on, and their codes placed anew.
     """
 

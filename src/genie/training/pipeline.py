@@ -73,7 +73,7 @@ def train(
         device: "auto", "cpu", "cuda" or "mps", in place of the accelerator of `train`.
         base: the world to go on from: its folder, its id on the Hub or its name.
         keep_actions: with `base`, whether its latent actions stay as they are (the default), which
-            is right for more of the same game: every button keeps its meaning, and those that are
+            is right for more of the same game: every action keeps its meaning, and those that are
             added are for what none of the old ones says. False is for another game: the latent
             action model trains on, continuous at first, and places all of its codes anew.
         console: where progress goes; standard error when left out.

@@ -139,9 +139,9 @@ def precompute_actions(
     chunks = list(_chunks(episodes, size=size, past=past, ahead=1))
     device = actions.to_latent.weight.device
     name = f"actions-{fingerprint(actions)}"
-    derived = np.array(_precomputed(store, name, chunks, infer, device, advance))
-    derived[[episode.start + episode.length - 1 for episode in store.episodes]] = -1
-    return derived
+    actions_of_frames = np.array(_precomputed(store, name, chunks, infer, device, advance))
+    actions_of_frames[[episode.start + episode.length - 1 for episode in store.episodes]] = -1
+    return actions_of_frames
 
 
 def _shared(store: ClipStore) -> list[Episode]:

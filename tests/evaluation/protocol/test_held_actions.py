@@ -34,11 +34,11 @@ def test_games_are_those_of_plain_rollouts(real_world, game):
     store, world = game.store(episodes=20), real_world.eval()
     games = held(world, store)
     prompts = games.prompts("val", 7)
-    buttons = torch.tensor([0, 1, 2, 2, 1, 0, 1])
+    actions = torch.tensor([0, 1, 2, 2, 1, 0, 1])
     starts = select_clips(store, "val", 2, 7, 0)
     (real,) = ClipBatches(store, starts, 2, 7, torch.device("cpu"))
-    plain = rollout(world, real, buttons[:, None].expand(-1, 5), clip_seeds(0, 0, 7))
-    assert torch.equal(games.hold("frames", prompts, buttons), plain)
+    plain = rollout(world, real, actions[:, None].expand(-1, 5), clip_seeds(0, 0, 7))
+    assert torch.equal(games.hold("frames", prompts, actions), plain)
     # Once more, half of them known by now and in other batches.
     assert torch.equal(games.hold("frames", prompts, 2)[2:4], plain[2:4])
     alone = rollout(world, real, torch.full((7, 5), 2), clip_seeds(0, 0, 7))
@@ -47,7 +47,7 @@ def test_games_are_those_of_plain_rollouts(real_world, game):
     assert not torch.equal(alone, other)
 
 
-def test_a_look_sees_the_prompt_as_the_tokenizer_gives_it_back(game):
+def test_a_measure_gets_the_prompt_as_the_tokenizer_gives_it_back(game):
     world, store, seen = game.world(), game.store(), []
     world.tokenizer.decode = lambda tokens: 255 - game.draw(tokens.argmax(-1))
     games = held(world, store, {"frames": lambda frames: seen.append(frames) or frames_of(frames)})
@@ -57,7 +57,7 @@ def test_a_look_sees_the_prompt_as_the_tokenizer_gives_it_back(game):
     assert torch.equal(seen[0][:, :2], 255 - real)
 
 
-def test_every_game_is_played_once_and_seen_by_all(game):
+def test_every_game_is_played_once_and_measured_by_all(game):
     world = Counted(game.world())
     measures = {
         "frames": frames_of,
@@ -77,10 +77,10 @@ def test_every_game_is_played_once_and_seen_by_all(game):
     assert world.played == 9 * 5
 
 
-def test_streams_of_random_buttons(game):
+def test_streams_of_random_actions(game):
     games = held(game.world(), game.store(episodes=200))
     prompts = games.prompts("val", 100)
-    drawn = games.random_actions(prompts, 3)
-    assert drawn.unique().tolist() == [0, 1, 2, 3]
-    assert torch.equal(drawn, games.random_actions(prompts, 3))
-    assert not torch.equal(drawn, games.random_actions(prompts, 5))
+    sampled = games.random_actions(prompts, 3)
+    assert sampled.unique().tolist() == [0, 1, 2, 3]
+    assert torch.equal(sampled, games.random_actions(prompts, 3))
+    assert not torch.equal(sampled, games.random_actions(prompts, 5))

@@ -32,7 +32,7 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--keep_actions",
         type=bool | None,
-        help="with --from: true (the default) leaves its buttons as they are; false is for another "
+        help="with --from: true (the default) leaves its actions as they are; false is for another "
         "game, and places all of their codes anew",
     )
     parser.add_argument(

@@ -97,7 +97,7 @@ def action_alignment(
     actions: what needs no model at all. The ceiling takes what the inverse-dynamics network reads
     as the code: about the most that a model of this size can read off three frames, since it was
     trained with the true actions. The past is the same without the frame that the action led to:
-    what could be told beforehand, because players hold buttons. A latent action is to say what is
+    what could be told beforehand, because players hold an action. A latent action is to say what is
     new, so what can be asked of it lies nearer to the ceiling less the past.
 
     All on the same held-out steps, once with the true actions as they are (`raw`) and once with

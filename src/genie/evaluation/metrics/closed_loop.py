@@ -45,11 +45,11 @@ class RealGame:
 
     Attributes:
         games: how many stretches of video there are.
-        share: the share of them that reached the goal; None where there are too few.
+        fraction: part of them that reached the goal; None where there are too few.
     """
 
     games: int
-    share: float | None
+    fraction: float | None
 
 
 def hold_towards(
@@ -99,8 +99,8 @@ def hold_towards(
             reached(part)[:, goal].float().mean().item()
             for part in (ours, random, ours[:, :real_steps], random[:, :real_steps])
         ]
-        relative = [share / real.share if real.share else None for share in shares[2:]]
-        values = (shares[0], shares[1], real.share, *relative)
+        relative = [share / real.fraction if real.fraction else None for share in shares[2:]]
+        values = (shares[0], shares[1], real.fraction, *relative)
         lines[name] = dict(zip(MEANS, values, strict=True))
         lines[name] |= {"real_games": real.games, "action": chosen[goal]}
         outcomes.append(reached(ours)[:, goal].float())
@@ -189,11 +189,11 @@ def closed_loop(evaluation: Evaluation) -> dict[str, Any]:
     )
     goals = {}
     for action, (name, firsts) in enumerate(zip(classifier.group_names, starts, strict=True)):
-        share = None
+        fraction = None
         if len(firsts) >= REAL_GAMES:
             read = measure_stretches(evaluation, firsts, length, classifier.predict)
-            share = follows_action(read, size)[:, action].float().mean().item()
-        goals[name] = RealGame(len(firsts), share)
+            fraction = follows_action(read, size)[:, action].float().mean().item()
+        goals[name] = RealGame(len(firsts), fraction)
     found = hold_towards(
         evaluation,
         "closed_loop",

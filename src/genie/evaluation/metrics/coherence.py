@@ -46,7 +46,7 @@ POINTS = 64
 def sample_actions(
     usage: Int[Tensor, " A"], chain: Int[Tensor, "A A"], games: int, steps: int, seed: int
 ) -> Int[Tensor, "games steps"]:
-    """Draws latent actions as they follow each other in real video: random, and as sticky as there.
+    """Samples latent actions as they follow each other in real video: random, but as sticky.
 
     A Markov chain over the inferred actions of held-out video. So every action is as frequent, and
     is held as long, as in the video.

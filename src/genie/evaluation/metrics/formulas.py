@@ -314,7 +314,7 @@ def chance_tables(
     return [contingency(latent[order], true, latents, truths) for order in shuffles]
 
 
-# --- buttons --------------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------------
 
 
 def frame_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -328,7 +328,7 @@ def action_distances(
     """Returns how far apart frames are after holding action a (first seed) and b (second seed).
 
     The diagonal is the distance between two seeds of the same action, that is, chance alone. Both
-    sides of every pair have different seeds, so a world that ignores its buttons has the same
+    sides of every pair have different seeds, so a world that ignores its actions has the same
     distance everywhere. Mean over prompts and steps.
     """
     actions = range(held.shape[1])
@@ -339,7 +339,7 @@ def action_distances(
 def action_separation(distances: Float[Tensor, "A A"]) -> dict[str, float]:
     """Returns the distance between actions, between seeds, and their ratio.
 
-    The ratio is about 1 when the buttons change nothing that chance does not. `DISTANCE_FLOOR`
+    The ratio is about 1 when the actions change nothing that chance does not. `DISTANCE_FLOOR`
     bounds both sides from below, so that it is finite for a world without chance.
     """
     same = distances.diagonal().mean().item()

@@ -53,7 +53,7 @@ class InverseDynamics(nn.Module):
         actions: K, the number of true actions.
         width: channels of the first layer.
         future_frames: False hides frame t + 1. The network then reads what was visible before the
-            action: players hold buttons, and an avatar faces its direction.
+            action: players hold an action, and an avatar faces its direction.
     """
 
     def __init__(self, actions: int, width: int = 32, future_frames: bool = True):

@@ -37,7 +37,7 @@ def measure_rollouts(
     evaluation: Evaluation,
     choices: Sequence[ClipBatches],
     times: tuple[int, ...],
-    watch: OnRollout | None = None,
+    on_rollout: OnRollout | None = None,
 ) -> dict[str, Any]:
     """Plays real clips again from their first frames and compares with what really happened.
 
@@ -63,7 +63,7 @@ def measure_rollouts(
         evaluation: the evaluation.
         choices: clips for each seed, from that of the report on; all count together.
         times: steps after the prompt at which figures are quoted.
-        watch: called with every batch of the first choice of clips and its rollouts.
+        on_rollout: called with every batch of the first choice of clips and its rollouts.
     """
     config, distance = evaluation.config, evaluation.distance
     horizon = choices[0].length - config.prompt_frames
@@ -87,8 +87,8 @@ def measure_rollouts(
                         found = distance.distance(*pair).cpu()
                         apart[name].append(found.reshape(len(real), len(wanted)))
                 seen += len(frames)
-                if watch is not None and index == 0:
-                    watch(frames, rollouts)
+                if on_rollout is not None and index == 0:
+                    on_rollout(frames, rollouts)
     errors = {name: FrameErrors.cat(parts) for name, parts in conditions.items()}
     found = _figures(errors, choices, times)
     for name, parts in apart.items():
@@ -159,10 +159,10 @@ def rollout_conditions(
 def random_codes(
     tokens: Int[Tensor, "B N S"], vocabulary: int, seeds: list[int]
 ) -> Int[Tensor, "B N S"]:
-    """Draws as many tokens uniformly from the vocabulary, each clip from its own seed."""
+    """Samples as many tokens uniformly from the vocabulary, each clip from its own seed."""
     shape = tuple(tokens.shape[1:])
-    drawn = [np.random.default_rng([seed, 2]).integers(vocabulary, size=shape) for seed in seeds]
-    return torch.from_numpy(np.stack(drawn)).to(tokens.device)
+    sampled = [np.random.default_rng([seed, 2]).integers(vocabulary, size=shape) for seed in seeds]
+    return torch.from_numpy(np.stack(sampled)).to(tokens.device)
 
 
 def _delta(errors: dict[str, FrameErrors]) -> Tensor:
@@ -190,7 +190,7 @@ def _at_time(errors: dict[str, FrameErrors], frame: int, episodes: Tensor) -> di
 def _rollouts(evaluation: Evaluation) -> dict[str, Any]:
     config = evaluation.config
 
-    def watch(frames: Tensor, rollouts: Rollouts) -> None:
+    def on_rollout(frames: Tensor, rollouts: Rollouts) -> None:
         if not any(figure.section == "rollouts" for figure in evaluation.figures):
             evaluation.figures += _clip_figures(frames, rollouts, evaluation)
         for observer in evaluation.observers.values():
@@ -198,7 +198,7 @@ def _rollouts(evaluation: Evaluation) -> dict[str, Any]:
                 observer.update(frames, rollouts)
 
     choices = _choices(evaluation, config.clip_frames, config.clips)
-    return measure_rollouts(evaluation, choices, config.quoted, watch)
+    return measure_rollouts(evaluation, choices, config.quoted, on_rollout)
 
 
 def _long_rollouts(evaluation: Evaluation) -> dict[str, Any]:

@@ -107,7 +107,7 @@ HELD_ACTIONS = Metric(
 def separation(
     frames: UInt8[Tensor, "N A R H W C"], permutations: int = 999, seed: int = 0
 ) -> dict[str, Any]:
-    """Tests whether frames of different buttons differ by more than noise.
+    """Tests whether frames of different actions differ by more than noise.
 
     `ratio` is the pseudo-F of all states together: the mean square between actions over the mean
     square within, each summed over states. It is about 1 for a world that ignores its actions.
@@ -116,7 +116,7 @@ def separation(
     is below 0.05, and `explained` the share of all variance that the action explains.
 
     Args:
-        frames: of N states, A buttons and R repeats, as from `sample_all_actions`.
+        frames: of N states, A actions and R repeats, as from `sample_all_actions`.
         permutations: within each state.
         seed: of the permutations.
     """
@@ -149,7 +149,7 @@ def separation(
 def _squares(
     state: UInt8[Tensor, "A R H W C"], permutations: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, " orders"], Float[Tensor, ""]]:
-    """Sums of squares between buttons, in the true order and in others, and that of all frames."""
+    """Sums of squares between actions, in the true order and in others, and that of all frames."""
     actions, repeats = state.shape[:2]
     rows = state.flatten(0, 1).flatten(1).double().cpu()
     rows = rows - rows.mean(0)

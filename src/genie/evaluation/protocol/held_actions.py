@@ -1,4 +1,4 @@
-"""Games in which one button is held: played once, however many measures look at them."""
+"""Games in which one action is held: played once, however many measures there are."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ Measure = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class HeldActionGames:
-    """Holds buttons for a number of steps and remembers what was seen of each game.
+    """Holds actions for a number of steps and keeps what was measured of each game.
 
     A game is what follows from its prompt, its number among the prompts, which decides the noise,
-    and the button. It is played when it is first asked for; then everybody has a look and its
+    and the action. It is played when it is first asked for. Then all measures are taken and its
     frames are dropped. So memory holds the frames of one batch, and a few numbers for each step
-    of the games played: some 6 MB for 256 prompts, 8 buttons and 16 steps, whose frames of 64x64
-    pixels would be 400 MB.
+    of the games played. That is some 6 MB for 256 prompts, 8 actions and 16 steps, whose frames of
+    64x64 pixels would be 400 MB.
 
     Attributes:
         world: what plays.
         store: has the prompts.
         measures: what is kept of games, by name.
         prompt_frames: real frames that a game starts from.
-        steps: for how many frames a button is held.
+        steps: for how many frames an action is held.
         seed: chooses prompts and noise.
         batch: games at once.
-        sampling: how frames are drawn; the world's own way when None.
+        sampling: settings of MaskGIT; those of the world when None.
     """
 
     world: Genie
@@ -52,7 +52,9 @@ class HeldActionGames:
     seed: int
     batch: int
     sampling: SamplingConfig | None = None
-    _seen: dict[tuple[int, int, int], dict[str, Tensor]] = field(default_factory=dict, init=False)
+    _measured: dict[tuple[int, int, int], dict[str, Tensor]] = field(
+        default_factory=dict, init=False
+    )
 
     def prompts(self, split: str, count: int) -> ClipBatches:
         """Returns so many prompts of a split, fewer where it has no more."""
@@ -60,42 +62,41 @@ class HeldActionGames:
         return ClipBatches(self.store, starts, self.prompt_frames, self.batch, self.world.device)
 
     def random_actions(self, prompts: ClipBatches, stream: int) -> Int[Tensor, " N"]:
-        """Draws a button for each prompt; another stream draws others."""
-        drawn = np.random.default_rng([self.seed, stream])
-        return torch.from_numpy(
-            drawn.integers(self.world.config.num_actions, size=len(prompts.starts))
-        )
+        """Samples an action for each prompt; another stream samples others."""
+        rng = np.random.default_rng([self.seed, stream])
+        count, num_actions = len(prompts.starts), self.world.config.num_actions
+        return torch.from_numpy(rng.integers(num_actions, size=count))
 
     def hold(
         self,
-        look: str,
+        measure: str,
         prompts: ClipBatches,
-        buttons: int | Int[Tensor, " N"],
+        actions: int | Int[Tensor, " N"],
         on_step: OnStep = ignore_step,
     ) -> Tensor:
-        """Returns what one of the looks kept of the steps in which a button was held.
+        """Returns what one of the measures kept of the steps in which an action was held.
 
         Args:
-            look: its name.
+            measure: its name.
             prompts: N of them.
-            buttons: the latent action held from each prompt, or from all.
+            actions: the latent action held from each prompt, or from all.
             on_step: called after every batch and step that is played.
 
         Returns:
             (N, steps, ...), on the CPU.
         """
         count = len(prompts.starts)
-        held = torch.as_tensor(buttons).expand(count).tolist()
+        held = torch.as_tensor(actions).expand(count).tolist()
         games = list(zip(prompts.starts.tolist(), range(count), held, strict=True))
-        self._play(prompts, [game for game in games if game not in self._seen], on_step)
-        return torch.stack([self._seen[game][look] for game in games])
+        self._play(prompts, [game for game in games if game not in self._measured], on_step)
+        return torch.stack([self._measured[game][measure] for game in games])
 
     def max_steps(self, games: int, choosing_games: int, chosen: int) -> int:
-        """Returns how many batches and steps are played at the most to choose buttons and use them.
+        """Returns how many batches and steps are played at most to choose actions and hold them.
 
         Args:
-            games: prompts from which the chosen buttons, and random ones, are held.
-            choosing_games: prompts from which every button is held to choose among them.
+            games: prompts from which the chosen actions, and random ones, are held.
+            choosing_games: prompts from which every action is held to choose among them.
             chosen: how many are chosen.
         """
         num_actions = self.world.config.num_actions
@@ -105,7 +106,7 @@ class HeldActionGames:
     def _play(
         self, prompts: ClipBatches, games: list[tuple[int, int, int]], on_step: OnStep
     ) -> None:
-        """Plays games, and has a look at them together with their prompts.
+        """Plays games, and measures them together with their prompts.
 
         The prompts are as the tokenizer gives them back, so that the first step shows what moved
         and not what the tokenizer lost.
@@ -115,13 +116,13 @@ class HeldActionGames:
         first = 0
         for prompt in replace(prompts, starts=prompts.starts[numbers]):
             now = games[first : first + len(prompt)]
-            buttons = torch.tensor([button for _, _, button in now], device=prompt.device)
-            actions = buttons[:, None].expand(-1, self.steps)
+            held = torch.tensor([action for _, _, action in now], device=prompt.device)
+            actions = held[:, None].expand(-1, self.steps)
             seeds = [noise[number] for _, number, _ in now]
-            drawn = rollout(world, prompt, actions, seeds, self.sampling, on_step)
+            played = rollout(world, prompt, actions, seeds, self.sampling, on_step)
             rebuilt = world.tokenizer.decode(world.tokenizer.encode(prompt)).cpu()
-            frames = torch.cat([rebuilt, drawn], dim=1)
-            kept = {name: look(frames)[:, -self.steps :] for name, look in self.measures.items()}
+            frames = torch.cat([rebuilt, played], dim=1)
+            kept = {name: of(frames)[:, -self.steps :] for name, of in self.measures.items()}
             for i, game in enumerate(now):
-                self._seen[game] = {name: part[i] for name, part in kept.items()}
+                self._measured[game] = {name: part[i] for name, part in kept.items()}
             first += len(prompt)

@@ -1,4 +1,4 @@
-"""Playing a world many clips at a time: with given actions, with random ones, with held buttons."""
+"""Playing a world many clips at a time: with given actions, with random ones, with held actions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rollout(
         prompt: the frames that are known.
         actions: latent actions; the first leads to the first frame after the prompt.
         seeds: one per clip.
-        sampling: how frames are drawn; the world's own way when left out.
+        sampling: settings of MaskGIT; those of the world when left out.
         on_step: called after every frame.
     """
     state = world.start(prompt, seed=seeds)
@@ -59,7 +59,7 @@ def clip_seeds(seed: int, first: int, count: int) -> list[int]:
 def random_actions(
     num_actions: int, clips: int, steps: int, seed: int, first: int = 0
 ) -> Int[Tensor, "clips steps"]:
-    """Draws latent actions uniformly, each clip from its own seed.
+    """Samples latent actions uniformly, each clip from its own seed.
 
     Args:
         num_actions: how many latent actions there are.
@@ -69,8 +69,8 @@ def random_actions(
         first: number of the first of these clips, so that batches do not matter.
     """
     generators = [np.random.default_rng([seed, first + i, 1]) for i in range(clips)]
-    drawn = [generator.integers(num_actions, size=steps) for generator in generators]
-    return torch.from_numpy(np.stack(drawn))
+    sampled = [generator.integers(num_actions, size=steps) for generator in generators]
+    return torch.from_numpy(np.stack(sampled))
 
 
 def play_all_actions(

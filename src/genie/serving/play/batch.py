@@ -141,19 +141,19 @@ class _StateBatch:
     """Games that stepped together and stay one batched state.
 
     Attributes:
-        drawing: the predicted frame until it is committed; `state` is the one before it.
+        predicted: the predicted frame until it is committed; `state` is the one before it.
     """
 
     members: tuple[Hashable, ...]
     state: State
-    drawing: PredictedFrame | None = None
+    predicted: PredictedFrame | None = None
 
     def player(self, game: Hashable) -> State:
-        assert self.drawing is None
+        assert self.predicted is None
         return self.state.player(self.members.index(game))
 
     def split(self) -> dict[Hashable, State]:
-        assert self.drawing is None
+        assert self.predicted is None
         return dict(zip(self.members, self.state.split(), strict=False))  # without the padding
 
 
@@ -213,7 +213,7 @@ class GameBatch:
     @property
     def uncommitted(self) -> list[_StateBatch]:
         """The batches with a predicted frame that is not committed."""
-        return [batch for batch in self._batches if batch.drawing is not None]
+        return [batch for batch in self._batches if batch.predicted is not None]
 
     def commit(self) -> None:
         """Commits the predicted frames of the last round, after they were sent.
@@ -273,10 +273,10 @@ class GameBatch:
         if turn.first or preview is None:
             state = self._state(game)
             preview = type(state).stack([state] * len(turn.actions))
-        drawing = self.world.predict(preview, list(turn.actions), turn.sampling)
+        predicted = self.world.predict(preview, list(turn.actions), turn.sampling)
         if turn.last:
-            return tuple(encode_picture(frame) for frame in _pixels(drawing))
-        self._previews[game] = self.world.commit(drawing)
+            return tuple(encode_picture(frame) for frame in _pixels(predicted))
+        self._previews[game] = self.world.commit(predicted)
         return ()
 
     def _put(self, game: Hashable, states: _GameStates, state: State) -> None:
@@ -295,9 +295,9 @@ class GameBatch:
         started = time.perf_counter()
         batch = self._gather(tuple(actions))
         padding = [0] * (self._padded(len(actions)) - len(actions))
-        drawing = self.world.predict(batch.state, [*actions.values(), *padding], sampling)
-        frames = _pixels(drawing)[: len(actions)]
-        batch.drawing = drawing
+        predicted = self.world.predict(batch.state, [*actions.values(), *padding], sampling)
+        frames = _pixels(predicted)[: len(actions)]
+        batch.predicted = predicted
         spent = _ms_since(started)
 
         def shown(game: Hashable, frame: np.ndarray) -> TurnResult:
@@ -314,8 +314,8 @@ class GameBatch:
         return states.step + 1
 
     def _commit(self, batch: _StateBatch) -> None:
-        assert batch.drawing is not None
-        batch.state, batch.drawing = self.world.commit(batch.drawing), None
+        assert batch.predicted is not None
+        batch.state, batch.predicted = self.world.commit(batch.predicted), None
         for game in batch.members:
             states = self._games[game]
             if states.step % SNAPSHOT_EVERY == 0:

@@ -29,7 +29,7 @@ class ActionsStage(Stage):
         report_actions(context.world.actions, clips, context.warnings)
 
     def kept(self, base: BaseWorld) -> bool:
-        """Whether buttons of the base world keep their meaning."""
+        """Whether actions of the base world keep their meaning."""
         return base.keep_actions
 
     def missing(self, base: BaseWorld | None) -> str:
@@ -64,7 +64,7 @@ def report_actions(
     if not actions.quantizer.initialized:
         missing = (
             "The latent actions have no codes yet: the stage was over before a step of its last "
-            f"{1 - actions.config.continuous_fraction:.0%}, in which they are placed. Buttons mean "
+            f"{1 - actions.config.continuous_fraction:.0%}, in which they are placed. Actions mean "
             "nothing. Give the stage more steps or minutes."
         )
         warnings.report([Diagnostic("initialized", 0.0, missing)])
