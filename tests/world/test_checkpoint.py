@@ -21,6 +21,13 @@ def test_there_and_back(folder: Path):
     assert checkpoint.read_shapes(folder) == {"w": (6,)}
 
 
+def test_weights_of_the_dynamics_alone_are_renamed():
+    weights = {"tokenizer.a": 1, "dynamics.a.b": 2, "dynamics_a.b": 3}
+    renamed = checkpoint.rename_dynamics(weights, str.upper)
+    assert renamed == {"tokenizer.a": 1, "dynamics.A.B": 2, "dynamics_a.b": 3}
+    assert list(renamed.values()) == [1, 2, 3]
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "last.ckpt", "state.pkl"])
 def test_a_pickle_is_refused(folder: Path, name: str):
     (folder / name).write_bytes(b"anything")

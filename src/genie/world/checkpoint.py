@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 from safetensors.torch import load_file, save_file
@@ -21,7 +21,9 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 METADATA = {FORMAT: str(VERSION)}
 """Of the weights. It has one entry, because safetensors writes several in random order."""
 OTHER_WEIGHTS = "they come from another world or another version: copy or train it again"
+DYNAMICS = "dynamics."
 Shape = tuple[int, ...]
+Value = TypeVar("Value")
 PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 
 
@@ -96,6 +98,22 @@ def read_shapes(folder: str | Path) -> dict[str, Shape]:
     path = Path(folder) / WEIGHTS
     with _damage_named(path), safetensors.safe_open(path, "pt") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def rename_dynamics(weights: Mapping[str, Value], rename: Callable[[str], str]) -> dict[str, Value]:
+    """Renames the weights of the dynamics model, whose names differ between versions.
+
+    Args:
+        weights: weights of a world, or what is known of them, by name.
+        rename: from a name within the dynamics to another.
+
+    Returns:
+        The same values, in the same order.
+    """
+    return {
+        DYNAMICS + rename(name.removeprefix(DYNAMICS)) if name.startswith(DYNAMICS) else name: value
+        for name, value in weights.items()
+    }
 
 
 def check_layers(layers: int, shapes: Mapping[str, Shape], folder: Path) -> None:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 Numbers = int | np.integer | Sequence[Any] | np.ndarray | Tensor
 """Integers as callers give them: one, or one for each player."""
-Shape = tuple[int, ...]
 
 
 class Genie(nn.Module):
@@ -93,7 +92,7 @@ class Genie(nn.Module):
         dtype, device = _dtype(dtype), inputs.device_of(device)
         folder = world_folder(name, **hub)
         config = from_record(GenieConfig, checkpoint.read_config(folder))
-        shapes = {_current_name(n): s for n, s in checkpoint.read_shapes(folder).items()}
+        shapes = checkpoint.rename_dynamics(checkpoint.read_shapes(folder), current_name)
         checkpoint.check_layers(config.layers, shapes, folder)  # before so many are described
         checkpoint.check_shapes(cls._shapes(config), shapes, folder)
         world = cls(config)
@@ -101,7 +100,7 @@ class Genie(nn.Module):
         return world.to(device, dtype).eval()
 
     @classmethod
-    def _shapes(cls, config: GenieConfig) -> dict[str, Shape]:
+    def _shapes(cls, config: GenieConfig) -> dict[str, checkpoint.Shape]:
         with torch.device("meta"):
             return {name: tuple(w.shape) for name, w in cls(config).state_dict().items()}
 
@@ -415,8 +414,3 @@ def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     name, known = str(dtype).removeprefix("torch."), get_args(Dtype)
     require(name in known, f"dtype: {name}, expected one of {', '.join(known)}")
     return getattr(torch, name)
-
-
-def _current_name(name: str) -> str:
-    model, _, rest = name.partition(".")
-    return f"{model}.{current_name(rest)}" if model == "dynamics" else name

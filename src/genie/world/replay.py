@@ -24,6 +24,7 @@ from genie.core.config import Dtype, UserError, from_record, require
 from genie.core.renamed_keys import with_old_keys
 from genie.data.images import png, rgb
 from genie.models.dynamics import first_name
+from genie.world.checkpoint import rename_dynamics
 from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def world_hash(world: Genie) -> str:
     """
     about = json.dumps([SAMPLER_VERSION, _hashed(world.config)], sort_keys=True)
     digest = hashlib.sha256(about.encode())
-    weights = {_first_name(name): weight for name, weight in world.state_dict().items()}
+    weights = rename_dynamics(world.state_dict(), first_name)
     for name, weight in sorted(weights.items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -183,11 +184,6 @@ def _hashed(config: GenieConfig) -> dict[str, Any]:
         if values[part][key] == default:
             del values[part][key]
     return values
-
-
-def _first_name(name: str) -> str:
-    model, _, rest = name.partition(".")
-    return f"{model}.{first_name(rest)}" if model == "dynamics" else name
 
 
 def decode_prompt(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:
