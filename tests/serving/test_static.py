@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -252,6 +253,27 @@ def test_maskgit_steps_and_temperature_are_set_per_player(page, dot_world):
     tap(page, "Digit2")
     wait_for_dot(page, lambda at: at == (12, 14))
     assert dot_world.samplings[-1].steps == 8
+
+
+def test_guidance_is_there_only_where_a_world_can_be_guided(
+    browser, running, dot_world, dot_prompts
+):
+    for fraction in (0.0, 0.1):
+        dynamics = replace(dot_world.config.dynamics, unconditional_fraction=fraction)
+        dot_world.config = replace(dot_world.config, dynamics=dynamics)
+        with running(create_app(dot_world, dot_prompts)) as address:
+            page = browser.new_page()
+            page.goto(f"http://{address}/")
+            page.wait_for_selector("#canvas[data-frame]")
+            page.get_by_text("Advanced").click()
+            assert page.get_by_label("Guidance").is_visible() == (fraction > 0)
+            if fraction:
+                page.get_by_label("Guidance").fill("2")
+                page.keyboard.press("Escape")
+                tap(page, "Digit2")
+                wait_for_dot(page, lambda at: at == (12, 13))
+                assert dot_world.samplings[-1].guidance == 2
+            page.close()
 
 
 def test_a_new_seed_restarts_from_the_same_prompt(browser, running, small_world, prompt):

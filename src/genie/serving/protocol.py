@@ -64,6 +64,7 @@ class World(BaseModel):
         prompts: URLs of the images that games start from.
         names: of the actions, "" for an action without a name.
         can_name: whether players may save names.
+        can_guide: whether players may set guidance, see `genie.SamplingConfig`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class World(BaseModel):
     prompts: list[str]
     names: list[str]
     can_name: bool
+    can_guide: bool
 
 
 class _Message(BaseModel):
@@ -87,6 +89,7 @@ class SamplingMessage(_Message):
     type: Literal["sampling"]
     steps: Annotated[int, Field(ge=1, le=MAX_MASKGIT_STEPS)] | None
     temperature: Annotated[float, Field(ge=0, le=10)] | None
+    guidance: Annotated[float, Field(ge=0, le=10)] | None = None
 
 
 class StartMessage(_Message):

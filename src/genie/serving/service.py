@@ -109,6 +109,7 @@ class WorldService:
             prompts=[f"{path}/prompts/{i}.png" for i in range(len(self.prompts))],
             names=self.action_names,
             can_name=self._served.can_name,
+            can_guide=config.dynamics.unconditional_fraction > 0,
         )
 
     def require_names(self) -> None:

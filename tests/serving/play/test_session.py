@@ -283,6 +283,14 @@ def test_sampling_is_the_players_own_and_remembered_per_step(playing):
     assert playing.game.sampling == [USUAL]
 
 
+def test_guidance_is_refused_where_the_world_has_none(playing):
+    with pytest.raises(ProtocolError, match="unconditional_fraction"):
+        notify(playing, "sampling", steps=None, temperature=None, guidance=2.0)
+    notify(playing, "sampling", steps=None, temperature=None, guidance=0.0)
+    notify(playing, "step", seq=3, action=0)
+    assert turns(playing) == act(0)
+
+
 def test_a_preview_is_generated_at_rest_and_belongs_to_its_frame(playing):
     notify(playing, "peek", steps=2)
     notify(playing, "step", seq=2, action=0)

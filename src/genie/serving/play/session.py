@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from genie.serving import protocol
 from genie.serving.play import batch
 from genie.serving.play.batch import Turn, TurnResult
-from genie.serving.play.start import check_actions, parse_start
+from genie.serving.play.start import check_actions, check_sampling, parse_start
 from genie.serving.protocol import ClientMessage, Picture, ProtocolError, pack
 from genie.world.maskgit import SamplingConfig
 
@@ -406,9 +406,10 @@ class Session:
         self.notify({"type": "games", "current": self._current, "games": games, "most": MAX_GAMES})
 
     def _choose_sampling(self, message: protocol.SamplingMessage) -> None:
-        chosen = {"steps": message.steps, "temperature": message.temperature}
-        given = {name: value for name, value in chosen.items() if value is not None}
-        self._sampling = replace(self._world.sampling, **given)
+        given = message.model_dump(exclude={"type"}, exclude_none=True)
+        sampling = replace(self._world.sampling, **given)
+        check_sampling(sampling, self._world)
+        self._sampling = sampling
 
     def _acknowledge(self, frame: int) -> None:
         self._unacknowledged = [sent for sent in self._unacknowledged if sent > frame]

@@ -34,6 +34,14 @@ def check_actions(actions: Sequence[int], num_actions: int) -> None:
         raise ProtocolError(str(error)) from None
 
 
+def check_sampling(sampling: SamplingConfig, world: GenieConfig) -> None:
+    """Raises `ProtocolError` if the world cannot play with guidance and the sampling has some."""
+    try:
+        check_guidance(sampling.guidance, world.dynamics.unconditional_fraction)
+    except UserError as error:
+        raise ProtocolError(str(error)) from None
+
+
 def parse_start(
     message: StartMessage,
     world: GenieConfig,

@@ -150,7 +150,9 @@ function sendPace() {
 
 function sendSampling() {
   const value = (id) => ($(id).value === "" || !$(id).validity.valid ? null : Number($(id).value));
-  connection.send({ type: "sampling", steps: value("maskgit-steps"), temperature: value("temperature") });
+  const sampling = { steps: value("maskgit-steps"), temperature: value("temperature") };
+  if (world.can_guide) sampling.guidance = value("guidance");
+  connection.send({ type: "sampling", ...sampling });
 }
 
 // Games that are kept
@@ -295,7 +297,8 @@ function wire() {
     previewSoon();
   });
   $("pace").addEventListener("change", sendPace);
-  for (const id of ["maskgit-steps", "temperature"]) $(id).addEventListener("change", sendSampling);
+  for (const id of ["guidance-field", "guidance-hint"]) $(id).hidden = !world.can_guide;
+  for (const id of ["maskgit-steps", "temperature", "guidance"]) $(id).addEventListener("change", sendSampling);
   $("previews").addEventListener("change", () => {
     previewedAt = 0;
     remember("genie.peeking", $("previews").checked);
