@@ -1,10 +1,47 @@
 import pytest
 import torch
+from einops import reduce, repeat
+from torch import nn
 from untrained_tokenizer import build, clips
 
 from genie.models.backbone import TokenizerBackbone
+from genie.models.layers.cache import TemporalCache
 
-TOKENIZERS = {"space-time transformer": build}
+
+class GreyTokenizer(TokenizerBackbone):
+    """One of 16 levels of grey for each patch of 8x8: as little as a tokenizer can be."""
+
+    past, can_collapse = 0, False
+
+    def __init__(self):
+        super().__init__()
+        self.grid, self.tokens_per_frame, self.vocabulary = (2, 2), 4, 16
+        self.levels = nn.Parameter(torch.linspace(8, 248, 16))
+
+    def encode(self, frames):
+        return (self._grey(frames) / 16).long()
+
+    @torch.no_grad()
+    def decode(self, tokens):
+        grey = self.levels[tokens].round().to(torch.uint8)
+        return repeat(grey, "b t (i j) -> b t (i p) (j q) c", i=2, p=8, q=8, c=3)
+
+    def prefill(self, tokens):
+        nothing = torch.empty(0, 0, len(tokens), 4, 0, 0)
+        return TemporalCache(nothing, nothing, torch.full((len(tokens),), tokens.shape[1]))
+
+    def decode_step(self, tokens, cache):
+        return self.decode(tokens[:, None])[:, 0], cache
+
+    def loss(self, frames, progress=1.0):
+        error = (self.levels[self.encode(frames)] - self._grey(frames)).square().mean() / 255**2
+        return error, {"psnr": -10 * error.detach().log10()}
+
+    def _grey(self, frames):
+        return reduce(frames.float(), "b t (i p) (j q) c -> b t (i j)", "mean", i=2, j=2)
+
+
+TOKENIZERS = {"space-time transformer": build, "grey": GreyTokenizer}
 """Each tokenizer that a world can have, of frames of 16x16; a new one is added here."""
 
 
@@ -44,6 +81,22 @@ def test_decoding_frame_by_frame_equals_decoding_at_once(tokenizer):
     for t in range(2, 9):
         frame, cache = tokenizer.decode_step(tokens[:, t], cache)
         assert (frame.int() - whole[:, t].int()).abs().max() <= 1
+
+
+def test_a_tokenizer_that_says_nothing_of_compiling_compiles_the_decoding_of_a_step():
+    tokenizer, graphs = GreyTokenizer(), []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    tokens = torch.randint(0, tokenizer.vocabulary, (2, 3, tokenizer.tokens_per_frame))
+    cache = tokenizer.prefill(tokens[:, :2])
+    plain, _ = tokenizer.decode_step(tokens[:, 2], cache)
+    tokenizer.compile(backend=backend)
+    compiled, _ = tokenizer.decode_step(tokens[:, 2], cache)
+    assert graphs
+    assert torch.equal(compiled, plain)
 
 
 def test_its_loss_trains_all_weights(tokenizer):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie.models.layers.cache import TemporalCache
+from genie.models.layers.compile import compile_method
 
 
 class TokenizerBackbone(nn.Module, ABC):
@@ -62,6 +64,14 @@ class TokenizerBackbone(nn.Module, ABC):
         The frame equals the last one of `decode` for all tokens, except that rounding may move a
         pixel by one grey level.
         """
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Passes `decode_step` through `torch.compile`, a graph for each number of players.
+
+        Args:
+            args, options: of `torch.compile`.
+        """
+        compile_method(self, "decode_step", *args, **options)
 
     @abstractmethod
     def loss(

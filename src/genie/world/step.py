@@ -23,11 +23,11 @@ from jaxtyping import Bool, Float, Int, Int32, UInt8
 from torch import Tensor, nn
 
 from genie.core.config import require
+from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics
 from genie.models.dynamics_state import DynamicsState, StepContext
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.cache import TemporalCache
-from genie.models.tokenizer import VideoTokenizer
 from genie.world import maskgit, rng
 from genie.world.maskgit import SamplingConfig
 
@@ -41,7 +41,7 @@ class EncodePrompt(nn.Module):
         tokenizer: of the world.
     """
 
-    def __init__(self, tokenizer: VideoTokenizer):
+    def __init__(self, tokenizer: TokenizerBackbone):
         super().__init__()
         self.tokenizer = tokenizer
 
@@ -73,7 +73,7 @@ class StartGame(nn.Module):
         dynamics, tokenizer: of the world.
     """
 
-    def __init__(self, dynamics: Dynamics, tokenizer: VideoTokenizer):
+    def __init__(self, dynamics: Dynamics, tokenizer: TokenizerBackbone):
         super().__init__()
         self.dynamics, self.tokenizer = dynamics, tokenizer
 
@@ -242,7 +242,7 @@ class DecodeFrame(nn.Module):
         tokenizer: of the world.
     """
 
-    def __init__(self, tokenizer: VideoTokenizer):
+    def __init__(self, tokenizer: TokenizerBackbone):
         super().__init__()
         self.tokenizer = tokenizer
 
