@@ -7,6 +7,8 @@ from genie.data.sampler import BatchIndex
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionConfig, LatentActionModel
 from genie.models.layers.transformer import TransformerConfig
+from genie.models.quantizers.fsq import FSQConfig
+from genie.training import diagnostics
 from genie.training.batches import FrameBatches
 from genie.training.diagnostics import (
     action_effect,
@@ -87,6 +89,13 @@ def test_dead_codes_are_named_and_living_ones_are_not(store, small_world, clips)
     diagnostic = codebook_usage(tokenizer, clips)
     assert diagnostic.value == 1 / 32
     assert "only 1 of 32 codes" in diagnostic.warning
+
+
+def test_quantizers_that_cannot_collapse_are_advised(small_world, clips, monkeypatch):
+    monkeypatch.setitem(diagnostics.KINDS, "new", FSQConfig)
+    tokenizer = Genie(small_world).tokenizer.eval()
+    tokenizer.quantizer.codebook[1:] = 1e3
+    assert "the quantizer kind fsq or new, which" in codebook_usage(tokenizer, clips).warning
 
 
 def steps_of(step, clips=32):

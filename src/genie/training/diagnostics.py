@@ -17,6 +17,7 @@ from genie.models.dynamics import Dynamics
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.pixels import motion_mask
 from genie.models.quantizers.base import perplexity
+from genie.models.quantizers.registry import KINDS
 from genie.training.previews import psnr_of
 from genie.training.reporting import Diagnostic
 from genie.world.genie import Genie
@@ -59,12 +60,13 @@ def codebook_usage(tokenizer: TokenizerBackbone, clips: Tensor) -> Diagnostic:
     # A quantizer that cannot collapse uses few codes where a picture has few different things.
     if fraction >= MIN_CODEBOOK_USAGE or not tokenizer.can_collapse:
         return Diagnostic("codebook_usage", fraction)
+    safe = " or ".join(kind for kind, cls in KINDS.items() if not cls.can_collapse)
     return Diagnostic(
         "codebook_usage",
         fraction,
         f"The tokenizer has collapsed: only {used} of {size} codes are used. Frames will be "
         "poor. Try a longer stage, a lower learning rate, fewer codes "
-        "(--tokenizer.quantizer.codes) or the quantizer kind fsq, which cannot collapse; "
+        f"(--tokenizer.quantizer.codes) or the quantizer kind {safe}, which cannot collapse; "
         "look at `reconstructions` in TensorBoard.",
     )
 

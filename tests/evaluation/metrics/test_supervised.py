@@ -6,7 +6,7 @@ import torch
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.action_alignment import action_maps
 from genie.evaluation.metrics.context import Skipped
-from genie.evaluation.metrics.supervised import SUPERVISED, compare_with_true
+from genie.evaluation.metrics.supervised import SUPERVISED, compare_with_true, counts_of_observed
 
 
 def test_labels_that_agree():
@@ -76,3 +76,11 @@ def test_without_known_true_actions_there_is_nothing_to_compare(game, evaluation
         SUPERVISED.measure(evaluation(store=store))
     with pytest.raises(Skipped, match="without files of true actions"):
         SUPERVISED.measure(evaluation(store=game.store(labelled=False)))
+
+
+def test_true_actions_that_never_occur_have_no_column():
+    part = {"true_actions": ["stay", "jump", "left"], "table": [[5, 0, 0], [0, 0, 0], [2, 0, 7]]}
+    assert counts_of_observed(part) == {
+        "actions": ["stay", "left"],
+        "rows": [[5, 0], [0, 0], [2, 7]],  # a latent action that is not used is worth knowing of
+    }

@@ -2,6 +2,7 @@ import json
 import re
 from html import unescape
 from itertools import count
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -9,6 +10,7 @@ from jinja2 import UndefinedError
 
 from genie.evaluation.figures import Figure
 from genie.evaluation.metrics.metric import Metric, find_metrics
+from genie.evaluation.metrics.rollouts import CONDITIONS
 from genie.evaluation.report import render
 from genie.world import bundled
 
@@ -93,7 +95,7 @@ def test_every_step_of_a_curve_is_a_point(report):
     html = render.render(report, [])
     points = [len(line.split()) for line in re.findall(r'polyline points="([^"]*)"', html)]
     for part in ("rollouts", "long_rollouts"):
-        assert points.count(report[part]["horizon"]) >= len(render.CONDITIONS) + 3
+        assert points.count(report[part]["horizon"]) >= len(CONDITIONS) + 3
 
 
 def test_pictures_stand_in_their_sections(report):
@@ -140,6 +142,20 @@ def test_a_metric_without_a_template_is_shown_as_its_cells(report, monkeypatch):
     assert "caption of it" in words
 
 
+def test_a_template_has_the_values_of_its_metric(report, monkeypatch, tmp_path):
+    (tmp_path / "novel.html").write_text("<p>{{ metric.values.double(novel.size) }} times</p>")
+    metric = Metric("novel", 5, "Novelty", values={"double": lambda size: 2 * size})
+    monkeypatch.setattr(render, "find_metrics", lambda: {"novel": metric})
+    monkeypatch.setattr(render, "template_folders", lambda: [tmp_path])
+    monkeypatch.setattr(render, "_templates", render._templates.__wrapped__)
+    assert "Novelty 14 times" in text_of(render.render({**report, "novel": {"size": 7}}, []))
+
+
+def test_the_page_knows_no_metric():
+    source = Path(render.__file__).read_text("utf-8")
+    assert set(re.findall(r"genie\.evaluation\.metrics\.(\w+)", source)) == {"metric"}
+
+
 def test_a_figure_that_is_missing_is_an_error_and_no_gap(report):
     del report["rollouts"]["at"]["4"]["inferred"]["ssim"]
     with pytest.raises(UndefinedError, match="ssim"):
@@ -171,7 +187,7 @@ def test_perceptual_distances_of_a_network(report):
     assert "no network was given with --lpips" in text_of(render.render(report, []))
     report["rollouts"]["perceptual"] = "alex (sha256 0123)"
     for i, conditions in enumerate(report["rollouts"]["at"].values()):
-        for name in render.CONDITIONS:
+        for name in CONDITIONS:
             conditions[name]["perceptual"] = 0.25 + i
     words = text_of(render.render(report, []))
     assert "Perceptual distance of the network alex (sha256 0123): t = 1 t = 4" in words
@@ -188,14 +204,6 @@ def test_actions_that_count_as_one_are_named(report):
     ]
     expected = "count as one: a/b and c (0.61), then d and e (0.70)."
     assert expected in text_of(render.render(report, []))
-
-
-def test_true_actions_that_never_occur_have_no_column():
-    part = {"true_actions": ["stay", "jump", "left"], "table": [[5, 0, 0], [0, 0, 0], [2, 0, 7]]}
-    assert render.counts_of_observed(part) == {
-        "actions": ["stay", "left"],
-        "rows": [[5, 0], [0, 0], [2, 7]],  # a latent action that is not used is worth knowing of
-    }
 
 
 def macro(name, *arguments):

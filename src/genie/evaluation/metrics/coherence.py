@@ -323,6 +323,14 @@ COHERENCE = Metric(
     title="Coherence: for how long does it stay a world?",
     measure=measure_coherence,
     cells=_cells,
+    values={
+        "failures": FAILURES,
+        "lengths": lambda section: [
+            f"{rollout['steps']} steps ({rollout['seconds']:.0f} s)"
+            for rollout in section["rollouts"]
+        ],
+        "real_seconds": lambda section: [real_seconds(each) for each in section["rollouts"]],
+    },
     headlines=(
         Headline(
             name="Coherent seconds of {rollouts[0][seconds]:.2f}",

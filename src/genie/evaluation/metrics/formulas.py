@@ -77,6 +77,15 @@ def _blur_matrix(length: int, size: int) -> Float[Tensor, "length length"]:
     return F.conv1d(lines, weight)[:, 0].mT
 
 
+ERRORS = {
+    "psnr": "PSNR, mean over frames (dB)",
+    "psnr_mean_error": "PSNR of the mean error (dB)",
+    "psnr_moving": "PSNR on moving pixels (dB)",
+    "ssim": "SSIM",
+}
+"""The figures of `FrameErrors.summary`, as the page calls them."""
+
+
 @dataclass(frozen=True)
 class FrameErrors:
     """What is wrong with predicted frames, clip by clip and frame by frame.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from genie.evaluation.metrics.external_networks import Extractor
 from genie.evaluation.metrics.metric import Metric, Section, format_value
+from genie.evaluation.metrics.rollouts import CONDITIONS
 
 
 def frechet_distance(
@@ -157,4 +158,5 @@ FRECHET = Metric(
         evaluation.extractor, evaluation.config.prompt_frames, evaluation.config.seed
     ),
     cells=_cells,
+    values={"conditions": CONDITIONS},
 )

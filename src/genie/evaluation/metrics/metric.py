@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -119,6 +119,8 @@ class Metric:
         headlines: the values to read first.
         cells: rows of the table for a paper: the text of a cell by the name of its row. The
             headlines when left out.
+        values: what the template needs besides the section, such as labels and functions of the
+            section. It reads `metric.values.NAME`.
         notes: sentences at the top of the report, from the evaluation and the section.
         when_skipped: begins a note with the reason, where the metric was skipped.
     """
@@ -131,6 +133,7 @@ class Metric:
     held_measure: Callable[[Evaluation], Callable[[Tensor], Tensor]] | None = None
     headlines: tuple[Headline, ...] = ()
     cells: Callable[[Section], dict[str, str]] | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
     notes: Callable[[Evaluation, Section], Iterable[str]] = _nothing
     when_skipped: str = ""
 

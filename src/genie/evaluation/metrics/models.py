@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation
-from genie.evaluation.metrics.formulas import FrameErrors
+from genie.evaluation.metrics.formulas import ERRORS, FrameErrors
 from genie.evaluation.metrics.metric import Headline, Metric, Section, beside
 from genie.evaluation.protocol.rollouts import random_actions
 from genie.models.quantizers.base import perplexity
@@ -74,6 +74,7 @@ TOKENIZER = Metric(
     title="Tokenizer: frames to tokens and back",
     measure=measure_tokenizer,
     cells=_tokenizer_cells,
+    values={"errors": ERRORS},
     headlines=(
         Headline(
             name="Sharpness of the tokenizer, PSNR of the mean error",
@@ -140,6 +141,7 @@ LATENT_ACTIONS = Metric(
     order=80,
     title="Latent actions",
     measure=measure_latent_actions,
+    values={"errors": ERRORS},
     headlines=(
         Headline(
             name="Latent actions in use, perplexity",

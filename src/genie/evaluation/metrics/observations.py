@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from genie.data.store import ClipStore
     from genie.world.genie import Genie
 
-FAILURES = ("frozen", "token_statistics", "avatar_lost")
+FAILURES = {
+    "frozen": "picture frozen",
+    "token_statistics": "tokens unlike those of real video",
+    "avatar_lost": "avatar gone",
+}
+"""How a game ends, as the page calls it."""
 
 
 @runtime_checkable

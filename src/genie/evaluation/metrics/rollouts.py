@@ -16,7 +16,7 @@ from genie.evaluation import figures
 from genie.evaluation.figures import Figure
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.formulas import FrameErrors
+from genie.evaluation.metrics.formulas import ERRORS, FrameErrors
 from genie.evaluation.metrics.metric import Headline, Metric, Section, beside, format_value
 from genie.evaluation.protocol.clips import ClipBatches
 from genie.evaluation.protocol.rollouts import (
@@ -30,7 +30,14 @@ from genie.evaluation.protocol.rollouts import (
 Rollouts = dict[str, UInt8[Tensor, "B N H W C"]]
 OnRollout = Callable[[Tensor, Rollouts], None]
 
-CONDITIONS = ("inferred", "random", "copy_last_frame", "random_codes", "reconstruction")
+CONDITIONS = {
+    "inferred": "inferred actions",
+    "random": "random actions",
+    "copy_last_frame": "copying the last frame",
+    "random_codes": "random codes",
+    "reconstruction": "reconstruction (the best possible)",
+}
+"""What is compared with the real frames, as the page calls it."""
 
 
 def measure_rollouts(
@@ -303,6 +310,7 @@ ROLLOUTS = Metric(
     title="Playing real clips again",
     measure=_rollouts,
     cells=_cells,
+    values={"conditions": CONDITIONS, "errors": ERRORS, "quoted_step": quoted_step},
     notes=_notes,
     headlines=(
         Headline(
@@ -336,5 +344,6 @@ LONG_ROLLOUTS = Metric(
     title="Longer rollouts",
     measure=_long_rollouts,
     cells=_cells,
+    values={"conditions": CONDITIONS},
     notes=_long_notes,
 )

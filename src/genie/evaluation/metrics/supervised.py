@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -151,6 +153,25 @@ def _cells(section: Section) -> dict[str, str]:
     return cells
 
 
+def counts_of_observed(part: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Returns how often latent and true actions fell together: `actions`, and `rows` of counts.
+
+    True actions that never occur, of which a game with many keys has some, have no column.
+    """
+    observed = [any(column) for column in zip(*part["table"], strict=True)]
+
+    def kept(values: Iterable[Any]) -> list[Any]:
+        return list(compress(values, observed))
+
+    return {"actions": kept(part["true_actions"]), "rows": [kept(row) for row in part["table"]]}
+
+
+INFORMATION = {
+    "mutual_information": "mutual information (nats)",
+    "normalised_mutual_information": "normalised (0 to 1)",
+    "purity": "purity",
+}
+
 SUPERVISED = Metric(
     key="supervised",
     order=100,
@@ -158,6 +179,13 @@ SUPERVISED = Metric(
     measure=_supervised,
     when_skipped="Latent actions were not compared with true ones",
     cells=_cells,
+    values={
+        "information": INFORMATION,
+        "counts_of_observed": counts_of_observed,
+        "label_counts": lambda section: [
+            f"{line['labels']} labels" for line in section["action_maps"]
+        ],
+    },
     headlines=(
         Headline(
             name="Latent against true actions, mutual information",

@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from genie.evaluation.figures import Figure
-from genie.evaluation.metrics.coherence import real_seconds
 from genie.evaluation.metrics.metric import find_metrics, format_value, template_folders
-from genie.evaluation.metrics.rollouts import quoted_step
 
-CONDITIONS = {
-    "inferred": "inferred actions",
-    "random": "random actions",
-    "copy_last_frame": "copying the last frame",
-    "random_codes": "random codes",
-    "reconstruction": "reconstruction (the best possible)",
-}
-METRICS = {
-    "psnr": "PSNR, mean over frames (dB)",
-    "psnr_mean_error": "PSNR of the mean error (dB)",
-    "psnr_moving": "PSNR on moving pixels (dB)",
-    "ssim": "SSIM",
-}
-INFORMATION = {
-    "mutual_information": "mutual information (nats)",
-    "normalised_mutual_information": "normalised (0 to 1)",
-    "purity": "purity",
-}
-FAILURES = {
-    "token_statistics": "tokens unlike those of real video",
-    "frozen": "picture frozen",
-    "avatar_lost": "avatar gone",
-}
 PROVENANCE = ("settings", "seconds", "machine", "versions", "data", "world")
 
 
@@ -94,20 +68,11 @@ def _templates() -> Environment:
         "with_interval": with_interval,
         "percent": lambda share: f"{100 * share:.0f}",
         "step_label": lambda step: f"t = {step}",
-        "length_label": lambda play: f"{play['steps']} steps ({play['seconds']:.0f} s)",
-        "labels_label": lambda line: f"{line['labels']} labels",
-        "real_seconds": real_seconds,
-        "quoted_step": quoted_step,
         "renamed": lambda values, names: {name: values[key] for key, name in names.items()},
         "of": lambda key, part: part[key],
     }
     environment.globals |= {
-        "CONDITIONS": CONDITIONS,
-        "METRICS": METRICS,
-        "INFORMATION": INFORMATION,
-        "FAILURES": FAILURES,
         "line_chart": line_chart,
-        "counts_of_observed": counts_of_observed,
     }
     return environment
 
@@ -116,19 +81,6 @@ def with_interval(value: Mapping[str, Any]) -> str:
     """Returns a mean with its interval as text."""
     mean, low, high = (format_value(value[key]) for key in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
-
-
-def counts_of_observed(part: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Returns how often latent and true actions fell together: `actions`, and `rows` of counts.
-
-    True actions that never occur, of which a game with many keys has some, have no column.
-    """
-    observed = [any(column) for column in zip(*part["table"], strict=True)]
-
-    def kept(values: Iterable[Any]) -> list[Any]:
-        return list(compress(values, observed))
-
-    return {"actions": kept(part["true_actions"]), "rows": [kept(row) for row in part["table"]]}
 
 
 def line_chart(
