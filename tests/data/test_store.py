@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import time
 
 import numpy as np
 import pytest
@@ -75,73 +74,12 @@ def test_only_the_path_travels_to_other_processes(path, frames):
     assert np.array_equal(pickle.loads(data).read(2, 2), frames[2:4])
 
 
-def test_only_the_last_derived_arrays_of_a_kind_stay(path):
+def test_arrays_of_a_store_have_one_row_per_frame(path):
     store = ClipStore.open(path)
-    rows = np.zeros(FRAMES, np.int16)
-    for name in ("tokens-a", "tokens-whole-a", "tokens-b", "tokens-c"):
-        store.write_cached(name, rows)
-        time.sleep(0.01)
-    store.touch_cached("tokens-a")
-    store.trim_cached("tokens", 2)
-    kept = [name for name in ("tokens-a", "tokens-b", "tokens-c") if store.has_cached(name)]
-    assert kept == ["tokens-a", "tokens-c"]
-    assert store.has_cached("tokens-whole-a")
-
-
-def test_an_array_grows_in_pieces(path):
-    store = ClipStore.open(path)
-    tokens = np.arange(FRAMES * 4, dtype=np.int16).reshape(FRAMES, 4)
-    spans = [(0, 5), (5, 30), (30, FRAMES)]
-    assert store.pieces("tokens-a") == set()
-    for first, stop in spans[::-1]:
-        store.write_piece("tokens-a", first, tokens[first:stop])
-    assert store.pieces("tokens-a") == set(spans)
-    assert not store.has_cached("tokens-a")
-    with pytest.raises(FileNotFoundError):
-        store.join_pieces("tokens-a", [(0, 6), *spans[1:]])
-    with pytest.raises(UserError, match="one row per frame"):
-        store.join_pieces("tokens-a", spans[:2])
-    assert store.pieces("tokens-a") == set(spans)
-    store.join_pieces("tokens-a", spans)
-    assert np.array_equal(store.cached("tokens-a"), tokens)
-    assert store.pieces("tokens-a") == set()
-    store.write_cached("tokens-b", tokens)
-    assert _file(store, "tokens-a") == _file(store, "tokens-b")
-
-
-def _file(store, name):
-    return (store.path / "derived" / f"{name}.npy").read_bytes()
-
-
-def test_pieces_of_models_long_gone_are_deleted(path):
-    store = ClipStore.open(path)
-    rows = np.zeros(FRAMES, np.int16)
-    for name in ("labels-a", "labels-b", "labels-c"):
-        store.write_piece(name, 0, rows[:3])
-        time.sleep(0.01)
-    store.write_cached("labels-d", rows)
-    store.trim_cached("labels", 2)
-    left = [name for name in ("labels-a", "labels-b", "labels-c") if store.pieces(name)]
-    assert left == ["labels-c"]
-
-
-def test_derived_arrays(path):
-    store = ClipStore.open(path)
-    tokens = np.arange(FRAMES * 4, dtype=np.int16).reshape(FRAMES, 4)
-    assert not store.has_cached("tokens.v1")
-    store.write_cached("tokens.v1", tokens)
-    assert np.array_equal(store.cached("tokens.v1"), tokens)
-    assert not store.cached("tokens.v1").flags.writeable
-    store.write_cached("tokens.v1", (tokens[n : n + 10] * 2 for n in range(0, FRAMES, 10)))
-    assert np.array_equal(store.cached("tokens.v1"), tokens * 2)
-    with pytest.raises(UserError, match="one row per frame"):
-        store.write_cached("tokens.v1", tokens[:-1])
-    assert np.array_equal(store.cached("tokens.v1"), tokens * 2)
-    assert [p.name for p in (path / "derived").iterdir()] == ["tokens.v1.npy"]
-    with pytest.raises(UserError, match="no array"):
-        store.cached("actions")
-    with pytest.raises(UserError, match="not a name"):
-        store.cached("../actions")
+    store.cache.write("tokens-a", np.zeros(FRAMES, np.int16))
+    assert (path / "derived" / "tokens-a.npy").exists()
+    with pytest.raises(UserError, match=f"expected {FRAMES}, got {FRAMES - 1}"):
+        store.cache.write("tokens-b", np.zeros(FRAMES - 1, np.int16))
 
 
 def test_labels(path):

@@ -9,6 +9,7 @@ import torch
 from killing import SMALL_PIECES, precompute_here
 
 from genie.core.config import UserError
+from genie.data.cache import ArrayCache
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
 from genie.models.tokenizer import VideoTokenizer
@@ -106,7 +107,7 @@ def test_what_is_cached_is_not_computed_again_until_weights_change(store, world,
     world.actions.quantizer.codebook[0, 0] += 1
     assert fingerprint(world.actions) != before
     precompute_actions(store, world.actions, ignore)
-    assert store.has_cached(f"actions-{fingerprint(world.actions)}")
+    assert store.cache.has(f"actions-{fingerprint(world.actions)}")
 
 
 def test_arrays_of_models_long_gone_are_deleted(store, world, monkeypatch):
@@ -116,7 +117,7 @@ def test_arrays_of_models_long_gone_are_deleted(store, world, monkeypatch):
         precompute_actions(store, world.actions, ignore)
         names.append(f"actions-{fingerprint(world.actions)}")
         world.actions.quantizer.codebook[0, 0] += 1
-    assert [store.has_cached(name) for name in names] == [False, True, True]
+    assert [store.cache.has(name) for name in names] == [False, True, True]
 
 
 def test_stopping_leaves_no_half_array(store, world):
@@ -128,7 +129,7 @@ def test_stopping_leaves_no_half_array(store, world):
 
     with pytest.raises(KeyboardInterrupt):
         precompute_actions(store, world.actions, stop)
-    assert not store.has_cached(f"actions-{fingerprint(world.actions)}")
+    assert not store.cache.has(f"actions-{fingerprint(world.actions)}")
 
 
 @pytest.fixture
@@ -236,13 +237,13 @@ def test_what_was_interrupted_anywhere_goes_on_and_ends_the_same(
     total = len(calls)
     assert total > 12
     assert set(files_of(whole)) == {f"{name}.npy" for name in derived_names(world)}
-    write, safe = ClipStore.write_piece, []
+    write, safe = ArrayCache.write_piece, []
 
     def note(self, *piece):
         write(self, *piece)
         safe.append(len(calls))
 
-    monkeypatch.setattr(ClipStore, "write_piece", note)
+    monkeypatch.setattr(ArrayCache, "write_piece", note)
     for stop in range(1, total + 1, 3):
         cut = copy_of(f"cut-{stop}")
         calls.clear()
@@ -289,7 +290,8 @@ def test_a_piece_counts_once_it_is_safe_on_the_disk(copy_of, world, small_pieces
     monkeypatch.setattr("os.replace", replace_file)
     with pytest.raises(Interrupted):
         precompute_actions(store, world.actions, interrupt_after(5))
-    assert len(store.pieces(derived_names(world)[-1])) * ["flush", "rename", "flush"] == done != []
+    pieces = store.cache.pieces(derived_names(world)[-1])
+    assert len(pieces) * ["flush", "rename", "flush"] == done != []
 
 
 def test_every_process_takes_its_share(copy_of, world, small_pieces, monkeypatch):
@@ -300,8 +302,8 @@ def test_every_process_takes_its_share(copy_of, world, small_pieces, monkeypatch
     def computed_by(rank, pieces):
         """Lets a process compute some pieces and die."""
         monkeypatch.setattr("genie.training.token_cache.rank_zero_only.rank", rank)
-        before = shared.pieces(name)
-        write, left = ClipStore.write_piece, iter(range(pieces))
+        before = shared.cache.pieces(name)
+        write, left = ArrayCache.write_piece, iter(range(pieces))
 
         def write_some(self, name, first, rows):
             if next(left, None) is None:
@@ -309,10 +311,10 @@ def test_every_process_takes_its_share(copy_of, world, small_pieces, monkeypatch
             write(self, name, first, rows)
 
         with monkeypatch.context() as patch:
-            patch.setattr(ClipStore, "write_piece", write_some)
+            patch.setattr(ArrayCache, "write_piece", write_some)
             with pytest.raises(Interrupted):
                 precompute_actions(shared, world.actions, lambda share: None)
-        return shared.pieces(name) - before
+        return shared.cache.pieces(name) - before
 
     shares = [computed_by(rank, pieces=1) for rank in (1, 2)]
     assert [len(share) for share in shares] == [1, 1]
@@ -331,7 +333,7 @@ def test_pieces_that_another_process_takes_away_are_no_failure(
 ):
     whole, store = copy_of("whole"), copy_of("store")
     precompute_actions(whole, world.actions, ignore)
-    join, taken = ClipStore.join_pieces, []
+    join, taken = ArrayCache.join_pieces, []
 
     def take_away_once(self, name, spans):
         if not taken:
@@ -339,7 +341,7 @@ def test_pieces_that_another_process_takes_away_are_no_failure(
             self.drop_pieces(name)
         join(self, name, spans)
 
-    monkeypatch.setattr(ClipStore, "join_pieces", take_away_once)
+    monkeypatch.setattr(ArrayCache, "join_pieces", take_away_once)
     precompute_actions(store, world.actions, ignore)
     assert taken
     assert files_of(store) == files_of(whole)

@@ -9,8 +9,7 @@ A store is a folder:
   is there only where the videos had sidecars, and training never reads it.
 - `rewards.npy`: (N,) float32, the reward of the step from each frame to the next.
 - `ends.npy`: (N,) int8, whether that step ended the episode.
-- `derived/NAME.npy`: arrays computed from the frames, such as tokens and latent actions.
-- `derived/NAME.pieces/`: rows of one that is still being computed; each file is whole.
+- `derived/`: arrays computed from the frames, such as tokens and latent actions (`cache.py`).
 
 `store.json` is written last, so a folder that has one is whole.
 """
@@ -19,10 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,15 +28,13 @@ import numpy as np
 
 from genie.core.config import UserError, require
 from genie.core.io import replacing
+from genie.data.cache import ArrayCache
 
 FORMAT = "genie-clip-store"
 VERSION = 1
 CHUNK_FRAMES = 16
 SHARD_FRAMES = 4096
 SHARD_BYTES = 2**28
-
-Span = tuple[int, int]
-"""First row of some, and the row after the last one."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,8 @@ class ClipStore:
 
     Open one with `ClipStore.open(path)`. Objects can be sent to other processes: only the path
     travels. A store smaller than `cache_bytes` is kept in memory from its first use on; a larger
-    one is read from the disk with many reads in flight.
+    one is read from the disk with many reads in flight. `cache` keeps arrays computed from the
+    frames, such as tokens.
     """
 
     def __init__(self, path: Path, table: dict[str, Any], cache_bytes: int) -> None:
@@ -142,6 +137,7 @@ class ClipStore:
         self.episodes = [Episode(**row) for row in table["episodes"]]
         self.cache_bytes = cache_bytes
         self._total: int = table["frames"]
+        self.cache = ArrayCache(path, self._total)
 
     @classmethod
     def open(cls, path: str | Path, *, cache_bytes: int = 2 * 2**30) -> ClipStore:
@@ -318,113 +314,6 @@ class ClipStore:
         rows = np.load(path)
         return rows if split is None else rows[self.frames_in_split(split)]
 
-    def has_cached(self, name: str) -> bool:
-        """Whether an array of this name was written."""
-        return self._cache_path(name).exists()
-
-    def write_cached(self, name: str, array: np.ndarray | Iterable[np.ndarray]) -> None:
-        """Keeps an array with one row per frame in the store; whole or not at all.
-
-        Args:
-            name: letters, digits, dots, dashes and underscores.
-            array: shape (N, ...), or pieces of it in order.
-
-        Raises:
-            UserError: the number of rows is not the number of frames, or the folder is read-only.
-        """
-        pieces = [array] if isinstance(array, np.ndarray) else array
-        with self._writing(), replacing(self._cache_path(name)) as part:
-            _write_rows(part, pieces, self._total)
-
-    def cached(self, name: str) -> np.ndarray:
-        """Returns an array written before, mapped from the disk, read-only.
-
-        Raises:
-            UserError: there is none of this name.
-        """
-        path = self._cache_path(name)
-        if not path.exists():
-            raise UserError(f"{self.path}: holds no array {name!r}; write it first")
-        return np.load(path, mmap_mode="r")
-
-    def pieces(self, name: str) -> set[Span]:
-        """Which rows of an array were written before it was whole."""
-        files = self._pieces_path(name).glob("[0-9]*-*.npy")
-        spans = (path.stem.split("-") for path in files)
-        return {(int(first), int(stop)) for first, stop in spans}
-
-    def write_piece(self, name: str, first: int, rows: np.ndarray) -> None:
-        """Keeps some rows of an array that is being computed; whole or not at all.
-
-        Args:
-            name: of the array.
-            first: index of the first of the rows.
-            rows: shape (n, ...).
-
-        Raises:
-            UserError: the folder is read-only.
-        """
-        with self._writing(), replacing(self._piece_path(name, (first, first + len(rows)))) as part:
-            np.save(part, rows)
-
-    def join_pieces(self, name: str, spans: Iterable[Span]) -> None:
-        """Makes one array of its pieces, given by their rows in order, and deletes them.
-
-        Raises:
-            FileNotFoundError: a piece is missing.
-        """
-        self.write_cached(name, (np.load(self._piece_path(name, span)) for span in spans))
-        self.drop_pieces(name)
-
-    def drop_pieces(self, name: str) -> None:
-        """Deletes the pieces of an array, if there are any."""
-        shutil.rmtree(self._pieces_path(name), ignore_errors=True)
-
-    def touch_cached(self, name: str) -> None:
-        """Notes that an array is still in use; a store that cannot be written to stays as it is."""
-        with suppress(OSError):
-            os.utime(self._cache_path(name))
-
-    def trim_cached(self, kind: str, keep: int) -> None:
-        """Deletes arrays named `kind`, a dash and a mark, but for those last written or touched.
-
-        Pieces of an array that was never finished count as one.
-
-        Args:
-            kind: all of the name before the last dash.
-            keep: how many stay, at least 1.
-        """
-        require(keep >= 1, f"keep: {keep}, must be at least 1")
-        ages: list[tuple[int, Path]] = []
-        for path in (self.path / "derived").glob(f"{kind}-*"):
-            if path.suffix in (".npy", ".pieces") and path.stem.rpartition("-")[0] == kind:
-                with suppress(FileNotFoundError):  # another run trims at the same time
-                    ages.append((path.stat().st_mtime_ns, path))
-        for _, path in sorted(ages)[:-keep]:
-            if path.suffix == ".pieces":
-                self.drop_pieces(path.stem)
-            else:
-                path.unlink(missing_ok=True)
-
-    def _cache_path(self, name: str) -> Path:
-        require(re.fullmatch(r"\w[\w.-]*", name) is not None, f"not a name for an array: {name!r}")
-        return self.path / "derived" / f"{name}.npy"
-
-    def _pieces_path(self, name: str) -> Path:
-        return self._cache_path(name).with_suffix(".pieces")
-
-    def _piece_path(self, name: str, span: Span) -> Path:
-        return self._pieces_path(name) / f"{span[0]}-{span[1]}.npy"
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except PermissionError:
-            raise UserError(
-                f"{self.path}: cannot be written to; copy the store elsewhere"
-            ) from None
-
 
 def _read_table(path: Path) -> dict[str, Any]:
     try:
@@ -439,25 +328,3 @@ def _read_table(path: Path) -> dict[str, Any]:
             "prepare it again, or install the version of genie-worlds that wrote it"
         )
     return table
-
-
-def _write_rows(path: Path, pieces: Iterable[np.ndarray], rows: int) -> None:
-    written, header = 0, None
-    with path.open("wb") as file:
-        for piece in pieces:
-            if header is None:
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(piece.dtype),
-                    "fortran_order": False,
-                }
-                header["shape"] = (rows, *piece.shape[1:])
-                np.lib.format.write_array_header_2_0(file, header)
-                dtype, tail = piece.dtype, piece.shape[1:]
-            require(
-                piece.dtype == dtype and piece.shape[1:] == tail, "pieces differ in type or shape"
-            )
-            file.write(np.ascontiguousarray(piece).data)
-            written += len(piece)
-    require(
-        written == rows, f"a cached array has one row per frame: expected {rows}, got {written}"
-    )

@@ -24,7 +24,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from genie.core.config import UserError
-from genie.data.store import ClipStore, Episode, Span
+from genie.data.cache import Span
+from genie.data.store import ClipStore, Episode
 from genie.models.backbone import TokenizerBackbone
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.transformer import receptive_field
@@ -167,26 +168,26 @@ def _precomputed(
     advance: Advance,
 ) -> np.ndarray:
     rank, pieces = rank_zero_only.rank, _pieces(chunks)
-    if rank == 0 and store.has_cached(name):
-        store.touch_cached(name)
-        store.drop_pieces(name)  # of a process that was late
-    while not store.has_cached(name):
+    if rank == 0 and store.cache.has(name):
+        store.cache.touch(name)
+        store.cache.drop_pieces(name)  # of a process that was late
+    while not store.cache.has(name):
         for first, rows in _missing(store, name, pieces, compute, device, advance, rank):
-            store.write_piece(name, first, rows)
+            store.cache.write_piece(name, first, rows)
         if rank == 0:
             with suppress(FileNotFoundError):  # another run has joined or trimmed them meanwhile
-                store.join_pieces(name, [_span(piece) for piece in pieces])
-                store.trim_cached(name.rpartition("-")[0], KEEP_ARRAYS)
+                store.cache.join_pieces(name, [_span(piece) for piece in pieces])
+                store.cache.trim(name.rpartition("-")[0], KEEP_ARRAYS)
         else:
             _wait_for_first_process(store, name, advance)
-    return store.cached(name)
+    return store.cache.read(name)
 
 
 def _wait_for_first_process(store: ClipStore, name: str, advance: Advance) -> None:
     parent, seen, since = os.getppid(), None, time.monotonic()
-    while not store.has_cached(name):
+    while not store.cache.has(name):
         advance(0.0)
-        now, sizes = time.monotonic(), _sizes(store.path / "derived")
+        now, sizes = time.monotonic(), _sizes(store.cache.folder)
         if sizes != seen:
             seen, since = sizes, now
         if now - since > TIMEOUT_SECONDS or os.getppid() != parent:
@@ -247,7 +248,7 @@ def _missing(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Computes the pieces that are not there yet; yields their first rows and their rows."""
     wanted = {_span(piece) for piece in pieces}
-    there = store.pieces(name) & wanted
+    there = store.cache.pieces(name) & wanted
     for piece in _order_of(rank, pieces):
         if (span := _span(piece)) in there:
             continue
@@ -263,10 +264,10 @@ def _missing(
                 rows[position] = result[: chunk.stop - chunk.start]
             done += sum(chunk.stop - chunk.start for chunk in chunks)
             advance(done / len(store))
-        if store.has_cached(name):
+        if store.cache.has(name):
             return
         yield span[0], np.concatenate(rows)
-        there = store.pieces(name) & wanted
+        there = store.cache.pieces(name) & wanted
 
 
 def _order_of(rank: int, pieces: Sequence[Piece]) -> Sequence[Piece]:
