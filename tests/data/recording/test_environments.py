@@ -17,11 +17,6 @@ procgen = pytest.mark.skipif(importlib.util.find_spec("procgen") is None, reason
 EASY = LevelRange(0, 100)
 
 
-@pytest.fixture(autouse=True)
-def _registered():
-    buttons.register()
-
-
 def gym_games(num=2, levels=EASY, seed=0, **options):
     return make_env_batch("gym:GenieTest/Buttons-v0", mode="easy", options=options)(
         num, levels, seed

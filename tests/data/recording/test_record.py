@@ -1,46 +1,22 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import buttons
 import gymnasium
 import numpy as np
 import pytest
+from recordings import BUTTONS, QUIET, decoded, sidecar, videos
 
 from genie.core.config import UserError
 from genie.data.prepare import prepare
-from genie.data.recording import record as module
 from genie.data.recording.environments import LevelRange, ProcgenBatch
 from genie.data.recording.record import record
 from genie.data.store import ClipStore
-from genie.data.video import probe, read_video
+from genie.data.video import probe
 
 procgen = pytest.mark.skipif(importlib.util.find_spec("procgen") is None, reason="needs procgen")
-BUTTONS = "gym:GenieTest/Buttons-v0"
-QUIET = {"progress": False, "crf": 4}
-
-
-@pytest.fixture(autouse=True)
-def _registered():
-    buttons.register()
-
-
-def decoded(path: Path) -> np.ndarray:
-    return np.stack([frame for _, frame in read_video(path)])
-
-
-def sidecar(path: Path) -> dict:
-    return json.loads(path.with_suffix(".actions.json").read_text())
-
-
-def videos(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.mp4"))
 
 
 def test_each_action_leads_to_the_next_frame(tmp_path):
@@ -118,47 +94,6 @@ def test_the_same_seed_records_the_same(tmp_path):
     assert actions("c", 2) != actions("a2", 1)
 
 
-def kept(path: Path) -> float:
-    """Share of steps that keep the action."""
-    actions = [np.array(sidecar(video)["actions"]) for video in videos(path / "train")]
-    return float(np.mean(np.concatenate([a[1:] == a[:-1] for a in actions])))
-
-
-def test_policies(tmp_path):
-    def play(name, **options):
-        path = tmp_path / name
-        quick = {"preset": "ultrafast", "options": {"length": 40}, "val_fraction": 0}
-        record(BUTTONS, path, episodes=12, num_envs=4, **quick, **QUIET, **options)
-        return kept(path)
-
-    assert play("random", policy="random") == pytest.approx(0.25, abs=0.06)
-    assert play("sticky", sticky_action_prob=0.8) == pytest.approx(0.8 + 0.2 / 4, abs=0.05)
-    assert 0.4 < play("mixture", policy="mixture", random_action_prob=0.3) < 0.75
-    press = lambda frames: np.full(len(frames), 2)  # noqa: E731
-    assert play("function", policy=press, random_action_prob=0) == 1
-    assert play("noisy", policy=press, random_action_prob=0.4) == pytest.approx(0.5, abs=0.1)
-    assert sidecar(videos(tmp_path / "noisy/train")[0])["policy"] == "<lambda>"
-
-
-def test_a_restless_player_drops_an_action_after_which_nothing_moved(tmp_path):
-    # After 25 steps this game shows the last action alone: to keep it is to stand still.
-    length = {"options": {"length": 400}, "val_fraction": 0, "preset": "ultrafast"}
-    for policy in ("sticky", "restless"):
-        path = tmp_path / policy
-        record(BUTTONS, path, episodes=4, num_envs=4, policy=policy, **length, **QUIET)
-    # It keeps 0.85 after a change and 0.25 after standing still, so 0.85 / 1.6 in the long run.
-    assert kept(tmp_path / "sticky") == pytest.approx(0.85, abs=0.05)
-    assert kept(tmp_path / "restless") == pytest.approx(0.53, abs=0.06)
-
-
-def test_chosen_actions_only(tmp_path):
-    record(BUTTONS, tmp_path / "out", episodes=4, actions=["action 1", "action 3"], **QUIET)
-    played = [sidecar(path)["actions"] for path in videos(tmp_path / "out/train")]
-    assert set(np.concatenate(played)) == {1, 3}
-    with pytest.raises(UserError, match="no action 'jump'; choose action 0"):
-        record(BUTTONS, tmp_path / "other", episodes=4, actions=["jump"], **QUIET)
-
-
 def test_size(tmp_path):
     record(BUTTONS, tmp_path / "out", episodes=1, size=96, **QUIET)
     assert decoded(videos(tmp_path / "out/train")[0]).shape == (21, 96, 96, 3)
@@ -184,11 +119,8 @@ def test_a_folder_in_use(tmp_path):
     [
         ({"frames": 5, "episodes": 5}, "not both"),
         ({"frames": 0}, "above 0"),
-        ({"episodes": 2, "sticky_action_prob": 1.5}, "sticky_action_prob must be within"),
         ({"episodes": 2, "num_envs": 0}, "num_envs"),
         ({"episodes": 2, "max_episode_frames": 1}, "max_episode_frames"),
-        ({"episodes": 2, "policy": lambda frames: [9] * len(frames)}, "must return 2 actions"),
-        ({"episodes": 2, "policy": lambda frames: [0]}, "must return 2 actions"),
     ],
 )
 def test_impossible_requests(tmp_path, options, message):
@@ -239,44 +171,6 @@ def test_a_missing_dependency_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"CartPole-v1 needs .*pip install .gymnasium\[cla"):
         record("gym:CartPole-v1", tmp_path / "out", episodes=1, **QUIET)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_error_while_writing_is_told_and_leaves_no_halves(tmp_path, monkeypatch):
-    class FullContainer:
-        def close(self, *_):
-            raise OSError(28, "No space left on device")
-
-        mux = close
-
-    def write(writer, frame, writing=module.VideoWriter.write):
-        writing(writer, frame)
-        if writer.frames > 9:
-            writer._container.close()
-            writer._container = FullContainer()
-
-    monkeypatch.setattr(module.VideoWriter, "write", write)
-    with pytest.raises(UserError, match="disk is full"):
-        record(BUTTONS, tmp_path / "out", episodes=50, **QUIET)
-    assert not [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".mp4", ".part")]
-
-
-@procgen
-def test_a_kill_leaves_only_whole_videos(tmp_path):
-    out = tmp_path / "out"
-    call = f"record('procgen:maze', {str(out)!r}, frames=10**6, max_episode_frames=40, num_envs=4)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"from genie.data.recording.record import *; {call}"]
-    )
-    end = time.monotonic() + 30
-    while len(videos(out / "train")) < 6 and time.monotonic() < end:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(videos(out / "train")) >= 6
-    for path in videos(out / "train"):
-        assert len(decoded(path)) == sidecar(path)["frames"]
-    record("procgen:maze", out, episodes=1, append=True, max_episode_frames=20, progress=False)
-    assert not list(out.glob("*/.*"))
 
 
 @procgen

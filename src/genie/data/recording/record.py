@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import queue
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from genie.core.config import UserError, require
-from genie.core.io import replacing
 from genie.core.numbers import seed_of
 from genie.core.progress import Progress
+from genie.data.recording.encoders import Encoders, RecordedEpisode
 from genie.data.recording.environments import EnvBatch, EnvStep, LevelRange, make_env_batch
+from genie.data.recording.policies import ActionSampler, Policy, PolicyConfig, PolicyName
 from genie.data.video import VideoWriter
 
 SIDECAR_VERSION = 1
 _BATCH = 32
-_QUEUE = 32
 _FRAMES_PER_GAME = 250
-
-PolicyName = Literal["random", "sticky", "restless", "mixture"]
-Policy = Callable[[np.ndarray], Any]
 
 
 @dataclass(frozen=True)
@@ -130,11 +124,9 @@ def record(
         num_envs=num_envs,
         max_episode_frames=max_episode_frames,
         val_fraction=val_fraction,
-        policy=policy,
-        sticky_action_prob=sticky_action_prob,
-        random_action_prob=random_action_prob,
-        actions=tuple(actions) if actions is not None else None,
     )
+    chosen = tuple(actions) if actions is not None else None
+    playing = PolicyConfig(policy, sticky_action_prob, random_action_prob, chosen)
     make = make_env_batch(env, mode=distribution_mode, options=dict(options or {}))
     levels = {
         split: LevelRange.of_split(split, start_level, num_levels, val_levels)
@@ -145,7 +137,7 @@ def record(
     out = Path(out)
     files = {split: _EpisodePaths(out / split, env) for split in levels}
     _check_folder(out, append)
-    label = {"env": env, "policy": config.policy_name, "fps": fps}
+    label = {"env": env, "policy": playing.name, "fps": fps}
     if env.startswith("procgen:"):
         label["distribution_mode"] = distribution_mode
     counts: dict[str, tuple[int, int]] = {}
@@ -157,7 +149,7 @@ def record(
         run_seed = seed + 7919 * files[split].next + (split == "val")
         games = make(budget.games, levels[split], run_seed)
         try:
-            player = _ActionSampler(config, games, run_seed)
+            player = ActionSampler(playing, games, run_seed)
             session = _Recorder(games, player, budget, files[split], video, label)
             with _no_empty_folders(files[split].folder):
                 counts[split] = session.run(f"recording {split}" if progress else None)
@@ -203,10 +195,6 @@ class _Config:
     num_envs: int
     max_episode_frames: int
     val_fraction: float
-    policy: PolicyName | Policy
-    sticky_action_prob: float
-    random_action_prob: float
-    actions: tuple[str, ...] | None
 
     def __post_init__(self) -> None:
         require(self.frames is None or self.episodes is None, "give frames or episodes, not both")
@@ -216,18 +204,6 @@ class _Config:
         limit = self.max_episode_frames
         require(limit > 1, f"max_episode_frames must be above 1, got {limit}")
         require(self.val_fraction >= 0, f"val_fraction must be 0 or more, got {self.val_fraction}")
-        for name in ("sticky_action_prob", "random_action_prob"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"{name} must be within 0..1, got {value}")
-        names = get_args(PolicyName)
-        known = callable(self.policy) or self.policy in names
-        require(known, f"no policy {self.policy!r}; choose {', '.join(names)} or a function")
-
-    @property
-    def policy_name(self) -> str:
-        if isinstance(self.policy, str):
-            return self.policy
-        return getattr(self.policy, "__name__", type(self.policy).__name__)
 
     def budget(self, split: str) -> _Budget:
         share = 1.0 if split == "train" else self.val_fraction
@@ -237,74 +213,6 @@ class _Config:
         amount = round((self.frames or 0) * share)
         games = max(1, min(self.num_envs, amount // _FRAMES_PER_GAME))
         return _Budget(amount, True, games, self.max_episode_frames)
-
-
-class _ActionSampler:
-    """Chooses the actions of all games."""
-
-    def __init__(self, config: _Config, games: EnvBatch, seed: int) -> None:
-        self._config, self._games = config, games
-        self._random = np.random.default_rng([seed % 2**63, 1])
-        self._allowed_actions = _allowed_actions(config.actions, games.action_names)
-        self._held = self._sample()
-        self._seen: np.ndarray | None = None
-
-    def __call__(self, frames: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """Returns the actions (N,) for frames u8 (N,H,W,3); `first` marks new episodes."""
-        policy = self._config.policy
-        if policy == "random":
-            return self._sample()
-        if callable(policy):
-            return self._with_random(self._checked(policy(frames)))
-        changes = first | (self._random.random(len(first)) >= self._config.sticky_action_prob)
-        if policy == "restless":
-            if self._seen is not None:
-                changes |= (frames == self._seen).all(axis=(1, 2, 3))
-            self._seen = frames.copy()
-        self._held = _mix(self._held, self._sample(), changes)
-        return self._with_random(self._held) if policy == "mixture" else self._held
-
-    def _sample(self) -> np.ndarray:
-        if self._allowed_actions is None:
-            return self._games.sample()
-        return self._random.choice(self._allowed_actions, size=self._games.num)
-
-    def _with_random(self, actions: np.ndarray) -> np.ndarray:
-        replaced = self._random.random(len(actions)) < self._config.random_action_prob
-        return _mix(actions, self._sample(), replaced)
-
-    def _checked(self, answer: Any) -> np.ndarray:
-        names = self._games.action_names
-        if names is None:
-            actions = np.empty(self._games.num, object)
-            actions[:] = list(answer)
-            return actions
-        actions = np.asarray(answer).astype(np.int64)
-        right = actions.shape == (self._games.num,) and ((actions >= 0) & (actions < len(names)))
-        require(
-            bool(np.all(right)),
-            f"the policy must return {self._games.num} actions within 0..{len(names) - 1}",
-        )
-        return actions
-
-
-def _mix(actions: np.ndarray, others: np.ndarray, where: np.ndarray) -> np.ndarray:
-    mixed = actions.copy()
-    mixed[where] = others[where]
-    return mixed
-
-
-def _allowed_actions(
-    chosen: Sequence[str] | None, names: Sequence[str] | None
-) -> np.ndarray | None:
-    if chosen is None:
-        return None
-    if names is None:
-        raise UserError("this environment has no named actions; leave actions out")
-    for name in chosen:
-        require(name in names, f"no action {name!r}; choose {', '.join(names)}")
-    require(len(chosen) > 0, f"actions: name at least one of {', '.join(names)}")
-    return np.array([names.index(name) for name in chosen])
 
 
 class _EpisodePaths:
@@ -347,99 +255,13 @@ def _no_empty_folders(folder: Path) -> Iterator[None]:
         raise
 
 
-@dataclass
-class _RecordedEpisode:
-    """One game being recorded: frames wait here until they are a batch to encode."""
-
-    path: Path
-    writer: VideoWriter
-    level: int
-    frames: list[np.ndarray] = field(default_factory=list)
-    actions: list[Any] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
-    length: int = 0
-    ending: dict[str, bool] | None = None
-
-    def add(self, frame: np.ndarray) -> None:
-        self.frames.append(frame)
-        self.length += 1
-
-
-class _Encoders:
-    """Threads that write the videos; FFmpeg works outside of Python's lock.
-
-    All batches of an episode go to the same thread, in order.
-    """
-
-    def __init__(self, threads: int, sidecar: Callable[[_RecordedEpisode], dict[str, Any]]) -> None:
-        self._sidecar = sidecar
-        self._queues = [queue.Queue(_QUEUE) for _ in range(threads)]
-        self._threads = [
-            threading.Thread(target=self._work, args=(jobs,), daemon=True) for jobs in self._queues
-        ]
-        self._error: BaseException | None = None
-        self._unfinished: set[VideoWriter] = set()
-        for thread in self._threads:
-            thread.start()
-
-    def send(self, game: int, episode: _RecordedEpisode) -> None:
-        """Encodes what waits in the episode, and finishes it when it has ended.
-
-        Raises:
-            OSError: a video could not be written.
-        """
-        if self._error is not None:
-            raise self._error
-        frames, episode.frames = episode.frames, []
-        self._queues[game % len(self._queues)].put((episode, frames, episode.ending is not None))
-
-    def close(self) -> None:
-        """Waits for all that was sent."""
-        self._join()
-        if self._error is not None:
-            raise self._error
-
-    def drop(self) -> None:
-        """Ends at once, and removes the videos that are not whole."""
-        self._error = self._error or InterruptedError("recording was stopped")
-        self._join()
-        for writer in self._unfinished:
-            writer.discard()
-
-    def _join(self) -> None:
-        for jobs in self._queues:
-            jobs.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self, jobs: queue.Queue[Any]) -> None:
-        while (job := jobs.get()) is not None:
-            if self._error is not None:
-                continue
-            try:
-                self._encode(*job)
-            except BaseException as error:
-                self._error = error
-
-    def _encode(self, episode: _RecordedEpisode, frames: Sequence[np.ndarray], ended: bool) -> None:
-        self._unfinished.add(episode.writer)
-        for frame in frames:
-            episode.writer.write(frame)
-        if ended:
-            # The actions first: a video that is there has them.
-            with replacing(episode.path.with_suffix(".actions.json")) as path:
-                path.write_text(json.dumps(self._sidecar(episode)))
-            episode.writer.close()
-            self._unfinished.discard(episode.writer)
-
-
 class _Recorder:
     """Plays one split until its budget is spent."""
 
     def __init__(
         self,
         games: EnvBatch,
-        player: _ActionSampler,
+        player: ActionSampler,
         budget: _Budget,
         files: _EpisodePaths,
         video: Mapping[str, Any],
@@ -447,13 +269,13 @@ class _Recorder:
     ) -> None:
         self._games, self._player, self._budget = games, player, budget
         self._files, self._video, self._label = files, video, label
-        self._open: list[_RecordedEpisode | None] = [None] * games.num
+        self._open: list[RecordedEpisode | None] = [None] * games.num
         self._begun = [0] * games.num
         self._frames = self._episodes = 0
 
     def run(self, title: str | None) -> tuple[int, int]:
         """Returns the number of episodes and of frames; shows progress under a title, if any."""
-        encoders = _Encoders(_cores(), self._sidecar)
+        encoders = Encoders(_cores(), self._sidecar)
         try:
             unit = "frames" if self._budget.counts_frames else "episodes"
             show = title is not None
@@ -475,7 +297,7 @@ class _Recorder:
     def _budget_used(self) -> bool:
         return self._done() >= self._budget.amount
 
-    def _step(self, encoders: _Encoders, first: np.ndarray) -> np.ndarray:
+    def _step(self, encoders: Encoders, first: np.ndarray) -> np.ndarray:
         frames = self._games.observe()
         actions = self._player(frames, first)
         taken = [game for game, frame in enumerate(frames) if self._append_frame(game, frame)]
@@ -501,43 +323,42 @@ class _Recorder:
             return False
         if episode is None:
             path = self._files.new()
-            episode = _RecordedEpisode(
+            episode = RecordedEpisode(
                 path, VideoWriter(path, **self._video), self._games.levels[game]
             )
             self._open[game] = episode
             self._begun[game] += 1
-        episode.add(frame)
+        episode.add_frame(frame)
         self._frames += 1
         return True
 
     def _append_step(
-        self, game: int, episode: _RecordedEpisode, action: Any, step: EnvStep, restarted: bool
+        self, game: int, episode: RecordedEpisode, action: Any, step: EnvStep, restarted: bool
     ) -> None:
         if not restarted:
-            episode.actions.append(_plain(action))
-            episode.rewards.append(float(step.rewards[game]))
+            episode.add_step(action, float(step.rewards[game]))
         if step.terminated[game] or step.truncated[game]:
             if game in step.last_frames:
-                episode.add(step.last_frames[game])
+                episode.add_frame(step.last_frames[game])
                 self._frames += 1
             episode.ending = {
                 "terminated": bool(step.terminated[game]),
                 "truncated": bool(step.truncated[game]),
             }
 
-    def _send(self, encoders: _Encoders, game: int, episode: _RecordedEpisode) -> None:
+    def _send(self, encoders: Encoders, game: int, episode: RecordedEpisode) -> None:
         encoders.send(game, episode)
         if episode.ending is not None:
             self._open[game] = None
             self._episodes += 1
 
-    def _truncate(self, encoders: _Encoders) -> None:
+    def _truncate(self, encoders: Encoders) -> None:
         for game, episode in enumerate(self._open):
             if episode is not None:
                 episode.ending = {"terminated": False, "truncated": True}
                 self._send(encoders, game, episode)
 
-    def _sidecar(self, episode: _RecordedEpisode) -> dict[str, Any]:
+    def _sidecar(self, episode: RecordedEpisode) -> dict[str, Any]:
         return {
             "version": SIDECAR_VERSION,
             **self._label,
@@ -548,15 +369,6 @@ class _Recorder:
             "actions": episode.actions,
             "rewards": episode.rewards,
         }
-
-
-def _plain(action: Any) -> Any:
-    """Returns an action of any space as numbers, words, lists and dictionaries."""
-    if isinstance(action, Mapping):
-        return {str(name): _plain(part) for name, part in action.items()}
-    if isinstance(action, tuple | list):
-        return [_plain(part) for part in action]
-    return action if action is None or isinstance(action, str) else np.asarray(action).tolist()
 
 
 def _cores() -> int:
