@@ -1,4 +1,13 @@
-"""A world so small that a test can make one, as `GenieConfig` reads it."""
+"""A world so small that a test can make one, as `GenieConfig` reads it, and one on disk."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from genie.world.genie import Genie
+from genie.world.prompts import save_prompts
 
 STACK = {"layers": 1, "width": 16, "heads": 2, "window": 4}
 TINY = {
@@ -15,3 +24,12 @@ TINY = {
     "dynamics": STACK,
     "sampling": {"steps": 2},
 }
+TEAL = np.full((16, 16, 3), (0, 128, 128), np.uint8)
+
+
+def save_world(folder: Path, *prompts: np.ndarray, seed: int = 0, **changes: Any) -> Path:
+    """Saves a world of random weights with its prompts; `changes` are of `TINY`."""
+    torch.manual_seed(seed)
+    Genie({**TINY, **changes}).save_pretrained(folder)
+    save_prompts(prompts, folder)
+    return folder

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from PIL import Image
 from prompted import PROMPTS
 
 from genie.world.genie import Genie
+from genie.world.prompts import save_prompts
 from small import TINY
 
 
@@ -26,7 +26,5 @@ def folder(world, tmp_path_factory):
     """The same world on disk, with its prompts."""
     folder = tmp_path_factory.mktemp("world")
     world.save_pretrained(folder)
-    (folder / "prompts").mkdir()
-    for i, prompt in enumerate(PROMPTS):
-        Image.fromarray(prompt).save(folder / "prompts" / f"{i}.png")
+    save_prompts(PROMPTS, folder)
     return folder

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
 from genie.core.config import from_dict
 from genie.data.video import read_video, write_video
@@ -15,7 +13,7 @@ from genie.presets.registry import Preset
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
-from small import TINY
+from small import TINY, save_world
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TESTED = {"play_from_python", "custom_reward", "gymnasium_ppo", "train_on_your_videos"}
@@ -31,13 +29,8 @@ def example(name):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A world's folder with random weights and two prompts."""
-    folder = tmp_path_factory.mktemp("world")
-    torch.manual_seed(0)
-    Genie(TINY).save_pretrained(folder)
-    (folder / "prompts").mkdir()
-    for i, frame in enumerate(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)):
-        Image.fromarray(frame).save(folder / "prompts" / f"{i}.png")
-    return folder
+    prompts = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    return save_world(tmp_path_factory.mktemp("world"), *prompts)
 
 
 def test_every_example_is_tested():

@@ -26,10 +26,8 @@ from genie.models.dynamics import DynamicsConfig
 from genie.serving.http.app import create_app
 from genie.serving.protocol import HEADER
 from genie.serving.server import server_config
-from genie.world.genie import Genie
 from genie.world.maskgit import SamplingConfig
-from genie.world.prompts import save_prompts
-from small import TINY
+from small import TINY, save_world
 
 SIZE = 24
 MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # left, right, up, down
@@ -270,10 +268,8 @@ def tiny_config():
 def save_two_worlds(folder):
     """Writes two small worlds; returns their folders."""
     for seed, name in enumerate(("one", "two")):
-        torch.manual_seed(seed)
-        Genie(TINY).save_pretrained(folder / name)
         picture = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
-        save_prompts([picture], folder / name)
+        save_world(folder / name, picture, seed=seed)
     return folder / "one", folder / "two"
 
 

@@ -2,34 +2,17 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from genie.core.config import UserError
 from genie.data.images import read_image
-from genie.models.dynamics import DynamicsConfig
-from genie.models.layers.transformer import TransformerConfig
-from genie.models.tokenizer import VideoTokenizerConfig
-from genie.world.config import GenieConfig
 from genie.world.generate import generate, parse_actions
 from genie.world.genie import Genie
+from small import TEAL, save_world
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    small = TransformerConfig(layers=1, width=16, heads=2, window=2)
-    config = GenieConfig(
-        height=16,
-        width=16,
-        num_actions=3,
-        tokenizer=VideoTokenizerConfig(patch=8, encoder=small, decoder=small),
-        dynamics=DynamicsConfig(layers=1, width=16, heads=2, window=2),
-    )
-    folder = tmp_path_factory.mktemp("world")
-    torch.manual_seed(0)
-    Genie(config).save_pretrained(folder)
-    (folder / "prompts").mkdir()
-    Image.new("RGB", (16, 16), "teal").save(folder / "prompts" / "0.png")
-    return folder
+    return save_world(tmp_path_factory.mktemp("world"), TEAL, num_actions=3)
 
 
 def test_a_video_has_the_prompt_and_one_frame_for_each_action(world, tmp_path):

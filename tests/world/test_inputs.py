@@ -12,9 +12,8 @@ from genie.cli import main
 from genie.core.config import UserError
 from genie.core.numbers import seed_of, seeds_of, whole_numbers
 from genie.world import inputs
-from genie.world.genie import Genie
 from genie.world.maskgit import SamplingConfig
-from small import TINY
+from small import save_world
 
 UNSIGNED = [np.uint8, np.uint16, np.uint32, np.uint64]
 NONE_WHOLE = [None, 1.0, 1.5, "1", b"1", True, [True], [1, 2.0], ["1"], [None], {}, object()]
@@ -185,10 +184,7 @@ print(refused)
 
 def test_no_border_lets_a_raw_exception_or_nonsense_through(tmp_path):
     """In a process without the type checks of the tests, as users run it."""
-    torch.manual_seed(0)
-    Genie(TINY).save_pretrained(tmp_path / "world")
-    (tmp_path / "world" / "prompts").mkdir()
-    Image.new("RGB", (16, 16)).save(tmp_path / "world" / "prompts" / "0.png")
+    save_world(tmp_path / "world", np.zeros((16, 16, 3), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
     half = np.zeros((32, 48, 3), np.uint8)
