@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from genie.core.config import UserError, require
+from genie.core.machine import available_cores
 from genie.core.progress import Progress
 from genie.core.renamed_keys import translated
 from genie.data.assemble import ShardWriter, write_store
@@ -125,7 +126,7 @@ def prepare(
     try:
         with _lock(out):
             plan = start_or_resume(out, config, videos)
-            workers = _cores() if workers is None else workers
+            workers = available_cores() if workers is None else workers
             return _run(out, plan, videos, workers, progress)
     except Exception as error:
         if not _is_disk_full(error):
@@ -229,7 +230,3 @@ def _is_disk_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return "No space left on device" in str(error)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from genie.cli.commands import Command
 from genie.cli.options import values_of
+from genie.core.machine import available_cores
 
 if TYPE_CHECKING:
     import torch
@@ -133,13 +134,6 @@ def _cores() -> Finding:
     if cores < 4:
         return Finding("CPU", found, "slow", "enough to play, and to train tiny worlds")
     return Finding("CPU", found)
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory() -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from genie.core.config import UserError, require
+from genie.core.machine import available_cores
 from genie.core.numbers import seed_of
 from genie.core.progress import Progress
 from genie.data.recording.encoders import Encoders, RecordedEpisode
@@ -275,7 +275,7 @@ class _Recorder:
 
     def run(self, title: str | None) -> tuple[int, int]:
         """Returns the number of episodes and of frames; shows progress under a title, if any."""
-        encoders = Encoders(_cores(), self._sidecar)
+        encoders = Encoders(available_cores(), self._sidecar)
         try:
             unit = "frames" if self._budget.counts_frames else "episodes"
             show = title is not None
@@ -369,7 +369,3 @@ class _Recorder:
             "actions": episode.actions,
             "rewards": episode.rewards,
         }
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
