@@ -144,7 +144,11 @@ def _open_array(folder: Path, config: PrepareConfig) -> Any:
 
 
 def write_store(
-    out: Path, plan: PreparePlan, manifests: Sequence[dict[str, Any]], clips: Sequence[StoredClip]
+    out: Path,
+    plan: PreparePlan,
+    manifests: Sequence[dict[str, Any]],
+    clips: Sequence[StoredClip],
+    left_out: Mapping[str, str],
 ) -> None:
     """Writes all that lies beside the frames. The table comes last: with it the store is whole."""
     _save(out / "source_frames.npy", np.concatenate([clip.source_frames for clip in clips]))
@@ -171,7 +175,7 @@ def write_store(
             "settings": asdict(plan.config),
             "inputs": inputs_digest(plan.files, plan.file_stats),
             "videos": len(plan.files),
-            "skipped": {name: m["skipped"] for name, m in problems if m["skipped"]},
+            "skipped": {**left_out, **{name: m["skipped"] for name, m in problems if m["skipped"]}},
             "notes": notes
             | {
                 name: "; ".join(filter(None, (notes.get(name), why))) for name, why in moved.items()

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -32,7 +33,7 @@ from genie.data.plan import (
     start_or_resume,
 )
 from genie.data.sources.base import Source
-from genie.data.sources.find import find_videos, kinds
+from genie.data.sources.find import find_left_out, find_videos, kinds
 from genie.data.store import ClipStore
 from genie.data.video import Fit
 
@@ -43,13 +44,15 @@ class PrepareReport:
 
     Attributes:
         store: the folder.
-        videos: number of video files found.
+        videos: number of videos found.
         episodes: number of clips stored.
         frames: stored frames by split.
         fps: frames per second of the store.
-        skipped: path of each video of which nothing was stored, and why.
+        skipped: path of each video of which nothing was stored, and of each folder of images that
+            is no video, and why.
         notes: path of each video of which only a part was stored, and why.
         complete_before: the store was there already, nothing was done.
+        kinds: number of videos of each kind.
     """
 
     store: Path
@@ -60,6 +63,7 @@ class PrepareReport:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     complete_before: bool = False
+    kinds: dict[str, int] = field(default_factory=dict)
 
 
 def prepare(
@@ -121,13 +125,13 @@ def prepare(
     if (out / "store.json").exists():
         return _finished(out, source, config)
     videos = find_videos(source)
-    known = ", or ".join(kind.about for kind in kinds())
-    require(len(videos) > 0, f"{source}: holds no video ({known}); give another folder")
+    left_out = find_left_out(source)
+    require(len(videos) > 0, _no_videos(source, left_out))
     try:
         with _lock(out):
             plan = start_or_resume(out, config, videos)
             workers = available_cores() if workers is None else workers
-            return _run(out, plan, videos, workers, progress)
+            return _run(out, plan, videos, left_out, workers, progress)
     except Exception as error:
         if not _is_disk_full(error):
             raise
@@ -173,11 +177,16 @@ def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
             f"{out}: was prepared from other videos than {source} holds now; "
             "choose another --out, or remove the folder"
         )
-    return _report(store, complete_before=True)
+    return _report(store, videos, complete_before=True)
 
 
 def _run(
-    out: Path, plan: PreparePlan, videos: Mapping[str, Source], workers: int, progress: bool
+    out: Path,
+    plan: PreparePlan,
+    videos: Mapping[str, Source],
+    left_out: Mapping[str, str],
+    workers: int,
+    progress: bool,
 ) -> PrepareReport:
     work = out / WORK_FOLDER
     tasks = [
@@ -196,24 +205,41 @@ def _run(
             bar.update(number + 1, f"{shards.frames:,} frames")
     if not shards.clips:
         remove_unfinished(out)
-        raise UserError(_nothing_usable(videos, manifests))
+        raise UserError(_nothing_usable(videos, manifests, left_out))
     shards.finish()
-    write_store(out, plan, manifests, shards.clips)
+    write_store(out, plan, manifests, shards.clips, left_out)
     shutil.rmtree(work)
-    return _report(ClipStore.open(out))
+    return _report(ClipStore.open(out), videos)
 
 
-def _nothing_usable(videos: Mapping[str, Source], manifests: Sequence[dict[str, Any]]) -> str:
+def _no_videos(source: Path, left_out: Mapping[str, str]) -> str:
+    known = ", or ".join(kind.about for kind in kinds())
+    advice = ["give another folder", *(f"{name}: {why}" for name, why in left_out.items())]
+    return f"{source}: holds no video ({known}); {_shortened(advice)}"
+
+
+def _shortened(reasons: Sequence[str]) -> str:
+    more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
+    return "; ".join(reasons[:3]) + more
+
+
+def _nothing_usable(
+    videos: Mapping[str, Source],
+    manifests: Sequence[dict[str, Any]],
+    left_out: Mapping[str, str],
+) -> str:
     root = next(iter(videos.values())).root
     reasons = [f"{name}: {m['skipped']}" for name, m in zip(videos, manifests, strict=True)]
-    more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
+    reasons += [f"{name}: {why}" for name, why in left_out.items()]
     return (
-        f"{root}: none of its {len(videos)} videos is usable; {'; '.join(reasons[:3])}{more}. "
+        f"{root}: none of its {len(videos)} videos is usable; {_shortened(reasons)}. "
         "Give other videos, or lower --min_frames or raise --max_static_fraction"
     )
 
 
-def _report(store: ClipStore, complete_before: bool = False) -> PrepareReport:
+def _report(
+    store: ClipStore, videos: Mapping[str, Source], complete_before: bool = False
+) -> PrepareReport:
     return PrepareReport(
         store=store.path,
         videos=store.prepared["videos"],
@@ -223,6 +249,7 @@ def _report(store: ClipStore, complete_before: bool = False) -> PrepareReport:
         skipped=store.prepared["skipped"],
         notes=store.prepared["notes"],
         complete_before=complete_before,
+        kinds=dict(Counter(source.plural for source in videos.values())),
     )
 
 

@@ -36,6 +36,33 @@ def test_folders_whose_images_differ_in_their_number_are_videos(tmp_path):
     assert ImageSequences(tmp_path / "b").list() == ["."]
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("cover.png", "cover.png has no number"),
+        ("frame_0004.PNG", "frame_0001.png and frame_0004.PNG differ in more than their number"),
+        ("depth_0001.png", "depth_0001.png and frame_0001.png differ in more than their number"),
+        ("frame_2.png", "frame_0002.png and frame_2.png have the same number"),
+    ],
+)
+def test_a_folder_of_images_that_is_left_out_is_noted(tmp_path, more, why):
+    source = tmp_path / "data"
+    write_images(source / "run", moving_square(3))
+    write_images(source / "run", moving_square(1), form=more)
+    assert ImageSequences(source).list() == []
+    assert why in ImageSequences(source).left_out()["run"]
+    with pytest.raises(UserError, match=f"run: .*{why}"):
+        prepare(source, tmp_path / "store", **HERE)
+    write_images(source / "train" / "whole", moving_square(30))
+    write_images(source / "photos", moving_square(1), form="1.png")
+    write_images(source / "photos", moving_square(1), form="dog.png")
+    for _ in range(2):  # when the store is there already, too
+        report = prepare(source, tmp_path / "store", **HERE)
+        assert list(report.skipped) == ["run"]
+        assert why in report.skipped["run"]
+        assert report.kinds == {"image folders": 1}
+
+
 def test_images_become_frames_in_the_order_of_their_numbers(tmp_path):
     clip = moving_square(12)
     write_images(tmp_path / "run", clip, first=95, form="{}.png")  # 100 comes before 99 by name

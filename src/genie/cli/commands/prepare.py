@@ -35,7 +35,8 @@ def _run(options: Namespace) -> None:
             print(f"note: {more} more like these in {report.store}/store.json", file=sys.stderr)
     splits = ", ".join(f"{count:,} {split}" for split, count in report.frames.items())
     done = " (was complete before)" if report.complete_before else ""
-    counts = f"{report.episodes:,} clips of {report.videos:,} videos, {splits} frames"
+    kinds = ", ".join(f"{kind}: {count:,}" for kind, count in report.kinds.items())
+    counts = f"{report.episodes:,} clips of {report.videos:,} videos ({kinds}), {splits} frames"
     print(f"{report.store}: {counts}{done}")
 
 

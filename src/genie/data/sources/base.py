@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,16 @@ class Source(ABC):
     root: Path
     about: ClassVar[str]
     """What a video of this kind is, for the message that there is none."""
+    plural: ClassVar[str]
+    """What several of them are called, for the summary."""
 
     @abstractmethod
     def list(self) -> Sequence[str]:
         """Returns the names of all videos of this kind that are not hidden, in any order."""
+
+    def left_out(self) -> Mapping[str, str]:
+        """Returns what looks like a video of this kind but is none, and why, by its path."""
+        return {}
 
     @abstractmethod
     def open(self, name: str, *, height: int, width: int, fit: Fit, fps: float) -> Iterator[Frame]:

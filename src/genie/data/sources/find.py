@@ -29,3 +29,11 @@ def find_videos(root: Path) -> dict[str, Source]:
         source = kind(root)
         found |= dict.fromkeys(source.list(), source)
     return dict(sorted(found.items()))
+
+
+def find_left_out(root: Path) -> dict[str, str]:
+    """Returns what looks like a video but is none, and why, in the order of the paths."""
+    found: dict[str, str] = {}
+    for kind in kinds():
+        found |= kind(root).left_out()
+    return dict(sorted(found.items()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class ImageSequences(Source):
     cut.
     """
 
+    plural = "image folders"
     about = "folders of numbered images"
 
     def list(self) -> Sequence[str]:
@@ -33,6 +34,14 @@ class ImageSequences(Source):
             for folder, names in visible_folders(self.root)
             if len(_numbers(names)) > 1
         ]
+
+    def left_out(self) -> Mapping[str, str]:
+        """Returns the folders with several numbered images that are no video."""
+        return {
+            folder.relative_to(self.root).as_posix(): f"is not read as a video, because {fault}"
+            for folder, names in visible_folders(self.root)
+            if (fault := _fault(names)) and _has_several_numbers(names)
+        }
 
     def open(self, name: str, *, height: int, width: int, fit: Fit, fps: float) -> Iterator[Frame]:
         """Reads the images in the order of their numbers, as many a second as the store has."""
@@ -70,13 +79,34 @@ class ImageSequences(Source):
         return {number: folder / numbers[number] for number in sorted(numbers)}
 
 
+def _images(names: Sequence[str]) -> list[str]:
+    return sorted(name for name in names if Path(name).suffix.lower() in EXTENSIONS)
+
+
 def _numbers(names: Sequence[str]) -> dict[int, str]:
     """Images by number; none where they differ in more than their number."""
-    images = [name for name in names if Path(name).suffix.lower() in EXTENSIONS]
-    matches = [_NUMBERED.fullmatch(name) for name in images]
-    numbers = {int(match[2]): match[0] for match in matches if match}
-    kinds = {(match[1], match[3]) for match in matches if match}
-    return numbers if len(kinds) == 1 and len(numbers) == len(images) else {}
+    matches = [] if _fault(names) else map(_NUMBERED.fullmatch, _images(names))
+    return {int(match[2]): match[0] for match in matches if match}
+
+
+def _has_several_numbers(names: Sequence[str]) -> bool:
+    return sum(_NUMBERED.fullmatch(name) is not None for name in _images(names)) > 1
+
+
+def _fault(names: Sequence[str]) -> str | None:
+    """Says which images differ in more than their number; None where none do."""
+    first, numbers = None, {}
+    for name in _images(names):
+        match = _NUMBERED.fullmatch(name)
+        if match is None:
+            return f"{name} has no number"
+        first = first or match
+        if (match[1], match[3]) != (first[1], first[3]):
+            return f"{first[0]} and {name} differ in more than their number"
+        other = numbers.setdefault(int(match[2]), name)
+        if other != name:
+            return f"{other} and {name} have the same number"
+    return None
 
 
 SOURCE = ImageSequences

@@ -15,6 +15,7 @@ SIDECAR = ".actions.json"
 class VideoFiles(Source):
     """Every file with the extension of a video is one."""
 
+    plural = "video files"
     about = f"files ending in {', '.join(EXTENSIONS)}"
 
     def list(self) -> Sequence[str]:
