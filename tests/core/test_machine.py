@@ -1,5 +1,9 @@
 import os
+import platform
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
+from genie.core import machine
 from genie.core.machine import available_cores
 
 
@@ -15,3 +19,19 @@ def test_all_cores_count_where_the_system_sets_no_affinity(monkeypatch):
     assert available_cores() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_cores() == 1
+
+
+def test_the_name_of_the_cpu(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda _: "processor\t: 0\nmodel name\t: A CPU: fast\n")
+    assert machine.cpu_name() == "A CPU: fast"
+    monkeypatch.setattr(Path, "read_text", lambda _: "processor\t: 0\n")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert machine.cpu_name() == platform.machine()
+
+
+def test_a_tree_that_was_not_installed_has_no_version(monkeypatch):
+    def none(_):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(machine, "version", none)
+    assert machine.own_version() == "from source"

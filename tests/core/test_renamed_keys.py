@@ -19,7 +19,6 @@ from genie.data.plan import PrepareConfig
 from genie.data.prepare import prepare
 from genie.data.recording.record import record
 from genie.evaluation.config import CoherenceConfig, EvaluationConfig
-from genie.evaluation.evaluate import evaluate
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
@@ -40,7 +39,7 @@ CLASSES = (
     DynamicsConfig, StageConfig, TrainConfig, Augmentation, PrepareConfig, EvaluationConfig,
     CoherenceConfig, Limits, SamplingConfig,
 )  # fmt: skip
-FUNCTIONS = (prepare, record, evaluate, generate)
+FUNCTIONS = (prepare, record, generate)
 TRAIN = [("", GenieConfig), ("train", TrainConfig)]
 KEYS = [(cls, old, new) for cls in CLASSES for old, new in renamed(cls).items()]
 OPTIONS = [(made, old, new) for made in FUNCTIONS for old, new in renamed(made).items()]

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from genie.models.dynamics import DynamicsConfig
-from genie.serving.http.app import create_app
+from genie.serving import ServedWorld, create_server
 from genie.serving.protocol import HEADER
 from genie.serving.server import server_config
 from genie.world.maskgit import SamplingConfig
@@ -146,7 +146,7 @@ def running():
 @pytest.fixture
 def dots(dot_world, dot_prompts):
     """A running server of the dot world: yields its host:port."""
-    with run_server(create_app(dot_world, dot_prompts, name="dots")) as address:
+    with run_server(create_server([ServedWorld("dots", dot_world, dot_prompts)])) as address:
         yield address
 
 

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from genie.cli.main import main
 from genie.core.config import UserError
-from genie.serving import create_app, serve, serve_worlds
+from genie.serving import ServedWorld, create_server, serve
 from genie.serving import server as server_module
 from genie.world import bundled
 from genie.world.genie import Genie
@@ -29,19 +29,13 @@ def test_a_port_in_use_is_reported(dot_world, dot_prompts):
             serve(dot_world, port=port, prompts=dot_prompts)
 
 
-def test_off_loopback_is_refused(dot_world, dot_prompts):
-    for host in ("0.0.0.0", "192.168.1.5", "example.org", "::"):
-        with pytest.raises(UserError, match="this machine only"):
-            serve(dot_world, host=host, prompts=dot_prompts)
-
-
 def test_a_world_without_prompts_is_refused_with_advice(dot_world, dot_prompts):
     with pytest.raises(UserError, match="--prompt"):
         serve(dot_world, port=0)
     with pytest.raises(UserError, match="prompts"):
-        create_app(dot_world, [])
+        create_server([ServedWorld("world", dot_world, [])])
     with pytest.raises(UserError, match="fps"):
-        create_app(dot_world, dot_prompts, fps=0)
+        create_server([ServedWorld("world", dot_world, dot_prompts, 0)])
 
 
 def test_a_missing_extra_names_the_command():
@@ -117,7 +111,7 @@ def test_without_a_name_all_bundled_worlds_are_there_to_choose_from(
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])
 def test_off_loopback_a_token_is_needed(host, monkeypatch):
     with pytest.raises(UserError, match="export GENIE_TOKEN="):
-        serve_worlds(["coinrun-tiny"], host=host)
+        serve("coinrun-tiny", host=host)
     monkeypatch.delenv("GENIE_TOKEN", raising=False)
     assert main(["serve", "coinrun-tiny", "--host", host]) == 2
 
@@ -214,4 +208,4 @@ def test_a_wildcard_address_is_not_a_host_name(monkeypatch, host, hosts, known):
     monkeypatch.setattr(server_module, "_listen", lambda *_: socket.socket())
     monkeypatch.setattr(server_module, "create_server", made)
     with pytest.raises(Stop):
-        serve_worlds([bundled.DEFAULT], host=host, hosts=hosts, token="a-secret-of-some-length")
+        serve(bundled.DEFAULT, host=host, hosts=hosts, token="a-secret-of-some-length")

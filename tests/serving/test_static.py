@@ -17,7 +17,7 @@ from PIL import Image
 
 from genie.cli import main
 from genie.data.video import read_video, write_video
-from genie.serving import create_app
+from genie.serving import ServedWorld, create_server
 from genie.world.genie import Genie
 from small import TINY
 
@@ -151,7 +151,7 @@ def test_nothing_overflows_at_any_width(page, width):
 
 def test_a_lost_server_is_reported_and_reconnected(browser, running, dot_world, dot_prompts):
     page = browser.new_page()
-    app = create_app(dot_world, dot_prompts)
+    app = create_server([ServedWorld("world", dot_world, dot_prompts)])
     with running(app) as address:
         page.goto(f"http://{address}/")
         page.wait_for_selector("#canvas[data-frame]")
@@ -261,7 +261,7 @@ def test_guidance_is_there_only_where_a_world_can_be_guided(
     for fraction in (0.0, 0.1):
         dynamics = replace(dot_world.config.dynamics, unconditional_fraction=fraction)
         dot_world.config = replace(dot_world.config, dynamics=dynamics)
-        with running(create_app(dot_world, dot_prompts)) as address:
+        with running(create_server([ServedWorld("world", dot_world, dot_prompts)])) as address:
             page = browser.new_page()
             page.goto(f"http://{address}/")
             page.wait_for_selector("#canvas[data-frame]")
@@ -278,7 +278,7 @@ def test_guidance_is_there_only_where_a_world_can_be_guided(
 
 def test_a_new_seed_restarts_from_the_same_prompt(browser, running, small_world, prompt):
     """With a real world, whose frames depend on the seed."""
-    with running(create_app(small_world, [prompt], name="small")) as address:
+    with running(create_server([ServedWorld("small", small_world, [prompt])])) as address:
         page = browser.new_page()
         page.goto(f"http://{address}/")
         page.wait_for_selector("#canvas[data-frame]")
@@ -562,7 +562,7 @@ def test_a_game_made_in_the_browser_plays_back_identically_from_the_command_line
     """Own picture, changed sampling, undo and branch on the way: the same frames, to the pixel."""
     small_world.save_pretrained(tmp_path / "small")
     page = browser.new_page()
-    with running(create_app(small_world, [prompt], name="small")) as address:
+    with running(create_server([ServedWorld("small", small_world, [prompt])])) as address:
         page.goto(f"http://{address}/")
         page.wait_for_selector("#canvas[data-frame]")
         before = page.get_attribute("#canvas", "data-frame")

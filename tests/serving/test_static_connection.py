@@ -7,9 +7,8 @@ from itertools import pairwise
 import pytest
 from browsing import dot, needs_chromium, tap, wait_for_dot, wait_until
 
-from genie.serving import create_app, create_server
+from genie.serving import ServedWorld, create_server
 from genie.serving.limits import Limits
-from genie.serving.service import ServedWorld
 
 pytestmark = needs_chromium
 HIDE = """hidden => {
@@ -84,7 +83,7 @@ def test_waits_grow_differ_and_stop_while_the_tab_is_hidden(browser, dots):
 
 def test_a_hidden_page_does_not_retry_a_lost_server(browser, running, dot_world, dot_prompts):
     page, tries = browser.new_page(), []
-    with running(create_app(dot_world, dot_prompts)) as address:
+    with running(create_server([ServedWorld("world", dot_world, dot_prompts)])) as address:
         page.goto(f"http://{address}/")
         page.wait_for_selector("#canvas[data-frame]")
         page.on("websocket", lambda _: tries.append(time.monotonic()))
@@ -112,7 +111,7 @@ def test_the_page_waits_for_a_server_that_starts_later(browser, running, dot_wor
             failed.append(route)
             route.abort()
 
-    with running(create_app(dot_world, dot_prompts)) as address:
+    with running(create_server([ServedWorld("world", dot_world, dot_prompts)])) as address:
         page.route("**/worlds", fail_once)
         page.goto(f"http://{address}/")
         page.wait_for_selector("#canvas[data-frame]")
@@ -188,7 +187,7 @@ def test_try_now_replaces_a_try_that_is_under_way(
     """It waits to be let in, or asks why it was not: what comes of it changes nothing."""
     page, tries = browser.new_page(), []
     page.on("websocket", lambda _: tries.append(time.monotonic()))
-    with running(create_app(dot_world, dot_prompts)) as address:
+    with running(create_server([ServedWorld("world", dot_world, dot_prompts)])) as address:
         page.goto(f"http://{address}/")
         page.wait_for_selector("#canvas[data-frame]")
     page.wait_for_selector("#overlay:has-text('Trying again in')")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from browsing import needs_chromium, wait_until
 
-from genie.serving import create_app
+from genie.serving import ServedWorld, create_server
 
 LONG = os.environ.get("GENIE_SOAK", "") not in ("", "0")
 PRESSES = 200 if LONG else 16
@@ -30,7 +30,7 @@ def address(dot_world, dot_prompts, running, serve_process):
         with serve_process("coinrun-tiny", "--device", "cpu") as (_, address):
             yield address
     else:
-        with running(create_app(dot_world, dot_prompts, fps=15)) as address:
+        with running(create_server([ServedWorld("world", dot_world, dot_prompts, 15)])) as address:
             yield address
 
 

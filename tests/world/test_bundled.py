@@ -9,7 +9,7 @@ import torch
 
 from genie.core.config import from_record
 from genie.evaluation.metrics.separation import separation
-from genie.evaluation.protocol.rollouts import play_all_actions
+from genie.evaluation.protocol.rollouts import RolloutPlayer
 from genie.world import bundled
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
@@ -75,7 +75,7 @@ def test_a_prompt_comes_back_from_its_tokens(world, prompts):
 def test_its_buttons_do_different_things(world, prompts):
     """The next frames of different buttons differ by more than noise lets them."""
     starts = torch.from_numpy(np.stack(prompts))[:, None]
-    frames = play_all_actions(world, starts, repeats=4, seed=0, batch=32)
+    frames = RolloutPlayer(world, batch=32).hold_all(starts, repeats=4, seed=0)
     found = separation(frames[:, :, :, 0], permutations=99)
     assert found["p"] < 0.02  # none of the permutations reaches it
     assert found["ratio"] > 2 * found["null_95"]

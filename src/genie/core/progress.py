@@ -21,6 +21,10 @@ Tick = Callable[[], None]
 Bars = Callable[[str, int], AbstractContextManager[Tick]]
 
 
+def ignore_tick() -> None:
+    """Does nothing; for callers that show no progress."""
+
+
 class Progress:
     """Shows how far one piece of work is, and the time left, while its block runs.
 

@@ -14,10 +14,6 @@ from typing import Any
 
 from genie.core.unions import class_for, kinds_of, without_other_kinds
 
-EVALUATE = {
-    "inverse_steps": "inverse_dynamics_steps",
-    "held_games": "closed_loop_games",
-}
 PREPARE = {"max_static_share": "max_static_fraction", "val_share": "val_fraction"}
 SAMPLING = {"schedule": "mask_schedule"}
 
@@ -71,7 +67,8 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "Augmentation": {"flip": "flip_prob", "colour": "color_jitter", "stride": "max_stride"},
     "EvaluationConfig": {
-        **EVALUATE,
+        "inverse_steps": "inverse_dynamics_steps",
+        "held_games": "closed_loop_games",
         "button_prompts": "action_prompts",
         "button_steps": "action_steps",
         "label_clips": "supervised_clips",
@@ -90,7 +87,6 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "SamplingConfig": SAMPLING,
     "generate": SAMPLING,
-    "evaluate": EVALUATE,
     "PrepareConfig": PREPARE,
     "prepare": PREPARE,
     "record": {

@@ -57,8 +57,9 @@ class EvaluationConfig:
 
     Attributes:
         split: of the store; training never sees "val".
-        clips: clips measured; fewer where the store has no more.
-        seeds: how often rollouts are played, each time with other clips, random actions and noise.
+        clips: clips measured, fewer where the store has no more; 512, or 64 if quick.
+        seeds: how often rollouts are played, each time with other clips, random actions and noise;
+            3, or 1 if quick.
         prompt_frames: real frames that a rollout starts from.
         horizon: frames played after them.
         times: steps at which rollouts are quoted; those beyond the horizon are those of the longer
@@ -73,7 +74,8 @@ class EvaluationConfig:
             because mutual information wants many transitions and inferring them is cheap.
         inverse_dynamics_steps: training steps of the inverse-dynamics model; 0 leaves out the
             metrics that need it.
-        closed_loop_games: held-out frames from which the action for each true action is held.
+        closed_loop_games: held-out frames from which the action for each true action is held; 256,
+            or 64 if quick.
         closed_loop_steps: for how many frames; also how far actions are read back from rollouts.
         action_selection_games: training frames from which every action is held to select those.
         figure_clips: clips and prompts shown as figures, at most a batch.

@@ -53,21 +53,13 @@ def evaluate(
     out: str | Path,
     *,
     quick: bool = False,
-    split: str | None = None,
-    clips: int | None = None,
-    seeds: int | None = None,
-    prompt_frames: int | None = None,
-    horizon: int | None = None,
-    seed: int | None = None,
-    batch: int | None = None,
-    inverse_dynamics_steps: int | None = None,
-    closed_loop_games: int | None = None,
     extractor: str | Path | None = None,
     lpips: str | Path | None = None,
     sampling: SamplingConfig | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,
     config: EvaluationConfig | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Measures a world on held-out clips and writes the report.
 
@@ -80,18 +72,6 @@ def evaluate(
         store: the clip store, or its folder; frames of the world's size.
         out: folder of the report.
         quick: a smaller protocol that takes a third of the time.
-        split: of the store; "val" when left out.
-        clips: how many clips, fewer, with a note, where the store has no more; 512, or 64 if quick.
-        seeds: rollouts are played so often, each time with other clips and random numbers; 3, or 1
-            if quick.
-        prompt_frames: real frames that a rollout starts from; 1 when left out.
-        horizon: frames played after them; 16 when left out, and 64 from some of the clips.
-        seed: chooses clips, random actions and noise; 0 when left out.
-        batch: clips, or players, at once; 16 when left out.
-        inverse_dynamics_steps: training of the network that reads true actions off frames; 0 leaves
-            out what needs it; 600 when left out.
-        closed_loop_games: held-out frames from which the action for each true action is held; 256,
-            or 64 if quick.
         extractor: TorchScript file of a network for Fréchet distances. It makes features (b, d) or
             (b, n, d) of uint8 clips (b, t, h, w, 3). When left out, the network that reads true
             actions or, without these, frames of 8x8 pixels.
@@ -101,6 +81,7 @@ def evaluate(
         device: where to compute; where the world is when left out.
         progress: show progress bars.
         config: all settings at once, in place of `quick`.
+        settings: fields of `EvaluationConfig`, such as `clips=64`; None takes that of the protocol.
 
     Returns:
         The report, as in `report.json`.
@@ -109,19 +90,9 @@ def evaluate(
         UserError: world and store have frames of different sizes, the split has no clip that is
             long enough, or a file holds no such network. The message says what to do.
     """
-    given = {
-        "split": split,
-        "clips": clips,
-        "seeds": seeds,
-        "prompt_frames": prompt_frames,
-        "horizon": horizon,
-        "seed": seed,
-        "batch": batch,
-        "inverse_dynamics_steps": inverse_dynamics_steps,
-        "closed_loop_games": closed_loop_games,
-    }
+    given = {name: value for name, value in settings.items() if value is not None}
     config = config or (EvaluationConfig.quick() if quick else EvaluationConfig())
-    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    config = replace(config, **given)
     world_name, store_name = _name(world, "world"), _name(store, "store")
     world, store = _opened_world(world, device), _opened_store(store)
     _require_same_size(world, store, store_name)

@@ -1,7 +1,7 @@
 """Play a world in the browser and serve worlds to others.
 
-`serve` is for one player on this machine, `serve_worlds` for others. `create_app` and
-`create_server` return ASGI applications. All are imported on first use.
+`serve` runs a server and `create_server` returns its ASGI application, of the worlds in each
+`ServedWorld`. All are imported on first use.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 from genie.core.config import UserError
 
 _HOMES = {
-    "create_app": "genie.serving.http.app",
+    "ServedWorld": "genie.serving.service",
     "create_server": "genie.serving.http.app",
     "serve": "genie.serving.server",
-    "serve_worlds": "genie.serving.server",
 }
 
 

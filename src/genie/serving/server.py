@@ -39,86 +39,40 @@ SHUTDOWN_SECONDS = 9.0  # after which the process exits, even during a frame
 
 
 def serve(
-    world: Genie | str | Path | None = None,
+    *worlds: Genie | str | Path,
     host: str = "127.0.0.1",
     port: int = 8000,
     prompts: Any = None,
-    *,
+    token: str | None = None,
+    hosts: Sequence[str] = (),
+    limits: Limits | None = None,
     open_browser: bool = False,
+    action_names: bool = False,
     fps: float | None = None,
     device: str | None = None,
     dtype: str = "float32",
     compile: bool = False,
 ) -> None:
-    """Serves a world to one player on this machine until Ctrl+C.
+    """Serves worlds until Ctrl+C or SIGTERM.
 
     Args:
-        world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub. None serves
-            all bundled worlds, and the page shows them to choose from; with `prompts` only the
+        worlds: each a `Genie`, the folder of a saved one, its id on the Hugging Face hub, or the
+            name of a bundled one. The last part is its name for clients. Without any, all bundled
+            worlds are served, and the page shows them to choose from; with `prompts` only the
             default one.
-        host: a loopback address.
-        port: TCP port; 0 takes any free one.
-        prompts: what games start from, as `genie.world.prompts.load_prompts` reads it; None takes
-            the images in the world's folder.
-        open_browser: opens the page in the default browser.
-        fps: frames per second; None takes the world's own.
-        device: for a world given as a path; None chooses.
-        dtype: of its weights, as `Genie.from_pretrained` takes it.
-        compile: compiles the world (`Genie.compile`).
-
-    Raises:
-        UserError: the address is not loopback, the port is taken, or there is no prompt.
-    """
-    require(
-        is_loopback(host),
-        f"host: {host} is not a loopback address, and this command serves this machine only; "
-        "use `genie serve` with a token for other machines, or a tunnel, for example: "
-        "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
-    )
-    with contextlib.closing(_listen(host, port)) as listener:
-        bundle = bundled.names() if prompts is None else [bundled.DEFAULT]
-        served_worlds = [
-            _load(each, prompts, fps, device, dtype, compile, action_names=True)
-            for each in (bundle if world is None else [world])
-        ]
-        with _warm_worlds(served_worlds):
-            # Each batch size is compiled before play starts: few players, few sizes.
-            app = create_server(served_worlds, None, Limits(players=4) if compile else None)
-            url = _address(host, listener)
-            listed = " or ".join(served.name for served in served_worlds)
-            print(f"Play {listed} at {url} (Ctrl+C stops)", flush=True)
-            if open_browser:
-                webbrowser.open(url)  # the listener queues the request until the server runs
-            run(app, listener)
-
-
-def serve_worlds(
-    worlds: Sequence[str | Path],
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    *,
-    token: str | None = None,
-    hosts: Sequence[str] = (),
-    limits: Limits | None = None,
-    device: str | None = None,
-    dtype: str = "float32",
-    compile: bool = False,
-    action_names: bool = False,
-) -> None:
-    """Serves worlds to others until Ctrl+C or SIGTERM.
-
-    Args:
-        worlds: folders of saved worlds, ids on the Hugging Face hub, or names of bundled worlds.
-            The last part is the world's name for clients.
         host: address to listen on; an address that is not loopback requires a token.
         port: TCP port; 0 takes any free one.
+        prompts: what games start from, as `genie.world.prompts.load_prompts` reads it; None takes
+            the images in the worlds' folders.
         token: secret that clients must send.
         hosts: names and addresses of this server for clients, besides localhost and `host`.
         limits: of the server; None takes the defaults.
-        device: for the worlds; None chooses.
+        open_browser: opens the page in the default browser.
+        action_names: whether players may save names of actions in the worlds' folders.
+        fps: frames per second; None takes the worlds' own.
+        device: for worlds given as a path; None chooses.
         dtype: of their weights, as `Genie.from_pretrained` takes it.
         compile: compiles the worlds (`Genie.compile`).
-        action_names: whether players may save names of actions in the worlds' folders.
 
     Raises:
         UserError: a token is missing, the port is taken, two worlds have the same name, or a world
@@ -132,14 +86,19 @@ def serve_worlds(
         f"host: {host} can be reached from other machines, so a token is needed; set one in the "
         "environment with: export GENIE_TOKEN=$(openssl rand -hex 32)",
     )
+    bundle = bundled.names() if prompts is None else [bundled.DEFAULT]
     with contextlib.closing(_listen(host, port)) as listener:
         served_worlds = [
-            _load(world, None, None, device, dtype, compile, action_names) for world in worlds
+            _load(world, prompts, fps, device, dtype, compile, action_names)
+            for world in worlds or bundle
         ]
         with _warm_worlds(served_worlds):
             app = create_server(served_worlds, auth, limits)
-            listed = ", ".join(served.name for served in served_worlds)
-            print(f"Serving {listed} at {_address(host, listener)}", flush=True)
+            url = _address(host, listener)
+            listed = " or ".join(served.name for served in served_worlds)
+            print(f"Play {listed} at {url} (Ctrl+C stops)", flush=True)
+            if open_browser:
+                webbrowser.open(url)  # the listener queues the request until the server runs
             run(app, listener)
 
 

@@ -7,18 +7,18 @@ from genie.world import bundled
 
 def test_options_reach_the_server(monkeypatch, tmp_path):
     given = []
-    monkeypatch.setattr("genie.serving.server.serve_worlds", lambda *a, **k: given.append((a, k)))
+    monkeypatch.setattr("genie.serving.server.serve", lambda *a, **k: given.append((a, k)))
     monkeypatch.delenv("GENIE_TOKEN", raising=False)
     assert main(["serve", "--limits.players", "3"]) == 0
-    (worlds,), options = given.pop()
-    assert worlds == [bundled.DEFAULT]
+    worlds, options = given.pop()
+    assert worlds == (bundled.DEFAULT,)
     assert options["limits"] == Limits(players=3)
     assert options["token"] is None
 
 
 def test_the_token_comes_from_a_file_or_from_the_environment(monkeypatch, tmp_path):
     tokens = []
-    serving = "genie.serving.server.serve_worlds"
+    serving = "genie.serving.server.serve"
     monkeypatch.setattr(serving, lambda *_, **options: tokens.append(options["token"]))
     monkeypatch.setenv("GENIE_TOKEN", "from the environment")
     (tmp_path / "token").write_text("from a file\n")

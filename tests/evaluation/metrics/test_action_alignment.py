@@ -9,7 +9,7 @@ from genie.evaluation.metrics.action_alignment import (
     frame_difference_features,
 )
 from genie.evaluation.metrics.action_classifier import ActionClassifier
-from genie.evaluation.metrics.inverse_dynamics import InverseDynamics
+from genie.models.inverse_dynamics import InverseDynamics
 
 
 def steps(latent, true, moved=None):

@@ -12,7 +12,8 @@ from genie.evaluation.metrics.action_classifier import (
     pairwise_accuracy,
     train_action_classifier,
 )
-from genie.evaluation.metrics.inverse_dynamics import InverseDynamics, split_episodes
+from genie.evaluation.metrics.inverse_dynamics import split_episodes
+from genie.models.inverse_dynamics import InverseDynamics
 
 
 def judged(copies=200):
@@ -115,7 +116,7 @@ def test_worlds_alike_that_are_compared_have_one_reader(real_world, real_store, 
     labels = np.random.default_rng(0).integers(4, size=len(real_store))
     np.save(real_store.path / "labels.npy", labels)
     trained = []
-    monkeypatch.setattr(inverse_dynamics, "_train", lambda *args: trained.append(args))
+    monkeypatch.setattr(inverse_dynamics, "fit", lambda *args: trained.append(args))
     readers = [
         train_action_classifier(real_store, world.actions, steps=3, seed=0, device="cpu")
         for world in (real_world, type(real_world)(real_world.config))

@@ -12,6 +12,7 @@ from genie.evaluation.metrics.coherence import COHERENCE, sample_actions, strip_
 from genie.evaluation.metrics.context import Skipped
 from genie.evaluation.metrics.external_networks import Pixels
 from genie.evaluation.metrics.observations import Observations, Observer, reference
+from genie.evaluation.protocol.rollouts import RolloutPlayer
 
 STEPS = 48
 
@@ -146,7 +147,9 @@ def test_the_end_of_a_play_may_lie_within_a_window(game, grey_store):
     observer = Observer(world, Pixels(), None, 8)
     prompts = torch.from_numpy(grey_store.windows([80], 1))
     windows = list(
-        module.play_windows(world, prompts, torch.ones(1, 20, dtype=torch.int64), [0], 8)
+        module.play_windows(
+            RolloutPlayer(world), prompts, torch.ones(1, 20, dtype=torch.int64), [0], 8
+        )
     )
     assert [w.shape[1] for w in windows] == [9, 9, 5]
     assert torch.equal(windows[0][:, -1], windows[1][:, 0])

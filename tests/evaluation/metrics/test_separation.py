@@ -11,7 +11,7 @@ from genie.evaluation.metrics.separation import (
     action_effects,
     separation,
 )
-from genie.evaluation.protocol.rollouts import play_all_actions
+from genie.evaluation.protocol.rollouts import RolloutPlayer
 
 
 def noise(states=40, actions=4, repeats=4):
@@ -60,17 +60,18 @@ def test_a_world_without_chance_and_one_that_stands_still():
 def test_worlds_that_obey_and_that_do_not(game, obeys):
     prompts = game.draw(torch.arange(12))[:, None]
     world = game.world(obeys=obeys, noise=not obeys)
-    frames = play_all_actions(world, prompts, repeats=4, seed=0, batch=50)[:, :, :, 0]
+    frames = RolloutPlayer(world, batch=50).hold_all(prompts, repeats=4, seed=0)[:, :, :, 0]
     assert frames.shape == (12, 4, 4, 16, 16, 3)
     found = separation(frames, 99)
     assert (found["p"] <= 0.02) == obeys
-    again = play_all_actions(world, prompts, repeats=4, seed=0, batch=7)
+    again = RolloutPlayer(world, batch=7).hold_all(prompts, repeats=4, seed=0)
     assert torch.equal(frames, again[:, :, :, 0])
 
 
 def test_each_press_has_noise_of_its_own(game):
     world = game.world(obeys=False, noise=True)
-    cells = game.look(play_all_actions(world, game.draw(torch.tensor([5]))[:, None], 8, 0, 64))[0]
+    prompt = game.draw(torch.tensor([5]))[:, None]
+    cells = game.look(RolloutPlayer(world, batch=64).hold_all(prompt, 8, seed=0))[0]
     assert len(cells.unique(dim=0)) > 1
     assert len(cells.flatten().unique()) > 2
 
@@ -82,9 +83,8 @@ def test_settings_that_test_nothing():
 
 def held_actions(game, **world):
     prompts = game.draw(torch.arange(16))[:, None]
-    held = play_all_actions(
-        game.world(**world), prompts, 2, seed=0, batch=64, steps=2, same_noise=True
-    )
+    player = RolloutPlayer(game.world(**world), batch=64)
+    held = player.hold_all(prompts, 2, seed=0, steps=2, same_noise=True)
     return action_effects(held, prompts[:, -1])
 
 

@@ -7,9 +7,8 @@ def test_rollout_plays_the_actions_in_order(game):
     actions = torch.tensor([[1, 3, 0], [2, 2, 3]])
     cells = torch.tensor([0, 5])
     ticks = []
-    frames = rollouts.rollout(
-        game.world(), game.draw(cells)[:, None], actions, [0, 1], on_step=lambda: ticks.append(1)
-    )
+    player = rollouts.RolloutPlayer(game.world(), on_step=lambda: ticks.append(1))
+    frames = player.rollout(game.draw(cells)[:, None], actions, [0, 1])
     assert len(ticks) == 3
     assert game.look(frames).tolist() == [[1, 5, 5], [4, 7, 11]]
 
@@ -30,9 +29,8 @@ def test_seeds_do_not_depend_on_batches():
 
 def test_held_actions(game):
     prompts = game.draw(torch.tensor([0, 5, 10]))[:, None]
-    held = rollouts.play_all_actions(
-        game.world(), prompts, 2, seed=0, batch=5, steps=2, same_noise=True
-    )
+    player = rollouts.RolloutPlayer(game.world(), batch=5)
+    held = player.hold_all(prompts, 2, seed=0, steps=2, same_noise=True)
     assert held.shape == (3, 4, 2, 2, 16, 16, 3)
     cells = game.look(held)
     assert cells[1, :, 0].tolist() == [[5, 5], [6, 7], [4, 7], [9, 13]]
@@ -43,7 +41,7 @@ def test_held_actions_share_their_noise_and_batches_do_not_matter(game):
     world = game.world(obeys=False, noise=True)
     prompts = game.draw(torch.tensor([0, 5, 10]))[:, None]
     held, again = (
-        rollouts.play_all_actions(world, prompts, 2, seed=0, batch=batch, steps=3, same_noise=True)
+        rollouts.RolloutPlayer(world, batch).hold_all(prompts, 2, seed=0, steps=3, same_noise=True)
         for batch in (24, 7)
     )
     assert torch.equal(held, again)

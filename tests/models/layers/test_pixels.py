@@ -1,6 +1,14 @@
 import torch
 
-from genie.models.layers.pixels import MAX_PSNR, downsample, motion_mask, psnr, to_float, to_uint8
+from genie.models.layers.pixels import (
+    MAX_PSNR,
+    downsample,
+    motion_mask,
+    moving_pixels,
+    psnr,
+    to_float,
+    to_uint8,
+)
 
 
 def test_every_grey_level_survives_the_way_there_and_back():
@@ -24,6 +32,13 @@ def test_moved_marks_what_changed_visibly():
         [[1, 0], [0, 0]],
         [[0, 0], [0, 0]],
     ]
+
+
+def test_small_changes_stand_still_and_unsigned_bytes_do_not_wrap_around():
+    black, grey = (torch.full((1, 2, 2, 3), level, dtype=torch.uint8) for level in (0, 100))
+    assert moving_pixels(black, black + 255).all()
+    assert not moving_pixels(grey, grey + 12).any()
+    assert moving_pixels(grey, grey + 13).all()
 
 
 def test_shrunk_averages_squares_and_rounds_sides_up():

@@ -18,9 +18,8 @@ from served import encoded, figures
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from genie.data.video import read_video
-from genie.serving import create_app, create_server
+from genie.serving import ServedWorld, create_server
 from genie.serving.limits import Limits
-from genie.serving.service import ServedWorld
 
 
 def dot(picture):
@@ -133,7 +132,7 @@ def test_an_invalid_message_closes_only_its_connection(dots, message, playing):
 
 
 def test_nothing_is_left_of_disconnected_players(dot_world, dot_prompts, playing, running):
-    app = create_app(dot_world, dot_prompts)
+    app = create_server([ServedWorld("world", dot_world, dot_prompts)])
     served = app.state.service.world(None)
     with running(app) as address:
         for _ in range(20):
@@ -151,7 +150,7 @@ def test_nothing_is_left_of_disconnected_players(dot_world, dot_prompts, playing
 
 @pytest.fixture
 def client(dot_world, dot_prompts):
-    app = create_app(dot_world, dot_prompts, name="dots & more", fps=12)
+    app = create_server([ServedWorld("dots & more", dot_world, dot_prompts, 12)])
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
         wait_until_ready(client)
         yield client
@@ -250,7 +249,9 @@ def test_the_server_is_healthy_at_once_and_ready_when_warm(dot_world, dot_prompt
     held = threading.Event()
     step = dot_world.predict
     dot_world.predict = lambda *args: held.wait(10) and step(*args)
-    with TestClient(create_app(dot_world, dot_prompts), base_url="http://localhost") as client:
+    with TestClient(
+        create_server([ServedWorld("world", dot_world, dot_prompts)]), base_url="http://localhost"
+    ) as client:
         assert client.get("/health").json() == {"status": "ok"}
         for answer in (client.get("/ready"), client.post("/generate", params={"actions": "1"})):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
@@ -261,7 +262,9 @@ def test_the_server_is_healthy_at_once_and_ready_when_warm(dot_world, dot_prompt
 
 def test_a_failed_world_is_not_healthy(dot_world, dot_prompts):
     dot_world.broken = True
-    with TestClient(create_app(dot_world, dot_prompts), base_url="http://localhost") as client:
+    with TestClient(
+        create_server([ServedWorld("world", dot_world, dot_prompts)]), base_url="http://localhost"
+    ) as client:
         deadline = time.monotonic() + 10
         while client.get("/health").status_code == 200:
             assert time.monotonic() < deadline
@@ -399,7 +402,7 @@ def test_a_slow_upload_takes_no_slot_of_clips(dot_world, dot_prompts, running):
 
 
 def test_players_continue_while_a_clip_is_generated(dot_world, dot_prompts, running, playing):
-    app = create_app(dot_world, dot_prompts, fps=30)
+    app = create_server([ServedWorld("world", dot_world, dot_prompts, 30)])
     with running(app) as address, playing(address) as player:
         player.send("start", prompt=0)
         player.send("idle", action=1)

@@ -4,8 +4,8 @@ import time
 import httpx
 import pytest
 
+from genie.serving import ServedWorld, create_server
 from genie.serving.http import idle_timeout
-from genie.serving.http.app import create_app
 
 
 def closed_within(connection, seconds):
@@ -26,7 +26,7 @@ def test_a_connection_without_a_request_is_closed(
     dot_world, dot_prompts, running, playing, monkeypatch, sent
 ):
     monkeypatch.setattr(idle_timeout, "HEADER_TIMEOUT", 0.5)
-    app = create_app(dot_world, dot_prompts)
+    app = create_server([ServedWorld("world", dot_world, dot_prompts)])
     with running(app) as address, playing(address) as player, httpx.Client() as client:
         player.send("start", prompt=0)
         player.frame()

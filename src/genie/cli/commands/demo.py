@@ -205,12 +205,12 @@ def _serve(out: Path, port: int, device: str | None) -> None:
     from genie.serving.server import serve
 
     try:
-        serve(out, port=port, device=device)
+        serve(out, port=port, device=device, action_names=True)
     except UserError as error:
         if port == 0 or not str(error).startswith("port"):
             raise
         warnings.warn(f"{error}; taking a free port", stacklevel=2)
-        serve(out, port=0, device=device)
+        serve(out, port=0, device=device, action_names=True)
 
 
 def _options(parser: ArgumentParser) -> None:

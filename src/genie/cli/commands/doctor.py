@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from genie.cli.commands import Command
 from genie.cli.options import values_of
-from genie.core.machine import available_cores
+from genie.core.machine import available_cores, own_version
 
 if TYPE_CHECKING:
     import torch
@@ -116,14 +116,7 @@ def _torch() -> Finding:
     import torch
 
     numpy = version("numpy")
-    return Finding("PyTorch", f"{torch.__version__}, NumPy {numpy}, genie {_own_version()}")
-
-
-def _own_version() -> str:
-    try:
-        return version("genie-worlds")
-    except PackageNotFoundError:  # run from a source tree that was not installed
-        return "from source"
+    return Finding("PyTorch", f"{torch.__version__}, NumPy {numpy}, genie {own_version()}")
 
 
 def _cores() -> Finding:

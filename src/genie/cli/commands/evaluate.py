@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 
 def _options(parser: ArgumentParser) -> None:
+    from dataclasses import fields
+
+    from genie.evaluation.config import EvaluationConfig
     from genie.evaluation.evaluate import evaluate
 
     parser.add_argument(
@@ -33,7 +36,12 @@ def _options(parser: ArgumentParser) -> None:
     quick = "a smaller protocol that takes a third of the time"
     parser.add_argument("--quick", action="store_true", help=quick)
     own: set[str | int] = {"world", "store", "out", "sampling", "config", "device", "quick"}
-    parser.add_function_arguments(evaluate, skip=own)
+    parser.add_function_arguments(evaluate, skip={*own, "settings"})
+    lists: set[str | int] = {"times", "separation", "coherence"}
+    parser.add_class_arguments(EvaluationConfig, skip=lists)
+    # The protocol, full or quick, decides what is left out.
+    numbers = {field.name for field in fields(EvaluationConfig)} - lists
+    parser.set_defaults(dict.fromkeys(numbers))
 
 
 def _write_pages_again(reports: list[str], out: str | None) -> None:

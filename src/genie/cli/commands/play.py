@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from genie.cli.commands import Command
 from genie.cli.options import require_device, speed_options
+from genie.core.config import require
 from genie.world import bundled
 
 if TYPE_CHECKING:
@@ -28,15 +29,26 @@ def _options(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> None:
-    from genie.serving.server import serve
+    from genie.serving import serve
+    from genie.serving.http.auth import is_loopback
+    from genie.serving.limits import Limits
 
     require_device(options.device)
+    require(
+        is_loopback(options.host),
+        f"host: {options.host} is not a loopback address, and this command serves this machine "
+        "only; use `genie serve` with a token for other machines, or a tunnel, for example: "
+        "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
+    )
     serve(
-        options.world,
-        options.host,
-        options.port,
-        options.prompt,
+        *([options.world] if options.world else []),
+        host=options.host,
+        port=options.port,
+        prompts=options.prompt,
+        # Each batch size is compiled before play starts: few players, few sizes.
+        limits=Limits(players=4) if options.compile else None,
         open_browser=options.open,
+        action_names=True,
         fps=options.fps,
         device=options.device,
         dtype=options.dtype,

@@ -50,7 +50,7 @@ def _run(options: Namespace) -> None:
     from pathlib import Path
 
     from genie.core.config import from_dict
-    from genie.serving import serve_worlds
+    from genie.serving import serve
     from genie.serving.limits import Limits
 
     values = values_of(options)
@@ -58,7 +58,7 @@ def _run(options: Namespace) -> None:
     file = values.pop("token_file")
     token = Path(file).read_text("utf-8").strip() if file else os.environ.get("GENIE_TOKEN")
     limits = from_dict(Limits, values.pop("limits"), "limits")
-    serve_worlds(values.pop("worlds"), limits=limits, token=token or None, **values)
+    serve(*values.pop("worlds"), limits=limits, token=token or None, **values)
 
 
 COMMAND = Command(

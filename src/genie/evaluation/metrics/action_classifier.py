@@ -16,14 +16,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from genie.core.config import require
-from genie.evaluation.metrics.inverse_dynamics import (
-    InverseDynamics,
-    count_parameters,
-    encoder_parameters,
-    split_episodes,
-    train_inverse_dynamics,
-)
-from genie.evaluation.protocol.rollouts import OnStep, ignore_step
+from genie.core.progress import Tick, ignore_tick
+from genie.evaluation.metrics.inverse_dynamics import split_episodes, train_inverse_dynamics
+from genie.models.inverse_dynamics import InverseDynamics, count_parameters, encoder_parameters
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -142,7 +137,7 @@ def train_action_classifier(
     steps: int,
     seed: int,
     device: str | torch.device,
-    on_step: OnStep = ignore_step,
+    on_step: Tick = ignore_tick,
 ) -> ActionClassifier:
     """Trains both networks on training episodes; merges actions by those they were not trained on.
 

@@ -84,14 +84,15 @@ def hold_towards(
     config, held = evaluation.config, evaluation.held_games
     if not any(episode.split == "train" for episode in evaluation.store.episodes):
         raise Skipped("there is no 'train' split to select actions on.")
-    known = held.prompts("train", config.action_selection_games)
-    prompts = held.prompts(config.split, config.closed_loop_games)
+    frames, games = config.prompt_frames, config.action_selection_games
+    known = evaluation.select(frames, games, split="train")
+    prompts = evaluation.select(frames, config.closed_loop_games)
     most = held.max_steps(len(prompts.starts), len(known.starts), len(goals))
-    with evaluation.bars(f"Closed loop, {key}", most) as on_step:
-        tried = [held.hold(key, known, a, on_step) for a in range(held.world.config.num_actions)]
+    with evaluation.playing(f"Closed loop, {key}", most) as player:
+        tried = [held.hold(key, known, a) for a in range(player.world.config.num_actions)]
         chosen = select_actions(tried, reached, prefer)
-        played = {action: held.hold(key, prompts, action, on_step) for action in set(chosen)}
-        random = held.hold(key, prompts, held.random_actions(prompts, stream), on_step)
+        played = {action: held.hold(key, prompts, action) for action in set(chosen)}
+        random = held.hold(key, prompts, held.random_actions(prompts, stream))
     lines, outcomes = dict[str, Any](), list[Tensor]()
     for goal, (name, real) in enumerate(goals.items()):
         ours = played[chosen[goal]]

@@ -8,7 +8,7 @@ game.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,11 +32,7 @@ from genie.evaluation.metrics.observations import (
     restricted_mean,
 )
 from genie.evaluation.protocol.clips import ClipBatches
-from genie.evaluation.protocol.rollouts import OnStep, clip_seeds, ignore_step
-
-if TYPE_CHECKING:
-    from genie.world.genie import Genie
-    from genie.world.maskgit import SamplingConfig
+from genie.evaluation.protocol.rollouts import RolloutPlayer, clip_seeds
 
 FIGURE_GAMES = 4
 POINTS = 64
@@ -70,21 +66,16 @@ def sample_actions(
 
 
 def play_windows(
-    world: Genie,
+    player: RolloutPlayer,
     prompts: UInt8[Tensor, "B P H W C"],
     actions: Int[Tensor, "B N"],
     seeds: list[int],
     window: int,
-    sampling: SamplingConfig | None = None,
-    on_step: OnStep = ignore_step,
 ) -> Iterator[UInt8[Tensor, "B t H W C"]]:
     """Plays on and yields the frames of each window after the frame before it."""
-    state = world.start(prompts, seed=seeds)
     frames = [prompts[:, -1]]
-    for action in actions.to(prompts.device).unbind(1):
-        frame, state = world.step(state, action, sampling)
+    for frame in player.steps(prompts, actions, seeds):
         frames.append(frame)
-        on_step()
         if len(frames) == window + 1:
             yield torch.stack(frames, 1)
             frames = frames[-1:]
@@ -124,10 +115,8 @@ def measure_coherence(evaluation: Evaluation) -> dict[str, Any]:
         episodes = firsts[clips.episodes.numpy()].tolist()
         count = len(clips.starts)
         actions = sample_actions(real.usage, real.chain, count, steps, seed)
-        with evaluation.bars(f"Coherence, {steps} steps", len(clips) * steps) as on_step:
-            seen, strip = _observe(
-                observer, clips, actions, clip_seeds(seed, 0, count), evaluation.sampling, on_step
-            )
+        with evaluation.playing(f"Coherence, {steps} steps", len(clips) * steps) as player:
+            seen, strip = _observe(observer, player, clips, actions, clip_seeds(seed, 0, count))
         rollouts.append(_figures(real, seen, episodes, steps, world.config.fps, seed))
         evaluation.figures.append(strip_figure(strip, strip_times(steps), world.config.fps))
     return {
@@ -154,12 +143,7 @@ def find_avatar(evaluation: Evaluation) -> tuple[AvatarDetector | None, dict[str
 
 
 def _observe(
-    observer: Observer,
-    clips: ClipBatches,
-    actions: Tensor,
-    seeds: list[int],
-    sampling: SamplingConfig | None,
-    on_step: OnStep,
+    observer: Observer, player: RolloutPlayer, clips: ClipBatches, actions: Tensor, seeds: list[int]
 ) -> tuple[list[Observations], UInt8[Tensor, "games times H W C"]]:
     """What is kept of each game, and frames of the first games at the times of a strip."""
     games: list[Observations] = []
@@ -168,10 +152,7 @@ def _observe(
     for prompts in clips:
         part = slice(len(games), len(games) + len(prompts))
         parts, step = [], 0
-        played = play_windows(
-            observer.world, prompts, actions[part], seeds[part], observer.window, sampling, on_step
-        )
-        for window in played:
+        for window in play_windows(player, prompts, actions[part], seeds[part], observer.window):
             parts.append(observer.observe(window))
             if not games:
                 inside = [t for t in times if t == 0 == step or step < t < step + window.shape[1]]

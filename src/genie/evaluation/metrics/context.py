@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from genie.core.config import UserError
-from genie.core.progress import Bars, progress_bars, ticking
+from genie.core.progress import Bars, ignore_tick, progress_bars, ticking
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.figures import Figure
 from genie.evaluation.metrics.action_classifier import ActionClassifier, train_action_classifier
 from genie.evaluation.metrics.external_networks import Extractor, NetworkFile, Pixels
 from genie.evaluation.protocol.clips import ClipBatches, select_clips
 from genie.evaluation.protocol.held_actions import HeldActionGames, Measure
+from genie.evaluation.protocol.rollouts import RolloutPlayer
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -99,6 +100,19 @@ class Evaluation:
         return self._shared[name]
 
     @cached_property
+    def player(self) -> RolloutPlayer:
+        """Plays the world."""
+        return RolloutPlayer(self.world, self.config.batch, self.sampling)
+
+    @contextmanager
+    def playing(self, name: str, steps: int) -> Iterator[RolloutPlayer]:
+        """Shows the progress of a number of steps of batches under a name while they are played."""
+        with self.bars(name, steps) as on_step:
+            self.player.on_step = on_step
+            yield self.player
+        self.player.on_step = ignore_tick
+
+    @cached_property
     def clips(self) -> ClipBatches:
         """The clips of the report."""
         return self.select(self.config.clip_frames, self.config.clips)
@@ -174,16 +188,7 @@ class Evaluation:
             if metric.held_measure is not None:
                 with suppress(Skipped):
                     measures[key] = metric.held_measure(self)
-        return HeldActionGames(
-            self.world,
-            self.store,
-            measures,
-            prompt_frames=config.prompt_frames,
-            steps=config.closed_loop_steps,
-            seed=config.seed,
-            batch=config.batch,
-            sampling=self.sampling,
-        )
+        return HeldActionGames(self.player, measures, config.closed_loop_steps, config.seed)
 
     def true_actions(self, starts: np.ndarray, steps: int) -> Tensor:
         """Returns the true actions (N, steps) from each first frame on, -1 where unknown.

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from genie.models.layers.pixels import MOTION_THRESHOLD, psnr
+from genie.models.layers.pixels import psnr
 
 # What two frames must differ by, in grey levels of 255, before a ratio of distances means anything.
 DISTANCE_FLOOR = 0.05
@@ -30,15 +30,6 @@ def squared_error(
 ) -> Float[Tensor, "*clips H W"]:
     """Returns the squared error of each pixel, mean over channels, in units where white is 1."""
     return ((real.float() - predicted.float()) / 255.0).square().mean(-1)
-
-
-def moving_pixels(
-    frames: UInt8[Tensor, "*clips H W C"],
-    reference: UInt8[Tensor, "*clips H W C"],
-    threshold: int = MOTION_THRESHOLD,
-) -> Bool[Tensor, "*clips H W"]:
-    """Returns where any channel differs from the reference by more than `threshold` of 255."""
-    return (frames.int() - reference.int()).abs().amax(-1) > threshold
 
 
 def ssim(

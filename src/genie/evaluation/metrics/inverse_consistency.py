@@ -16,7 +16,7 @@ from torch import Tensor
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
-from genie.evaluation.protocol.rollouts import clip_seeds, rollout
+from genie.evaluation.protocol.rollouts import clip_seeds
 from genie.models.layers.pixels import psnr
 
 STEPS, PROMPTS = 5, 8
@@ -31,7 +31,7 @@ def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A
         The squared errors of the frames after `steps` and twice as many steps against the first,
         as the tokenizer gives it back; and the episode of each prompt.
     """
-    config, world, sampling = evaluation.config, evaluation.world, evaluation.sampling
+    config, world = evaluation.config, evaluation.world
     size = world.config.num_actions
     if size > MAX_ACTIONS:
         raise Skipped(f"{size} actions have too many pairs; it is measured up to {MAX_ACTIONS}.")
@@ -42,11 +42,11 @@ def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A
     pairs = torch.cartesian_prod(torch.arange(size), torch.arange(size)).repeat(len(prompts), 1)
     seeds, errors = clip_seeds(config.seed, 0, len(prompts)), list[Tensor]()
     parts = torch.arange(len(owner)).split(config.batch)
-    with evaluation.bars("Inverse consistency", 2 * steps * len(parts)) as on_step:
+    with evaluation.playing("Inverse consistency", 2 * steps * len(parts)) as player:
         for part in parts:
-            actions = pairs[part].repeat_interleave(steps, dim=1).to(prompts.device)
+            actions = pairs[part].repeat_interleave(steps, dim=1)
             noise = [seeds[i] for i in owner[part].tolist()]
-            frames = rollout(world, prompts[owner[part]], actions, noise, sampling, on_step)
+            frames = player.rollout(prompts[owner[part]], actions, noise)
             wanted = frames[:, [steps - 1, 2 * steps - 1]]
             first = start[owner[part]].expand_as(wanted)
             errors.append(formulas.squared_error(first, wanted).mean((-2, -1)))

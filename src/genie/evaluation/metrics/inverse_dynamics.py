@@ -1,16 +1,12 @@
-"""A supervised inverse-dynamics network: the true action between two frames.
+"""Trains the inverse-dynamics network on the labelled steps of a store, once for each setting.
 
-It is trained with the true actions of the sidecar files, of training episodes only. So it says what
-can be read off the picture at all, which bounds what latent actions can tell. It also reads actions
-back from generated frames. (Baker et al. 2022, arXiv 2206.11795, label videos with such a network.)
-Worlds never see it, nor its labels.
+It is trained with the true actions of the sidecar files, of training episodes only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,119 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from genie.core.config import require
 from genie.core.io import replacing
-from genie.evaluation.protocol.rollouts import OnStep, ignore_step
+from genie.core.progress import Tick, ignore_tick, ticking
+from genie.models.inverse_dynamics import (
+    LEARNING_RATE,
+    WARMUP,
+    WEIGHT_DECAY,
+    InverseDynamics,
+    fit,
+    width_for,
+)
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore, Episode
 
 STEPS = 600
 BATCH, WINDOW = 16, 5
-LEARNING_RATE, WEIGHT_DECAY, WARMUP = 2e-3, 1e-2, 0.08
-FEATURES = 128
-INFERENCE_BATCH = 256
-"""Transitions in one forward, so that long games need no more memory than short ones."""
-WIDTHS = range(16, 65, 8)
 HELD_OUT_FRACTION = 0.1
 """Share of the training episodes that the network is not trained on but judged by."""
 VERSION = 1
-
-
-class InverseDynamics(nn.Module):
-    """Reads the true action off frames t - 1, t and t + 1.
-
-    A small convolutional network over frame t and the changes before and after it. Where there is
-    no frame t - 1 the change before is taken as none; training meets that case too.
-
-    Args:
-        actions: K, the number of true actions.
-        width: channels of the first layer.
-        future_frames: False hides frame t + 1. The network then reads what was visible before the
-            action: players hold an action, and an avatar faces its direction.
-    """
-
-    def __init__(self, actions: int, width: int = 32, future_frames: bool = True):
-        super().__init__()
-        self.future_frames = future_frames
-        self.layers = nn.Sequential(
-            *_convolution(9, width, kernel=8, stride=4),
-            *_convolution(width, 2 * width, kernel=3, stride=2),
-            *_convolution(2 * width, 2 * width, kernel=3, stride=1),
-        )
-        self.to_features = nn.Sequential(nn.Linear(4 * width, FEATURES), nn.ReLU())
-        self.to_logits = nn.Linear(FEATURES, actions)
-
-    @property
-    def name(self) -> str:
-        """Names the weights too: what two such networks say cannot be compared."""
-        sha = hashlib.sha256()
-        for value in self.state_dict().values():
-            sha.update(value.cpu().contiguous().numpy().tobytes())
-        return f"inverse-dynamics {sha.hexdigest()[:8]}"
-
-    def forward(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b t-1 k"]:
-        """Logits of the true action of each step between frames."""
-        return self.to_logits(self.features(frames))
-
-    def features(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b t-1 d"]:
-        """What the last but one layer says of each step: D = 128 numbers, none below 0.
-
-        An extractor for distances between sets of videos: it sees what moved and in which
-        direction. `flatten(0, 1)` makes of it one row per step.
-        """
-        now, after = frames[:, :-1], frames[:, 1:]
-        before = torch.cat([frames[:, :1], frames[:, :-2]], dim=1)
-        steps = torch.cat([before, now, after], dim=-1).flatten(0, 1)
-        found = torch.cat([self._features(part) for part in steps.split(INFERENCE_BATCH)])
-        return found.unflatten(0, now.shape[:2])
-
-    def _features(self, steps: UInt8[Tensor, "n h w 9"]) -> Float[Tensor, "n d"]:
-        pixels = steps.permute(0, 3, 1, 2).to(self.to_logits.weight.dtype) / 255
-        before, now, after = pixels.chunk(3, dim=1)
-        after = after if self.future_frames else now
-        x = self.layers(torch.cat([now - 0.5, now - before, after - now], dim=1))
-        return self.to_features(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
-
-
-def _convolution(channels: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
-    pad = (kernel - 1) // 2
-    return [
-        nn.Conv2d(channels, out, kernel, stride, pad, bias=False),
-        nn.BatchNorm2d(out),
-        nn.ReLU(),
-    ]
-
-
-def width_for(parameters: int, actions: int) -> int:
-    """Returns the width that makes a network of nearest to so many parameters.
-
-    Bounded, so that training takes about as long on every machine and for every world.
-    """
-
-    def excess(width: int) -> float:
-        with torch.device("meta"):
-            network = InverseDynamics(actions, width)
-        return abs(count_parameters(network) - parameters)
-
-    return min(WIDTHS, key=excess)
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Returns the number of trained weights."""
-    return sum(weight.numel() for weight in module.parameters())
-
-
-def encoder_parameters(actions: nn.Module) -> int:
-    """Returns how many weights a latent action model uses to infer actions: all but the decoder."""
-    used = ("encoder", "attend", "to_latent")
-    return sum(w.numel() for name, w in actions.named_parameters() if name.startswith(used))
 
 
 def train_inverse_dynamics(
@@ -142,14 +50,12 @@ def train_inverse_dynamics(
     parameters: int = 0,
     future_frames: bool = True,
     device: str | torch.device = "cpu",
-    on_step: OnStep = ignore_step,
+    on_step: Tick = ignore_tick,
 ) -> InverseDynamics:
     """Trains the network on labelled steps of a split, or loads the one trained before.
 
-    A tenth of the episodes is held out (`split_episodes`) to evaluate it. Cross-entropy without
-    class weights, so that the softmax is the probability of each action given the picture. It is
-    cached in the store's `derived` folder by its settings; a store that cannot be written to stays
-    as it is.
+    A tenth of the episodes is held out (`split_episodes`) to evaluate it. It is cached in the
+    store's `derived` folder by its settings; a store that cannot be written to stays as it is.
 
     Args:
         store: frames and true actions.
@@ -187,7 +93,8 @@ def train_inverse_dynamics(
             for _ in range(steps):
                 on_step()
         else:
-            _train(network.to(device), store, labels, split, steps, seed, on_step)
+            batches = _batches(store, labels, split, steps, seed)
+            fit(network.to(device), ticking(batches, on_step), steps)
             if kept is not None:
                 _save(network, kept)
     return network.to(device).eval().requires_grad_(False)
@@ -207,35 +114,6 @@ def split_episodes(store: ClipStore, split: str, seed: int) -> tuple[list[Episod
         [e for i, e in enumerate(episodes) if i not in judged],
         [e for i, e in enumerate(episodes) if i in judged],
     )
-
-
-def _train(
-    network: InverseDynamics,
-    store: ClipStore,
-    labels: np.ndarray,
-    split: str,
-    steps: int,
-    seed: int,
-    on_step: OnStep,
-) -> None:
-    device = network.to_logits.weight.device
-    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    rate = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(
-            (step + 1) / (1 + WARMUP * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps)
-        ),
-    )
-    network.train()
-    for frames, true in _batches(store, labels, split, steps, seed):
-        loss = F.cross_entropy(
-            network(frames.to(device)).flatten(0, 1), true.to(device).flatten(), ignore_index=-1
-        )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        rate.step()
-        on_step()
 
 
 def _batches(

@@ -13,6 +13,7 @@ from genie.evaluation.metrics.context import Evaluation
 from genie.evaluation.metrics.formulas import ERRORS, FrameErrors
 from genie.evaluation.metrics.metric import Headline, Metric, Section, beside
 from genie.evaluation.protocol.rollouts import random_actions
+from genie.models.layers.pixels import moving_pixels
 from genie.models.quantizers.base import perplexity
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def measure_tokenizer(evaluation: Evaluation) -> dict[str, Any]:
         tokens = world.tokenizer.encode(frames)
         counts += formulas.code_counts(tokens, world.tokenizer.vocabulary)
         real, before = frames[:, 1:], frames[:, :-1]
-        moving = formulas.moving_pixels(real, before)
+        moving = moving_pixels(real, before)
         rebuilt.append(FrameErrors.between(real, world.tokenizer.decode(tokens)[:, 1:], moving))
         copied.append(FrameErrors.between(real, before, moving))
     errors = FrameErrors.cat(rebuilt)
@@ -113,7 +114,7 @@ def measure_latent_actions(evaluation: Evaluation) -> dict[str, Any]:
         seen += len(frames)
         shown = world.actions.downsampled(frames)
         real, before = shown[:, 1:], shown[:, :-1]
-        moving = formulas.moving_pixels(real, before)
+        moving = moving_pixels(real, before)
         predictions = {
             "inferred": world.actions.reconstruct(frames, inferred),
             "random": world.actions.reconstruct(frames, drawn),

@@ -21,6 +21,7 @@ from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation
 from genie.evaluation.metrics.external_networks import Extractor
 from genie.evaluation.protocol.clips import ClipBatches
+from genie.models.layers.pixels import moving_pixels
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -101,7 +102,7 @@ class Observer:
     def observe(self, clips: UInt8[Tensor, "B t H W C"], real: bool = False) -> list[Observations]:
         """Looks at all frames but the first of each clip, which is the one before them.
 
-        A picture is frozen when no pixel moves, by the measure of `metrics.moving_pixels`. What a
+        A picture is frozen when no pixel moves, by the measure of `moving_pixels`. What a
         world draws went through its tokenizer, so tokens of `real` frames are counted after they
         did as well.
         """
@@ -113,7 +114,7 @@ class Observer:
         # 16 bits hold the tokens of any frame: a long game has many rows of counts.
         counts = torch.zeros((*tokens.shape[:2], size), dtype=torch.int16, device=tokens.device)
         counts = counts.scatter_add_(-1, tokens, torch.ones_like(tokens, dtype=torch.int16)).cpu()
-        frozen = ~formulas.moving_pixels(clips[:, 1:], clips[:, :-1]).any(-1).any(-1).cpu()
+        frozen = ~moving_pixels(clips[:, 1:], clips[:, :-1]).any(-1).any(-1).cpu()
         visible = self.detector.visible(clips[:, 1:]).cpu() if self.detector else None
         whole = clips.shape[1] == self.window + 1
         features = self.extractor.features(clips).cpu() if whole else None

@@ -19,13 +19,8 @@ from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.formulas import ERRORS, FrameErrors
 from genie.evaluation.metrics.metric import Headline, Metric, Section, beside, format_value
 from genie.evaluation.protocol.clips import ClipBatches
-from genie.evaluation.protocol.rollouts import (
-    OnStep,
-    clip_seeds,
-    ignore_step,
-    random_actions,
-    rollout,
-)
+from genie.evaluation.protocol.rollouts import clip_seeds, random_actions
+from genie.models.layers.pixels import moving_pixels
 
 Rollouts = dict[str, UInt8[Tensor, "B N H W C"]]
 OnRollout = Callable[[Tensor, Rollouts], None]
@@ -77,15 +72,13 @@ def measure_rollouts(
     conditions: dict[str, list[FrameErrors]] = {name: [] for name in CONDITIONS}
     apart: dict[str, list[Tensor]] = {name: [] for name in CONDITIONS}
     wanted = [t - 1 for t in times]
-    with evaluation.bars(f"{horizon} steps", 2 * horizon * sum(map(len, choices))) as on_step:
+    with evaluation.playing(f"{horizon} steps", 2 * horizon * sum(map(len, choices))):
         for index, choice in enumerate(choices):
             seen = 0
             for frames in choice:
-                rollouts = rollout_conditions(
-                    evaluation, frames, config.seed + index, seen, on_step
-                )
+                rollouts = rollout_conditions(evaluation, frames, config.seed + index, seen)
                 real = frames[:, config.prompt_frames :].cpu()
-                moving = formulas.moving_pixels(real, rollouts["copy_last_frame"])
+                moving = moving_pixels(real, rollouts["copy_last_frame"])
                 for name, predicted in rollouts.items():
                     errors = FrameErrors.between(real, predicted, moving, wanted)
                     conditions[name].append(errors)
@@ -134,29 +127,24 @@ def _figures(
 
 
 def rollout_conditions(
-    evaluation: Evaluation,
-    frames: UInt8[Tensor, "B T H W C"],
-    seed: int,
-    first: int = 0,
-    on_step: OnStep = ignore_step,
+    evaluation: Evaluation, frames: UInt8[Tensor, "B T H W C"], seed: int, first: int = 0
 ) -> Rollouts:
     """Predicts the N frames after the prompt under each of the conditions.
 
     `first` is the number of the first clip, which with `seed` decides noise and random actions.
     """
-    world, sampling = evaluation.world, evaluation.sampling
+    world, player = evaluation.world, evaluation.player
     prompt_frames = evaluation.config.prompt_frames
     prompt, horizon = frames[:, :prompt_frames], frames.shape[1] - prompt_frames
     seeds = clip_seeds(seed, first, len(frames))
     inferred = world.actions.infer(frames)[:, prompt_frames - 1 :]
     random = random_actions(world.config.num_actions, len(frames), horizon, seed, first)
-    random = random.to(inferred.device)
     tokens = world.tokenizer.encode(frames)
     codes = random_codes(tokens[:, prompt_frames:], world.tokenizer.vocabulary, seeds)
     rebuilt = world.tokenizer.decode(tokens)
     return {
-        "inferred": rollout(world, prompt, inferred, seeds, sampling, on_step),
-        "random": rollout(world, prompt, random, seeds, sampling, on_step),
+        "inferred": player.rollout(prompt, inferred, seeds),
+        "random": player.rollout(prompt, random, seeds),
         "copy_last_frame": prompt[:, -1:].cpu().expand(-1, horizon, -1, -1, -1),
         "random_codes": world.tokenizer.decode(codes).cpu(),
         "reconstruction": rebuilt[:, prompt_frames:].cpu(),

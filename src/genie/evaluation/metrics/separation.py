@@ -20,7 +20,6 @@ from genie.evaluation.figures import Figure, action_sheet
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
-from genie.evaluation.protocol.rollouts import play_all_actions
 
 MIN_VARIANCE = 1e-9
 """Squares smaller than this fraction of all of them are rounding."""
@@ -32,7 +31,7 @@ MIN_VARIANCE = 1e-9
 def action_effects(
     held: UInt8[Tensor, "N A 2 T H W C"], prompts: UInt8[Tensor, "N H W C"]
 ) -> dict[str, Any]:
-    """Compares what the held actions do, from frames of `play_all_actions`.
+    """Compares what the held actions do, from frames of `RolloutPlayer.hold_all`.
 
     `between_actions` and `between_seeds` are mean absolute differences in grey levels of 255.
     `distances[a][b]` is the former for actions a and b over the latter. It is about 1 where two
@@ -56,18 +55,8 @@ def _held_actions(evaluation: Evaluation) -> dict[str, Any]:
     starts = evaluation.clips.starts[: config.action_prompts]
     prompts = torch.cat(list(evaluation.batches(starts, config.prompt_frames)))
     batches = -(-len(prompts) * world.config.num_actions * 2 // config.batch)
-    with evaluation.bars("Held actions", batches * config.action_steps) as on_step:
-        held = play_all_actions(
-            world,
-            prompts,
-            2,
-            config.seed,
-            config.batch,
-            steps=config.action_steps,
-            same_noise=True,
-            sampling=evaluation.sampling,
-            on_step=on_step,
-        )
+    with evaluation.playing("Held actions", batches * config.action_steps) as player:
+        held = player.hold_all(prompts, 2, config.seed, config.action_steps, same_noise=True)
     last = prompts[:, -1].cpu()
     found = action_effects(held, last)
     caption = (
@@ -116,7 +105,7 @@ def separation(
     is below 0.05, and `explained` the share of all variance that the action explains.
 
     Args:
-        frames: of N states, A actions and R repeats, as from `sample_all_actions`.
+        frames: of N states, A actions and R repeats, as from `RolloutPlayer.hold_all`.
         permutations: within each state.
         seed: of the permutations.
     """
@@ -175,16 +164,8 @@ def _separation(evaluation: Evaluation) -> dict[str, Any]:
         raise Skipped("no state was asked for.")
     prompts = torch.cat(list(evaluation.select(config.prompt_frames, settings.states)))
     players = len(prompts) * evaluation.world.config.num_actions * settings.repeats
-    with evaluation.bars("Separation", -(-players // config.batch)) as on_step:
-        frames = play_all_actions(
-            evaluation.world,
-            prompts,
-            settings.repeats,
-            config.seed,
-            config.batch,
-            sampling=evaluation.sampling,
-            on_step=on_step,
-        )
+    with evaluation.playing("Separation", -(-players // config.batch)) as player:
+        frames = player.hold_all(prompts, settings.repeats, config.seed)
     return separation(frames[:, :, :, 0], settings.permutations, config.seed)
 
 

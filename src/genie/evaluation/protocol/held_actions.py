@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from genie.evaluation.protocol.clips import ClipBatches, select_clips
-from genie.evaluation.protocol.rollouts import OnStep, clip_seeds, ignore_step, rollout
-
-if TYPE_CHECKING:
-    from genie.data.store import ClipStore
-    from genie.world.genie import Genie
-    from genie.world.maskgit import SamplingConfig
+from genie.evaluation.protocol.clips import ClipBatches
+from genie.evaluation.protocol.rollouts import RolloutPlayer, clip_seeds
 
 Measure = Callable[[Tensor], Tensor]
 """Of frames (B, T, H, W, 3) what is kept of each step between them, (B, T - 1, ...)."""
@@ -34,53 +28,33 @@ class HeldActionGames:
     64x64 pixels would be 400 MB.
 
     Attributes:
-        world: what plays.
-        store: has the prompts.
+        player: plays the world.
         measures: what is kept of games, by name.
-        prompt_frames: real frames that a game starts from.
         steps: for how many frames an action is held.
-        seed: chooses prompts and noise.
-        batch: games at once.
-        sampling: settings of MaskGIT; those of the world when None.
+        seed: chooses noise and random actions.
     """
 
-    world: Genie
-    store: ClipStore
+    player: RolloutPlayer
     measures: Mapping[str, Measure]
-    prompt_frames: int
     steps: int
     seed: int
-    batch: int
-    sampling: SamplingConfig | None = None
     _measured: dict[tuple[int, int, int], dict[str, Tensor]] = field(
         default_factory=dict, init=False
     )
 
-    def prompts(self, split: str, count: int) -> ClipBatches:
-        """Returns so many prompts of a split, fewer where it has no more."""
-        starts = select_clips(self.store, split, self.prompt_frames, count, self.seed)
-        return ClipBatches(self.store, starts, self.prompt_frames, self.batch, self.world.device)
-
     def random_actions(self, prompts: ClipBatches, stream: int) -> Int[Tensor, " N"]:
         """Samples an action for each prompt; another stream samples others."""
         rng = np.random.default_rng([self.seed, stream])
-        count, num_actions = len(prompts.starts), self.world.config.num_actions
+        count, num_actions = len(prompts.starts), self.player.world.config.num_actions
         return torch.from_numpy(rng.integers(num_actions, size=count))
 
-    def hold(
-        self,
-        measure: str,
-        prompts: ClipBatches,
-        actions: int | Int[Tensor, " N"],
-        on_step: OnStep = ignore_step,
-    ) -> Tensor:
+    def hold(self, measure: str, prompts: ClipBatches, actions: int | Int[Tensor, " N"]) -> Tensor:
         """Returns what one of the measures kept of the steps in which an action was held.
 
         Args:
             measure: its name.
             prompts: N of them.
             actions: the latent action held from each prompt, or from all.
-            on_step: called after every batch and step that is played.
 
         Returns:
             (N, steps, ...), on the CPU.
@@ -88,7 +62,7 @@ class HeldActionGames:
         count = len(prompts.starts)
         held = torch.as_tensor(actions).expand(count).tolist()
         games = list(zip(prompts.starts.tolist(), range(count), held, strict=True))
-        self._play(prompts, [game for game in games if game not in self._measured], on_step)
+        self._play(prompts, [game for game in games if game not in self._measured])
         return torch.stack([self._measured[game][measure] for game in games])
 
     def max_steps(self, games: int, choosing_games: int, chosen: int) -> int:
@@ -99,28 +73,26 @@ class HeldActionGames:
             choosing_games: prompts from which every action is held to choose among them.
             chosen: how many are chosen.
         """
-        num_actions = self.world.config.num_actions
-        tried, used = (-(-count // self.batch) for count in (choosing_games, games))
+        num_actions = self.player.world.config.num_actions
+        tried, used = (-(-count // self.player.batch) for count in (choosing_games, games))
         return self.steps * (num_actions * tried + (min(chosen, num_actions) + 1) * used)
 
-    def _play(
-        self, prompts: ClipBatches, games: list[tuple[int, int, int]], on_step: OnStep
-    ) -> None:
+    def _play(self, prompts: ClipBatches, games: list[tuple[int, int, int]]) -> None:
         """Plays games, and measures them together with their prompts.
 
         The prompts are as the tokenizer gives them back, so that the first step shows what moved
         and not what the tokenizer lost.
         """
-        world, numbers = self.world, [number for _, number, _ in games]
+        tokenizer, numbers = self.player.world.tokenizer, [number for _, number, _ in games]
         noise = clip_seeds(self.seed, 0, len(prompts.starts))
         first = 0
         for prompt in replace(prompts, starts=prompts.starts[numbers]):
             now = games[first : first + len(prompt)]
-            held = torch.tensor([action for _, _, action in now], device=prompt.device)
+            held = torch.tensor([action for _, _, action in now])
             actions = held[:, None].expand(-1, self.steps)
             seeds = [noise[number] for _, number, _ in now]
-            played = rollout(world, prompt, actions, seeds, self.sampling, on_step)
-            rebuilt = world.tokenizer.decode(world.tokenizer.encode(prompt)).cpu()
+            played = self.player.rollout(prompt, actions, seeds)
+            rebuilt = tokenizer.decode(tokenizer.encode(prompt)).cpu()
             frames = torch.cat([rebuilt, played], dim=1)
             kept = {name: of(frames)[:, -self.steps :] for name, of in self.measures.items()}
             for i, game in enumerate(now):

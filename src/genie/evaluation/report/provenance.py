@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from torch import nn
 
 from genie.core.config import to_dict
-from genie.core.machine import available_cores
+from genie.core.machine import available_cores, cpu_name, own_version
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -57,7 +55,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     """Returns what the figures were computed on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "device": name,
@@ -65,24 +63,10 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def describe_versions() -> dict[str, str]:
     """Returns the versions that the figures may depend on."""
-    try:
-        ours = version("genie-worlds")
-    except PackageNotFoundError:
-        ours = "unknown"
     return {
-        "genie-worlds": ours,
+        "genie-worlds": own_version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

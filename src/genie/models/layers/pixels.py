@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,9 +25,16 @@ def to_uint8(pixels: Float[Tensor, "*b"]) -> UInt8[Tensor, "*b"]:
 
 def motion_mask(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w 1"]:
     """Returns 1 where a pixel changed visibly since the frame before, else 0; frame 0 is all 0."""
-    change = (frames[:, 1:].short() - frames[:, :-1].short()).abs().amax(dim=-1, keepdim=True)
+    moving = moving_pixels(frames[:, 1:], frames[:, :-1])[..., None].float()
     first = torch.zeros_like(frames[:, :1, :, :, :1], dtype=torch.float32)
-    return torch.cat([first, (change > MOTION_THRESHOLD).float()], dim=1)
+    return torch.cat([first, moving], dim=1)
+
+
+def moving_pixels(
+    frames: UInt8[Tensor, "*clips h w c"], reference: UInt8[Tensor, "*clips h w c"]
+) -> Bool[Tensor, "*clips h w"]:
+    """Returns where any channel differs from the reference by more than `MOTION_THRESHOLD`."""
+    return (frames.short() - reference.short()).abs().amax(-1) > MOTION_THRESHOLD
 
 
 def psnr(error: Float[Tensor, "*b"], peak: float = 1.0) -> Float[Tensor, "*b"]:

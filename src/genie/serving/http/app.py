@@ -34,7 +34,6 @@ from genie.world.prompts import crop_and_resize
 if TYPE_CHECKING:
     import numpy as np
 
-    from genie.world.genie import Genie
 
 STATIC = Path(__file__).parents[1] / "static"
 PAGE_HEADERS = [
@@ -60,31 +59,6 @@ class ErrorResponse(BaseModel):
     """Why a request was rejected, and what to do."""
 
     detail: str
-
-
-def create_app(
-    world: Genie,
-    prompts: Sequence[np.ndarray],
-    *,
-    name: str = "world",
-    fps: float | None = None,
-) -> FastAPI:
-    """Builds the application that serves one world to players on this machine.
-
-    Args:
-        world: to play; the application steps it in one worker thread.
-        prompts: images `uint8 (H, W, 3)` or clips `(T, H, W, 3)` of the world's size that games
-            start from (`genie.world.prompts.load_prompts` resizes them).
-        name: of the world on the page.
-        fps: frames per second; None takes the world's own.
-
-    Returns:
-        The ASGI application, as `create_server` describes it.
-
-    Raises:
-        UserError: there is no prompt, or `fps` is not positive.
-    """
-    return create_server([ServedWorld(name, world, prompts, fps)])
 
 
 def create_server(
