@@ -20,6 +20,7 @@ SAMPLING = [
     SamplingConfig(steps=2, order="confidence", temperature=0.0),
     SamplingConfig(steps=30, temperature=0.0, top_k=2),
 ]
+GUIDED = [SamplingConfig(steps=3, guidance=2.0), SamplingConfig(order="confidence", guidance=0.5)]
 
 
 def functions(world: Genie, sampling: SamplingConfig) -> dict[str, nn.Module]:
@@ -29,7 +30,7 @@ def functions(world: Genie, sampling: SamplingConfig) -> dict[str, nn.Module]:
         "encode": step.EncodePrompt(world.tokenizer),
         "infer": step.InferActions(world.actions),
         "start": step.StartGame(world.dynamics, world.tokenizer),
-        "maskgit": one(world.dynamics, sampling.top_k),
+        "maskgit": one(world.dynamics, sampling.top_k, sampling.guidance),
         "commit": step.CommitFrame(world.dynamics),
         "decode": step.DecodeFrame(world.tokenizer),
     }
@@ -99,6 +100,15 @@ def prompt():
 def test_a_toy_world_plays_the_tokens_of_step(world, prompt, sampling):
     made = functions(world, sampling)
     assert_same_game(world, lambda name, *given: made[name](*given), prompt, [7, 8], sampling)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sampling", GUIDED, ids=lambda each: each.order)
+def test_guidance_is_part_of_a_maskgit_step(prompt, sampling):
+    dynamics = replace(CONFIG.dynamics, unconditional_fraction=0.2)
+    guided = stirred(replace(CONFIG, dynamics=dynamics))
+    made = functions(guided, sampling)
+    assert_same_game(guided, lambda name, *given: made[name](*given), prompt, [7, 8], sampling)
 
 
 @torch.no_grad()

@@ -22,7 +22,6 @@ import torch
 from jaxtyping import Bool, Float, Int, Int32, UInt8
 from torch import Tensor, nn
 
-from genie.core.config import require
 from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics
 from genie.models.dynamics_state import DynamicsState, StepContext
@@ -110,17 +109,29 @@ class _StepFunction(nn.Module):
 
 
 class _SamplingFunction(_StepFunction):
-    def __init__(self, dynamics: Dynamics, top_k: int = 0):
+    def __init__(self, dynamics: Dynamics, top_k: int = 0, guidance: float = 0.0):
         super().__init__(dynamics)
-        self.top_k = top_k
+        self.top_k, self.guidance = top_k, guidance
 
     def _sampled(
-        self, tokens: Tensor, noise: Tensor, temperature: Tensor, context: StepContext
+        self,
+        tokens: Tensor,
+        noise: Tensor,
+        temperature: Tensor,
+        action: Tensor,
+        *rest: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        logits = self._logits(tokens, action, *rest)
+        if self.guidance > 0:
+            unknown = torch.full_like(action, self.dynamics.num_actions)
+            logits = maskgit.guided(logits, self._logits(tokens, unknown, *rest), self.guidance)
+        logits = logits.float()
+        return logits, maskgit.sample_tokens(logits, noise, temperature, self.top_k)
+
+    def _logits(self, tokens: Tensor, action: Tensor, *rest: Tensor) -> Tensor:
         tokens = tokens.long()
         everywhere = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        logits = self.dynamics.step_logits(tokens, context, everywhere).float()
-        return logits, maskgit.sample_tokens(logits, noise, temperature, self.top_k)
+        return self.dynamics.step_logits(tokens, self._context(action, *rest), everywhere)
 
 
 class MaskGITStep(_SamplingFunction):
@@ -129,6 +140,7 @@ class MaskGITStep(_SamplingFunction):
     Args:
         dynamics: of the world.
         top_k: only this many of the most likely tokens count; 0 means all.
+        guidance: as of `SamplingConfig`; above 0 the dynamics run twice.
     """
 
     def forward(
@@ -157,8 +169,8 @@ class MaskGITStep(_SamplingFunction):
         Returns:
             The tokens with those positions filled.
         """
-        context = self._context(action, previous, time, keys, values)
-        _, sampled = self._sampled(tokens, noise, temperature, context)
+        game = (action, previous, time, keys, values)
+        _, sampled = self._sampled(tokens, noise, temperature, *game)
         return torch.where(fill, sampled, tokens.long()).int()
 
 
@@ -168,6 +180,7 @@ class ConfidenceStep(_SamplingFunction):
     Args:
         dynamics: of the world.
         top_k: only this many of the most likely tokens count; 0 means all.
+        guidance: as of `SamplingConfig`; above 0 the dynamics run twice.
     """
 
     def forward(
@@ -196,8 +209,8 @@ class ConfidenceStep(_SamplingFunction):
         Returns:
             The tokens with those positions filled.
         """
-        context = self._context(action, previous, time, keys, values)
-        logits, sampled = self._sampled(tokens, noise, temperature, context)
+        game = (action, previous, time, keys, values)
+        logits, sampled = self._sampled(tokens, noise, temperature, *game)
         masked = tokens == self.dynamics.mask_token
         scores = maskgit.confidence(logits, sampled).masked_fill(~masked, -torch.inf)
         return torch.where(_ranks(scores) < count, sampled, tokens.long()).int()
@@ -286,11 +299,7 @@ def step_inputs(
 
     Returns:
         Where to sample, how many tokens to keep, the noise, and the temperature above 0.
-
-    Raises:
-        UserError: the sampling has guidance, which the modules do not have.
     """
-    require(sampling.guidance == 0, "guidance: the modules of a step have none; take 0")
     total, vocabulary = dynamics.tokens_per_frame, dynamics.vocabulary
     counts = [total, *maskgit.masked_counts(total, sampling.steps, sampling.mask_schedule)]
     before, after = counts[number - 1], counts[number]
