@@ -5,14 +5,12 @@ import time
 import numpy as np
 import pytest
 
+from genie.core.config import UserError
 from genie.serving import clips
-from genie.serving.limits import Limits, RequestRejected
-
-LIMITS = Limits(actions_per_clip=4)
 
 
 def test_actions_are_parsed():
-    assert clips.read_actions("1, 0,3", 4, LIMITS) == [1, 0, 3]
+    assert clips.parse_actions("1, 0,3", 4, most=4) == [1, 0, 3]
 
 
 @pytest.mark.parametrize(
@@ -29,16 +27,15 @@ def test_actions_are_parsed():
     ],
 )
 def test_other_actions_are_refused_with_advice(text, words):
-    with pytest.raises(RequestRejected, match=words) as refused:
-        clips.read_actions(text, 4, LIMITS)
-    assert refused.value.status == 422
+    with pytest.raises(UserError, match=words):
+        clips.parse_actions(text, 4, most=4)
 
 
 def test_the_scale_is_chosen_and_bounded():
     assert clips.choose_scale(None, 10, 64, 64) == 4
     assert clips.choose_scale(None, 10, 360, 640) == 1
     assert clips.choose_scale(8, 100, 64, 64) == 8
-    with pytest.raises(RequestRejected, match="at most 8"):
+    with pytest.raises(UserError, match="at most 8"):
         clips.choose_scale(9, 300, 64, 64)
 
 

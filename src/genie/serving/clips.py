@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
-from genie.core.config import UserError
-from genie.serving.limits import Limits, RequestRejected, invalid
-from genie.serving.video_export import display_scale
+from genie.core.config import require
+from genie.serving.video_export import Format, display_scale
 from genie.world.inputs import check_range
 
 if TYPE_CHECKING:
@@ -24,35 +24,48 @@ RETRY_SECONDS = 0.004
 MAX_PIXELS = 80e6  # of all frames of a clip together
 
 
-def read_actions(text: str, num_actions: int, limits: Limits) -> list[int]:
+class ClipQuery(BaseModel):
+    """The parameters of a request for a clip."""
+
+    model_config = ConfigDict(extra="forbid")
+    actions: str = Field(
+        description="Actions to play, one number for each frame, separated by commas.",
+        examples=["1,1,2,0"],
+        json_schema_extra={"pattern": "^[0-9]{1,9}(,[0-9]{1,9})*$"},
+    )
+    world: str | None = Field(None, description="Name of a world; the default is the first one.")
+    format: Format = Field("mp4", description="png is a ZIP archive of numbered images.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Of all random numbers.")
+    prompt: int = Field(0, ge=0, description="Index of the world's prompt, without an upload.")
+    scale: int | None = Field(
+        None, ge=1, le=64, description="Factor by which the frames are enlarged."
+    )
+
+
+def parse_actions(text: str, num_actions: int, most: int) -> list[int]:
     """Parses actions such as "1,1,2,0".
 
     Raises:
-        RequestRejected: the text is not a list of the world's actions, or is too long.
+        UserError: the text is not a list of the world's actions, or has more than `most`.
     """
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
-        raise invalid("actions", "give numbers with commas between, such as 1,1,2,0")
-    if len(words) > limits.actions_per_clip:
-        raise invalid("actions", f"{len(words)} are too many, at most {limits.actions_per_clip}")
-    actions = [int(word) for word in words]
-    try:
-        check_range(np.array(actions), num_actions, "actions")
-    except UserError as error:
-        raise RequestRejected(422, "actions", f"{error}.") from None
-    return actions
+    numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
+    require(numbers, "actions: give numbers with commas between, such as 1,1,2,0")
+    require(len(words) <= most, f"actions: {len(words)} are too many, at most {most}")
+    actions = np.array(words, int)
+    check_range(actions, num_actions, "actions")
+    return actions.tolist()
 
 
 def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int:
     """Returns the factor by which the frames of a clip are enlarged.
 
     Raises:
-        RequestRejected: the clip would be too large.
+        UserError: the clip would be too large.
     """
     scale = display_scale(height, width) if scale is None else scale
     most = max(1, math.isqrt(int(MAX_PIXELS / (frames * height * width))))
-    if scale > most:
-        raise invalid("scale", f"{scale} is too large for {frames} frames, at most {most}")
+    require(scale <= most, f"scale: {scale} is too large for {frames} frames, at most {most}")
     return scale
 
 

@@ -27,11 +27,6 @@ class RequestRejected(Exception):
         self.status, self.reason, self.retry_after = status, reason, retry_after
 
 
-def invalid(parameter: str, words: str) -> RequestRejected:
-    """Returns the error for a request with an invalid parameter."""
-    return RequestRejected(422, parameter, f"{parameter}: {words}.")
-
-
 @dataclass(frozen=True)
 class Limits:
     """How much a server gives; clients beyond it are refused, never queued.

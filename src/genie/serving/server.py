@@ -19,13 +19,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from genie.core.config import UserError, require
-from genie.serving.action_names import writable_folder
 from genie.serving.http.app import create_server
 from genie.serving.http.auth import AuthConfig, is_loopback, is_wildcard
 from genie.serving.http.idle_timeout import HTTPProtocol
 from genie.serving.limits import Limits
 from genie.serving.service import ServedWorld, Service
 from genie.world import bundled
+from genie.world.action_names import writable_folder
 from genie.world.prompts import load_prompts
 from genie.world.threads import use_single_thread_if_fast
 

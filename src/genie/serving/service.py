@@ -14,19 +14,20 @@ from urllib.parse import quote
 
 from genie.core.config import require
 from genie.data.images import png
-from genie.serving.action_names import checked_names, read_names, read_only_error, write_names
 from genie.serving.clips import ClipScheduler
 from genie.serving.limits import Limits, RequestRejected, Slots
 from genie.serving.play.connection import SERVICE_RESTART, Connection
 from genie.serving.play.metrics import InstrumentedGameBatch, Metrics
 from genie.serving.play.scheduler import BatchScheduler
 from genie.serving.protocol import VERSION, World
+from genie.world.action_names import parse_names, read_names, write_names
 
 if TYPE_CHECKING:
     import numpy as np
 
     from genie.world.genie import Genie
 
+NAMES_REJECTED = "This server does not save names for this world; they stay in this browser."
 log = logging.getLogger(__name__)
 
 
@@ -115,21 +116,25 @@ class WorldService:
     def require_names(self) -> None:
         """Raises `RequestRejected` if players may not save names for this world."""
         if not self._served.can_name:
-            raise read_only_error()
+            raise RequestRejected(403, "names", NAMES_REJECTED)
 
-    def keep_names(self, text: bytes) -> list[str]:
+    def save_names(self, text: bytes) -> list[str]:
         """Saves the names of the actions in the world's folder, for all players.
 
         Args:
-            text: JSON, as `genie.serving.action_names.ActionNames`.
+            text: JSON, as `genie.world.action_names.ActionNames`.
 
         Raises:
-            RequestRejected: the names do not fit the world, or the folder is read-only.
+            UserError: the names do not fit the world.
+            RequestRejected: the folder is read-only.
         """
-        self.require_names()
         assert self._served.folder is not None
-        names = checked_names(text, self.world.config.num_actions)
-        write_names(self._served.folder, names)
+        names = parse_names(text, self.world.config.num_actions)
+        try:
+            write_names(self._served.folder, names)
+        except OSError as error:
+            log.warning("%s: the names cannot be written: %s", self._served.folder, error)
+            raise RequestRejected(403, "names", NAMES_REJECTED) from None
         self.action_names = names
         return names
 

@@ -480,6 +480,14 @@ def test_names_are_saved_in_the_worlds_folder_and_sent_to_later_pages(
         assert later.get("/worlds").json()[0]["names"] == names
 
 
+def test_names_are_refused_where_the_folder_is_read_only(dot_world, dot_prompts, tmp_path):
+    (tmp_path / "names.json").mkdir()  # nothing can take its place
+    served = ServedWorld("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
+    with TestClient(create_server([served]), base_url="http://localhost") as client:
+        answer = client.put("/worlds/dots/names", json={"names": [""] * 4})
+        assert (answer.status_code, "this browser" in answer.json()["detail"]) == (403, True)
+
+
 def test_names_are_refused_where_they_are_not_saved(client):
     answer = client.put("/worlds/dots & more/names", json={"names": [""] * 4})
     assert answer.status_code == 403

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,21 +15,23 @@ from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
+from pydantic import BaseModel, TypeAdapter
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from genie.core.config import UserError, require
 from genie.data.images import png
 from genie.serving import clips, video_export
-from genie.serving.action_names import ActionNames
-from genie.serving.http.auth import AuthConfig, AuthMiddleware, http_error, reject_websocket
+from genie.serving.http.auth import AuthConfig, AuthMiddleware, http_error
 from genie.serving.http.uploads import decode_upload
-from genie.serving.limits import Limits, RequestRejected, invalid, read_upload
+from genie.serving.limits import Limits, RequestRejected, read_upload
 from genie.serving.play.connection import Connection
 from genie.serving.play.metrics import CONTENT_TYPE
 from genie.serving.play.start import frame_count
 from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World
 from genie.serving.service import ServedWorld, Service, WorldService
+from genie.world.action_names import ActionNames
 from genie.world.prompts import crop_and_resize
 
 if TYPE_CHECKING:
@@ -36,15 +39,13 @@ if TYPE_CHECKING:
 
 
 STATIC = Path(__file__).parents[1] / "static"
-PAGE_HEADERS = [
-    (
-        b"content-security-policy",
-        b"default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; frame-ancestors 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-cache"),
-]
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 ABOUT = """Playable worlds. The page for players is at `/`. Programs request clips here, or play
 through the WebSocket `/play?world=NAME` (see `genie.serving.protocol`)."""
 
@@ -81,22 +82,15 @@ def create_server(
         UserError: there is no world, or two have the same name.
     """
     service = Service(worlds, limits)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
-            yield
-
     # FastAPI's own docs page loads its scripts from another host.
     about: dict[str, Any] = {"title": "Genie", "version": str(VERSION), "description": ABOUT}
-    app = FastAPI(**about, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(**about, docs_url=None, redoc_url=None, lifespan=lambda _: service.running())
     rejected = service.metrics.rejected
     app.add_middleware(AuthMiddleware, config=auth or AuthConfig(), rejected=rejected)
     app.add_middleware(PageHeaders)
     _add_error_handlers(app, service)
     _add_world_routes(app, service)
     _add_operator_routes(app, service)
-    _add_reconstruction_route(app, service)
     _add_generate_route(app, service)
     _add_player_route(app, service)
 
@@ -120,33 +114,43 @@ class PageHeaders:
 
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *PAGE_HEADERS]}
+                MutableHeaders(scope=message).update(PAGE_HEADERS)
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
 
 
 def _add_error_handlers(app: FastAPI, service: Service) -> None:
-    @app.exception_handler(RequestRejected)
-    async def rejected(_: Request, error: RequestRejected) -> Response:
-        service.metrics.rejected(error.reason)
-        response = http_error(error.status, str(error), error.retry_after)
+    def refused(reason: str, status: int, words: str, retry_after: int | None = None) -> Response:
+        service.metrics.rejected(reason)
+        response = http_error(status, words, retry_after)
         response.headers["Connection"] = "close"  # the rest of an upload is not read
         return response
 
-    @app.exception_handler(ClientDisconnect)
-    async def disconnected(_: Request, __: ClientDisconnect) -> Response:
-        return http_error(400, "The upload was interrupted.")  # the client is gone
+    async def answer(_: HTTPConnection, error: Exception) -> Response:
+        """Answers a request, or the handshake of a WebSocket, that ended in an error."""
+        match error:
+            case RequestRejected():
+                return refused(error.reason, error.status, str(error), error.retry_after)
+            case UserError():
+                return refused("parameter", 422, f"{error}.")
+            case RequestValidationError():
+                return refused("parameter", 422, _first_of(error))
+            case ClientDisconnect():
+                return http_error(400, "The upload was interrupted.")  # the client is gone
+            case _:
+                return http_error(500, "The server failed; its log has the error.")
 
-    @app.exception_handler(Exception)
-    async def failed(_: Request, __: Exception) -> Response:
-        return http_error(500, "The server failed; its log has the error.")
+    for kind in (RequestRejected, UserError, RequestValidationError, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, answer)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        service.metrics.rejected("parameter")
-        first = error.errors()[0]
-        return http_error(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}.")
+
+def _first_of(invalid: RequestValidationError) -> str:
+    first = invalid.errors()[0]
+    words = f"{'.'.join(map(str, first['loc'][1:]))[:40]}: {first['msg']}."
+    if first["type"] != "extra_forbidden":
+        return words
+    return f"{words} The parameters are {', '.join(clips.ClipQuery.model_fields)}."
 
 
 def _errors(**statuses: str) -> dict[int | str, dict[str, Any]]:
@@ -166,8 +170,8 @@ _NAMES_BODY = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": ActionNames.model_json_schema(),
-                "example": {"names": ["left", "right", "", "jump"]},
+                "schema": TypeAdapter(ActionNames).json_schema(),
+                "example": asdict(ActionNames(("left", "right", "", "jump"))),
             }
         },
     }
@@ -233,8 +237,25 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
         served.require_names()
         text = await read_upload(request.stream(), service.limits, MAX_SMALL_MESSAGE * 8)
         loop = asyncio.get_running_loop()
-        names = await loop.run_in_executor(service.reader, served.keep_names, text)
-        return ActionNames(names=names)
+        names = await loop.run_in_executor(service.reader, served.save_names, text)
+        return ActionNames(tuple(names))
+
+    @app.post(
+        "/worlds/{name}/reconstruction",
+        tags=["worlds"],
+        response_class=Response,
+        responses=_content("The image in the world's size.", "image/png") | _UPLOAD_ERRORS,
+        openapi_extra=_UPLOAD_BODY,
+    )
+    async def reconstruct(request: Request, name: str = example) -> Response:
+        """Returns an image as the world sees it: resized, encoded to tokens and decoded."""
+        service.require_ready()
+        served = service.world(name)
+        service.clip_slots.require_free()  # before an upload is read for nothing
+        image = await _start_image(request, service, served)
+        with service.clip_slots:
+            seen = await served.clip_scheduler(lambda: served.world.reconstruct(image))
+            return Response(png(seen.cpu().numpy()), media_type="image/png")
 
 
 def _add_operator_routes(app: FastAPI, service: Service) -> None:
@@ -262,32 +283,6 @@ def _add_operator_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
-def _add_reconstruction_route(app: FastAPI, service: Service) -> None:
-    @app.post(
-        "/worlds/{name}/reconstruction",
-        tags=["worlds"],
-        response_class=Response,
-        responses=_content("The image in the world's size.", "image/png") | _UPLOAD_ERRORS,
-        openapi_extra=_UPLOAD_BODY,
-    )
-    async def reconstruct(
-        request: Request,
-        name: str = PathParameter(
-            description="Name of a world.", examples=[next(iter(service.worlds))]
-        ),
-    ) -> Response:
-        """Returns an image as the world sees it: resized, encoded to tokens and decoded."""
-        service.require_ready()
-        served = service.world(name)
-        service.clip_slots.require_free()  # before an upload is read for nothing
-        image = await _start_image(request, service, served, 0)
-        with service.clip_slots:
-            seen = await served.clip_scheduler(
-                lambda: served.world.reconstruct(image).cpu().numpy()
-            )
-            return Response(png(seen), media_type="image/png")
-
-
 def _add_generate_route(app: FastAPI, service: Service) -> None:
     @app.post(
         "/generate",
@@ -300,70 +295,38 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
         | _UPLOAD_ERRORS,
         openapi_extra=_UPLOAD_BODY,
     )
-    async def generate(
-        request: Request,
-        actions: Annotated[
-            str,
-            Query(
-                description="Actions to play, one number for each frame, separated by commas.",
-                examples=["1,1,2,0"],
-                json_schema_extra={"pattern": "^[0-9]{1,9}(,[0-9]{1,9})*$"},
-            ),
-        ],
-        world: Annotated[
-            str | None, Query(description="Name of a world; the default is the first one.")
-        ] = None,
-        format: Annotated[
-            video_export.Format, Query(description="png is a ZIP archive of numbered images.")
-        ] = "mp4",
-        seed: Annotated[int, Query(ge=0, lt=2**31, description="Of all random numbers.")] = 0,
-        prompt: Annotated[
-            int, Query(ge=0, description="Index of the world's prompt, without an upload.")
-        ] = 0,
-        scale: Annotated[
-            int | None,
-            Query(ge=1, le=64, description="Factor by which the frames are enlarged."),
-        ] = None,
-    ) -> Response:
+    async def generate(request: Request, query: Annotated[clips.ClipQuery, Query()]) -> Response:
         """Plays a list of actions from an image and returns the clip."""
         began = time.perf_counter()
-        _refuse_unknown_parameters(request)
         service.require_ready()
-        served = service.world(world)
-        config = served.world.config
-        sequence = clips.read_actions(actions, config.num_actions, service.limits)
+        served = service.world(query.world)
+        config, limits = served.world.config, service.limits
+        actions = clips.parse_actions(query.actions, config.num_actions, limits.actions_per_clip)
         service.clip_slots.require_free()  # before an upload is read for nothing
-        start = await _start_image(request, service, served, prompt)
+        start = await _start_image(request, service, served, query.prompt)
         with service.clip_slots:
-            count = len(sequence) + frame_count(start)
-            times = clips.choose_scale(scale, count, config.height, config.width)
+            count = len(actions) + frame_count(start)
+            scale = clips.choose_scale(query.scale, count, config.height, config.width)
 
             async def wanted() -> bool:
                 service.require_ready()
                 return not await request.is_disconnected()
 
             frames = await clips.generate_clip(
-                served.world, start, sequence, seed, served.clip_scheduler, wanted
+                served.world, start, actions, query.seed, served.clip_scheduler, wanted
             )
             content = await asyncio.get_running_loop().run_in_executor(
-                service.encoder, video_export.encode, frames, format, served.fps, times
+                service.encoder, video_export.encode, frames, query.format, served.fps, scale
             )
         service.metrics.generate_seconds.labels(served.name).observe(time.perf_counter() - began)
-        ending = "zip" if format == "png" else format
+        ending = "zip" if query.format == "png" else query.format
         disposition = {"Content-Disposition": f'inline; filename="clip.{ending}"'}
-        return Response(content, media_type=video_export.MEDIA_TYPES[format], headers=disposition)
-
-
-def _refuse_unknown_parameters(request: Request) -> None:
-    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
-    for name in request.query_params:
-        if name not in known:
-            words = f"{name[:40]}: there is no such parameter, only {', '.join(known)}."
-            raise RequestRejected(422, "parameter", words)
+        media_type = video_export.MEDIA_TYPES[query.format]
+        return Response(content, media_type=media_type, headers=disposition)
 
 
 async def _start_image(
-    request: Request, service: Service, served: WorldService, prompt: int
+    request: Request, service: Service, served: WorldService, prompt: int = 0
 ) -> np.ndarray:
     config = served.world.config
 
@@ -375,9 +338,8 @@ async def _start_image(
             if upload := await read_upload(request.stream(), service.limits):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(service.reader, decode, upload)
-    if prompt >= len(served.prompts):
-        last = len(served.prompts) - 1
-        raise invalid("prompt", f"{prompt} does not exist, this world has 0 to {last}")
+    last = len(served.prompts) - 1
+    require(prompt <= last, f"prompt: {prompt} does not exist, this world has 0 to {last}")
     return served.prompts[prompt]
 
 
@@ -392,13 +354,8 @@ def _add_player_route(app: FastAPI, service: Service) -> None:
 
     @app.websocket("/play")
     async def play(websocket: WebSocket, world: str | None = None) -> None:
-        try:
-            with admitted(world) as served:
-                await _play(websocket, service, served)
-        except RequestRejected as error:
-            service.metrics.rejected(error.reason)
-            response = http_error(error.status, str(error), error.retry_after)
-            await reject_websocket(response, websocket.scope, websocket.receive, websocket._send)
+        with admitted(world) as served:
+            await _play(websocket, service, served)
 
     @app.get("/play", include_in_schema=False)
     async def why_rejected(world: str | None = None) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import secrets
 from collections.abc import Callable, Sequence
@@ -68,9 +69,6 @@ class AuthMiddleware:
         refusal = None if scope["type"] == "lifespan" else self._refusal(HTTPConnection(scope))
         if refusal is None:
             await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await receive()  # the connection request
-            await reject_websocket(refusal, scope, receive, send)
         else:
             await refusal(scope, receive, send)
 
@@ -113,36 +111,27 @@ def http_error(status: int, message: str, retry_after: int | None = None) -> Res
     return JSONResponse({"detail": message}, status, headers)
 
 
-async def reject_websocket(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers the handshake of a WebSocket with an HTTP response."""
-    if "websocket.http.response" in scope.get("extensions", {}):
-        await refusal(scope, receive, send)
-    else:
-        await send({"type": "websocket.close", "code": 1008})
-
-
 def is_loopback(host: str) -> bool:
     """Returns whether a host name or address belongs to the loopback interface."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def is_wildcard(host: str) -> bool:
     """Returns whether an address stands for all addresses of this machine."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
+    address = _address(host)
+    return address is not None and address.is_unspecified
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host)
+    return None
 
 
 def _is_own_page(request: HTTPConnection) -> bool:
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    try:
-        return origin is None or urlsplit(origin).netloc.lower() == host.lower()
-    except ValueError:
-        return False
+    return origin is None or origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
 
 
 def _hostname(netloc: str) -> str:
