@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 
-from genie.world.bundled import folder_of
 from genie.world.genie import Genie
 from genie.world.prompts import load_prompts
 
-WORLD, PROMPT, SEED = "coinrun-tiny", "3.png", 20261127
+WORLD, PROMPT, SEED = "coinrun-tiny", "coinrun-tiny.png", 20261127
 ACTIONS = [0, 1, 2, 3, 4, 5, 6, 7] + [3, 3, 3, 3, 7, 7, 0, 0, 1, 1, 1, 1] + [5, 2, 6, 4] * 5
 FILE = Path(__file__).parent / f"{WORLD}.json"
 OTHER_PROCESSOR = 1
@@ -44,7 +43,7 @@ def play(expected: list[list[int]] | None = None) -> list[list[int]]:
     torch.set_num_threads(1)
     world = Genie.from_pretrained(WORLD, device="cpu")
     size = (world.config.height, world.config.width)
-    (prompt,) = load_prompts(folder_of(WORLD) / "prompts" / PROMPT, *size)
+    (prompt,) = load_prompts(FILE.with_name(PROMPT), *size)
     state = world.start(prompt, SEED)
     found = [world.tokenizer.encode(torch.from_numpy(prompt)[None, None])[0, 0].tolist()]
     for t, action in enumerate(ACTIONS, 1):

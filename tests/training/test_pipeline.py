@@ -17,7 +17,7 @@ from genie.training.batches import FrameBatches
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.config import STAGES
 from genie.training.interrupts import Stopped
-from genie.training.pipeline import most_distinct, train
+from genie.training.pipeline import train
 from genie.world.genie import Genie
 
 WEIGHTS = "model.safetensors"
@@ -242,11 +242,3 @@ def test_prompts_are_held_out_frames(trained, store):
     held_out = {store.read(int(i), 1)[0].tobytes() for i in store.frames_in_split("val")}
     for path in (trained / "prompts").iterdir():
         assert np.asarray(Image.open(path)).tobytes() in held_out
-
-
-def test_prompts_differ_from_each_other():
-    frames = torch.zeros(40, 8, 8, 3, dtype=torch.uint8)
-    frames[7], frames[21], frames[33, 4:] = 255, 90, 180
-    chosen = most_distinct(frames, 4).tolist()
-    assert {7, 21, 33} < set(chosen), "many frames look alike, and one of them is enough"
-    assert len(most_distinct(frames[:2], 8)) == 2

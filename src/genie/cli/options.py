@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from genie.core.config import Device, Dtype
+from genie.core.config import Device, Dtype, require
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jsonargparse import ArgumentParser, Namespace
+
+    from genie.data.store import ClipStore
+    from genie.world.genie import Genie
 
 
 def speed_options(parser: ArgumentParser) -> None:
@@ -33,3 +38,23 @@ def require_device(device: str | None) -> None:
 
     if device not in (None, "cpu"):
         device_of(device)
+
+
+def world_and_store(folder: Path, data: str, device: str | None = None) -> tuple[Genie, ClipStore]:
+    """Opens a world in whose folder something is written, and the clip store it is made from.
+
+    Raises:
+        UserError: one of them cannot be opened, or their frames differ in size.
+    """
+    from genie.data.store import ClipStore
+    from genie.world.genie import Genie
+
+    require(folder.is_dir(), f"{folder}: expected the folder of a world, to write into it")
+    world, store = Genie.from_pretrained(folder, device=device), ClipStore.open(data)
+    height, width = world.config.height, world.config.width
+    require(
+        (store.height, store.width) == (height, width),
+        f"{data}: frames of {store.width}x{store.height}, but the world has {width}x{height}; "
+        f"prepare the videos again with --height {height} --width {width}",
+    )
+    return world, store

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Int, UInt8
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
-from torch import Tensor
 
 from genie.core.config import UserError
 from genie.data.store import ClipStore
-from genie.models.layers.pixels import downsample
 from genie.presets.schedule import TrainConfig
-from genie.training import config, finetune, previews
+from genie.training import config, finetune
 from genie.training.checkpointing import read_checkpoint
 from genie.training.config import STAGES, RunConfig
 from genie.training.interrupts import StopRequest
@@ -25,11 +22,10 @@ from genie.training.stage import StageRun, run_stage
 from genie.training.stages.base import Stage, StageContext, device_of
 from genie.training.stages.table import TABLE
 from genie.world.checkpoint import read_weights
+from genie.world.choose_prompts import choose_prompts
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from genie.world.prompts import PROMPT_FOLDER, save_prompts
-
-PROMPTS, PROMPT_CANDIDATES = 8, 256
 
 
 def train(
@@ -183,29 +179,10 @@ class _Pipeline:
         """Writes the world and some prompts."""
         if rank_zero_only.rank == 0:
             self.world.cpu().eval().save_pretrained(self.run.folder)
-            write_prompts(self.run.folder, self.store)
+            write_prompts(self.run.folder, self.world, self.store)
 
 
-def write_prompts(run: Path, store: ClipStore) -> None:
+def write_prompts(run: Path, world: Genie, store: ClipStore) -> None:
     """Writes some held-out frames that games can start from, unless there are some."""
     if not (run / PROMPT_FOLDER).exists():
-        frames = previews.held_out_clips(store, 1, PROMPT_CANDIDATES)[:, 0]
-        save_prompts(frames[most_distinct(frames, PROMPTS)].numpy(), run)
-
-
-def most_distinct(frames: UInt8[Tensor, "n h w 3"], count: int) -> Int[Tensor, " m"]:
-    """Chooses frames that differ, so that prompts show what a game has to show.
-
-    The first one is farthest from the mean of all. Each next one is farthest from its nearest
-    chosen one (Gonzalez 1985, k-centre). Frames are compared at a quarter of the resolution.
-
-    Returns:
-        The indices of at most `count` frames, in the order of choice.
-    """
-    pixels = downsample(frames[None], 4)[0].flatten(1).float()
-    chosen = [int((pixels - pixels.mean(dim=0)).square().sum(dim=1).argmax())]
-    nearest = pixels.new_full((len(pixels),), torch.inf)
-    while len(chosen) < min(count, len(frames)):
-        nearest = nearest.minimum((pixels - pixels[chosen[-1]]).square().sum(dim=1))
-        chosen.append(int(nearest.argmax()))
-    return torch.tensor(chosen)
+        save_prompts(choose_prompts(store, world.tokenizer), run)

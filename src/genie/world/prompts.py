@@ -67,10 +67,15 @@ def prompt_clips(prompt: Any, height: int, width: int) -> tuple[np.ndarray, bool
 def save_prompts(pictures: Iterable[np.ndarray], world: Path) -> None:
     """Writes images into a world's folder, where `load_prompts` finds them.
 
+    They take the place of those that were written before. Other files in the folder stay.
+
     Args:
         pictures: `uint8 (H, W, 3)` each.
         world: the folder.
     """
+    for old in (world / PROMPT_FOLDER).glob("*.png"):
+        if old.stem.isdecimal():
+            old.unlink()
     for i, picture in enumerate(pictures):
         with replacing(world / PROMPT_FOLDER / f"{i}.png") as path:
             Image.fromarray(np.ascontiguousarray(picture)).save(path, format="png")

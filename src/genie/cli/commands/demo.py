@@ -226,7 +226,7 @@ def _run(options: Namespace) -> None:
 
 
 COMMAND = Command(
-    order=9,
+    order=11,
     about="make a small world of the sample videos, report, and play it",
     example="",
     options=_options,

@@ -258,7 +258,7 @@ def _run(options: Namespace) -> None:
 
 
 COMMAND = Command(
-    order=8,
+    order=10,
     about="say what this machine has, and what would be slow or missing",
     example="",
     options=_options,
