@@ -20,7 +20,6 @@ from genie.core.progress import Stopwatch, progress_bars
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.figures import Figure, read_figure
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.external_networks import NetworkFile
 from genie.evaluation.metrics.metric import Metric, find_metrics, measured
 from genie.evaluation.report.provenance import (
     describe_machine,
@@ -31,6 +30,7 @@ from genie.evaluation.report.provenance import (
 from genie.evaluation.report.render import render
 from genie.evaluation.report.summary import markdown
 from genie.evaluation.report.versions import VERSION, upgrade
+from genie.models.external_networks import NetworkFile
 from genie.world.inputs import device_of
 
 if TYPE_CHECKING:

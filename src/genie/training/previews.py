@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genie.data.store import ClipStore
 from genie.models.latent_actions import LatentActionModel
-from genie.models.layers.pixels import psnr
+from genie.models.layers.pixels import psnr, squared_error
 from genie.models.quantizers.base import perplexity
 from genie.training.callbacks import PreviewImages
 from genie.training.joint import JointModel
@@ -145,7 +145,7 @@ def bar_chart(counts: Tensor, height: int = 64, width: int = 256) -> np.ndarray:
 
 def psnr_of(made: Tensor, real: Tensor) -> float:
     """Returns the PSNR in dB of the mean error of frames u8."""
-    return float(psnr((made.float() - real.float()).square().mean(), peak=255.0))
+    return float(psnr(squared_error(real, made).mean()))
 
 
 def _device(model: nn.Module) -> torch.device:

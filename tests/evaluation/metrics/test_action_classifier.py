@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from genie.core.config import UserError
+from genie.data.labelled import split_episodes
 from genie.evaluation.metrics import inverse_dynamics
 from genie.evaluation.metrics.action_classifier import (
     ActionClassifier,
@@ -12,7 +13,6 @@ from genie.evaluation.metrics.action_classifier import (
     pairwise_accuracy,
     train_action_classifier,
 )
-from genie.evaluation.metrics.inverse_dynamics import split_episodes
 from genie.models.inverse_dynamics import InverseDynamics
 
 

@@ -10,9 +10,9 @@ from genie.evaluation.metrics import coherence as module
 from genie.evaluation.metrics import context
 from genie.evaluation.metrics.coherence import COHERENCE, sample_actions, strip_times
 from genie.evaluation.metrics.context import Skipped
-from genie.evaluation.metrics.external_networks import Pixels
 from genie.evaluation.metrics.observations import Observations, Observer, reference
 from genie.evaluation.protocol.rollouts import RolloutPlayer
+from genie.models.external_networks import Pixels
 
 STEPS = 48
 

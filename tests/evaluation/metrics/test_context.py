@@ -3,7 +3,7 @@ import torch
 
 from genie.evaluation.metrics.action_following import ActionFollowing
 from genie.evaluation.metrics.context import Skipped
-from genie.evaluation.metrics.external_networks import Pixels
+from genie.models.external_networks import Pixels
 
 
 def test_a_store_without_true_actions_has_no_classifier(game, evaluation):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from genie.evaluation.metrics import frechet
-from genie.evaluation.metrics.external_networks import Pixels
 from genie.evaluation.metrics.frechet import FrechetByCondition, Moments, frechet_distance
+from genie.models.external_networks import Pixels
 
 
 def test_equal_distributions_are_at_distance_zero():

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from genie.core.config import UserError
-from genie.evaluation.metrics.inverse_dynamics import split_episodes, train_inverse_dynamics
+from genie.evaluation.metrics.inverse_dynamics import train_inverse_dynamics
 
 
 def test_it_learns_to_read_the_buttons_of_a_game(game):
@@ -17,14 +17,6 @@ def test_it_learns_to_read_the_buttons_of_a_game(game):
     assert not network.training
     # The first step has no frame before it.
     assert (read[:, 0] == true[:, 0]).float().mean() > 0.9
-
-
-def test_judged_episodes_are_not_trained_on(game):
-    trained, judged = split_episodes(game.store(episodes=40), "train", seed=1)
-    assert (len(trained), len(judged)) == (18, 2)
-    assert not {e.id for e in trained} & {e.id for e in judged}
-    assert {e.split for e in [*trained, *judged]} == {"train"}
-    assert [len(part) for part in split_episodes(game.store(episodes=2), "train", 0)] == [1, 1]
 
 
 def labelled(real_store):

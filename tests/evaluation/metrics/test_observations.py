@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from genie.evaluation.metrics.external_networks import Pixels
 from genie.evaluation.metrics.observations import (
     Observer,
     first_run,
@@ -12,6 +11,7 @@ from genie.evaluation.metrics.observations import (
     restricted_mean,
     token_distance,
 )
+from genie.models.external_networks import Pixels
 
 
 def flags(text):

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from genie.evaluation.metrics.context import Skipped
-from genie.evaluation.metrics.external_networks import NetworkFile
 from genie.evaluation.metrics.rollouts import LONG_ROLLOUTS, ROLLOUTS, measure_rollouts, quoted_step
 from genie.evaluation.protocol.clips import ClipBatches, select_clips
+from genie.models.external_networks import NetworkFile
 from genie.models.layers.pixels import MAX_PSNR
 
 SEEDS = {

@@ -6,6 +6,8 @@ from genie.models.layers.pixels import (
     motion_mask,
     moving_pixels,
     psnr,
+    squared_error,
+    ssim,
     to_float,
     to_uint8,
 )
@@ -58,3 +60,29 @@ def test_psnr_by_hand():
     assert torch.allclose(psnr(error), expected)
     assert torch.allclose(psnr(error * 255**2, peak=255.0), expected)
     assert psnr(torch.tensor(torch.nan)).isnan()
+
+
+def grey(*values):
+    """One clip of 2 x 2 grey frames, each of one value."""
+    return torch.stack([torch.full((2, 2, 3), value, dtype=torch.uint8) for value in values])[None]
+
+
+def test_squared_error_by_hand():
+    error = squared_error(grey(0, 255), grey(51, 255))
+    assert torch.allclose(error.mean((-2, -1)), torch.tensor([[0.04, 0.0]]))
+
+
+def test_ssim_agrees_with_torchmetrics():
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    torch.manual_seed(0)
+    real = torch.randint(256, (2, 2, 24, 20, 3), dtype=torch.uint8)
+    wrong = (real.float() * 0.7 + 20 * torch.rand(real.shape)).to(torch.uint8)
+    x, y = (v.flatten(0, 1).movedim(-1, 1) / 255 for v in (real, wrong))
+    theirs = structural_similarity_index_measure(x, y, data_range=1.0, reduction="none")
+    assert torch.allclose(ssim(real, wrong).flatten(), theirs, atol=1e-4)
+    assert torch.allclose(ssim(real, real), torch.ones(2, 2))
+
+
+def test_ssim_of_frames_smaller_than_the_window():
+    assert torch.allclose(ssim(grey(9, 200), grey(9, 200)), torch.ones(1, 2))

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from genie.core.config import require
 from genie.core.progress import Tick, ignore_tick
-from genie.evaluation.metrics.inverse_dynamics import split_episodes, train_inverse_dynamics
+from genie.data.labelled import judged_windows
+from genie.evaluation.metrics.inverse_dynamics import train_inverse_dynamics
 from genie.models.inverse_dynamics import InverseDynamics, count_parameters, encoder_parameters
 
 if TYPE_CHECKING:
@@ -199,10 +200,9 @@ def _evaluation_logits(
     """Logits and true actions of steps from the training episodes that were held back."""
     labels = store.labels()
     assert labels is not None
-    _, episodes = split_episodes(store, "train", seed)
-    length = min(EVALUATION_FRAMES, max(e.length for e in episodes))
-    spans = [np.arange(e.start, e.start + e.length - length + 1, length) for e in episodes]
-    starts = np.random.default_rng([seed, 9]).permutation(np.concatenate(spans))[:EVALUATION_CLIPS]
+    starts, length = judged_windows(
+        store, "train", window=EVALUATION_FRAMES, count=EVALUATION_CLIPS, seed=seed
+    )
     true = torch.from_numpy(labels[starts[:, None] + np.arange(length - 1)]).long()
     device = network.to_logits.weight.device
     logits = [

@@ -17,10 +17,10 @@ from genie.core.progress import Bars, ignore_tick, progress_bars, ticking
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.figures import Figure
 from genie.evaluation.metrics.action_classifier import ActionClassifier, train_action_classifier
-from genie.evaluation.metrics.external_networks import Extractor, NetworkFile, Pixels
 from genie.evaluation.protocol.clips import ClipBatches, select_clips
 from genie.evaluation.protocol.held_actions import HeldActionGames, Measure
 from genie.evaluation.protocol.rollouts import RolloutPlayer
+from genie.models.external_networks import Extractor, NetworkFile, Pixels
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore

@@ -1,7 +1,7 @@
 """The figures of a report as pure functions of frames, codes and labels.
 
-Letters: B clips, T frames, H W C pixels. Frames are uint8 with channels last; errors are squared
-differences of pixels scaled to 0-1, so that a PSNR is `10 * log10(1 / error)`.
+Letters: B clips, T frames, H W C pixels. Frames are uint8 with channels last; errors are those of
+`squared_error`, so that a PSNR is `10 * log10(1 / error)`.
 """
 
 from __future__ import annotations
@@ -12,60 +12,16 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from genie.models.layers.pixels import psnr
+from genie.models.layers.pixels import psnr, squared_error, ssim
 
 # What two frames must differ by, in grey levels of 255, before a ratio of distances means anything.
 DISTANCE_FLOOR = 0.05
 
 
-# --- pictures -------------------------------------------------------------------------------
-
-
-def squared_error(
-    real: UInt8[Tensor, "*clips H W C"], predicted: UInt8[Tensor, "*clips H W C"]
-) -> Float[Tensor, "*clips H W"]:
-    """Returns the squared error of each pixel, mean over channels, in units where white is 1."""
-    return ((real.float() - predicted.float()) / 255.0).square().mean(-1)
-
-
-def ssim(
-    real: UInt8[Tensor, "*clips H W C"], predicted: UInt8[Tensor, "*clips H W C"]
-) -> Float[Tensor, "*clips"]:
-    """Returns the structural similarity of each frame, 1 for identical ones.
-
-    Gaussian window of 11 pixels (fewer for smaller frames), sigma 1.5, edges reflected, mean over
-    channels (Wang et al. 2004), as in torchmetrics. The window is applied as two products with
-    banded matrices, which on a CPU is many times faster than torchmetrics' convolution; a test
-    holds the two equal.
-    """
-    x, y = (_channels_first(frames) for frames in (real, predicted))
-    size = min(11, *x.shape[-2:])
-    rows, columns = (_blur_matrix(n, size).to(x.device) for n in x.shape[-2:])
-    stacked = torch.stack([x, y, x * x, y * y, x * y])
-    mean_x, mean_y, xx, yy, xy = rows @ stacked @ columns.mT
-    variance_x, variance_y = xx - mean_x.square(), yy - mean_y.square()
-    covariance = xy - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    similarity /= (mean_x.square() + mean_y.square() + c1) * (variance_x + variance_y + c2)
-    return similarity.mean((1, 2, 3)).reshape(real.shape[:-3])
-
-
-def _channels_first(frames: Tensor) -> Tensor:
-    return frames.flatten(0, -4).movedim(-1, 1).float() / 255.0
-
-
-def _blur_matrix(length: int, size: int) -> Float[Tensor, "length length"]:
-    """Weights of each pixel of a line in each blurred pixel, an odd Gaussian window of `size`."""
-    half = (size - 1) // 2
-    weight = torch.exp(-(torch.arange(-half, half + 1) ** 2) / (2 * 1.5**2))
-    weight = (weight / weight.sum())[None, None]
-    lines = F.pad(torch.eye(length)[:, None], (half, half), mode="reflect")
-    return F.conv1d(lines, weight)[:, 0].mT
+# --- errors of frames -----------------------------------------------------------------------
 
 
 ERRORS = {

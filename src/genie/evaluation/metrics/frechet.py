@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genie.evaluation.metrics.external_networks import Extractor
 from genie.evaluation.metrics.metric import Metric, Section, format_value
 from genie.evaluation.metrics.rollouts import CONDITIONS
+from genie.models.external_networks import Extractor
 
 
 def frechet_distance(

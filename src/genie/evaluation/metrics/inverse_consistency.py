@@ -17,7 +17,7 @@ from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
 from genie.evaluation.protocol.rollouts import clip_seeds
-from genie.models.layers.pixels import psnr
+from genie.models.layers.pixels import psnr, squared_error
 
 STEPS, PROMPTS = 5, 8
 MAX_GAMES, MAX_ACTIONS = 512, 16
@@ -49,7 +49,7 @@ def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A
             frames = player.rollout(prompts[owner[part]], actions, noise)
             wanted = frames[:, [steps - 1, 2 * steps - 1]]
             first = start[owner[part]].expand_as(wanted)
-            errors.append(formulas.squared_error(first, wanted).mean((-2, -1)))
+            errors.append(squared_error(first, wanted).mean((-2, -1)))
     return torch.cat(errors).unflatten(0, (len(prompts), size, size)), clips.episodes
 
 

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from genie.core.config import require
 from genie.core.io import replacing
 from genie.core.progress import Tick, ignore_tick, ticking
+from genie.data.labelled import HELD_OUT_FRACTION, labelled_batches
 from genie.models.inverse_dynamics import (
     LEARNING_RATE,
     WARMUP,
@@ -32,12 +30,10 @@ from genie.models.inverse_dynamics import (
 )
 
 if TYPE_CHECKING:
-    from genie.data.store import ClipStore, Episode
+    from genie.data.store import ClipStore
 
 STEPS = 600
 BATCH, WINDOW = 16, 5
-HELD_OUT_FRACTION = 0.1
-"""Share of the training episodes that the network is not trained on but judged by."""
 VERSION = 1
 
 
@@ -93,45 +89,13 @@ def train_inverse_dynamics(
             for _ in range(steps):
                 on_step()
         else:
-            batches = _batches(store, labels, split, steps, seed)
+            batches = labelled_batches(
+                store, split, window=WINDOW, batch=BATCH, steps=steps, seed=seed
+            )
             fit(network.to(device), ticking(batches, on_step), steps)
             if kept is not None:
                 _save(network, kept)
     return network.to(device).eval().requires_grad_(False)
-
-
-def split_episodes(store: ClipStore, split: str, seed: int) -> tuple[list[Episode], list[Episode]]:
-    """Returns the episodes of a split to train on and those to judge by, a tenth, at least one.
-
-    A lone episode is both.
-    """
-    episodes = [e for e in store.episodes if e.split == split and e.length >= 2]
-    if len(episodes) < 2:
-        return episodes, episodes
-    order = np.random.default_rng([seed, 7]).permutation(len(episodes))
-    judged = set(order[: max(1, round(HELD_OUT_FRACTION * len(episodes)))].tolist())
-    return (
-        [e for i, e in enumerate(episodes) if i not in judged],
-        [e for i, e in enumerate(episodes) if i in judged],
-    )
-
-
-def _batches(
-    store: ClipStore, labels: np.ndarray, split: str, steps: int, seed: int
-) -> Iterator[tuple[UInt8[Tensor, "b t h w 3"], Int[Tensor, "b t-1"]]]:
-    """Windows with at least one known action, drawn anew for every step."""
-    episodes, _ = split_episodes(store, split, seed)
-    length = min(WINDOW, max((e.length for e in episodes), default=WINDOW))
-    spans = [np.arange(e.start, e.start + e.length - length + 1) for e in episodes]
-    starts = np.concatenate([np.empty(0, np.int64), *spans])
-    offsets = np.arange(length - 1)
-    starts = starts[(labels[starts[:, None] + offsets] >= 0).any(axis=1)]
-    require(len(starts) > 0, f"no true action of the {split!r} split is known")
-    rng = np.random.default_rng([seed, 8])
-    for _ in range(steps):
-        drawn = rng.choice(starts, BATCH)
-        frames = torch.from_numpy(np.array(store.windows(drawn, length)))
-        yield frames, torch.from_numpy(labels[drawn[:, None] + offsets]).long()
 
 
 def _cache_path(store: ClipStore, settings: dict[str, Any], labels: np.ndarray) -> Path | None:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation
-from genie.evaluation.metrics.external_networks import Extractor
 from genie.evaluation.protocol.clips import ClipBatches
+from genie.models.external_networks import Extractor
 from genie.models.layers.pixels import moving_pixels
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from genie.core.config import UserError
-from genie.evaluation.metrics.external_networks import NetworkFile, Pixels
+from genie.models.external_networks import NetworkFile, Pixels
 
 
 class Brightness(nn.Module):
