@@ -1,11 +1,9 @@
 """Every example runs, at a minute size."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from example_modules import EXAMPLES, example_module
 from genie.core.config import from_dict
 from genie.data.video import read_video, write_video
 from genie.presets import registry
@@ -15,15 +13,17 @@ from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from small import TINY, save_world
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-TESTED = {"play_from_python", "custom_reward", "gymnasium_ppo", "train_on_your_videos"}
+TESTED = {
+    "custom_reward",
+    "gymnasium_ppo",
+    "play_from_python",
+    "play_onnx",  # in tests/export/test_onnx.py, which has an exported world
+    "train_on_your_videos",
+}
 
 
 def example(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return example_module(name).main
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def functions(world: Genie, sampling: SamplingConfig) -> dict[str, nn.Module]:
         "encode": step.EncodePrompt(world.tokenizer),
         "infer": step.InferActions(world.actions),
         "start": step.StartGame(world.dynamics, world.tokenizer),
-        "maskgit": one(world.dynamics, sampling.top_k, sampling.guidance),
+        "maskgit": one(world.dynamics, sampling.top_k),
         "commit": step.CommitFrame(world.dynamics),
         "decode": step.DecodeFrame(world.tokenizer),
     }
@@ -63,11 +63,12 @@ class Game:
         actions = torch.full_like(self.time, action)
         tokens = torch.full_like(self.previous, dynamics.mask_token)
         before = (actions, self.previous, self.time, *self.dynamics)
+        guidance = [torch.tensor(sampling.guidance)] if sampling.guidance else []
         count = len(maskgit.masked_counts(tokens.shape[1], sampling.steps, sampling.mask_schedule))
         for number in range(1, count + 1):
             fill, keep, *random = step.step_inputs(tokens, number, keys, dynamics, sampling)
             chosen = keep if sampling.order == "confidence" else fill
-            tokens = self.call("maskgit", tokens, chosen, *random, *before)
+            tokens = self.call("maskgit", tokens, chosen, *random, *before, *guidance)
         frame, *self.decoder = self.call("decode", tokens, self.time, *self.decoder)
         self.time, *self.dynamics = self.call("commit", tokens, *before)
         self.previous = tokens

@@ -162,7 +162,9 @@ def sample_tokens_by_key(
 
 
 def guided(
-    given: Float[Tensor, "b s v"], unknown: Float[Tensor, "b s v"], guidance: float
+    given: Float[Tensor, "b s v"],
+    unknown: Float[Tensor, "b s v"],
+    guidance: float | Float[Tensor, ""],
 ) -> Float[Tensor, "b s v"]:
     """Moves logits with an action away from those without; see `SamplingConfig.guidance`.
 

@@ -109,22 +109,23 @@ class _StepFunction(nn.Module):
 
 
 class _SamplingFunction(_StepFunction):
-    def __init__(self, dynamics: Dynamics, top_k: int = 0, guidance: float = 0.0):
+    def __init__(self, dynamics: Dynamics, top_k: int = 0):
         super().__init__(dynamics)
-        self.top_k, self.guidance = top_k, guidance
+        self.top_k = top_k
 
     def _sampled(
         self,
         tokens: Tensor,
         noise: Tensor,
         temperature: Tensor,
+        guidance: Tensor | None,
         action: Tensor,
         *rest: Tensor,
     ) -> tuple[Tensor, Tensor]:
         logits = self._logits(tokens, action, *rest)
-        if self.guidance > 0:
+        if guidance is not None:
             unknown = torch.full_like(action, self.dynamics.num_actions)
-            logits = maskgit.guided(logits, self._logits(tokens, unknown, *rest), self.guidance)
+            logits = maskgit.guided(logits, self._logits(tokens, unknown, *rest), guidance)
         logits = logits.float()
         return logits, maskgit.sample_tokens(logits, noise, temperature, self.top_k)
 
@@ -140,7 +141,6 @@ class MaskGITStep(_SamplingFunction):
     Args:
         dynamics: of the world.
         top_k: only this many of the most likely tokens count; 0 means all.
-        guidance: as of `SamplingConfig`; above 0 the dynamics run twice.
     """
 
     def forward(
@@ -154,6 +154,7 @@ class MaskGITStep(_SamplingFunction):
         time: Int[Tensor, " b"],
         keys: Float[Tensor, "l slots b n h d"],
         values: Float[Tensor, "l slots b n h d"],
+        guidance: Float[Tensor, ""] | None = None,
     ) -> Int32[Tensor, "b s"]:
         """Samples tokens at some positions of a frame.
 
@@ -165,12 +166,13 @@ class MaskGITStep(_SamplingFunction):
             action: that leads to the frame.
             previous: tokens of the frame before.
             time, keys, values: of the dynamics, as `StartGame` and `CommitFrame` return them.
+            guidance: as of `SamplingConfig`, above 0; the dynamics then run twice. None is 0.
 
         Returns:
             The tokens with those positions filled.
         """
         game = (action, previous, time, keys, values)
-        _, sampled = self._sampled(tokens, noise, temperature, *game)
+        _, sampled = self._sampled(tokens, noise, temperature, guidance, *game)
         return torch.where(fill, sampled, tokens.long()).int()
 
 
@@ -180,7 +182,6 @@ class ConfidenceStep(_SamplingFunction):
     Args:
         dynamics: of the world.
         top_k: only this many of the most likely tokens count; 0 means all.
-        guidance: as of `SamplingConfig`; above 0 the dynamics run twice.
     """
 
     def forward(
@@ -194,6 +195,7 @@ class ConfidenceStep(_SamplingFunction):
         time: Int[Tensor, " b"],
         keys: Float[Tensor, "l slots b n h d"],
         values: Float[Tensor, "l slots b n h d"],
+        guidance: Float[Tensor, ""] | None = None,
     ) -> Int32[Tensor, "b s"]:
         """Samples every masked token of a frame and keeps `count` of them.
 
@@ -205,12 +207,13 @@ class ConfidenceStep(_SamplingFunction):
             action: that leads to the frame.
             previous: tokens of the frame before.
             time, keys, values: of the dynamics, as `StartGame` and `CommitFrame` return them.
+            guidance: as of `SamplingConfig`, above 0; the dynamics then run twice. None is 0.
 
         Returns:
             The tokens with those positions filled.
         """
         game = (action, previous, time, keys, values)
-        logits, sampled = self._sampled(tokens, noise, temperature, *game)
+        logits, sampled = self._sampled(tokens, noise, temperature, guidance, *game)
         masked = tokens == self.dynamics.mask_token
         scores = maskgit.confidence(logits, sampled).masked_fill(~masked, -torch.inf)
         return torch.where(_ranks(scores) < count, sampled, tokens.long()).int()

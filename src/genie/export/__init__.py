@@ -1,0 +1,1 @@
+"""Worlds that leave Python: graphs for ONNX Runtime."""

@@ -1,0 +1,89 @@
+"""The graphs of tensors that play needs: a prompt to tokens, the start, a step, its frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from genie.world import step
+from genie.world.genie import Genie
+
+CACHE = ("time", "keys", "values")
+DECODER = ("decoder_keys", "decoder_values")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A module of `genie.world.step` with what an exporter has to know.
+
+    Attributes:
+        name: of the graph.
+        module: whose `forward` is exported.
+        inputs: an example of each input, by name, in the order of `forward`. Their shapes are the
+            only ones that the graph takes.
+        outputs: names, in the order that `forward` returns them. A name is an input's or an
+            output's, so what replaces an input is called `next_` and its name.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+@torch.no_grad()
+def play_graphs(world: Genie) -> list[Graph]:
+    """Returns the graphs with which one player plays a world.
+
+    They are `tokenize`, `start` (with a prompt of one frame), `maskgit_step`, `guided_step` where
+    the world was trained for guidance, `decode` and `commit`.
+
+    Args:
+        world: on the CPU, in float32, not compiled.
+    """
+    config, sampling = world.config, world.config.sampling
+    frame = torch.zeros(1, 1, config.height, config.width, 3, dtype=torch.uint8)
+    tokenize = step.EncodePrompt(world.tokenizer)
+    start = step.StartGame(world.dynamics, world.tokenizer)
+    by_confidence = sampling.order == "confidence"
+    step_class = step.ConfidenceStep if by_confidence else step.MaskGITStep
+    maskgit = step_class(world.dynamics, sampling.top_k)
+
+    prompt = tokenize(frame)
+    time, keys, values, decoder_keys, decoder_values = start(prompt)
+    tokens = prompt[:, 0]
+    fill = torch.ones_like(tokens, dtype=torch.bool)
+    game = {
+        "action": torch.zeros(1, dtype=torch.int32),
+        "previous": tokens,
+        **dict(zip(CACHE, (time, keys, values), strict=True)),
+    }
+    sampled = {
+        "tokens": tokens,
+        **({"count": time[0]} if by_confidence else {"fill": fill}),
+        "noise": torch.zeros(1, tokens.shape[1], world.dynamics.vocabulary),
+        "temperature": torch.ones(()),
+        **game,
+    }
+    guided = {**sampled, "guidance": torch.ones(())}
+    decoded = {
+        "tokens": tokens,
+        "time": time,
+        **dict(zip(DECODER, (decoder_keys, decoder_values), strict=True)),
+    }
+    made = [
+        Graph("tokenize", tokenize, {"frames": frame}, ("tokens",)),
+        Graph("start", start, {"tokens": prompt}, (*CACHE, *DECODER)),
+        Graph("maskgit_step", maskgit, sampled, ("sampled",)),
+        Graph("decode", step.DecodeFrame(world.tokenizer), decoded, ("frame", *_next(DECODER))),
+        Graph("commit", step.CommitFrame(world.dynamics), {"tokens": tokens, **game}, _next(CACHE)),
+    ]
+    if config.dynamics.unconditional_fraction > 0:
+        made.insert(3, Graph("guided_step", maskgit, guided, ("sampled",)))
+    return made
+
+
+def _next(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"next_{name}" for name in names)

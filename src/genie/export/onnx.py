@@ -1,0 +1,254 @@
+"""A world as ONNX graphs that share one file of weights (ONNX, https://onnx.ai)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from genie.core.config import UserError, require, to_dict
+from genie.export.graphs import Graph, play_graphs
+from genie.world import inputs
+from genie.world.action_names import read_names
+from genie.world.genie import Genie
+from genie.world.hub import world_folder
+from genie.world.prompts import load_prompts, save_prompts
+from genie.world.replay import world_hash
+
+if TYPE_CHECKING:
+    import onnx
+
+FORMAT, VERSION = "genie-onnx", 1
+DESCRIPTION, WEIGHTS = "world.json", "weights.bin"
+OPSET = 20
+
+Weights = Literal["lossless", "float32", "float16"]
+
+SMALL = 1024
+"""Bytes of a tensor up to which it stays in its graph."""
+
+ALIGNMENT = 64
+"""Bytes; each tensor in the file of weights begins at a multiple of it."""
+
+
+def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless") -> Path:
+    """Writes a world as ONNX graphs for one player.
+
+    The folder gets a graph for each of `genie.export.graphs.play_graphs`, `weights.bin`, which they
+    share, `world.json`, which says how they are played, and the world's prompts. All that goes in
+    and out of the graphs has fixed shapes and at most 32 bits.
+
+    Args:
+        world: folder of a world, its id on the Hugging Face Hub, or the name of one that comes with
+            the package.
+        out: folder to write. An earlier export in it is replaced.
+        weights: "float16" halves the file and rounds; "float32" keeps every bit; "lossless" is
+            float16 for the tensors that lose nothing by it, and float32 for the others. Graphs
+            compute in float32 in any case.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: there is no such world, the folder holds something else, or a package is missing.
+    """
+    require_onnx()
+    folder, out = world_folder(world), Path(out)
+    require(_is_free(out), f"{out}: holds something that is not an export; name another folder")
+    loaded = Genie.from_pretrained(folder, device="cpu")
+    inputs.check_guidance(
+        loaded.config.sampling.guidance, loaded.config.dynamics.unconditional_fraction
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        made = Path(temporary) / "export"
+        made.mkdir(0o777)
+        names = read_names(folder, loaded.config.num_actions)
+        _write(loaded, folder.name, names, made, weights)
+        size = loaded.config.height, loaded.config.width
+        save_prompts(load_prompts(None, *size, folder), made)
+        if out.exists():
+            shutil.rmtree(out)
+        made.rename(out)
+    return out
+
+
+def require_onnx() -> None:
+    """Raises `UserError` where the packages of the extra `export` are missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{error.name} is missing: pip install 'genie-worlds[export]'") from None
+
+
+def _is_free(out: Path) -> bool:
+    if not out.is_dir():
+        return not out.exists()
+    return (out / DESCRIPTION).is_file() or not any(out.iterdir())
+
+
+def _write(world: Genie, name: str, names: list[str], folder: Path, weights: Weights) -> None:
+    graphs = play_graphs(world)
+    table = WeightsFile(folder / WEIGHTS, weights)
+    for graph in graphs:
+        model = model_of(graph)
+        table.move_out(model)
+        (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    table.write()
+    about = {"name": name, "action_names": names, **_description(world, graphs)}
+    (folder / DESCRIPTION).write_text(json.dumps(about, indent=2), encoding="utf-8")
+
+
+def _description(world: Genie, graphs: list[Graph]) -> dict[str, Any]:
+    config, dynamics = world.config, world.dynamics
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "hash": world_hash(world),
+        "height": config.height,
+        "width": config.width,
+        "fps": config.fps,
+        "num_actions": config.num_actions,
+        "grid": list(dynamics.grid),
+        "vocabulary": dynamics.vocabulary,
+        "sampling": to_dict(config.sampling),
+        "weights": WEIGHTS,
+        "graphs": {graph.name: _signature(graph) for graph in graphs},
+    }
+
+
+@torch.no_grad()
+def _signature(graph: Graph) -> dict[str, Any]:
+    made = graph.module(*graph.inputs.values())
+    outputs = dict(zip(graph.outputs, made if isinstance(made, tuple) else (made,), strict=True))
+    return {
+        "file": f"{graph.name}.onnx",
+        "inputs": {name: _type_of(value) for name, value in graph.inputs.items()},
+        "outputs": {name: _type_of(value) for name, value in outputs.items()},
+    }
+
+
+def _type_of(value: torch.Tensor) -> dict[str, Any]:
+    return {"type": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+
+
+def model_of(graph: Graph) -> onnx.ModelProto:
+    """Returns a graph as ONNX, with its weights inside."""
+    from onnxscript import optimizer
+
+    with _quiet():
+        program = torch.onnx.export(
+            graph.module.eval(),
+            # Copies, because the exporter takes equal objects for the same input.
+            tuple(value.clone() for value in graph.inputs.values()),
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+        assert program is not None
+        # Weights stay as they are, so that graphs share them; runtimes fold them as they load.
+        optimizer.optimize_ir(
+            program.model,
+            input_size_limit=SMALL,
+            output_size_limit=SMALL,
+            should_fold=lambda node: False if node.op_type == "Transpose" else None,
+        )
+    model = program.model_proto
+    _strip(model)
+    return model
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Removes what says where the exporter ran; a file depends on its content only."""
+    del model.metadata_props[:]
+    graph = model.graph
+    del graph.metadata_props[:]
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del graph.value_info[:]  # shapes of what lies between, which runtimes infer
+
+
+class WeightsFile:
+    """Tensors of several graphs in one file, equal ones once.
+
+    Args:
+        path: of the file.
+        precision: as of `export_onnx`.
+    """
+
+    def __init__(self, path: Path, precision: Weights):
+        self.path, self.precision = path, precision
+        self._content = bytearray()
+        self._offsets: dict[bytes, int] = {}
+
+    def move_out(self, model: onnx.ModelProto) -> None:
+        """Moves the large tensors of a graph to the file."""
+        from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+        casts = []
+        for tensor in model.graph.initializer:
+            if tensor.data_type != TensorProto.FLOAT:
+                continue
+            values = numpy_helper.to_array(tensor)
+            if values.nbytes <= SMALL:
+                continue
+            if self._halved(values):
+                name, values = tensor.name, values.astype(np.float16)
+                tensor.name, tensor.data_type = f"{name}.float16", TensorProto.FLOAT16
+                casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+            content = np.ascontiguousarray(values).tobytes()
+            tensor.raw_data = b"0"  # what `set_external_data` asks for
+            external_data_helper.set_external_data(
+                tensor, WEIGHTS, offset=self._offset(content), length=len(content)
+            )
+            tensor.ClearField("raw_data")
+        nodes = [*casts, *model.graph.node]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+
+    def write(self) -> None:
+        """Writes the file."""
+        self.path.write_bytes(self._content)
+
+    def _halved(self, values: np.ndarray) -> bool:
+        if self.precision == "lossless":
+            with np.errstate(over="ignore"):
+                return bool((values.astype(np.float16).astype(np.float32) == values).all())
+        return self.precision == "float16"
+
+    def _offset(self, content: bytes) -> int:
+        key = hashlib.sha256(content).digest()
+        if key not in self._offsets:
+            self._content += bytes(-len(self._content) % ALIGNMENT)
+            self._offsets[key] = len(self._content)
+            self._content += content
+        return self._offsets[key]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what the exporter says about packages and code that are not ours."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,158 @@
+"""Exported graphs play the tokens of the world, by the example that needs no PyTorch."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from example_modules import example_module
+from genie import Genie, SamplingConfig, UserError
+from genie.core.config import to_dict
+from genie.export.graphs import play_graphs
+from genie.export.onnx import DESCRIPTION, OPSET, WEIGHTS, WeightsFile, export_onnx, model_of
+from small import TINY, save_world
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+GUIDED = {"dynamics": {**TINY["dynamics"], "unconditional_fraction": 0.2}}
+ACTIONS = [0, 1, 2, 3, 3, 1, 2, 0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    prompts = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    made = save_world(tmp_path_factory.mktemp("world"), *prompts, **GUIDED)
+    (made / "names.json").write_text(json.dumps({"names": ["left", "", "", "jump"]}))
+    return made
+
+
+@pytest.fixture(scope="module")
+def world(folder):
+    return Genie.from_pretrained(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def exported(folder, tmp_path_factory):
+    return export_onnx(folder, tmp_path_factory.mktemp("onnx") / "world")
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingConfig(steps=2),
+        SamplingConfig(steps=3, order="halton", mask_schedule="linear", temperature=0.7),
+        SamplingConfig(steps=3, mask_schedule="exponential", temperature=0),
+        SamplingConfig(steps=2, guidance=1.5),
+    ],
+    ids=["random", "halton", "greedy", "guided"],
+)
+def test_a_runtime_without_pytorch_plays_the_tokens_of_step(exported, world, sampling):
+    prompt = np.array(Image.open(exported / "prompts" / "0.png"))
+    game = example_module("play_onnx").Game(exported, prompt, seed=5)
+    game.world["sampling"] = to_dict(sampling)
+    state = world.start(prompt, seed=5)
+    for action in ACTIONS:
+        frame, state = world.step(state, action, sampling)
+        played = game.step(action)
+        assert game.previous.tolist() == state.dynamics.tokens.tolist()
+        np.testing.assert_allclose(played.astype(int), frame.numpy(), atol=1)
+
+
+def test_the_example_writes_a_film(exported, tmp_path, capsys):
+    clip = tmp_path / "clip.gif"
+    example_module("play_onnx").main([str(exported), "--actions", "3,1,2", "--out", str(clip)])
+    assert "4 frames" in capsys.readouterr().out
+    with Image.open(clip) as film:
+        assert film.n_frames == 4
+
+
+def test_a_step_by_confidence_is_the_same_graph_as_the_module(world):
+    by_confidence = Genie(replace(world.config, sampling=SamplingConfig(order="confidence")))
+    by_confidence.load_state_dict(world.state_dict())
+    (graph,) = [g for g in play_graphs(by_confidence.eval()) if g.name == "maskgit_step"]
+    given = {name: value.clone() for name, value in graph.inputs.items()}
+    given["tokens"].fill_(world.dynamics.mask_token)
+    given["count"] = torch.tensor(2, dtype=torch.int32)
+    given["noise"] = -(-torch.rand(given["noise"].shape).log()).log()
+    session = onnxruntime.InferenceSession(model_of(graph).SerializeToString())
+    (sampled,) = session.run(None, {name: value.numpy() for name, value in given.items()})
+    assert sampled.tolist() == graph.module(*given.values()).tolist()
+    assert (sampled != world.dynamics.mask_token).sum() == 2
+
+
+def test_the_description_says_how_the_graphs_are_called(exported, world):
+    about = json.loads((exported / DESCRIPTION).read_text())
+    assert about["action_names"] == ["left", "", "", "jump"]
+    assert about["sampling"] == to_dict(world.config.sampling)
+    for graph in about["graphs"].values():
+        session = onnxruntime.InferenceSession(exported / graph["file"])
+        for wanted, found in (
+            (graph["inputs"], session.get_inputs()),
+            (graph["outputs"], session.get_outputs()),
+        ):
+            assert {x.name: x.shape for x in found} == {n: v["shape"] for n, v in wanted.items()}
+            assert not any("64" in x.type for x in found), "browsers have no 64-bit tensors"
+
+
+def test_graphs_share_their_weights_and_hold_no_path(exported, world):
+    size = (exported / WEIGHTS).stat().st_size
+    parameters = sum(weight.numel() for weight in world.parameters())
+    assert size < 4 * parameters
+    for file in exported.glob("*.onnx"):
+        assert b".py" not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("weights", "of_one", "of_many"),
+    [("float32", 4, 4), ("lossless", 4, 2), ("float16", 2, 2)],
+)
+def test_weights_take_two_bytes_where_that_is_asked_for_or_loses_nothing(
+    tmp_path, weights, of_one, of_many
+):
+    """A sum of a tensor that float16 would round and of another that it would not."""
+    rounded = np.full((2, 500), 1 / 3, np.float32)
+    exact = np.full((2, 500), 0.25, np.float32)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Add", ["one", "many"], ["sum"])],
+            "sum",
+            [],
+            [onnx.helper.make_tensor_value_info("sum", onnx.TensorProto.FLOAT, (2, 500))],
+            [
+                onnx.numpy_helper.from_array(rounded, "one"),
+                onnx.numpy_helper.from_array(exact, "many"),
+            ],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=10,
+    )
+    table = WeightsFile(tmp_path / WEIGHTS, weights)
+    for name in ("first", "second"):  # which share both tensors
+        copy = onnx.ModelProto.FromString(model.SerializeToString())
+        table.move_out(copy)
+        onnx.save(copy, tmp_path / f"{name}.onnx")
+    table.write()
+    needed = 1000 * (of_one + of_many)
+    assert needed <= (tmp_path / WEIGHTS).stat().st_size < needed + 64
+    (total,) = onnxruntime.InferenceSession(tmp_path / "second.onnx").run(None, {})
+    np.testing.assert_allclose(total, rounded + exact, atol=0 if of_one == 4 else 1e-4)
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(UserError, match="holds something that is not an export"):
+        export_onnx(folder, tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+    with pytest.raises(UserError, match="not an export"):
+        export_onnx(folder, tmp_path / "mine" / "notes.txt")
+
+
+def test_missing_packages_are_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(UserError, match=r"pip install 'genie-worlds\[export\]'"):
+        export_onnx(folder, tmp_path / "out")
