@@ -14,9 +14,9 @@ from torch import nn
 
 from genie.evaluation import evaluate
 from genie.evaluation.config import EvaluationConfig
-from genie.evaluation.metrics.action_classifier import ActionClassifier
 from genie.evaluation.metrics.context import Evaluation
 from genie.evaluation.metrics.metric import find_metrics
+from genie.models.action_classifier import ActionClassifier
 from genie.models.inverse_dynamics import InverseDynamics
 from genie.world.maskgit import SamplingConfig
 

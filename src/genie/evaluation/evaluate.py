@@ -20,7 +20,7 @@ from genie.core.progress import Stopwatch, progress_bars
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.figures import Figure, read_figure
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.metric import Metric, find_metrics, measured
+from genie.evaluation.metrics.metric import find_metrics, measured
 from genie.evaluation.report.provenance import (
     describe_machine,
     describe_store,
@@ -96,9 +96,7 @@ def evaluate(
     world_name, store_name = _name(world, "world"), _name(store, "store")
     world, store = _opened_world(world, device), _opened_store(store)
     _require_same_size(world, store, store_name)
-    features = NetworkFile(extractor, world.device) if extractor else None
-    distance = NetworkFile(lpips, world.device) if lpips else None
-    _try_out(features, distance, world, config)
+    features, distance = _networks(extractor, lpips, world, config.clip_frames)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     bars = progress_bars(progress)
@@ -130,30 +128,31 @@ def evaluate(
     return report
 
 
-def _try_out(
-    features: NetworkFile | None,
-    distance: NetworkFile | None,
-    world: Genie,
-    config: EvaluationConfig,
-) -> None:
-    """Calls networks from files once, so that a wrong one is found before anything is measured."""
-    size = (config.clip_frames, world.config.height, world.config.width, 3)
-    clips = torch.zeros((2, *size), dtype=torch.uint8, device=world.device)
+def _networks(
+    extractor: str | Path | None, lpips: str | Path | None, world: Genie, frames: int
+) -> tuple[NetworkFile | None, NetworkFile | None]:
+    """Networks from files, called once, so that a wrong one is found before all else."""
+    size = (2, frames, world.config.height, world.config.width, 3)
+    clips = torch.zeros(size, dtype=torch.uint8, device=world.device)
+    features, distance = (
+        NetworkFile(path, world.device) if path else None for path in (extractor, lpips)
+    )
     if features:
         features.features(clips)
     if distance:
         distance.distance(clips[:, 0], clips[:, 1])
+    return features, distance
 
 
 def _measure(evaluation: Evaluation) -> dict[str, Any]:
     """The sections of all metrics, in the order of the page, with what they took and notes."""
     metrics, seconds = evaluation.metrics, Stopwatch()
     sections: dict[str, Any] = dict.fromkeys(metrics)
-    # Observers have something to say only after the rollouts.
-    for key, metric in sorted(metrics.items(), key=lambda item: item[1].observer is not None):
+    # Those that look at rollouts come after the rollouts.
+    for key in sorted(metrics, key=lambda key: metrics[key].rollout_measure is not None):
         with seconds.part(key):
             try:
-                sections[key] = _section(key, metric, evaluation)
+                sections[key] = metrics[key].measure(evaluation)
             except Skipped as reason:
                 sections[key] = {"skipped": str(reason)}
     return sections | {
@@ -161,15 +160,6 @@ def _measure(evaluation: Evaluation) -> dict[str, Any]:
         "notes": _notes(sections, evaluation),
         "clips": len(evaluation.clips.starts),
     }
-
-
-def _section(key: str, metric: Metric, evaluation: Evaluation) -> dict[str, Any]:
-    if metric.observer is None:
-        return metric.measure(evaluation)
-    observer = evaluation.observers[key]
-    if isinstance(observer, str):
-        raise Skipped(observer)
-    return observer.compute()
 
 
 def _notes(sections: dict[str, Any], evaluation: Evaluation) -> list[str]:

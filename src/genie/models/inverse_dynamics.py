@@ -10,11 +10,18 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from genie.core.io import replacing
+from genie.core.progress import Tick, ignore_tick, ticking
 
 LEARNING_RATE, WEIGHT_DECAY, WARMUP = 2e-3, 1e-2, 0.08
 FEATURES = 128
@@ -145,3 +152,31 @@ def fit(
         loss.backward()
         optimizer.step()
         rate.step()
+
+
+def fit_once(
+    network: InverseDynamics,
+    batches: Iterable[tuple[UInt8[Tensor, "b t h w 3"], Int[Tensor, "b t-1"]]],
+    steps: int,
+    path: Path | None,
+    on_step: Tick = ignore_tick,
+) -> None:
+    """Trains a network and keeps its weights, or loads those that were kept.
+
+    Args:
+        network: to train.
+        batches: as for `fit`; not read where weights were kept.
+        steps: the same.
+        path: file of the weights; None keeps none. Where it cannot be written none are kept.
+        on_step: called after every step, and as often where weights are loaded.
+    """
+    if path is not None and path.is_file():
+        network.load_state_dict(load_file(path))
+        for _ in range(steps):
+            on_step()
+        return
+    fit(network, ticking(batches, on_step), steps)
+    if path is not None:
+        weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+        with suppress(OSError, SafetensorError), replacing(path) as part:
+            save_file(weights, part)

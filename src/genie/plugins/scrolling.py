@@ -23,7 +23,7 @@ from genie.evaluation.metrics.closed_loop import (
     stretches,
 )
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.metric import Headline, Metric, Section, beside
+from genie.evaluation.metrics.metric import Headline, Metric, Section
 
 DIRECTIONS = {"left": ("left",), "right": ("right",), "jump": ("up", "jump")}
 """Directions that are looked for, and what the names of their true actions contain."""
@@ -134,12 +134,6 @@ def _min_distance(evaluation: Evaluation) -> float:
     return MIN_DISTANCE * min(evaluation.store.height, evaluation.store.width)
 
 
-def _cells(section: Section) -> dict[str, str]:
-    mean, steps = section["mean"], section["steps"]
-    label = f"games that scroll the way of an action held {steps} steps (random action, real)"
-    return {label: beside(mean["share"], mean["chance"], mean["real"])}
-
-
 def _chance(section: Section) -> float:
     return section["mean"]["chance"] / section["mean"]["real"]
 
@@ -155,7 +149,14 @@ SCROLLING = Metric(
     title="Held actions move the avatar their way",
     measure=scrolling,
     held_measure=_held_measure,
-    cells=_cells,
+    cells=(
+        (
+            "games that scroll the way of an action held {steps} steps (random action, real)",
+            "mean.share",
+            "mean.chance",
+            "mean.real",
+        ),
+    ),
     headlines=(
         Headline(
             name=lambda section: (

@@ -8,7 +8,7 @@ from genie.evaluation.metrics.action_alignment import (
     cluster,
     frame_difference_features,
 )
-from genie.evaluation.metrics.action_classifier import ActionClassifier
+from genie.models.action_classifier import ActionClassifier
 from genie.models.inverse_dynamics import InverseDynamics
 
 

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from genie.evaluation.metrics.action_following import ActionFollowing
 from genie.evaluation.metrics.context import Skipped
 from genie.models.external_networks import Pixels
 
@@ -27,12 +26,11 @@ def test_the_classifier_makes_features_too(evaluation, classifier):
     assert asked.classifier is classifier
 
 
-def test_observers_measure_or_say_why_not(game, evaluation, classifier):
+def test_rollouts_are_looked_at_by_metrics_that_can_measure(game, evaluation, classifier):
     with_labels = evaluation(classifier=classifier)
-    assert isinstance(with_labels.observers["action_following"], ActionFollowing)
-    without = evaluation(store=game.store(labelled=False)).observers
-    assert "without files of true actions" in without["action_following"]
-    assert not isinstance(without["frechet"], str)
+    assert set(with_labels.rollout_measures) == {"frechet", "action_following"}
+    without = evaluation(store=game.store(labelled=False))
+    assert set(without.rollout_measures) == {"frechet"}
 
 
 def test_games_in_which_an_action_is_held_are_kept_for_those_that_can_measure(

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from genie.evaluation.metrics import frechet
-from genie.evaluation.metrics.frechet import FrechetByCondition, Moments, frechet_distance
+from genie.evaluation.metrics.frechet import (
+    Moments,
+    compare_features,
+    features_of_rollouts,
+    frechet_distance,
+)
 from genie.models.external_networks import Pixels
 
 
@@ -56,11 +61,13 @@ def test_the_floor_is_low_for_parts_alike_and_high_for_parts_that_differ():
 
 def test_distance_of_the_real_frames_themselves_is_zero():
     frames = torch.randint(256, (6, 5, 16, 16, 3), dtype=torch.uint8)
-    measured = FrechetByCondition(Pixels(), 1)
-    for part in frames.split(4):
-        measured.update(part, {"same": part[:, 1:], "dark": part[:, 1:] // 2})
-    found = measured.compute()
+    measure = features_of_rollouts(Pixels(), 1)
+    kept = [
+        measure(part, {"same": part[:, 1:], "dark": part[:, 1:] // 2}) for part in frames.split(4)
+    ]
+    features = {side: torch.cat([part[side] for part in kept]) for side in kept[0]}
+    found = compare_features(features, "pixels-8x8", seed=0)
     assert found["samples"] == 24
     assert found["distance"]["same"] == pytest.approx(0, abs=1e-6)
     assert found["distance"]["dark"] > found["real_halves"] > 0
-    assert found["extractor"] == "pixels-8x8"
+    assert (found["extractor"], found["dimensions"]) == ("pixels-8x8", 192)

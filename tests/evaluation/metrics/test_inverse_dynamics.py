@@ -3,7 +3,12 @@ import pytest
 import torch
 
 from genie.core.config import UserError
-from genie.evaluation.metrics.inverse_dynamics import train_inverse_dynamics
+from genie.data.labelled import split_episodes
+from genie.evaluation.metrics.inverse_dynamics import (
+    train_action_classifier,
+    train_inverse_dynamics,
+)
+from genie.models import inverse_dynamics
 
 
 def test_it_learns_to_read_the_buttons_of_a_game(game):
@@ -53,9 +58,59 @@ def test_a_store_that_cannot_be_written_to_stays_as_it_is(real_store):
 
 def test_without_known_actions_it_says_so(game, real_store):
     with pytest.raises(UserError, match="no true actions"):
-        train_inverse_dynamics(real_store)
+        train_inverse_dynamics(real_store, steps=1)
     store = game.store()
     store.labels = lambda: np.where(np.arange(len(store.frames)) < 40, -1, store.true.flatten())
     store.episodes = store.episodes[:1]
     with pytest.raises(UserError, match="'train' split"):
         train_inverse_dynamics(store, steps=1)
+
+
+def test_a_reader_reads_merged_actions_and_names_them(game):
+    store = game.store(episodes=20, action_names=["stay", "right", "left", "down"])
+    # A player with two keys for the same move.
+    again = torch.rand(store.true.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    pressed = torch.where((store.true == 1) & again, 4, store.true)
+    store.labels = lambda: (
+        torch.cat([pressed[:, :-1], -torch.ones(20, 1)], 1).long().flatten().numpy()
+    )
+    store.action_names = [*store.action_names, "also right"]
+    classifier = train_action_classifier(
+        store, game.world().actions, steps=80, seed=0, device="cpu"
+    )
+    assert classifier.group_names == ["stay", "right/also right", "left", "down"]
+    held_out = torch.from_numpy(store.frames.reshape(20, 40, 16, 16, 3)[1::2])
+    right = classifier.predict(held_out) == classifier.merge(pressed[1::2, :-1])
+    assert right.float().mean() > 0.95
+    assert classifier.facts["groups"] == [["stay"], ["right", "also right"], ["left"], ["down"]]
+    assert classifier.facts["merges"][0]["actions"] == [["right"], ["also right"]]
+    assert classifier.facts["evaluated_accuracy"] < 0.95
+
+
+def test_without_labels_to_judge_by_it_says_so(game):
+    store = game.store(episodes=8)
+    _, judged = split_episodes(store, "train", 0)
+    known = store.labels().reshape(8, 40)
+    known[[e.id for e in judged]] = -1
+    store.labels = lambda: known.flatten()
+    with pytest.raises(UserError, match="to judge by"):
+        train_action_classifier(store, game.world().actions, steps=1, seed=0, device="cpu")
+
+
+def test_a_lone_episode_is_enough(game):
+    store = game.store(episodes=2)
+    classifier = train_action_classifier(store, game.world().actions, steps=2, seed=0, device="cpu")
+    assert classifier.facts["evaluated_transitions"] == 32
+
+
+def test_worlds_alike_that_are_compared_have_one_reader(real_world, real_store, monkeypatch):
+    labels = np.random.default_rng(0).integers(4, size=len(real_store))
+    np.save(real_store.path / "labels.npy", labels)
+    trained = []
+    monkeypatch.setattr(inverse_dynamics, "fit", lambda *args: trained.append(args))
+    readers = [
+        train_action_classifier(real_store, world.actions, steps=3, seed=0, device="cpu")
+        for world in (real_world, type(real_world)(real_world.config))
+    ]
+    assert len(trained) == 2  # the network, and the one that does not see what an action led to
+    assert readers[0].facts == readers[1].facts

@@ -50,14 +50,14 @@ def test_the_mean_time_to_the_end():
 def test_an_avatar_that_is_gone_for_more_than_a_second_ends_a_game(grey_world, grey_store):
     observer = Observer(grey_world, Pixels(), None, 8)
     real = reference(observer, grey_store, "val", 2000, 0, 4)
-    assert real.avatar_lost == 10
+    assert real.second == 10
+    episode, seen = next(iter(real.observations.items()))
     assert (
-        sum(len(s.frozen) for s in real.observations) == 720
+        sum(len(s.frozen) for s in real.observations.values()) == 720
     )  # 9 windows of 8 in each of 10 episodes
-    seen = real.observations[0]
     away = torch.zeros(72, dtype=torch.bool)
     away[[*range(3, 13), *range(20, 31)]] = True
-    distance = real.distance(seen, real.starts[0])
+    distance = real.distance(seen, episode)
     assert real.ends(replace(seen, visible=~away), distance)[2] == 20
     assert real.ends(seen, distance)[2] == 72
 

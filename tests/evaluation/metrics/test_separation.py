@@ -9,6 +9,7 @@ from genie.evaluation.metrics.separation import (
     HELD_ACTIONS,
     SEPARATION,
     action_effects,
+    frame_distance,
     separation,
 )
 from genie.evaluation.protocol.rollouts import RolloutPlayer
@@ -79,6 +80,37 @@ def test_each_press_has_noise_of_its_own(game):
 def test_settings_that_test_nothing():
     with pytest.raises(UserError, match="repeats: must be at least 2"):
         SeparationConfig(repeats=1)
+
+
+def held(by_action, by_seed):
+    """Frames (1, A, 2, 1, 2, 2, 3) whose grey is the sum of one number per action and per seed."""
+    grey = torch.tensor(by_action)[:, None] + torch.tensor(by_seed)
+    return grey[None, :, :, None, None, None, None].expand(-1, -1, -1, 1, 2, 2, 3).to(torch.uint8)
+
+
+def effects(by_action, by_seed):
+    return action_effects(held(by_action, by_seed), torch.zeros(1, 2, 2, 3, dtype=torch.uint8))
+
+
+def test_unsigned_bytes_do_not_wrap_around():
+    black, white = (torch.full((2, 2, 3), grey, dtype=torch.uint8) for grey in (0, 255))
+    assert frame_distance(black, white).item() == 255
+
+
+def test_buttons_that_do_nothing_are_as_far_apart_as_seeds():
+    found = effects([50, 50, 50], [0, 9])
+    assert (found["between_actions"], found["between_seeds"], found["ratio"]) == (9, 9, 1)
+
+
+def test_buttons_that_do_nothing_without_chance():
+    assert effects([50, 50], [0, 0])["ratio"] == 1
+
+
+def test_buttons_that_do_something():
+    found = effects([50, 150], [0, 10])
+    assert found["distances"] == [[1, 11], [9, 1]]
+    assert (found["between_actions"], found["between_seeds"], found["ratio"]) == (100, 10, 10)
+    assert found["change_from_prompt"] == [55, 155]
 
 
 def held_actions(game, **world):

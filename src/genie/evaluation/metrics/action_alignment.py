@@ -10,8 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from genie.evaluation.metrics import formulas
-from genie.evaluation.metrics.action_classifier import ActionClassifier, group_logits, merge
+from genie.evaluation.metrics.formulas import (
+    action_map,
+    agreement,
+    code_counts,
+    contingency,
+    entropy,
+)
+from genie.models.action_classifier import ActionClassifier, group_logits, merge
 from genie.models.layers.kmeans import kmeans, kmeans_plus_plus
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ CONDITIONS = ("latent", "random", "kmeans", "past", "ceiling")
 
 @dataclass(frozen=True)
 class SupervisedTransitions:
-    """SupervisedTransitions between frames whose true action is known.
+    """Transitions between frames whose true action is known.
 
     Attributes:
         true: their true actions.
@@ -54,12 +60,9 @@ class SupervisedTransitions:
         found: list[list[Tensor]] = []
         for frames in clips:
             latent = world.actions.infer(frames)
-            none = torch.zeros(*latent.shape, 0)
-            read = (
-                [classifier.network(frames), classifier.past(frames)]
-                if classifier
-                else [none, none]
-            )
+            read = 2 * [torch.zeros(*latent.shape, 0)]
+            if classifier:
+                read = [classifier.network(frames), classifier.past(frames)]
             seen = (latent, frame_difference_features(frames), *read)
             found.append([part.cpu() for part in seen])
         known = true >= 0
@@ -118,14 +121,11 @@ def action_alignment(
         that of the ceiling.
     """
     centres = cluster(known.change, num_actions, seed)
-    truths = {
-        "raw": [[a] for a in range(len(classifier.names))],
-        "merged": classifier.groups,
-    }
+    raw = [[action] for action in range(len(classifier.names))]
     result: dict[str, Any] = {}
-    for name, groups in truths.items():
-        few, many = (_codes(s, groups, centres, num_actions, seed) for s in (known, held_out))
-        result[name] = _compared(few, many, groups, num_actions, seed)
+    for name, groups in (("raw", raw), ("merged", classifier.groups)):
+        few, many = (_codes(part, groups, centres, seed) for part in (known, held_out))
+        result[name] = _compared(few, many, len(groups), num_actions, seed)
     share = {name: part["share_of_ceiling"] for name, part in result.items()}
     return {"action_alignment": result, "share_of_ceiling": share}
 
@@ -165,9 +165,9 @@ def action_maps(
         right, commonest = [], []
         for _ in range(draws):
             drawn = torch.randperm(len(known[0]), generator=generator)[:count]
-            few = [part.cpu()[drawn] for part in known]
-            table = formulas.contingency(few[0], few[1], num_actions, truths)
-            right.append((formulas.action_map(table)[latent] == true).float().mean())
+            few_latent, few_true = (part.cpu()[drawn] for part in known)
+            table = contingency(few_latent, few_true, num_actions, truths)
+            right.append((action_map(table)[latent] == true).float().mean())
             commonest.append((table.sum(0).argmax() == true).float().mean())
         accuracy = torch.stack(right)
         found.append(
@@ -181,60 +181,51 @@ def action_maps(
     return found
 
 
-@dataclass(frozen=True)
-class _Codes:
-    true: Tensor
-    codes: dict[str, Tensor]
-    logits: dict[str, Tensor]
-
-
 def _codes(
-    steps: SupervisedTransitions, groups: list[list[int]], centres: Tensor, size: int, seed: int
-) -> _Codes:
-    true = merge(steps.true, groups)
-    kept = true >= 0
+    steps: SupervisedTransitions, groups: list[list[int]], centres: Tensor, seed: int
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Merged true actions of the steps that have one, and what each condition says of them."""
+    true, size = merge(steps.true, groups), len(centres)
+    kept, generator = true >= 0, torch.Generator().manual_seed(seed)
     logits = {
-        "past": group_logits(steps.past, groups),
-        "ceiling": group_logits(steps.logits, groups),
+        "past": group_logits(steps.past, groups)[kept],
+        "ceiling": group_logits(steps.logits, groups)[kept],
     }
-    generator = torch.Generator().manual_seed(seed)
     codes = {
-        "latent": steps.latent,
-        "random": torch.randint(size, true.shape, generator=generator),
-        "kmeans": torch.cdist(steps.change, centres).argmin(1),
+        "latent": steps.latent[kept],
+        "random": torch.randint(size, true.shape, generator=generator)[kept],
+        "kmeans": torch.cdist(steps.change, centres).argmin(1)[kept],
         **{side: part.argmax(1) for side, part in logits.items()},
     }
-    codes, logits = ({side: p[kept] for side, p in parts.items()} for parts in (codes, logits))
-    return _Codes(true[kept], codes, logits)
+    return true[kept], codes, logits
 
 
 def _compared(
-    known: _Codes, held_out: _Codes, groups: list[list[int]], num_actions: int, seed: int
+    known: tuple[Tensor, dict[str, Tensor], dict[str, Tensor]],
+    held_out: tuple[Tensor, dict[str, Tensor], dict[str, Tensor]],
+    truths: int,
+    num_actions: int,
+    seed: int,
 ) -> dict[str, Any]:
-    truths, true = len(groups), held_out.true
-    result: dict[str, Any] = {"transitions": len(true), "conditions": {}}
+    few_true, few_codes, _ = known
+    true, codes, logits = held_out
+    conditions = dict[str, Any]()
     for side in CONDITIONS:
-        size = truths if side in held_out.logits else num_actions
-        table = formulas.contingency(held_out.codes[side], true, size, truths)
-        result["conditions"][side] = {
-            "mutual_information": formulas.mutual_information(table),
-            "normalised_mutual_information": formulas.normalised_mutual_information(table),
-            "purity": formulas.purity(table),
-            "action_maps": action_maps(
-                (known.codes[side], known.true), (held_out.codes[side], true), size, truths, seed
-            ),
+        size = truths if side in logits else num_actions
+        conditions[side] = agreement(contingency(codes[side], true, size, truths))
+        few, many = (few_codes[side], few_true), (codes[side], true)
+        conditions[side]["action_maps"] = action_maps(few, many, size, truths, seed)
+    counts = code_counts(true, truths)
+    for side, part in logits.items():
+        conditions[side] |= {
+            "accuracy": (codes[side] == true).float().mean().item(),
+            "information": entropy(counts) - F.cross_entropy(part, true).item(),
         }
-    counts = torch.bincount(true, minlength=truths)
-    entropy = formulas.entropy(counts)
-    for side, logits in held_out.logits.items():
-        result["conditions"][side] |= {
-            "accuracy": (held_out.codes[side] == true).float().mean().item(),
-            "information": entropy - F.cross_entropy(logits, true).item(),
-        }
-    most = result["conditions"]["ceiling"]["mutual_information"]
-    ours = result["conditions"]["latent"]["mutual_information"]
-    return result | {
-        "true_entropy": entropy,
+    ours, most = (conditions[side]["mutual_information"] for side in ("latent", "ceiling"))
+    return {
+        "transitions": len(true),
+        "conditions": conditions,
+        "true_entropy": entropy(counts),
         "most_common": (counts.max() / counts.sum()).item(),
         "share_of_ceiling": ours / most if most > 0 else None,
     }

@@ -2,94 +2,85 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 
 from genie.evaluation.metrics import formulas
-from genie.evaluation.metrics.context import Evaluation
+from genie.evaluation.metrics.context import Evaluation, RolloutMeasure
 from genie.evaluation.metrics.metric import Headline, Metric, Section
 
 if TYPE_CHECKING:
-    from genie.evaluation.metrics.action_classifier import ActionClassifier
-    from genie.evaluation.metrics.rollouts import Rollouts
-    from genie.world.genie import Genie
+    from genie.models.action_classifier import ActionClassifier
 
 
-@dataclass
-class ActionFollowing:
-    """Reads the true action back from rollouts, batch by batch; `update` is for `rollouts`.
+def read_rollouts(evaluation: Evaluation) -> RolloutMeasure:
+    """Returns a function that reads actions off real clips and off what was played from them.
 
-    Attributes:
-        world: what plays.
-        classifier: reads the actions.
-        true: true actions of the steps after the prompt, -1 where unknown; clips in their order.
-        prompt_frames: real frames that a rollout starts from.
-        predicted: what was read so far, by what was looked at.
+    A rollout is read together with its prompt as `rebuilt`.
     """
+    classifier, first, steps = evaluation.classifier, *_steps(evaluation)
 
-    world: Genie
-    classifier: ActionClassifier
-    true: Int[Tensor, "N S"]
-    prompt_frames: int
-    predicted: dict[str, list[Tensor]] = field(default_factory=dict)
-
-    def update(self, frames: UInt8[Tensor, "B T H W C"], rollouts: Rollouts) -> None:
-        """Reads one batch of clips and what was played after their prompts.
-
-        A rollout is read together with its prompt as the tokenizer gives it back, so that the
-        first step shows what moved and not what the tokenizer lost.
-        """
-        steps = self.true.shape[1]
-        prompt = frames[:, : self.prompt_frames]
-        rebuilt = self.world.tokenizer.decode(self.world.tokenizer.encode(prompt)).cpu()
-        shown = {"real": frames.cpu()}
+    def measure(frames: Tensor, rollouts: dict[str, Tensor]) -> dict[str, Tensor]:
+        prompt, shown = evaluation.player.rebuilt(frames[:, :first]), {"real": frames.cpu()}
         for side in ("reconstruction", "inferred", "random"):
-            shown[side] = torch.cat([rebuilt, rollouts[side]], dim=1)
-        for side, clip in shown.items():
-            actions = self.classifier.predict(clip[:, : self.prompt_frames + steps])
-            self.predicted.setdefault(side, []).append(actions[:, -steps:])
-
-    def compute(self) -> dict[str, Any]:
-        """Returns macro F1 and accuracy of what was read, beside ceiling, chance and guessing.
-
-        `inferred` are rollouts with the actions inferred from the real clip. `real` is the clip
-        itself, the ceiling, and `reconstruction` the same after the tokenizer. `random` are
-        rollouts with random actions, read against the same true actions, which is chance.
-        `majority` always says the most common one. `confusion` counts true (rows) against read
-        (columns).
-        """
-        read = {side: torch.cat(parts) for side, parts in self.predicted.items()}
-        true = self.classifier.merge(self.true)
-        known = true >= 0
-        size = len(self.classifier.groups)
-        counts = torch.bincount(true[known], minlength=size)
-        read["majority"] = torch.full_like(true, int(counts.argmax()))
-        result: dict[str, Any] = {
-            "clips": len(self.true),
-            "transitions": int(known.sum()),
-            "actions": self.classifier.group_names,
+            shown[side] = torch.cat([prompt, rollouts[side]], dim=1)
+        return {
+            side: classifier.predict(clip[:, : first + steps])[:, -steps:]
+            for side, clip in shown.items()
         }
-        for side, actions in read.items():
-            table = formulas.contingency(true[known], actions[known], size, size)
-            result[side] = {
-                "macro_f1": formulas.macro_f1(table),
-                "accuracy": (table.diagonal().sum() / table.sum()).item(),
-                "confusion": table.tolist(),
-            }
-        return result
+
+    return measure
 
 
-def observer_of(evaluation: Evaluation) -> ActionFollowing:
-    """Returns the observer for the clips of the report."""
+def compare_read(
+    read: Mapping[str, Int[Tensor, "N S"]], true: Int[Tensor, "N S"], classifier: ActionClassifier
+) -> dict[str, Any]:
+    """Returns macro F1 and accuracy of what was read, beside ceiling, chance and guessing.
+
+    `inferred` are rollouts with the actions inferred from the real clip. `real` is the clip itself,
+    the ceiling, and `reconstruction` the same after the tokenizer. `random` are rollouts with
+    random actions, read against the same true actions, which is chance. `majority` always says the
+    most common one. `confusion` counts true (rows) against read (columns).
+
+    Args:
+        read: what was read of each side.
+        true: true actions of the steps after the prompt, -1 where unknown.
+        classifier: merges them.
+    """
+    true, size = classifier.merge(true), len(classifier.groups)
+    known = true >= 0
+    commonest = int(formulas.code_counts(true[known], size).argmax())
+    result: dict[str, Any] = {
+        "clips": len(true),
+        "transitions": int(known.sum()),
+        "actions": classifier.group_names,
+    }
+    for side, actions in {**read, "majority": torch.full_like(true, commonest)}.items():
+        table = formulas.contingency(true[known], actions[known], size, size)
+        result[side] = {
+            "macro_f1": formulas.macro_f1(table),
+            "accuracy": (table.diagonal().sum() / table.sum()).item(),
+            "confusion": table.tolist(),
+        }
+    return result
+
+
+def action_following(evaluation: Evaluation) -> dict[str, Any]:
+    """Compares what was read of the clips of the report with their true actions."""
+    classifier, (first, steps) = evaluation.classifier, _steps(evaluation)
+    true = evaluation.true_actions(evaluation.clips.starts + first - 1, steps)
+    kept = evaluation.kept["action_following"]
+    return compare_read({side: torch.cat(kept[side]) for side in kept}, true, classifier)
+
+
+def _steps(evaluation: Evaluation) -> tuple[int, int]:
+    """Frames of the prompt, and how many steps are read after it."""
     config = evaluation.config
-    steps = min(config.closed_loop_steps, config.horizon)
-    classifier = evaluation.classifier
-    true = evaluation.true_actions(evaluation.clips.starts + config.prompt_frames - 1, steps)
-    return ActionFollowing(evaluation.world, classifier, true, config.prompt_frames)
+    return config.prompt_frames, min(config.closed_loop_steps, config.horizon)
 
 
 def _gained(section: Section) -> float | None:
@@ -102,7 +93,8 @@ ACTION_FOLLOWING = Metric(
     key="action_following",
     order=110,
     title="Action following",
-    observer=observer_of,
+    measure=action_following,
+    rollout_measure=read_rollouts,
     when_skipped="Actions were not read back from the picture",
     headlines=(
         Headline(

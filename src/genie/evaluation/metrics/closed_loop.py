@@ -22,13 +22,13 @@ from torch import Tensor
 
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.metric import Headline, Metric, Section, beside
+from genie.evaluation.metrics.metric import Headline, Metric, Section
 from genie.evaluation.protocol.clips import ClipBatches
 from genie.evaluation.protocol.held_actions import Measure
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
-    from genie.evaluation.metrics.action_classifier import ActionClassifier
+    from genie.models.action_classifier import ActionClassifier
 
 MIN_HOLD = 4
 REAL_GAMES = 20
@@ -242,16 +242,6 @@ def find_held_stretches(
     return starts, length
 
 
-def _cells(section: Section) -> dict[str, str]:
-    mean, steps, real_steps = section["mean"], section["steps"], section["real_steps"]
-    label = f"games that follow an action held {steps} steps (a random action)"
-    over = f"the same over {real_steps} steps, relative to real video (random action)"
-    return {
-        label: beside(mean["share"], mean["chance"]),
-        over: beside(mean["relative"], mean["relative_chance"]),
-    }
-
-
 def _notes(evaluation: Evaluation, section: Section) -> Iterable[str]:
     steps = evaluation.config.closed_loop_steps
     if section.get("real_steps", steps) < steps:
@@ -274,7 +264,18 @@ CLOSED_LOOP = Metric(
     title="Games follow held actions",
     measure=closed_loop,
     held_measure=lambda evaluation: evaluation.classifier.predict,
-    cells=_cells,
+    cells=(
+        (
+            "games that follow an action held {steps} steps (a random action)",
+            "mean.share",
+            "mean.chance",
+        ),
+        (
+            "the same over {real_steps} steps, relative to real video (random action)",
+            "mean.relative",
+            "mean.relative_chance",
+        ),
+    ),
     notes=_notes,
     headlines=(
         Headline(

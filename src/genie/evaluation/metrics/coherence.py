@@ -8,6 +8,7 @@ game.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,14 @@ from genie.evaluation.figures import strip_figure
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.frechet import Moments, real_data_distance
-from genie.evaluation.metrics.metric import Headline, Metric, Section, format_value, registered
+from genie.evaluation.metrics.metric import (
+    Headline,
+    Metric,
+    Section,
+    format_value,
+    registered,
+    with_interval,
+)
 from genie.evaluation.metrics.observations import (
     FAILURES,
     AvatarDetector,
@@ -27,7 +35,6 @@ from genie.evaluation.metrics.observations import (
     Observations,
     Observer,
     Reference,
-    longest_run,
     reference,
     restricted_mean,
 )
@@ -98,7 +105,7 @@ def measure_coherence(evaluation: Evaluation) -> dict[str, Any]:
     `restricted_mean`, up to the longest of them.
     """
     config, world, store = evaluation.config, evaluation.world, evaluation.store
-    settings, seed = config.coherence, config.seed
+    settings, seed, fps = config.coherence, config.seed, world.config.fps
     if not settings.rollouts:
         raise Skipped("none was asked for.")
     detector, avatar = find_avatar(evaluation)
@@ -113,12 +120,11 @@ def measure_coherence(evaluation: Evaluation) -> dict[str, Any]:
         clips = evaluation.select(config.prompt_frames, games)
         firsts = np.array(sorted(e.start for e in store.episodes))
         episodes = firsts[clips.episodes.numpy()].tolist()
-        count = len(clips.starts)
-        actions = sample_actions(real.usage, real.chain, count, steps, seed)
+        actions = sample_actions(real.usage, real.chain, len(episodes), steps, seed)
         with evaluation.playing(f"Coherence, {steps} steps", len(clips) * steps) as player:
-            seen, strip = _observe(observer, player, clips, actions, clip_seeds(seed, 0, count))
-        rollouts.append(_figures(real, seen, episodes, steps, world.config.fps, seed))
-        evaluation.figures.append(strip_figure(strip, strip_times(steps), world.config.fps))
+            seen, strip = _observe(observer, player, clips, actions, seed)
+        rollouts.append(_figures(real, seen, episodes, steps, fps, seed))
+        evaluation.figures.append(strip_figure(strip, strip_times(steps), fps))
     return {
         "window": settings.window,
         "extractor": evaluation.extractor.name,
@@ -128,9 +134,9 @@ def measure_coherence(evaluation: Evaluation) -> dict[str, Any]:
             "distance_95": real.quantiles[1],
             "distance_99": real.quantiles[2],
             "frozen_frames": real.longest_frozen,
-            "avatar_lost_frames": real.avatar_lost,
+            "avatar_lost_frames": real.second,
         },
-        "real": _real_figures(real, world.config.fps),
+        "real": _real_figures(real, fps),
         "rollouts": rollouts,
     }
 
@@ -143,12 +149,11 @@ def find_avatar(evaluation: Evaluation) -> tuple[AvatarDetector | None, dict[str
 
 
 def _observe(
-    observer: Observer, player: RolloutPlayer, clips: ClipBatches, actions: Tensor, seeds: list[int]
+    observer: Observer, player: RolloutPlayer, clips: ClipBatches, actions: Tensor, seed: int
 ) -> tuple[list[Observations], UInt8[Tensor, "games times H W C"]]:
     """What is kept of each game, and frames of the first games at the times of a strip."""
-    games: list[Observations] = []
-    shown: dict[int, Tensor] = {}
-    times = strip_times(actions.shape[1])
+    games, shown = list[Observations](), dict[int, Tensor]()
+    times, seeds = strip_times(actions.shape[1]), clip_seeds(seed, 0, len(actions))
     for prompts in clips:
         part = slice(len(games), len(games) + len(prompts))
         parts, step = [], 0
@@ -175,29 +180,17 @@ def _figures(
     fps: float,
     seed: int,
 ) -> dict[str, Any]:
-    distances = [real.distance(s, e) for s, e in zip(seen, episodes, strict=True)]
-    ends = torch.tensor([real.ends(s, d) for s, d in zip(seen, distances, strict=True)])
-    coherent, clusters = ends.amin(1).double(), torch.tensor(episodes)
-
-    def interval(values: Tensor) -> dict[str, float]:
-        return formulas.interval_over_episodes(values, clusters)
-
+    distance = torch.stack([real.distance(s, e) for s, e in zip(seen, episodes, strict=True)])
+    ends = torch.tensor([real.ends(s, d) for s, d in zip(seen, distance, strict=True)])
+    coherent = ends.amin(1).double()
+    interval = partial(formulas.interval_over_episodes, episodes=torch.tensor(episodes))
     frozen = torch.stack([s.frozen.double().mean() for s in seen])
-    visible = [s.visible.double().mean() for s in seen if s.visible is not None]
-    ended = coherent < steps
-    beside = _real_coherent(real, steps, fps)
-    distance = torch.stack(distances)
-    at = range(0, distance.shape[1], max(1, -(-distance.shape[1] // POINTS)))
-    windows = len(seen[0].features)
-    chosen = range(0, windows, max(1, -(-windows // (POINTS // 4))))
-    whole = Moments.from_features(torch.cat([f for s in real.observations for f in s.features]))
-    floored, parts = real_data_distance(
-        [f for s in real.observations for f in s.features], len(seen), seed
-    )
-    fids = [
-        Moments.from_features(torch.cat([s.features[w] for s in seen])).distance(whole)
-        for w in chosen
-    ]
+    visible = [s.visible.double().mean() for s in seen if len(s.visible)]
+    ended, beside = coherent < steps, _real_coherent(real, steps, fps)
+    at, chosen = _spaced(distance.shape[1], POINTS), _spaced(len(seen[0].features), POINTS // 4)
+    windows = [part for s in real.observations.values() for part in s.features]
+    whole = Moments.from_features(torch.cat(windows))
+    floor, count = real_data_distance(windows, len(seen), seed)
     return {
         "games": len(seen),
         "episodes": len(set(episodes)),
@@ -215,23 +208,30 @@ def _figures(
         "real_coherent": beside,
         "frozen_rate": interval(frozen),
         "visible_rate": interval(torch.stack(visible)) if visible else None,
-        "distance": {"times": [t + 1 for t in at], "mean": distance.mean(0)[list(at)].tolist()},
+        "distance": {"times": [t + 1 for t in at], "mean": distance.mean(0)[at].tolist()},
         "frechet": {
             "times": [w * real.window + 1 for w in chosen],
-            "distance": fids,
-            "real": floored,
-            "real_windows": parts,
+            "distance": [
+                Moments.from_features(torch.cat([s.features[w] for s in seen])).distance(whole)
+                for w in chosen
+            ],
+            "real": floor,
+            "real_windows": count,
         },
     }
+
+
+def _spaced(count: int, most: int) -> list[int]:
+    return list(range(0, count, max(1, -(-count // most))))
 
 
 def _real_coherent(real: Reference, steps: int, fps: float) -> dict[str, Any] | None:
     """The same of real episodes; None where all are too short to be seen ending."""
     # In its last steps an episode cannot be seen to end: not all of the spell would lie in it.
-    blind = max(2 * real.window - 2, real.avatar_lost)
+    blind = max(2 * real.window - 2, real.second)
     found = [
         (min(steps, len(s.frozen) - blind), min(real.ends(s, real.distance(s, e))))
-        for s, e in zip(real.observations, real.starts, strict=True)
+        for e, s in real.observations.items()
         if len(s.frozen) > blind
     ]
     if not found:
@@ -250,16 +250,17 @@ def _real_coherent(real: Reference, steps: int, fps: float) -> dict[str, Any] | 
 
 
 def _real_figures(real: Reference, fps: float) -> dict[str, Any]:
-    frozen = torch.cat([s.frozen for s in real.observations])
-    visible = [s.visible for s in real.observations if s.visible is not None]
-    longest = max(longest_run(s.frozen) for s in real.observations)
+    frozen, visible = (
+        torch.cat([getattr(s, name) for s in real.observations.values()])
+        for name in ("frozen", "visible")
+    )
     return {
         "episodes": len(real.observations),
         "frames": len(frozen),
         "seconds": len(frozen) / fps,
         "frozen_rate": frozen.double().mean().item(),
-        "longest_frozen_frames": longest,
-        "visible_rate": torch.cat(visible).double().mean().item() if visible else None,
+        "longest_frozen_frames": real.longest_real_frozen,
+        "visible_rate": visible.double().mean().item() if len(visible) else None,
         "action_usage": (real.usage / real.usage.sum()).tolist(),
     }
 
@@ -278,10 +279,9 @@ def real_seconds(rollout: Section) -> str:
 def _cells(section: Section) -> dict[str, str]:
     cells = {}
     for rollout in section["rollouts"]:
-        seconds = rollout["coherent_seconds"]
-        mean, low, high = (format_value(seconds[key]) for key in ("mean", "low", "high"))
+        seconds, real = with_interval(rollout["coherent_seconds"]), real_seconds(rollout)
         label = f"coherent seconds of {rollout['seconds']:.0f} (real episodes of up to)"
-        cells[label] = f"{mean} [{low}, {high}] ({real_seconds(rollout)}), n = {rollout['games']}"
+        cells[label] = f"{seconds} ({real}), n = {rollout['games']}"
     return cells
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from genie.core.config import UserError
 from genie.core.progress import Bars, ignore_tick, progress_bars, ticking
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.figures import Figure
-from genie.evaluation.metrics.action_classifier import ActionClassifier, train_action_classifier
+from genie.evaluation.metrics.inverse_dynamics import train_action_classifier
 from genie.evaluation.protocol.clips import ClipBatches, select_clips
-from genie.evaluation.protocol.held_actions import HeldActionGames, Measure
+from genie.evaluation.protocol.held_actions import HeldActionGames
 from genie.evaluation.protocol.rollouts import RolloutPlayer
+from genie.models.action_classifier import ActionClassifier
 from genie.models.external_networks import Extractor, NetworkFile, Pixels
 
 if TYPE_CHECKING:
@@ -28,23 +30,12 @@ if TYPE_CHECKING:
     from genie.world.maskgit import SamplingConfig
 
 Result = TypeVar("Result")
+RolloutMeasure = Callable[[Tensor, dict[str, Tensor]], dict[str, Tensor]]
+"""Of held-out clips and the rollouts of each condition what is kept of each side, a row a clip."""
 
 
 class Skipped(Exception):
     """A metric cannot be measured; the message says why, and stands in the report."""
-
-
-@runtime_checkable
-class RolloutObserver(Protocol):
-    """Measures the rollouts of held-out clips, batch by batch."""
-
-    def update(self, frames: Tensor, rollouts: dict[str, Tensor]) -> None:
-        """Takes a batch of clips and the rollouts of each condition from their prompts."""
-        ...
-
-    def compute(self) -> dict[str, Any]:
-        """Returns the section."""
-        ...
 
 
 @dataclass
@@ -59,8 +50,9 @@ class Evaluation:
         bars: shows progress.
         network: makes features of clips for Fréchet distances, if there is a file of it.
         distance: compares two frames, as LPIPS does, if there is a file of it.
-        metrics: all metrics by key; they observe rollouts and held actions together.
+        metrics: all metrics by key; they look at rollouts and held actions together.
         figures: images for the report; metrics add theirs.
+        kept: of the rollouts of each batch of clips, by the key of a metric and by side.
     """
 
     world: Genie
@@ -72,6 +64,9 @@ class Evaluation:
     distance: NetworkFile | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
+    kept: dict[str, dict[str, list[Tensor]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
     _shared: dict[str, Any] = field(default_factory=dict)
 
     def select(
@@ -166,29 +161,24 @@ class Evaluation:
         return self.known_classifier.network if self.known_classifier else Pixels()
 
     @cached_property
-    def observers(self) -> dict[str, RolloutObserver | str]:
-        """The observers of the rollouts of held-out clips by the key of their metric.
-
-        One that cannot measure is a sentence that says why.
-        """
-        found: dict[str, RolloutObserver | str] = {}
-        for key, metric in self.metrics.items():
-            if metric.observer is not None:
-                try:
-                    found[key] = metric.observer(self)
-                except Skipped as reason:
-                    found[key] = str(reason)
-        return found
+    def rollout_measures(self) -> dict[str, RolloutMeasure]:
+        """What metrics keep of the rollouts of held-out clips, by their key."""
+        return self._measures("rollout_measure")
 
     @cached_property
     def held_games(self) -> HeldActionGames:
         """The games in which an action is held, played once for all metrics."""
-        config, measures = self.config, dict[str, Measure]()
+        steps, measures = self.config.closed_loop_steps, self._measures("held_measure")
+        return HeldActionGames(self.player, measures, steps, self.config.seed)
+
+    def _measures(self, name: str) -> dict[str, Any]:
+        """What the fields of this name make, but for metrics that cannot measure."""
+        found = dict[str, Any]()
         for key, metric in self.metrics.items():
-            if metric.held_measure is not None:
+            if (make := getattr(metric, name)) is not None:
                 with suppress(Skipped):
-                    measures[key] = metric.held_measure(self)
-        return HeldActionGames(self.player, measures, config.closed_loop_steps, config.seed)
+                    found[key] = make(self)
+        return found
 
     def true_actions(self, starts: np.ndarray, steps: int) -> Tensor:
         """Returns the true actions (N, steps) from each first frame on, -1 where unknown.

@@ -7,19 +7,20 @@ Letters: B clips, T frames, H W C pixels. Frames are uint8 with channels last; e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from genie.models.layers.pixels import psnr, squared_error, ssim
+from genie.models.layers.pixels import moving_pixels, psnr, squared_error, ssim
 
-# What two frames must differ by, in grey levels of 255, before a ratio of distances means anything.
-DISTANCE_FLOOR = 0.05
-
+if TYPE_CHECKING:
+    from genie.models.external_networks import NetworkFile
 
 # --- errors of frames -----------------------------------------------------------------------
 
@@ -44,12 +45,14 @@ class FrameErrors:
         moving_error: squared errors summed over the pixels that moved.
         moving_count: how many pixels moved.
         similarity: structural similarity; NaN where it was not asked for.
+        perceptual: distance by a network; NaN where there is none.
     """
 
     error: Float[Tensor, "B T"]
     moving_error: Float[Tensor, "B T"]
     moving_count: Float[Tensor, "B T"]
     similarity: Float[Tensor, "B T"]
+    perceptual: Float[Tensor, "B T"]
 
     @classmethod
     def between(
@@ -57,19 +60,33 @@ class FrameErrors:
         real: UInt8[Tensor, "B T H W C"],
         predicted: UInt8[Tensor, "B T H W C"],
         moving: Bool[Tensor, "B T H W"],
-        ssim_frames: Sequence[int] | None = None,
+        chosen: Sequence[int] | None = None,
+        distance: NetworkFile | None = None,
     ) -> FrameErrors:
-        """Compares frames; `ssim_frames` limits the (slower) SSIM to these frame indices."""
+        """Compares frames.
+
+        Args:
+            real: what happened.
+            predicted: what is compared with it.
+            moving: the pixels that moved.
+            chosen: the only frame indices for what is slower, SSIM and the network.
+            distance: a network that compares two frames.
+        """
         error = squared_error(real, predicted)
-        similarity = torch.full(real.shape[:2], torch.nan)
-        chosen = list(range(real.shape[1]) if ssim_frames is None else ssim_frames)
+        similarity, perceptual = torch.full((2, *real.shape[:2]), torch.nan)
+        chosen = list(range(real.shape[1]) if chosen is None else chosen)
         if chosen:
-            similarity[:, chosen] = ssim(real[:, chosen], predicted[:, chosen]).cpu()
+            pair = real[:, chosen], predicted[:, chosen]
+            similarity[:, chosen] = ssim(*pair).cpu()
+            if distance is not None:
+                found = distance.distance(*(part.flatten(0, 1) for part in pair)).cpu()
+                perceptual[:, chosen] = found.unflatten(0, (len(real), len(chosen)))
         return cls(
             error.mean((-2, -1)).cpu(),
             (error * moving).sum((-2, -1)).cpu(),
             moving.sum((-2, -1)).float().cpu(),
             similarity,
+            perceptual,
         )
 
     @classmethod
@@ -88,6 +105,21 @@ class FrameErrors:
     def moving_psnr(self) -> Float[Tensor, "B T"]:
         """Returns the PSNR over the moving pixels of each frame; NaN where nothing moved."""
         return psnr(self.moving_error / self.moving_count)
+
+    def summary(self) -> dict[str, float]:
+        """Returns the four figures quoted together, since the first alone misleads.
+
+        `psnr` is the mean over frames, which frames that stand still dominate. `psnr_mean_error` is
+        the PSNR of the mean error, which the worst frames dominate. `psnr_moving` is the PSNR of
+        the mean error over moving pixels only, and `ssim` the mean structural similarity.
+        """
+        moved = self.moving_count.sum()
+        return {
+            "psnr": self.psnr().mean().item(),
+            "psnr_mean_error": psnr(self.error.mean()).item(),
+            "psnr_moving": psnr(self.moving_error.sum() / moved).item() if moved else math.nan,
+            "ssim": self.similarity.nanmean().item(),
+        }
 
     def intervals(
         self, episodes: Int[Tensor, " B"], seed: int = 0, draws: int = 1000
@@ -121,33 +153,38 @@ class FrameErrors:
             "ssim": similarity / compared,
         }
         limits = torch.tensor([0.025, 0.975]).double()
-        alone = [math.nan, math.nan]
         return {
-            name: values.nanquantile(limits).tolist() if count > 1 else alone
+            name: values.nanquantile(limits).tolist() if count > 1 else [math.nan, math.nan]
             for name, values in drawn.items()
         }
 
-    def summary(self) -> dict[str, float]:
-        """Returns the four figures quoted together, since the first alone misleads.
 
-        `psnr` is the mean over frames, which frames that stand still dominate. `psnr_mean_error` is
-        the PSNR of the mean error, which the worst frames dominate. `psnr_moving` is the PSNR of
-        the mean error over moving pixels only, and `ssim` the mean structural similarity.
-        """
-        moved = self.moving_count.sum()
-        return {
-            "psnr": self.psnr().mean().item(),
-            "psnr_mean_error": psnr(self.error.mean()).item(),
-            "psnr_moving": psnr(self.moving_error.sum() / moved).item() if moved else math.nan,
-            "ssim": self.similarity.nanmean().item(),
-        }
+def errors_by_side(
+    batches: Iterable[tuple[UInt8[Tensor, "B T H W C"], Mapping[str, Tensor]]],
+    chosen: Sequence[int] | None = None,
+    distance: NetworkFile | None = None,
+) -> dict[str, FrameErrors]:
+    """Compares several predictions with real frames, and drops the frames batch by batch.
+
+    Args:
+        batches: real frames, and by side what is compared with them. Those pixels have moved that
+            differ from the side `copy_last_frame`.
+        chosen: as for `FrameErrors.between`.
+        distance: the same.
+    """
+    found: dict[str, list[FrameErrors]] = defaultdict(list)
+    for real, sides in batches:
+        moving = moving_pixels(real, sides["copy_last_frame"])
+        for side, predicted in sides.items():
+            found[side].append(FrameErrors.between(real, predicted, moving, chosen, distance))
+    return {side: FrameErrors.cat(parts) for side, parts in found.items()}
 
 
 # --- uncertainty ----------------------------------------------------------------------------
 
 
-def mean_interval(values: Float[Tensor, " n"], confidence: float = 0.95) -> dict[str, float]:
-    """Returns mean, standard error and confidence interval of independent values.
+def mean_interval(values: Float[Tensor, " n"]) -> dict[str, float]:
+    """Returns mean, standard error and 95 % confidence interval of independent values.
 
     NaN values are left out and the rest counted. The interval is Student's, so that it stays honest
     for a handful of clips; it is NaN for fewer than two.
@@ -156,7 +193,7 @@ def mean_interval(values: Float[Tensor, " n"], confidence: float = 0.95) -> dict
     count = len(values)
     mean = values.mean().item() if count else math.nan
     stderr = values.std().item() / math.sqrt(count) if count > 1 else math.nan
-    half = stderr * student_quantile(0.5 + confidence / 2, count - 1) if count > 1 else math.nan
+    half = stderr * student_quantile(count - 1) if count > 1 else math.nan
     return {"mean": mean, "stderr": stderr, "low": mean - half, "high": mean + half, "clips": count}
 
 
@@ -170,7 +207,7 @@ def interval_over_episodes(
         episodes: which episode each clip is from.
 
     Returns:
-        As `interval`, with the number of `episodes` beside that of `clips`.
+        As `mean_interval`, with the number of `episodes` beside that of `clips`.
     """
     known = ~values.isnan()
     values, episodes = values[known].double(), episodes[known]
@@ -179,17 +216,17 @@ def interval_over_episodes(
     return found | {"clips": len(values), "episodes": len(means)}
 
 
-def student_quantile(probability: float, freedom: int) -> float:
-    """Returns the quantile of Student's t distribution, exact for 1, 2 and 4 degrees of freedom.
+def student_quantile(freedom: int) -> float:
+    """Returns the 97.5 % quantile of Student's t distribution.
 
-    Otherwise the expansion in powers of `1 / freedom` (Abramowitz and Stegun 26.7.5), right to
-    0.5 % for the usual confidences.
+    Exact for 1 and 2 degrees of freedom. Otherwise the expansion in powers of `1 / freedom`
+    (Abramowitz and Stegun 26.7.5), right to 0.5 %.
     """
     if freedom == 1:
-        return math.tan(math.pi * (probability - 0.5))
+        return math.tan(math.pi * 0.475)
     if freedom == 2:
-        return (2 * probability - 1) * math.sqrt(2 / (4 * probability * (1 - probability)))
-    z = math.sqrt(2) * torch.erfinv(torch.tensor(2 * probability - 1, dtype=torch.float64)).item()
+        return 0.95 * math.sqrt(2 / (4 * 0.975 * (1 - 0.975)))
+    z = 1.959963984540054  # of the normal distribution
     terms = (
         z,
         (z**3 + z) / 4,
@@ -238,6 +275,15 @@ def purity(table: Tensor) -> float:
     return (table.amax(1).sum() / table.sum()).item()
 
 
+def agreement(table: Tensor) -> dict[str, float]:
+    """Returns the three figures that say how well rows and columns agree."""
+    return {
+        "mutual_information": mutual_information(table),
+        "normalised_mutual_information": normalised_mutual_information(table),
+        "purity": purity(table),
+    }
+
+
 def macro_f1(table: Int[Tensor, "truths truths"]) -> float:
     """Returns the mean F1 of the true actions that occur, from true (rows) against read actions.
 
@@ -268,39 +314,3 @@ def chance_tables(
     generator = torch.Generator().manual_seed(seed)
     shuffles = (torch.randperm(len(latent), generator=generator) for _ in range(permutations))
     return [contingency(latent[order], true, latents, truths) for order in shuffles]
-
-
-# --- actions --------------------------------------------------------------------------------
-
-
-def frame_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the mean absolute difference of frames `(..., H, W, C)` in grey levels of 255."""
-    return (a.float() - b.float()).abs().mean((-3, -2, -1))
-
-
-def action_distances(
-    held: UInt8[Tensor, "N A 2 T H W C"],
-) -> Float[Tensor, "A A"]:
-    """Returns how far apart frames are after holding action a (first seed) and b (second seed).
-
-    The diagonal is the distance between two seeds of the same action, that is, chance alone. Both
-    sides of every pair have different seeds, so a world that ignores its actions has the same
-    distance everywhere. Mean over prompts and steps.
-    """
-    actions = range(held.shape[1])
-    rows = [[frame_distance(held[:, a, 0], held[:, b, 1]).mean() for b in actions] for a in actions]
-    return torch.stack([torch.stack(row) for row in rows])
-
-
-def action_separation(distances: Float[Tensor, "A A"]) -> dict[str, float]:
-    """Returns the distance between actions, between seeds, and their ratio.
-
-    The ratio is about 1 when the actions change nothing that chance does not. `DISTANCE_FLOOR`
-    bounds both sides from below, so that it is finite for a world without chance.
-    """
-    same = distances.diagonal().mean().item()
-    count = len(distances)
-    pairs = max(1, count * (count - 1))
-    different = (distances.sum() - distances.diagonal().sum()).item() / pairs
-    ratio = max(different, DISTANCE_FLOOR) / max(same, DISTANCE_FLOOR)
-    return {"between_actions": different, "between_seeds": same, "ratio": ratio}

@@ -7,7 +7,7 @@ FVD (Unterthiner et al. 2018, arXiv 1812.01717). Neither network comes with this
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genie.evaluation.metrics.metric import Metric, Section, format_value
+from genie.evaluation.metrics.context import Evaluation, RolloutMeasure
+from genie.evaluation.metrics.metric import Metric
 from genie.evaluation.metrics.rollouts import CONDITIONS
 from genie.models.external_networks import Extractor
 
@@ -108,55 +109,58 @@ def real_data_distance(
     return sum(found) / draws, count
 
 
-class FrechetByCondition:
-    """Fréchet distances between real frames and what was played, batch by batch.
+def features_of_rollouts(extractor: Extractor, prompt_frames: int) -> RolloutMeasure:
+    """Returns a function that keeps features of the real frames and of what was played."""
+
+    def measure(frames: Tensor, rollouts: dict[str, Tensor]) -> dict[str, Tensor]:
+        before, real = frames[:, prompt_frames - 1 : prompt_frames], frames[:, prompt_frames:]
+        return {
+            side: extractor.features(torch.cat([before, shown.to(before.device)], dim=1)).cpu()
+            for side, shown in ({"real": real} | rollouts).items()
+        }
+
+    return measure
+
+
+def compare_features(
+    features: Mapping[str, Float[Tensor, "clips n d"]], name: str, seed: int
+) -> dict[str, Any]:
+    """Returns the distance of every side from the real frames, and between halves of these.
 
     Args:
-        extractor: of features.
-        prompt_frames: real frames that rollouts start from.
-        seed: of the halves of the real frames.
+        features: of the "real" frames and of other sides.
+        name: of the extractor.
+        seed: of the halves.
     """
-
-    def __init__(self, extractor: Extractor, prompt_frames: int, seed: int = 0):
-        self._extractor, self._first, self._seed = extractor, prompt_frames, seed
-        self._features: dict[str, list[Tensor]] = {}
-
-    def update(self, frames: Tensor, rollouts: dict[str, Tensor]) -> None:
-        """Takes the features of a batch of real clips and of what was played from them."""
-        before, real = frames[:, self._first - 1 : self._first], frames[:, self._first :]
-        for side, shown in ({"real": real} | rollouts).items():
-            clips = torch.cat([before, shown.to(before.device)], dim=1)
-            self._features.setdefault(side, []).extend(self._extractor.features(clips).cpu())
-
-    def compute(self) -> dict[str, Any]:
-        """Returns the distance of every side from the real frames, and between halves of these."""
-        moments = {
-            side: Moments.from_features(torch.cat(clips)) for side, clips in self._features.items()
-        }
-        real, clips = moments.pop("real"), self._features["real"]
-        return {
-            "extractor": self._extractor.name,
-            "dimensions": clips[0].shape[1],
-            "samples": real.count,
-            "distance": {side: played.distance(real) for side, played in moments.items()},
-            "real_halves": real_data_distance(clips, len(clips), self._seed)[0],
-        }
+    moments = {side: Moments.from_features(clips) for side, clips in features.items()}
+    real, clips = moments.pop("real"), features["real"]
+    return {
+        "extractor": name,
+        "dimensions": clips.shape[-1],
+        "samples": real.count,
+        "distance": {side: played.distance(real) for side, played in moments.items()},
+        "real_halves": real_data_distance(list(clips), len(clips), seed)[0],
+    }
 
 
-def _cells(section: Section) -> dict[str, str]:
-    names = ("inferred", "copy_last_frame", "reconstruction")
-    ours, copy, rebuilt = (format_value(section["distance"][name]) for name in names)
-    label = f"Fréchet distance ({section['extractor']}) of rollouts (copying, reconstruction)"
-    return {label: f"{ours} ({copy}, {rebuilt})"}
+def _frechet(evaluation: Evaluation) -> dict[str, Any]:
+    features = {side: torch.cat(parts) for side, parts in evaluation.kept["frechet"].items()}
+    return compare_features(features, evaluation.extractor.name, evaluation.config.seed)
 
 
 FRECHET = Metric(
     key="frechet",
     order=50,
     title="Fréchet distances",
-    observer=lambda evaluation: FrechetByCondition(
-        evaluation.extractor, evaluation.config.prompt_frames, evaluation.config.seed
+    measure=_frechet,
+    rollout_measure=lambda evaluation: features_of_rollouts(
+        evaluation.extractor, evaluation.config.prompt_frames
     ),
-    cells=_cells,
+    cells=(
+        (
+            "Fréchet distance ({extractor}) of rollouts (copying, reconstruction)",
+            *(f"distance.{side}" for side in ("inferred", "copy_last_frame", "reconstruction")),
+        ),
+    ),
     values={"conditions": CONDITIONS},
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -31,26 +32,21 @@ def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A
         The squared errors of the frames after `steps` and twice as many steps against the first,
         as the tokenizer gives it back; and the episode of each prompt.
     """
-    config, world = evaluation.config, evaluation.world
-    size = world.config.num_actions
+    config, size = evaluation.config, evaluation.world.config.num_actions
     if size > MAX_ACTIONS:
         raise Skipped(f"{size} actions have too many pairs; it is measured up to {MAX_ACTIONS}.")
     clips = evaluation.select(config.prompt_frames, max(2, min(PROMPTS, MAX_GAMES // size**2)))
     prompts = torch.cat(list(clips))
-    start = world.tokenizer.decode(world.tokenizer.encode(prompts))[:, -1:].cpu()
     owner = torch.arange(len(prompts)).repeat_interleave(size**2)
     pairs = torch.cartesian_prod(torch.arange(size), torch.arange(size)).repeat(len(prompts), 1)
-    seeds, errors = clip_seeds(config.seed, 0, len(prompts)), list[Tensor]()
-    parts = torch.arange(len(owner)).split(config.batch)
-    with evaluation.playing("Inverse consistency", 2 * steps * len(parts)) as player:
-        for part in parts:
-            actions = pairs[part].repeat_interleave(steps, dim=1)
-            noise = [seeds[i] for i in owner[part].tolist()]
-            frames = player.rollout(prompts[owner[part]], actions, noise)
-            wanted = frames[:, [steps - 1, 2 * steps - 1]]
-            first = start[owner[part]].expand_as(wanted)
-            errors.append(squared_error(first, wanted).mean((-2, -1)))
-    return torch.cat(errors).unflatten(0, (len(prompts), size, size)), clips.episodes
+    seeds = np.repeat(clip_seeds(config.seed, 0, len(prompts)), size**2).tolist()
+    batches = -(-len(owner) // config.batch)
+    with evaluation.playing("Inverse consistency", 2 * steps * batches) as player:
+        first = player.rebuilt(prompts)[:, -1:]
+        frames = player.games(prompts, owner, pairs.repeat_interleave(steps, dim=1), seeds)
+    wanted = frames[:, [steps - 1, 2 * steps - 1]]
+    errors = squared_error(first[owner].expand_as(wanted), wanted).mean((-2, -1))
+    return errors.unflatten(0, (len(prompts), size, size)), clips.episodes
 
 
 def inverse_consistency(evaluation: Evaluation, steps: int = STEPS) -> dict[str, Any]:

@@ -1,61 +1,66 @@
-"""Trains the inverse-dynamics network on the labelled steps of a store, once for each setting.
-
-It is trained with the true actions of the sidecar files, of training episodes only.
-"""
+"""Trains the action classifier of a store with the true actions of its training episodes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from genie.core.config import require
-from genie.core.io import replacing
-from genie.core.progress import Tick, ignore_tick, ticking
-from genie.data.labelled import HELD_OUT_FRACTION, labelled_batches
+from genie.core.config import UserError, require
+from genie.core.progress import Tick, ignore_tick
+from genie.data.labelled import HELD_OUT_FRACTION, judged_windows, labelled_batches
+from genie.models.action_classifier import (
+    MERGE_THRESHOLD,
+    ActionClassifier,
+    group_logits,
+    merge,
+    merge_actions,
+    pairwise_accuracy,
+)
 from genie.models.inverse_dynamics import (
     LEARNING_RATE,
     WARMUP,
     WEIGHT_DECAY,
     InverseDynamics,
-    fit,
+    count_parameters,
+    encoder_parameters,
+    fit_once,
     width_for,
 )
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
 
-STEPS = 600
+SPLIT = "train"
+"""Never the one that is evaluated."""
 BATCH, WINDOW = 16, 5
+EVALUATION_CLIPS, EVALUATION_FRAMES = 256, 17
 VERSION = 1
 
 
 def train_inverse_dynamics(
     store: ClipStore,
     *,
-    split: str = "train",
-    steps: int = STEPS,
+    steps: int,
     seed: int = 0,
     parameters: int = 0,
     future_frames: bool = True,
     device: str | torch.device = "cpu",
     on_step: Tick = ignore_tick,
 ) -> InverseDynamics:
-    """Trains the network on labelled steps of a split, or loads the one trained before.
+    """Trains the network on labelled training steps, or loads the one trained before.
 
     A tenth of the episodes is held out (`split_episodes`) to evaluate it. It is cached in the
     store's `derived` folder by its settings; a store that cannot be written to stays as it is.
 
     Args:
         store: frames and true actions.
-        split: of the store; never the one that is evaluated.
         steps: optimizer steps, each of 64 transitions.
         seed: of weights, batches and the episodes held back.
         parameters: about how many weights it should have, such as `encoder_parameters`.
@@ -67,35 +72,25 @@ def train_inverse_dynamics(
         The network, in evaluation mode.
 
     Raises:
-        UserError: no true action of the split is known.
+        UserError: no true action of the training split is known.
     """
     labels = store.labels()
-    require(labels is not None, "this store has no true actions; record the videos with sidecars")
-    assert labels is not None
+    if labels is None:
+        raise UserError("this store has no true actions; record the videos with sidecars")
     actions = len(store.action_names or ()) or int(labels.max()) + 1
     require(actions > 0, "no true action of this store is known")
     settings = {
-        "version": VERSION, "split": split, "steps": steps, "seed": seed, "actions": actions,
+        "version": VERSION, "split": SPLIT, "steps": steps, "seed": seed, "actions": actions,
         "width": width_for(parameters, actions), "rates": [LEARNING_RATE, WEIGHT_DECAY, WARMUP],
         "batch": [BATCH, WINDOW], "held_back": HELD_OUT_FRACTION, "ahead": future_frames,
     }  # fmt: skip
     devices = [device] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices), torch.enable_grad():
         torch.manual_seed(seed)
-        network = InverseDynamics(actions, settings["width"], future_frames)
-        kept = _cache_path(store, settings, labels)
-        if kept is not None and kept.is_file():
-            network.load_state_dict(load_file(kept))
-            for _ in range(steps):
-                on_step()
-        else:
-            batches = labelled_batches(
-                store, split, window=WINDOW, batch=BATCH, steps=steps, seed=seed
-            )
-            fit(network.to(device), ticking(batches, on_step), steps)
-            if kept is not None:
-                _save(network, kept)
-    return network.to(device).eval().requires_grad_(False)
+        network = InverseDynamics(actions, settings["width"], future_frames).to(device)
+        batches = labelled_batches(store, SPLIT, window=WINDOW, batch=BATCH, steps=steps, seed=seed)
+        fit_once(network, batches, steps, _cache_path(store, settings, labels), on_step)
+    return network.eval().requires_grad_(False)
 
 
 def _cache_path(store: ClipStore, settings: dict[str, Any], labels: np.ndarray) -> Path | None:
@@ -108,7 +103,77 @@ def _cache_path(store: ClipStore, settings: dict[str, Any], labels: np.ndarray) 
     return table.parent / "derived" / f"inverse-dynamics-{sha.hexdigest()[:12]}.safetensors"
 
 
-def _save(network: InverseDynamics, path: Path) -> None:
-    weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    with suppress(OSError, SafetensorError), replacing(path) as part:
-        save_file(weights, part)
+def train_action_classifier(
+    store: ClipStore,
+    actions: torch.nn.Module,
+    *,
+    steps: int,
+    seed: int,
+    device: str | torch.device,
+    on_step: Tick = ignore_tick,
+) -> ActionClassifier:
+    """Trains both networks on training episodes; merges actions by those they were not trained on.
+
+    Args:
+        store: frames and true actions.
+        actions: the latent action model, whose encoder says how large the network should be.
+        steps: of training.
+        seed: of the training.
+        device: where to train and read.
+        on_step: called after every step of training, of which there are twice `steps`.
+
+    Raises:
+        UserError: no true action of the training split is known, or of the episodes to judge by.
+    """
+    parameters = encoder_parameters(actions)
+    settings = {"steps": steps, "seed": seed, "device": device, "on_step": on_step}
+    network, past = (
+        train_inverse_dynamics(store, parameters=parameters, future_frames=ahead, **settings)
+        for ahead in (True, False)
+    )
+    logits, true = _evaluation_logits(network, store, seed)
+    require(len(true) > 0, "no true action is known in the training episodes to judge by")
+    groups, merges = merge_actions(logits, true)
+    names = list(store.action_names or map(str, range(network.to_logits.out_features)))
+    told_apart = pairwise_accuracy(group_logits(logits, groups), merge(true, groups))
+
+    def named(groups: list[list[int]]) -> list[list[str]]:
+        return [[names[action] for action in group] for group in groups]
+
+    facts = {
+        "name": network.name,
+        "parameters": count_parameters(network),
+        "encoder_parameters": parameters,
+        "steps": steps,
+        "evaluated_transitions": len(true),
+        "evaluated_accuracy": (logits.argmax(-1) == true).float().mean().item(),
+        "merge_threshold": MERGE_THRESHOLD,
+        "merges": [
+            {
+                "actions": named([merged.first, merged.second]),
+                "pairwise_accuracy": merged.accuracy,
+            }
+            for merged in merges
+        ],
+        "groups": named(groups),
+        "pairwise_accuracy": told_apart.tolist(),
+    }
+    return ActionClassifier(network, past, groups, names, facts)
+
+
+def _evaluation_logits(
+    network: InverseDynamics, store: ClipStore, seed: int
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, " n"]]:
+    """Logits and true actions of steps from the training episodes that were held back."""
+    labels, device = store.labels(), network.to_logits.weight.device
+    assert labels is not None
+    starts, length = judged_windows(
+        store, SPLIT, window=EVALUATION_FRAMES, count=EVALUATION_CLIPS, seed=seed
+    )
+    true = torch.from_numpy(labels[starts[:, None] + np.arange(length - 1)]).long()
+    logits = [
+        network(torch.from_numpy(np.array(store.windows(part, length))).to(device)).cpu()
+        for part in np.array_split(starts, -(-len(starts) // BATCH))
+    ]
+    known = true >= 0
+    return torch.cat(logits)[known], true[known]

@@ -17,9 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from torch import Tensor
-
-from genie.evaluation.metrics.context import Evaluation, RolloutObserver
+from genie.evaluation.metrics.context import Evaluation, RolloutMeasure
+from genie.evaluation.protocol.held_actions import Measure
 
 Section = Mapping[str, Any]
 """What a metric adds to `report.json`."""
@@ -27,6 +26,8 @@ Number = float | str | Callable[[Section], float | None] | None
 """A constant, the path of a value in the section such as `real.macro_f1`, or a function of it."""
 Text = str | Callable[[Section], str]
 """A text, in which `{key}` is a value of the section, or a function of the section."""
+Rows = tuple[tuple[Text, *tuple[Number, ...]], ...]
+"""Of each row its name, a value and the baselines that stand beside it in brackets."""
 Kind = TypeVar("Kind")
 
 GOOD, FAIR, POOR = "good", "fair", "poor"
@@ -114,11 +115,13 @@ class Metric:
         order: place on the page; metrics of the package are multiples of ten.
         title: heading on the page.
         measure: computes the section. It may raise `Skipped`.
-        observer: in place of `measure`, makes an observer of the rollouts of held-out clips.
-        held_measure: what is kept of each step of the games in which an action is held.
+        rollout_measure: makes a function of each batch of held-out clips and their rollouts. What
+            it returns by side is in `kept` of the evaluation when `measure` is called.
+        held_measure: makes a function of the games in which an action is held: what is kept of
+            each of their steps.
         headlines: the values to read first.
-        cells: rows of the table for a paper: the text of a cell by the name of its row. The
-            headlines when left out.
+        cells: rows of the table for a paper: name, value and baselines of each, or a function that
+            makes the text of a cell by the name of its row. The headlines when left out.
         values: what the template needs besides the section, such as labels and functions of the
             section. It reads `metric.values.NAME`.
         notes: sentences at the top of the report, from the evaluation and the section.
@@ -129,10 +132,10 @@ class Metric:
     order: int
     title: str
     measure: Callable[[Evaluation], dict[str, Any]] = _nothing
-    observer: Callable[[Evaluation], RolloutObserver] | None = None
-    held_measure: Callable[[Evaluation], Callable[[Tensor], Tensor]] | None = None
+    rollout_measure: Callable[[Evaluation], RolloutMeasure] | None = None
+    held_measure: Callable[[Evaluation], Measure] | None = None
     headlines: tuple[Headline, ...] = ()
-    cells: Callable[[Section], dict[str, str]] | None = None
+    cells: Callable[[Section], dict[str, str]] | Rows | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     notes: Callable[[Evaluation, Section], Iterable[str]] = _nothing
     when_skipped: str = ""
@@ -143,6 +146,11 @@ class Metric:
 
     def cells_of(self, section: Section) -> dict[str, str]:
         """Returns the rows of the table for a paper."""
+        if isinstance(self.cells, tuple):
+            return {
+                text(name, section): beside(*(number(value, section) for value in values))
+                for name, *values in self.cells
+            }
         if self.cells is not None:
             return self.cells(section)
         lines = self.headlines_of(section)
@@ -199,6 +207,12 @@ def format_value(value: Any, unit: str = "") -> str:
         return f"{int(value)} {unit}".rstrip()
     digits = 3 if abs(value) < 0.1 else 2
     return f"{round(value, digits) + 0.0:.{digits}f} {unit}".rstrip()
+
+
+def with_interval(value: Section) -> str:
+    """Returns a mean with its interval as text."""
+    mean, low, high = (format_value(value[key]) for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def beside(value: Any, *baselines: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,14 +11,15 @@ from torch import Tensor
 
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation
-from genie.evaluation.metrics.formulas import ERRORS, FrameErrors
-from genie.evaluation.metrics.metric import Headline, Metric, Section, beside
+from genie.evaluation.metrics.formulas import ERRORS, errors_by_side
+from genie.evaluation.metrics.metric import Headline, Metric, Section
 from genie.evaluation.protocol.rollouts import random_actions
-from genie.models.layers.pixels import moving_pixels
 from genie.models.quantizers.base import perplexity
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie
+
+SIDES = ("reconstruction", "copy_last_frame")
 
 
 # --- tokenizer ------------------------------------------------------------------------------
@@ -30,24 +32,24 @@ def measure_tokenizer(evaluation: Evaluation) -> dict[str, Any]:
     is left out on both sides. `moving_share` is the share of pixels that moved. `intervals` are of
     95 % over episodes.
     """
-    world, rebuilt, copied = evaluation.world, [], []
-    counts = torch.zeros(world.tokenizer.vocabulary, dtype=torch.int64)
-    for frames in evaluation.each_batch("Tokenizer"):
-        tokens = world.tokenizer.encode(frames)
-        counts += formulas.code_counts(tokens, world.tokenizer.vocabulary)
-        real, before = frames[:, 1:], frames[:, :-1]
-        moving = moving_pixels(real, before)
-        rebuilt.append(FrameErrors.between(real, world.tokenizer.decode(tokens)[:, 1:], moving))
-        copied.append(FrameErrors.between(real, before, moving))
-    errors = FrameErrors.cat(rebuilt)
+    world, counts = evaluation.world, torch.zeros(evaluation.world.tokenizer.vocabulary).long()
+
+    def batches() -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        for frames in evaluation.each_batch("Tokenizer"):
+            tokens = world.tokenizer.encode(frames)
+            counts.add_(formulas.code_counts(tokens, len(counts)))
+            rebuilt = world.tokenizer.decode(tokens)[:, 1:]
+            yield frames[:, 1:], dict(zip(SIDES, (rebuilt, frames[:, :-1]), strict=True))
+
+    sides = errors_by_side(batches())
+    errors = sides["reconstruction"]
     pixels = errors.error.numel() * world.config.height * world.config.width
     return {
-        "reconstruction": errors.summary(),
-        "copy_last_frame": FrameErrors.cat(copied).summary(),
+        **{side: found.summary() for side, found in sides.items()},
         "intervals": errors.intervals(evaluation.clips.episodes),
         "moving_share": errors.moving_count.sum().item() / pixels,
         "codebook": {
-            "size": world.tokenizer.vocabulary,
+            "size": len(counts),
             "used": int((counts > 0).sum()),
             "share_used": (counts > 0).float().mean().item(),
             "perplexity": perplexity(counts.double()).item(),
@@ -56,25 +58,19 @@ def measure_tokenizer(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _tokenizer_cells(section: Section) -> dict[str, str]:
-    names = {
-        "psnr_mean_error": "PSNR of the mean error, dB",
-        "psnr_moving": "PSNR on moving pixels, dB",
-        "ssim": "SSIM",
-    }
-    ours, copy = section["reconstruction"], section["copy_last_frame"]
-    return {
-        f"tokenizer, {name} (copying the last frame)": beside(ours[key], copy[key])
-        for key, name in names.items()
-    }
-
-
 TOKENIZER = Metric(
     key="tokenizer",
     order=70,
     title="Tokenizer: frames to tokens and back",
     measure=measure_tokenizer,
-    cells=_tokenizer_cells,
+    cells=tuple(
+        (f"tokenizer, {name} (copying the last frame)", *(f"{side}.{key}" for side in SIDES))
+        for key, name in (
+            ("psnr_mean_error", "PSNR of the mean error, dB"),
+            ("psnr_moving", "PSNR on moving pixels, dB"),
+            ("ssim", "SSIM"),
+        )
+    ),
     values={"errors": ERRORS},
     headlines=(
         Headline(
@@ -104,31 +100,34 @@ def measure_latent_actions(evaluation: Evaluation) -> dict[str, Any]:
     """
     world, seed = evaluation.world, evaluation.config.seed
     num_actions = world.config.num_actions
-    sides: dict[str, list[FrameErrors]] = {"inferred": [], "random": [], "copy_last_frame": []}
-    counts, seen = torch.zeros(num_actions, dtype=torch.int64), 0
-    for frames in evaluation.each_batch("Latent actions"):
-        inferred = world.actions.infer(frames)
-        counts += formulas.code_counts(inferred, num_actions)
-        drawn = random_actions(num_actions, len(inferred), inferred.shape[1], seed, seen)
-        drawn = drawn.to(inferred.device)
-        seen += len(frames)
-        shown = world.actions.downsampled(frames)
-        real, before = shown[:, 1:], shown[:, :-1]
-        moving = moving_pixels(real, before)
-        predictions = {
-            "inferred": world.actions.reconstruct(frames, inferred),
-            "random": world.actions.reconstruct(frames, drawn),
-            "copy_last_frame": before,
-        }
-        for side, predicted in predictions.items():
-            sides[side].append(FrameErrors.between(real, predicted, moving))
+    inferred: list[Tensor] = []
+
+    def batches() -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        seen = 0
+        for frames in evaluation.each_batch("Latent actions"):
+            ours = world.actions.infer(frames)
+            random = random_actions(num_actions, len(ours), ours.shape[1], seed, seen)
+            inferred.append(ours.cpu())
+            seen += len(frames)
+            shown = world.actions.downsampled(frames)
+            yield (
+                shown[:, 1:],
+                {
+                    "inferred": world.actions.reconstruct(frames, ours),
+                    "random": world.actions.reconstruct(frames, random.to(ours.device)),
+                    "copy_last_frame": shown[:, :-1],
+                },
+            )
+
+    sides = errors_by_side(batches())
+    counts = formulas.code_counts(torch.cat(inferred), num_actions)
     return {
         "count": num_actions,
         "perplexity": perplexity(counts.double()).item(),
         "usage": (counts / counts.sum()).tolist(),
         "transitions": int(counts.sum()),
         "pixels": list(world.actions.frame_size),
-        "next_frame": {side: FrameErrors.cat(parts).summary() for side, parts in sides.items()},
+        "next_frame": {side: found.summary() for side, found in sides.items()},
     }
 
 

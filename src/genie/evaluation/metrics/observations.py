@@ -8,8 +8,9 @@ the limits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -62,23 +63,22 @@ class Observations:
     Attributes:
         counts: how often each token occurs in each frame.
         frozen: whether a frame shows nothing that the frame before it did not.
-        visible: whether the avatar is there; None where no detector can tell.
+        visible: whether the avatar is there; empty where no detector can tell.
         features: of each whole window one after the other.
     """
 
     counts: Int[Tensor, "T V"]
     frozen: Bool[Tensor, " T"]
-    visible: Bool[Tensor, " T"] | None
+    visible: Bool[Tensor, " seen"]
     features: list[Float[Tensor, "n d"]]
 
     @staticmethod
     def join(parts: Sequence[Observations]) -> Observations:
         """Puts stretches of one game one after the other."""
-        visible = [part.visible for part in parts if part.visible is not None]
         return Observations(
             torch.cat([part.counts for part in parts]),
             torch.cat([part.frozen for part in parts]),
-            torch.cat(visible) if visible else None,
+            torch.cat([part.visible for part in parts]),
             [features for part in parts for features in part.features],
         )
 
@@ -115,16 +115,13 @@ class Observer:
         counts = torch.zeros((*tokens.shape[:2], size), dtype=torch.int16, device=tokens.device)
         counts = counts.scatter_add_(-1, tokens, torch.ones_like(tokens, dtype=torch.int16)).cpu()
         frozen = ~moving_pixels(clips[:, 1:], clips[:, :-1]).any(-1).any(-1).cpu()
-        visible = self.detector.visible(clips[:, 1:]).cpu() if self.detector else None
+        visible = torch.zeros(len(clips), 0, dtype=torch.bool)
+        if self.detector:
+            visible = self.detector.visible(clips[:, 1:]).cpu()
         whole = clips.shape[1] == self.window + 1
-        features = self.extractor.features(clips).cpu() if whole else None
+        features = list(self.extractor.features(clips).cpu()) if whole else []
         return [
-            Observations(
-                counts[b],
-                frozen[b],
-                None if visible is None else visible[b],
-                [] if features is None else [features[b]],
-            )
+            Observations(counts[b], frozen[b], visible[b], features[b : b + 1])
             for b in range(len(clips))
         ]
 
@@ -137,45 +134,57 @@ class Reference:
     """Real held-out video as it is looked at, and the limits that it sets.
 
     Attributes:
-        observations: of each episode.
-        starts: first frame of each episode, which names it.
-        total: how often each token occurs in all of them.
+        observations: of each episode, by its first frame.
         usage: how often each latent action was inferred.
         chain: how often each latent action followed each other one.
-        longest_frozen: frames that the picture may stand still: as long as it ever does in real
-            video, and at least a second.
-        avatar_lost: frames that the avatar may be away: a second.
-        quantiles: of the distance of windows of real video, at 50, 95 and 99 %.
+        second: steps in a second, for which the avatar may be away.
         window: frames per window.
     """
 
-    observations: list[Observations]
-    starts: list[int]
-    total: Int[Tensor, " V"]
+    observations: Mapping[int, Observations]
     usage: Int[Tensor, " A"]
     chain: Int[Tensor, "A A"]
-    longest_frozen: int
-    avatar_lost: int
-    quantiles: tuple[float, float, float]
+    second: int
     window: int
 
-    def distance(self, seen: Observations, episode: int) -> Float[Tensor, " windows"]:
-        """Returns how far each window is from real video, that of its own episode left out."""
-        return token_distance(seen.counts, self._others(episode), self.window)
+    @cached_property
+    def total(self) -> Int[Tensor, " V"]:
+        """How often each token occurs in all episodes."""
+        return torch.stack([seen.counts.sum(0) for seen in self.observations.values()]).sum(0)
 
-    def _others(self, episode: int) -> Int[Tensor, " V"]:
-        return others(
-            self.total, dict(zip(self.starts, self.observations, strict=True)).get(episode)
-        )
+    @cached_property
+    def longest_real_frozen(self) -> int:
+        """For how many frames the picture stands still at most in real video."""
+        return max(longest_run(seen.frozen) for seen in self.observations.values())
+
+    @cached_property
+    def longest_frozen(self) -> int:
+        """Frames that the picture of a game may stand still: as long, and at least a second."""
+        return max(self.second, self.longest_real_frozen)
+
+    @cached_property
+    def quantiles(self) -> list[float]:
+        """The distance of windows of real video that 50, 95 and 99 % of them stay below."""
+        found = torch.cat([self.distance(seen, e) for e, seen in self.observations.items()])
+        return found.quantile(found.new_tensor([0.5, 0.95, 0.99])).tolist()
+
+    def distance(self, seen: Observations, episode: int) -> Float[Tensor, " windows"]:
+        """Returns how far each window is from real video, that of its own episode left out.
+
+        All of it counts where there is no other episode.
+        """
+        own = self.observations.get(episode)
+        rest = self.total - own.counts.sum(0) if own else self.total
+        return token_distance(seen.counts, rest if rest.sum() > 0 else self.total, self.window)
 
     def ends(self, seen: Observations, distance: Float[Tensor, " windows"]) -> list[int]:
         """Returns the first step of each of `FAILURES`, T for one that does not happen."""
-        length = len(seen.frozen)
-        strange = distance > self.quantiles[2] + 1e-6
-        away = torch.zeros(0, dtype=torch.bool) if seen.visible is None else ~seen.visible
-        flags = ((seen.frozen, self.longest_frozen + 1), (strange, self.window))
-        found = [first_run(*spell) for spell in (*flags, (away, self.avatar_lost + 1))]
-        return [length if first is None else first for first in found]
+        found = (
+            first_run(seen.frozen, self.longest_frozen + 1),
+            first_run(distance > self.quantiles[2] + 1e-6, self.window),
+            first_run(~seen.visible, self.second + 1),
+        )
+        return [len(seen.frozen) if first is None else first for first in found]
 
 
 def reference(
@@ -187,48 +196,23 @@ def reference(
     """
     window, world = observer.window, observer.world
     episodes = [e for e in store.episodes if e.split == split and e.length > window]
-    seen: list[Observations] = []
-    starts: list[int] = []
-    num_actions = world.config.num_actions
-    usage = torch.zeros(num_actions, dtype=torch.int64)
-    chain = torch.zeros(num_actions**2, dtype=torch.int64)
+    seen, size = dict[int, Observations](), world.config.num_actions
+    usage, chain = (torch.zeros(shape, dtype=torch.int64) for shape in ((size,), (size, size)))
     for index in np.random.default_rng([seed, 12]).permutation(len(episodes)):
-        if seen and sum(len(s.frozen) for s in seen) + episodes[index].length > frames:
-            continue
         episode = episodes[index]
+        if seen and sum(len(s.frozen) for s in seen.values()) + episode.length > frames:
+            continue
         cuts = episode.start + window * np.arange((episode.length - 1) // window)
         parts: list[Observations] = []
         for clips in ClipBatches(store, cuts, window + 1, batch, world.device):
             parts += observer.observe(clips, real=True)
             inferred = world.actions.infer(clips)
-            usage += formulas.code_counts(inferred, num_actions)
-            pairs = inferred[:, :-1] * num_actions + inferred[:, 1:]
-            chain += formulas.code_counts(pairs, num_actions**2)
-        seen.append(Observations.join(parts))
-        starts.append(episode.start)
-    if not seen:
-        return None
-    total = torch.stack([s.counts.sum(0) for s in seen]).sum(0)
-    distances = torch.cat([token_distance(s.counts, others(total, s), window) for s in seen])
-    median, most, nearly_all = distances.quantile(distances.new_tensor([0.5, 0.95, 0.99])).tolist()
+            usage += formulas.code_counts(inferred, size)
+            before, after = inferred[:, :-1].flatten(), inferred[:, 1:].flatten()
+            chain += formulas.contingency(before, after, size, size)
+        seen[episode.start] = Observations.join(parts)
     second = max(1, math.ceil(world.config.fps))
-    return Reference(
-        observations=seen,
-        starts=starts,
-        total=total,
-        usage=usage,
-        chain=chain.reshape(num_actions, num_actions),
-        longest_frozen=max(second, *(longest_run(s.frozen) for s in seen)),
-        avatar_lost=second,
-        quantiles=(median, most, nearly_all),
-        window=window,
-    )
-
-
-def others(total: Int[Tensor, " V"], seen: Observations | None) -> Int[Tensor, " V"]:
-    """Returns the counts of all episodes but one; of all where there is no other."""
-    rest = total if seen is None else total - seen.counts.sum(0)
-    return rest if rest.sum() > 0 else total
+    return Reference(seen, usage, chain, second, window) if seen else None
 
 
 def token_distance(

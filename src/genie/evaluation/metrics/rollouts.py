@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,10 @@ from genie.evaluation import figures
 from genie.evaluation.figures import Figure
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.formulas import ERRORS, FrameErrors
+from genie.evaluation.metrics.formulas import ERRORS, FrameErrors, errors_by_side
 from genie.evaluation.metrics.metric import Headline, Metric, Section, beside, format_value
 from genie.evaluation.protocol.clips import ClipBatches
 from genie.evaluation.protocol.rollouts import clip_seeds, random_actions
-from genie.models.layers.pixels import moving_pixels
 
 Rollouts = dict[str, UInt8[Tensor, "B N H W C"]]
 OnRollout = Callable[[Tensor, Rollouts], None]
@@ -69,49 +68,24 @@ def measure_rollouts(
     """
     config, distance = evaluation.config, evaluation.distance
     horizon = choices[0].length - config.prompt_frames
-    conditions: dict[str, list[FrameErrors]] = {name: [] for name in CONDITIONS}
-    apart: dict[str, list[Tensor]] = {name: [] for name in CONDITIONS}
-    wanted = [t - 1 for t in times]
-    with evaluation.playing(f"{horizon} steps", 2 * horizon * sum(map(len, choices))):
+
+    def played() -> Iterator[tuple[Tensor, Rollouts]]:
         for index, choice in enumerate(choices):
             seen = 0
             for frames in choice:
                 rollouts = rollout_conditions(evaluation, frames, config.seed + index, seen)
-                real = frames[:, config.prompt_frames :].cpu()
-                moving = moving_pixels(real, rollouts["copy_last_frame"])
-                for name, predicted in rollouts.items():
-                    errors = FrameErrors.between(real, predicted, moving, wanted)
-                    conditions[name].append(errors)
-                    if distance is not None:
-                        pair = (part[:, wanted].flatten(0, 1) for part in (real, predicted))
-                        found = distance.distance(*pair).cpu()
-                        apart[name].append(found.reshape(len(real), len(wanted)))
+                yield frames[:, config.prompt_frames :].cpu(), rollouts
                 seen += len(frames)
                 if on_rollout is not None and index == 0:
                     on_rollout(frames, rollouts)
-    errors = {name: FrameErrors.cat(parts) for name, parts in conditions.items()}
-    found = _figures(errors, choices, times)
-    for name, parts in apart.items():
-        for t, values in zip(
-            times, torch.cat(parts).mean(0).tolist() if parts else (), strict=False
-        ):
-            found["at"][str(t)][name]["perceptual"] = values
-    return found | {
-        "seeds": [config.seed + index for index in range(len(choices))],
-        "prompt_frames": config.prompt_frames,
-        "horizon": horizon,
-        "perceptual": distance.name if distance else None,
-    }
 
-
-def _figures(
-    errors: dict[str, FrameErrors], choices: Sequence[ClipBatches], times: tuple[int, ...]
-) -> dict[str, Any]:
+    with evaluation.playing(f"{horizon} steps", 2 * horizon * sum(map(len, choices))):
+        errors = errors_by_side(played(), [t - 1 for t in times], distance)
     episodes = torch.cat([choice.episodes for choice in choices])
     delta = _delta(errors)
     by_seed = delta.split([len(choice.starts) for choice in choices])
     spread = [formulas.interval_over_episodes(values, episodes) for values in delta.unbind(1)]
-    at = {str(t): _at_time(errors, t - 1, episodes) for t in times}
+    at = {str(t): _at_time(errors, t - 1, episodes, distance is not None) for t in times}
     for t in times:
         means = [part[:, t - 1].nanmean().item() for part in by_seed]
         at[str(t)]["delta_psnr"]["by_seed"] = means
@@ -123,6 +97,10 @@ def _figures(
         "delta_psnr_curve": delta.nanmean(0).tolist(),
         "delta_psnr_low": [line["low"] for line in spread],
         "delta_psnr_high": [line["high"] for line in spread],
+        "seeds": [config.seed + index for index in range(len(choices))],
+        "prompt_frames": config.prompt_frames,
+        "horizon": horizon,
+        "perceptual": distance.name if distance else None,
     }
 
 
@@ -164,12 +142,15 @@ def _delta(errors: dict[str, FrameErrors]) -> Tensor:
     return errors["inferred"].psnr() - errors["random"].psnr()
 
 
-def _at_time(errors: dict[str, FrameErrors], frame: int, episodes: Tensor) -> dict[str, Any]:
+def _at_time(
+    errors: dict[str, FrameErrors], frame: int, episodes: Tensor, perceptual: bool
+) -> dict[str, Any]:
     interval = partial(formulas.interval_over_episodes, episodes=episodes)
     sides = {condition: side.at(frame) for condition, side in errors.items()}
     quoted: dict[str, Any] = {
         condition: side.summary()
         | {"psnr_interval": interval(side.psnr()[:, 0]), "intervals": side.intervals(episodes)}
+        | ({"perceptual": side.perceptual.mean().item()} if perceptual else {})
         for condition, side in sides.items()
     }
     moving = sides["inferred"].moving_psnr() - sides["random"].moving_psnr()
@@ -188,9 +169,9 @@ def _rollouts(evaluation: Evaluation) -> dict[str, Any]:
     def on_rollout(frames: Tensor, rollouts: Rollouts) -> None:
         if not any(figure.section == "rollouts" for figure in evaluation.figures):
             evaluation.figures += _clip_figures(frames, rollouts, evaluation)
-        for observer in evaluation.observers.values():
-            if not isinstance(observer, str):
-                observer.update(frames, rollouts)
+        for key, measure in evaluation.rollout_measures.items():
+            for side, part in measure(frames, rollouts).items():
+                evaluation.kept[key][side].append(part)
 
     choices = _choices(evaluation, config.clip_frames, config.clips)
     return measure_rollouts(evaluation, choices, config.quoted, on_rollout)

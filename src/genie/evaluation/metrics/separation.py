@@ -17,12 +17,13 @@ from torch import Tensor
 
 from genie.data.images import png
 from genie.evaluation.figures import Figure, action_sheet
-from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
 
 MIN_VARIANCE = 1e-9
 """Squares smaller than this fraction of all of them are rounding."""
+DISTANCE_FLOOR = 0.05
+"""What frames must differ by, in grey levels of 255, before a ratio of distances means anything."""
 
 
 # --- held actions ---------------------------------------------------------------------------
@@ -33,21 +34,36 @@ def action_effects(
 ) -> dict[str, Any]:
     """Compares what the held actions do, from frames of `RolloutPlayer.hold_all`.
 
-    `between_actions` and `between_seeds` are mean absolute differences in grey levels of 255.
-    `distances[a][b]` is the former for actions a and b over the latter. It is about 1 where two
-    actions do the same. The stillest action is the one after which the frame is nearest the prompt.
+    `between_actions` and `between_seeds` are mean absolute differences in grey levels of 255, over
+    prompts and steps. Both sides of every pair have different seeds, so a world that ignores its
+    actions has the same distance everywhere and a `ratio` of about 1. `DISTANCE_FLOOR` bounds both
+    sides of the ratio from below, so that it is finite for a world without chance.
+    `distances[a][b]` is the distance of actions a and b over that of two seeds. The stillest action
+    is the one after which the frame is nearest the prompt.
     """
-    distances = formulas.action_distances(held)
-    separation = formulas.action_separation(distances)
-    chance = max(separation["between_seeds"], formulas.DISTANCE_FLOOR)
-    change = formulas.frame_distance(held, prompts[:, None, None, None]).mean((0, 2, 3))
-    return separation | {
+    first, second = held.unbind(2)
+    pairs = [[frame_distance(a, b).mean() for b in second.unbind(1)] for a in first.unbind(1)]
+    distances, size = torch.tensor(pairs), len(pairs)
+    same = distances.diagonal().mean().item()
+    others = (distances.sum() - distances.diagonal().sum()).item()
+    different = others / max(1, size * (size - 1))
+    chance = max(same, DISTANCE_FLOOR)
+    change = frame_distance(held, prompts[:, None, None, None]).mean((0, 2, 3))
+    return {
+        "between_actions": different,
+        "between_seeds": same,
+        "ratio": max(different, DISTANCE_FLOOR) / chance,
         "prompts": len(held),
         "steps": held.shape[3],
         "change_from_prompt": change.tolist(),
         "stillest_action": int(change.argmin()),
         "distances": (distances / chance).tolist(),
     }
+
+
+def frame_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the mean absolute difference of frames `(..., H, W, C)` in grey levels of 255."""
+    return (a.float() - b.float()).abs().mean((-3, -2, -1))
 
 
 def _held_actions(evaluation: Evaluation) -> dict[str, Any]:

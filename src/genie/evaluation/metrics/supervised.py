@@ -50,15 +50,12 @@ def compare_with_true(
     latent, true = latent.cpu(), true.cpu()
     table = formulas.contingency(latent, true, num_actions, len(names))
     chance = formulas.chance_tables(latent, true, num_actions, len(names), permutations, seed)
-    information = formulas.mutual_information(table)
-    true_entropy = formulas.entropy(table.sum(0))
-    return {
+    figures, true_entropy = formulas.agreement(table), formulas.entropy(table.sum(0))
+    share = figures["mutual_information"] / true_entropy if true_entropy > 0 else 0.0
+    return figures | {
         "transitions": len(latent),
-        "mutual_information": information,
-        "normalised_mutual_information": formulas.normalised_mutual_information(table),
-        "share_of_true_entropy": information / true_entropy if true_entropy > 0 else 0.0,
+        "share_of_true_entropy": share,
         "true_entropy": true_entropy,
-        "purity": formulas.purity(table),
         "most_common_true_action": (table.sum(0).max() / table.sum()).item(),
         "chance": _chance_figures(chance),
         "table": table.tolist(),
@@ -67,14 +64,13 @@ def compare_with_true(
 
 
 def _chance_figures(tables: list[Tensor]) -> dict[str, float]:
-    information = torch.tensor([formulas.mutual_information(t) for t in tables])
-    normalised = [formulas.normalised_mutual_information(t) for t in tables]
+    drawn = [formulas.agreement(table) for table in tables]
+    information = torch.tensor([each["mutual_information"] for each in drawn])
     return {
         "permutations": len(tables),
+        **{key: float(np.mean([each[key] for each in drawn])) for key in drawn[0]},
         "mutual_information": information.mean().item(),
         "mutual_information_95": information.quantile(0.95).item(),
-        "normalised_mutual_information": float(np.mean(normalised)),
-        "purity": float(np.mean([formulas.purity(t) for t in tables])),
     }
 
 

@@ -78,23 +78,13 @@ class HeldActionGames:
         return self.steps * (num_actions * tried + (min(chosen, num_actions) + 1) * used)
 
     def _play(self, prompts: ClipBatches, games: list[tuple[int, int, int]]) -> None:
-        """Plays games, and measures them together with their prompts.
-
-        The prompts are as the tokenizer gives them back, so that the first step shows what moved
-        and not what the tokenizer lost.
-        """
-        tokenizer, numbers = self.player.world.tokenizer, [number for _, number, _ in games]
-        noise = clip_seeds(self.seed, 0, len(prompts.starts))
-        first = 0
+        """Plays games, and measures them together with their prompts as `rebuilt`."""
+        noise, numbers = clip_seeds(self.seed, 0, len(prompts.starts)), [game[1] for game in games]
         for prompt in replace(prompts, starts=prompts.starts[numbers]):
-            now = games[first : first + len(prompt)]
-            held = torch.tensor([action for _, _, action in now])
-            actions = held[:, None].expand(-1, self.steps)
-            seeds = [noise[number] for _, number, _ in now]
-            played = self.player.rollout(prompt, actions, seeds)
-            rebuilt = tokenizer.decode(tokenizer.encode(prompt)).cpu()
-            frames = torch.cat([rebuilt, played], dim=1)
+            now, games = games[: len(prompt)], games[len(prompt) :]
+            held = torch.tensor([action for _, _, action in now])[:, None].expand(-1, self.steps)
+            played = self.player.rollout(prompt, held, [noise[number] for _, number, _ in now])
+            frames = torch.cat([self.player.rebuilt(prompt), played], dim=1)
             kept = {name: of(frames)[:, -self.steps :] for name, of in self.measures.items()}
             for i, game in enumerate(now):
                 self._measured[game] = {name: part[i] for name, part in kept.items()}
-            first += len(prompt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -59,6 +60,30 @@ class RolloutPlayer:
         """Returns the frames of `steps`, on the CPU."""
         return torch.stack([frame.cpu() for frame in self.steps(prompt, actions, seeds)], 1)
 
+    def games(
+        self,
+        prompts: UInt8[Tensor, "N P H W C"],
+        which: Int[Tensor, " G"],
+        actions: Int[Tensor, "G T"],
+        seeds: list[int],
+    ) -> UInt8[Tensor, "G T H W C"]:
+        """Returns the frames of G games, a batch played at once; `which` says from which prompt."""
+        parts = torch.arange(len(which)).split(self.batch)
+        return torch.cat(
+            [
+                self.rollout(prompts[which[p]], actions[p], [seeds[i] for i in p.tolist()])
+                for p in parts
+            ]
+        )
+
+    def rebuilt(self, frames: UInt8[Tensor, "B T H W C"]) -> UInt8[Tensor, "B T H W C"]:
+        """Returns frames as the tokenizer gives them back, on the CPU.
+
+        Games are looked at beside such prompts, so that their first step shows what moved and not
+        what the tokenizer lost.
+        """
+        return self.world.tokenizer.decode(self.world.tokenizer.encode(frames)).cpu()
+
     def hold_all(
         self,
         prompts: UInt8[Tensor, "N P H W C"],
@@ -78,21 +103,14 @@ class RolloutPlayer:
                 actions differ by the action alone. Otherwise every rollout has its own noise, so
                 that a world that ignores its actions does not generate one frame A times.
         """
-        count, num_actions = len(prompts), self.world.config.num_actions
-        shape = (count, num_actions, repeats)
-        if same_noise:
-            noise = np.array([clip_seeds(seed, repeats * i, repeats) for i in range(count)])
-            noise = noise[:, None]
-        else:
-            noise = np.array(clip_seeds(seed, 0, count * num_actions * repeats)).reshape(shape)
-        prompt, action, _ = (part.flatten() for part in np.indices(shape))
-        seeds, frames = np.broadcast_to(noise, shape).flatten(), []
-        for first in range(0, len(seeds), self.batch):
-            part = slice(first, first + self.batch)
-            held = torch.from_numpy(action[part])[:, None].expand(-1, steps)
-            start = prompts[torch.from_numpy(prompt[part])]
-            frames.append(self.rollout(start, held, seeds[part].tolist()))
-        return torch.cat(frames).unflatten(0, shape)
+        shape = (len(prompts), self.world.config.num_actions, repeats)
+        prompt, action, _ = (torch.from_numpy(part).flatten() for part in np.indices(shape))
+        own = (len(prompts), 1, repeats) if same_noise else shape
+        noise = np.array(clip_seeds(seed, 0, math.prod(own))).reshape(own)
+        seeds = np.broadcast_to(noise, shape).flatten().tolist()
+        return self.games(prompts, prompt, action[:, None].expand(-1, steps), seeds).unflatten(
+            0, shape
+        )
 
 
 def clip_seeds(seed: int, first: int, count: int) -> list[int]:

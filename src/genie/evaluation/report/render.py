@@ -11,7 +11,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from genie.evaluation.figures import Figure
-from genie.evaluation.metrics.metric import find_metrics, format_value, template_folders
+from genie.evaluation.metrics.metric import (
+    find_metrics,
+    format_value,
+    template_folders,
+    with_interval,
+)
 
 PROVENANCE = ("settings", "seconds", "machine", "versions", "data", "world")
 
@@ -75,12 +80,6 @@ def _templates() -> Environment:
         "line_chart": line_chart,
     }
     return environment
-
-
-def with_interval(value: Mapping[str, Any]) -> str:
-    """Returns a mean with its interval as text."""
-    mean, low, high = (format_value(value[key]) for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
 
 
 def line_chart(

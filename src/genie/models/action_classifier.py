@@ -8,25 +8,16 @@ inverse-dynamics network cannot tell apart are merged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from genie.core.config import require
-from genie.core.progress import Tick, ignore_tick
-from genie.data.labelled import judged_windows
-from genie.evaluation.metrics.inverse_dynamics import train_inverse_dynamics
-from genie.models.inverse_dynamics import InverseDynamics, count_parameters, encoder_parameters
-
-if TYPE_CHECKING:
-    from genie.data.store import ClipStore
+from genie.models.inverse_dynamics import InverseDynamics
 
 MERGE_THRESHOLD = 0.75
 """Pairwise accuracy below which two actions count as one: half way from guessing to certainty."""
-EVALUATION_CLIPS, EVALUATION_FRAMES = 256, 17
 
 
 @dataclass(frozen=True)
@@ -129,85 +120,3 @@ def merge_actions(
         merges.append(MergedActions(list(groups[a]), groups[b], told[a, b].item()))
         groups[a] = sorted(groups[a] + groups.pop(b))
     return groups, merges
-
-
-def train_action_classifier(
-    store: ClipStore,
-    actions: torch.nn.Module,
-    *,
-    steps: int,
-    seed: int,
-    device: str | torch.device,
-    on_step: Tick = ignore_tick,
-) -> ActionClassifier:
-    """Trains both networks on training episodes; merges actions by those they were not trained on.
-
-    Args:
-        store: frames and true actions.
-        actions: the latent action model, whose encoder says how large the network should be.
-        steps: of training.
-        seed: of the training.
-        device: where to train and read.
-        on_step: called after every step of training, of which there are twice `steps`.
-
-    Raises:
-        UserError: no true action of the training split is known, or of the episodes to judge by.
-    """
-    parameters = encoder_parameters(actions)
-    network, past = (
-        train_inverse_dynamics(
-            store,
-            steps=steps,
-            seed=seed,
-            parameters=parameters,
-            future_frames=future_frames,
-            device=device,
-            on_step=on_step,
-        )
-        for future_frames in (True, False)
-    )
-    logits, true = _evaluation_logits(network, store, seed)
-    require(len(true) > 0, "no true action is known in the training episodes to judge by")
-    groups, merges = merge_actions(logits, true)
-    size = network.to_logits.out_features
-    names = list(store.action_names or map(str, range(size)))
-    facts = {
-        "name": network.name,
-        "parameters": count_parameters(network),
-        "encoder_parameters": parameters,
-        "steps": steps,
-        "evaluated_transitions": len(true),
-        "evaluated_accuracy": (logits.argmax(-1) == true).float().mean().item(),
-        "merge_threshold": MERGE_THRESHOLD,
-        "merges": [
-            {
-                "actions": [[names[a] for a in part] for part in (merge.first, merge.second)],
-                "pairwise_accuracy": merge.accuracy,
-            }
-            for merge in merges
-        ],
-        "groups": [[names[a] for a in group] for group in groups],
-        "pairwise_accuracy": pairwise_accuracy(
-            group_logits(logits, groups), merge(true, groups)
-        ).tolist(),
-    }
-    return ActionClassifier(network, past, groups, names, facts)
-
-
-def _evaluation_logits(
-    network: InverseDynamics, store: ClipStore, seed: int
-) -> tuple[Float[Tensor, "n k"], Int[Tensor, " n"]]:
-    """Logits and true actions of steps from the training episodes that were held back."""
-    labels = store.labels()
-    assert labels is not None
-    starts, length = judged_windows(
-        store, "train", window=EVALUATION_FRAMES, count=EVALUATION_CLIPS, seed=seed
-    )
-    true = torch.from_numpy(labels[starts[:, None] + np.arange(length - 1)]).long()
-    device = network.to_logits.weight.device
-    logits = [
-        network(torch.from_numpy(np.array(store.windows(part, length))).to(device)).cpu()
-        for part in np.array_split(starts, -(-len(starts) // 16))
-    ]
-    known = true >= 0
-    return torch.cat(logits)[known], true[known]
