@@ -250,7 +250,7 @@ def write_film(world: Path, store: Path, out: Path, device: str) -> None:
     actions = genie.infer_actions(real.to(device))
     made = genie.generate(real[:, :1].to(device), actions.tolist()).cpu()
     rows = torch.cat([torch.cat(list(clips), dim=2) for clips in (real, made)], dim=1).numpy()
-    with VideoWriter(out, 15, crf=18, pixel_format="yuv420p", size=(512, 1024)) as video:
+    with VideoWriter(out, 15, crf=18, pixel_format="yuv420p", scale=4) as video:
         for frame in rows:
             video.write(frame)
 

@@ -50,7 +50,7 @@ def test_pixel_format_of_browsers_takes_odd_sizes(tmp_path):
 def test_written_larger_without_blur(tmp_path):
     clip = np.zeros((3, 16, 16, 3), np.uint8)
     clip[:, :, 8:] = 255
-    frames = frames_of(write_video(tmp_path / "x.mp4", clip, fps=5, crf=1, size=(64, 64)))
+    frames = frames_of(write_video(tmp_path / "x.mp4", clip, fps=5, crf=1, scale=4))
     assert frames.shape == (3, 64, 64, 3)
     assert np.abs(frames[:, :, 31].astype(int)).max() < 20
     assert frames[:, :, 32].min() > 235

@@ -109,13 +109,6 @@ def test_small_pictures_are_lossless_and_large_ones_jpeg():
     assert np.abs(decode_frames.astype(int) - smooth).max() < 8
 
 
-def test_only_frames_of_the_game_are_acknowledged():
-    picture = (Codec.WEBP, b"")
-    assert protocol.frame_id_of(protocol.pack(5, 0, 0, 0.0, picture)) == 5
-    assert protocol.frame_id_of(protocol.pack(5, 0, 0, 0.0, picture, preview_action=2)) is None
-    assert protocol.frame_id_of(protocol.pack(0, 0, 0, 0.0, (Codec.GIF, b""))) is None
-
-
 def test_a_frame_message_is_the_documented_header_and_the_picture():
     packet = protocol.pack(5, 6, 7, 8.5, (Codec.JPEG, b"picture"))
     header = b"\x02\x02\x00\x00" + b"\x05\0\0\0" + b"\x06\0\0\0" + b"\x07\0\0\0" + b"\0\0\x08\x41"

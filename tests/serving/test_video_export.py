@@ -1,6 +1,7 @@
 import io
 import threading
 import zipfile
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from genie.data.video import probe, read_video
 from genie.serving.protocol import encode_picture
-from genie.serving.video_export import Cancelled, decode_frames, display_scale, encode
+from genie.serving.video_export import decode_frames, display_scale, encode
 
 
 @pytest.mark.parametrize("format", ["mp4", "gif"])
@@ -45,6 +46,6 @@ def test_frames_are_decoded_one_at_a_time_until_cancelled():
                 unwanted.set()
             yield picture
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         encode(decode_frames(watched(), unwanted), "mp4", 10, 1)
     assert len(seen) == 3

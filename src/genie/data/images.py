@@ -34,10 +34,10 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UserError(f"{path}: not a readable picture ({error})") from None
 
 
-def png(frame: np.ndarray) -> bytes:
-    """A frame uint8 (H, W, 3) as the content of a PNG file."""
+def png(frame: np.ndarray, scale: int = 1) -> bytes:
+    """A frame uint8 (H, W, 3), enlarged by a whole factor, as the content of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "PNG")
+    Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -243,7 +243,7 @@ class VideoWriter:
         crf: constant rate factor, 0 (lossless) to 51; 10 keeps a 64x64 game sharp.
         pixel_format: `yuv444p` keeps the colours of single pixels; `yuv420p` is what every browser
             plays (odd sizes are then stretched by one pixel).
-        size: (height, width) to scale frames to; None keeps theirs.
+        scale: whole factor by which frames are enlarged.
         preset: x264 speed preset.
     """
 
@@ -254,7 +254,7 @@ class VideoWriter:
         *,
         crf: int = 10,
         pixel_format: str = "yuv444p",
-        size: tuple[int, int] | None = None,
+        scale: int = 1,
         preset: str = "veryfast",
     ) -> None:
         require(fps > 0, f"fps must be above 0, got {fps}")
@@ -263,7 +263,7 @@ class VideoWriter:
         self.frames = 0
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._options = {"crf": str(crf), "preset": preset, "threads": "1"}
-        self._fps, self._pixel_format, self._size = fps, pixel_format, size
+        self._fps, self._pixel_format, self._factor = fps, pixel_format, scale
         self._scale = _Scaler(sharp=True)
         self._container: Any = None
         self._stream: Any = None
@@ -285,7 +285,8 @@ class VideoWriter:
             frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3,
             f"a video frame is uint8 (height, width, 3), got {frame.dtype} {frame.shape}",
         )
-        container = self._container or self._start(*(self._size or frame.shape[:2]))
+        height, width = frame.shape[0] * self._factor, frame.shape[1] * self._factor
+        container = self._container or self._start(height, width)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = self._scale(picture, self._stream.height, self._stream.width, self._pixel_format)
         picture.pts, self.frames = self.frames, self.frames + 1
@@ -336,7 +337,7 @@ def write_video(
     *,
     crf: int = 10,
     pixel_format: str = "yuv444p",
-    size: tuple[int, int] | None = None,
+    scale: int = 1,
 ) -> Path:
     """Writes frames u8 (H,W,3), or one array (T,H,W,3), to an mp4, or to a GIF by its ending.
 
@@ -347,25 +348,23 @@ def write_video(
     """
     path = Path(path)
     if path.suffix.lower() == ".gif":
-        return _write_gif(path, frames, fps, size)
-    with VideoWriter(path, fps, crf=crf, pixel_format=pixel_format, size=size) as writer:
+        return _write_gif(path, frames, fps, scale)
+    with VideoWriter(path, fps, crf=crf, pixel_format=pixel_format, scale=scale) as writer:
         for frame in frames:
             writer.write(frame)
     return path
 
 
-def _write_gif(
-    path: Path, frames: Iterable[np.ndarray], fps: float, size: tuple[int, int] | None
-) -> Path:
+def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int) -> Path:
     from PIL import Image
 
     def enlarged(frame: np.ndarray) -> Image.Image:
         picture = Image.fromarray(np.ascontiguousarray(frame))
-        if size is None:
+        if scale == 1:
             return picture
         # Colours are chosen while the picture is small: that is most of the work.
         few = picture.convert("P", palette=Image.Palette.ADAPTIVE)
-        return few.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        return few.resize((few.width * scale, few.height * scale), Image.Resampling.NEAREST)
 
     frames = list(frames)
     require(len(frames) > 0, f"{path}: a video needs at least one frame")

@@ -42,7 +42,7 @@ class ServerError(Exception):
         self.status, self.retry_after = status, retry_after
 
 
-class Client:
+class Client(AbstractContextManager):
     """A connection to a server.
 
     Args:
@@ -55,9 +55,6 @@ class Client:
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, headers=self._headers, timeout=timeout)
         self._timeout = timeout
-
-    def __enter__(self) -> Client:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -134,7 +131,7 @@ class Client:
             raise _error(answer.status_code, bytes(answer.body or b""), answer.headers) from None
 
 
-class RemoteGame:
+class RemoteGame(AbstractContextManager):
     """A game on a server, one step at a time; `Client.play` starts one.
 
     Attributes:
@@ -162,9 +159,6 @@ class RemoteGame:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> RemoteGame:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

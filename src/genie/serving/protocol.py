@@ -26,17 +26,22 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from genie.core.config import UserError
+
 VERSION = 2
 HEADER = struct.Struct("<BBHIIIf")
 MAX_MESSAGE_BYTES = 2**18  # of a start with images or a whole game
 MAX_SMALL_MESSAGE = 1024
 MAX_MASKGIT_STEPS = 32
+# Codes of closing, RFC 6455 section 7.4; 4000 and above are an application's own.
+POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART = 1008, 1011, 1012
+TIME_OVER = 4000  # time limit reached: a page should not reconnect by itself
 LOSSLESS_UP_TO = 128  # pixels of the longer side
 
 Sequence = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class ProtocolError(ValueError):
+class ProtocolError(UserError):
     """A client sent an invalid message; its connection is closed."""
 
 
@@ -50,6 +55,7 @@ class Codec(IntEnum):
 
 
 Picture = tuple[Codec, bytes]
+VideoFormat = Literal["mp4", "gif"]
 
 
 class World(BaseModel):
@@ -197,7 +203,7 @@ class VideoMessage(_Message):
     """Requests a video of the game's last minute."""
 
     type: Literal["film"]
-    format: Literal["mp4", "gif"]
+    format: VideoFormat
 
 
 class AckMessage(_Message):
@@ -299,9 +305,3 @@ def pack(
 def decode_picture(picture: Picture) -> np.ndarray:
     """Decodes a frame `uint8 (H, W, 3)`, the reverse of `encode_picture`."""
     return np.asarray(Image.open(io.BytesIO(picture[1])).convert("RGB"))
-
-
-def frame_id_of(message: bytes) -> int | None:
-    """Returns the id of a frame that the client will acknowledge, None for other messages."""
-    _, codec, preview_action, frame_id, *_ = HEADER.unpack_from(message)
-    return frame_id if preview_action == 0 and codec in (Codec.WEBP, Codec.JPEG) else None

@@ -215,8 +215,7 @@ def _warm_worlds(served_worlds: Sequence[ServedWorld]) -> Iterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     require(0 <= port < 65536, f"port: {port} is not between 0 and 65535")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -16,10 +16,9 @@ from genie.core.config import require
 from genie.data.images import png
 from genie.serving.clips import ClipScheduler
 from genie.serving.limits import Limits, RequestRejected, Slots
-from genie.serving.play.connection import SERVICE_RESTART, Connection
 from genie.serving.play.metrics import InstrumentedGameBatch, Metrics
 from genie.serving.play.scheduler import BatchScheduler
-from genie.serving.protocol import VERSION, World
+from genie.serving.protocol import SERVICE_RESTART, VERSION, World
 from genie.world.action_names import parse_names, read_names, write_names
 
 if TYPE_CHECKING:
@@ -165,7 +164,6 @@ class Service:
         self.player_slots = Slots(self.limits.players, retry)
         self.clip_slots = Slots(self.limits.concurrent_clips, retry)
         self.upload_slots = Slots(self.limits.concurrent_uploads, retry)
-        self.connections: set[Connection] = set()
         self.stopping = False
         self.failure: BaseException | None = None
 
@@ -197,8 +195,9 @@ class Service:
     def stop(self) -> None:
         """Rejects new players and ends the sessions."""
         self.stopping = True
-        for connection in self.connections:
-            connection.end(SERVICE_RESTART, "The server is being shut down.")
+        for world in self.worlds.values():
+            for session in world.scheduler.sessions.values():
+                session.end("The server is being shut down.", SERVICE_RESTART)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import itertools
 import tempfile
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +23,6 @@ CODECS = {"mp4": Codec.MP4, "gif": Codec.GIF}
 TARGET_SIDE = 256  # pixels of a frame's longer side
 
 
-class Cancelled(Exception):
-    """The video is no longer wanted."""
-
-
 def display_scale(height: int, width: int) -> int:
     """Returns the default factor by which frames are enlarged for display."""
     return max(1, TARGET_SIDE // max(height, width))
@@ -40,11 +36,11 @@ def decode_frames(pictures: Iterable[Picture], cancelled: threading.Event) -> It
         cancelled: another thread sets it to stop.
 
     Raises:
-        Cancelled: it was set.
+        CancelledError: it was set.
     """
     for picture in pictures:
         if cancelled.is_set():
-            raise Cancelled
+            raise CancelledError
         yield decode_picture(picture)
 
 
@@ -59,14 +55,10 @@ def encode(frames: Iterable[np.ndarray], format: Format, fps: float, scale: int)
     """
     if format == "png":
         return _archive(frames, scale)
-    frames = iter(frames)
-    first = next(frames)
-    size = (first.shape[0] * scale, first.shape[1] * scale)
     with tempfile.TemporaryDirectory(prefix="genie-video-") as folder:
         path = Path(folder) / f"video.{format}"
         # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
-        frames = itertools.chain([first], frames)
-        write_video(path, frames, fps, size=size, pixel_format="yuv420p")
+        write_video(path, frames, fps, scale=scale, pixel_format="yuv420p")
         return path.read_bytes()
 
 
@@ -74,5 +66,5 @@ def _archive(frames: Iterable[np.ndarray], scale: int) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
         for i, frame in enumerate(frames):
-            archive.writestr(f"{i:04d}.png", png(frame.repeat(scale, 0).repeat(scale, 1)))
+            archive.writestr(f"{i:04d}.png", png(frame, scale))
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 from genie.core.config import Device, Dtype, UserError, require
 from genie.core.numbers import seed_of
 from genie.core.progress import Progress
+from genie.data.images import png
 from genie.world import bundled, checkpoint, inputs
 from genie.world.genie import Genie
 from genie.world.hub import world_folder
@@ -208,19 +210,15 @@ def _write(out: Path, frames: Iterator[np.ndarray], fps: float, scale: int) -> l
 
     first = next(frames)  # bad input leaves no folder behind
     out.parent.mkdir(parents=True, exist_ok=True)
-    size = (first.shape[0] * scale, first.shape[1] * scale)
-    every = (frame for part in ([first], frames) for frame in part)
+    every = itertools.chain([first], frames)
     if out.suffix.lower() != ".png":
         # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
         pixels = "yuv444p" if scale == 1 else "yuv420p"
-        return [write_video(out, every, fps, size=size, pixel_format=pixels)]
-    return [_write_picture(out, i, frame, size) for i, frame in enumerate(every)]
+        return [write_video(out, every, fps, scale=scale, pixel_format=pixels)]
+    return [_write_picture(out, i, frame, scale) for i, frame in enumerate(every)]
 
 
-def _write_picture(out: Path, index: int, frame: np.ndarray, size: tuple[int, int]) -> Path:
-    from PIL import Image
-
+def _write_picture(out: Path, index: int, frame: np.ndarray, scale: int) -> Path:
     path = out.with_name(f"{out.stem}-{index:04d}.png")
-    height, width = size
-    Image.fromarray(frame).resize((width, height), Image.Resampling.NEAREST).save(path)
+    path.write_bytes(png(frame, scale))
     return path

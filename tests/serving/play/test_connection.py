@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from genie.serving.http.app import create_server
 from genie.serving.limits import Limits
-from genie.serving.play.connection import TIME_OVER
+from genie.serving.protocol import TIME_OVER
 from genie.serving.service import ServedWorld
 
 

@@ -42,8 +42,8 @@ def said(session):
     try:
         while session.ready() is not None:
             pass
-    except SessionClosed as reason:
-        return str(reason)
+    except SessionClosed as closed:
+        return closed.args[1]
     return None
 
 

@@ -365,6 +365,23 @@ def test_two_frames_may_be_unacknowledged_and_the_latest_wins(playing):
     assert playing.ready() is None
 
 
+def test_only_frames_of_the_game_are_acknowledged_and_timed():
+    delivered = []
+    session = Session(0, WORLD, (1, 1), delivered.append)
+    notify(session, "start", seq=1, prompt=0)
+    turns(session)
+    notify(session, "peek", steps=1)
+    turns(session)
+    session.send_video((Codec.GIF, b"film"))
+    while session.ready() is not None:  # the note, the frame, its previews, the video
+        pass
+    assert list(session._unacknowledged) == [1]
+    notify(session, "ack", frame=1)
+    notify(session, "ack", frame=1)
+    assert len(delivered) == 1
+    assert 0 <= delivered[0] < 5
+
+
 def test_a_client_that_stops_reading_stalls_only_its_own_game(playing):
     notify(playing, "idle", action=0)
     for now in range(4):

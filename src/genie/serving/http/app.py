@@ -370,11 +370,8 @@ def _add_player_route(app: FastAPI, service: Service) -> None:
 async def _play(websocket: WebSocket, service: Service, served: WorldService) -> None:
     await websocket.accept()
     scheduler, metrics = served.scheduler, service.metrics
-    session = scheduler.join()
-    connection = Connection(websocket, scheduler, session, service.limits, metrics, served.name)
-    service.connections.add(connection)
+    session = scheduler.join(metrics.delivery_seconds.labels(served.name).observe)
     try:
-        await connection.serve()
+        await Connection(websocket, scheduler, session, service.limits, metrics).serve()
     finally:
-        service.connections.discard(connection)
         scheduler.leave(session)

@@ -15,19 +15,18 @@ from genie.serving.play.metrics import Metrics
 from genie.serving.play.scheduler import BatchScheduler
 from genie.serving.play.session import Session, SessionClosed
 from genie.serving.protocol import (
+    INTERNAL_ERROR,
     MAX_SMALL_MESSAGE,
+    POLICY_VIOLATION,
+    TIME_OVER,
     AckMessage,
     ProtocolError,
-    frame_id_of,
     message_cost,
     parse,
 )
 
 log = logging.getLogger(__name__)
 
-# WebSocket close codes, RFC 6455 section 7.4; 4000 and above are an application's own.
-POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART = 1008, 1011, 1012
-TIME_OVER = 4000  # time limit reached: a page should not reconnect by itself
 CLOSING_SECONDS = 5  # for a client that does not read
 
 
@@ -39,8 +38,7 @@ class Connection:
         scheduler: of the player's world.
         session: of the player.
         limits: of the time and the number of messages.
-        metrics: count rejections and deliveries.
-        world: name of the world in the metrics.
+        metrics: count rejections.
     """
 
     def __init__(
@@ -50,14 +48,10 @@ class Connection:
         session: Session,
         limits: Limits,
         metrics: Metrics,
-        world: str,
     ) -> None:
         self._websocket, self._scheduler, self._session = websocket, scheduler, session
         self._limits, self._metrics = limits, metrics
-        self._delivery = metrics.delivery_seconds.labels(world)
-        self._sent: dict[int, float] = {}  # unacknowledged frames and when each was sent
         self._began = self._heard = time.monotonic()
-        self._code = INTERNAL_ERROR
 
     async def serve(self) -> None:
         """Runs the connection until it ends."""
@@ -75,23 +69,16 @@ class Connection:
                     log.error("a player's connection failed", exc_info=ended)
                     await self._close(INTERNAL_ERROR, "The server failed; reload the page.")
 
-    def end(self, code: int, message: str) -> None:
-        """Ends the session with a message for the player."""
-        self._code = code
-        self._session.end(message)
-
     async def _send(self) -> None:
         try:
             while True:
                 message = await self._session.next_message()
                 if isinstance(message, bytes):
-                    if (frame := frame_id_of(message)) is not None:
-                        self._sent[frame] = time.monotonic()
                     await self._websocket.send_bytes(message)
                 else:
                     await self._websocket.send_text(message)
-        except SessionClosed as reason:
-            await self._close(self._code, str(reason))
+        except SessionClosed as closed:
+            await self._close(*closed.args)
         except (WebSocketDisconnect, RuntimeError):
             pass  # the player left while a message was being sent
 
@@ -117,18 +104,11 @@ class Connection:
         parse_text = partial(parse, text, self._limits.message_bytes)
         long = len(text) > MAX_SMALL_MESSAGE
         message = await self._scheduler.run_in_reader(parse_text) if long else parse_text()
-        if isinstance(message, AckMessage):
-            self._delivered(message.frame)
-        else:
+        if not isinstance(message, AckMessage):
             self._heard = time.monotonic()
         if wait := work.wait_for(message_cost(message)):
             await asyncio.sleep(wait)
         await self._scheduler.receive(self._session, message)
-
-    def _delivered(self, frame: int) -> None:
-        now = time.monotonic()
-        for arrived in [sent for sent in self._sent if sent <= frame]:
-            self._delivery.observe(now - self._sent.pop(arrived))
 
     async def _enforce_time_limit(self) -> None:
         """Waits until a time limit is reached, then ends the session."""
@@ -142,7 +122,7 @@ class Connection:
                 words = f"There was no input for {self._limits.idle_minutes:g} minutes"
                 break
             await asyncio.sleep(min(self._began + session, self._heard + idle) - now)
-        self.end(TIME_OVER, f"{words}; reload the page to play again.")
+        self._session.end(f"{words}; reload the page to play again.", TIME_OVER)
         await asyncio.sleep(CLOSING_SECONDS)
 
     async def _close(self, code: int, reason: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -26,30 +27,26 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        counter, histogram = self._counter, self._histogram
-        about = "Players connected now."
-        self.sessions = Gauge("genie_sessions", about, ["world"], registry=self.registry)
-        self.frames = counter("frames", "Frames generated for players.")
-        self.failures = counter("failed_turns", "Players' turns that raised an error.")
-        self.rejections = counter("rejections", "Rejected requests and messages.", "reason")
-        self.batch_size = histogram("batch_size", "Players with a frame in one round.", PLAYERS)
-        self.round_seconds = histogram("round_seconds", "Time of a round of all players.", SECONDS)
+        own: Any = {"namespace": "genie", "registry": self.registry}
+        by_world: Any = {**own, "labelnames": ["world"]}
+        timed: Any = {**by_world, "buckets": SECONDS}
+        self.sessions = Gauge("sessions", "Players connected now.", **by_world)
+        self.frames = Counter("frames", "Frames generated for players.", **by_world)
+        self.failures = Counter("failed_turns", "Players' turns that raised an error.", **by_world)
+        about = "Rejected requests and messages."
+        self.rejections = Counter("rejections", about, ["reason"], **own)
+        about = "Players with a frame in one round."
+        self.batch_size = Histogram("batch_size", about, **by_world, buckets=PLAYERS)
+        self.round_seconds = Histogram("round_seconds", "Time of a round of all players.", **timed)
         about = "Time to add generated frames to the caches of the games."
-        self.commit_seconds = histogram("commit_seconds", about, SECONDS)
+        self.commit_seconds = Histogram("commit_seconds", about, **timed)
         about = "Time from sending a frame to its acknowledgement."
-        self.delivery_seconds = histogram("delivery_seconds", about, SECONDS)
+        self.delivery_seconds = Histogram("delivery_seconds", about, **timed)
         about = "Time to answer a request with a clip."
-        self.generate_seconds = histogram("generate_seconds", about, MINUTES)
+        self.generate_seconds = Histogram("generate_seconds", about, **by_world, buckets=MINUTES)
         if torch.cuda.is_available():
-            about = "GPU memory allocated for tensors."
-            gpu = Gauge("genie_gpu_memory_bytes", about, registry=self.registry)
+            gpu = Gauge("gpu_memory_bytes", "GPU memory allocated for tensors.", **own)
             gpu.set_function(torch.cuda.memory_allocated)
-
-    def _counter(self, name: str, about: str, label: str = "world") -> Counter:
-        return Counter(f"genie_{name}", about, [label], registry=self.registry)
-
-    def _histogram(self, name: str, about: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(f"genie_{name}", about, ["world"], buckets=buckets, registry=self.registry)
 
     def rejected(self, reason: str) -> None:
         """Counts a rejected request or message."""

@@ -19,19 +19,25 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from genie.core.config import UserError, to_dict
 from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Turn, TurnResults
 from genie.serving.play.session import Session
 from genie.serving.play.start import frame_count
-from genie.serving.protocol import ClientMessage, Picture, SaveMessage, StartMessage, VideoMessage
+from genie.serving.protocol import (
+    ClientMessage,
+    Picture,
+    SaveMessage,
+    StartMessage,
+    VideoFormat,
+    VideoMessage,
+)
 from genie.serving.video_export import CODECS, decode_frames, display_scale, encode
 from genie.world.replay import Replay, compress_changes, dtype_name, encode_frame, world_hash
 
 EXPENSIVE_PAUSE = 3.0  # after turns outside the shared batch, relative to their duration
 FAILURE_TEXT = "The world failed to generate the next frame; start the game again."
-VideoFormat = Literal["mp4", "gif"]
 log = logging.getLogger(__name__)
 
 
@@ -75,12 +81,12 @@ class BatchScheduler:
         self._reader, self._encoder = reader, encoder
         self._videos: dict[int, asyncio.Task[None]] = {}
 
-    def join(self) -> Session:
-        """Adds a player."""
+    def join(self, on_delivery: Callable[[float], object] = lambda seconds: None) -> Session:
+        """Adds a player; see `Session` for the argument."""
         number = next(self._numbers)
         config = replace(self._games.world.config, fps=self.fps)
         prompt_frames = [frame_count(prompt) for prompt in self._games.prompts]
-        self.sessions[number] = Session(number, config, prompt_frames)
+        self.sessions[number] = Session(number, config, prompt_frames, on_delivery)
         return self.sessions[number]
 
     def leave(self, session: Session) -> None:

@@ -6,17 +6,21 @@ import asyncio
 import itertools
 import json
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from genie.serving import protocol
 from genie.serving.play import batch
 from genie.serving.play.batch import Turn, TurnResult
-from genie.serving.play.start import check_actions, check_sampling, parse_start
+from genie.serving.play.start import breaks_protocol, parse_start
 from genie.serving.protocol import ClientMessage, Picture, ProtocolError, pack
+from genie.world.inputs import check_guidance, check_range
 from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ VIDEO_SECONDS = 60
 
 
 class SessionClosed(Exception):
-    """The server ended the session; the message is for the player."""
+    """The server ended the session: the code of closing, and a message for the player."""
 
 
 @dataclass
@@ -106,10 +110,17 @@ class Session:
         number: of the player.
         world: configuration of the world, with the frame rate of the server.
         prompt_frames: number of frames of each prompt in the gallery.
+        on_delivery: called with the seconds from sending a frame to its acknowledgement.
     """
 
-    def __init__(self, number: int, world: GenieConfig, prompt_frames: Sequence[int]) -> None:
-        self.number = number
+    def __init__(
+        self,
+        number: int,
+        world: GenieConfig,
+        prompt_frames: Sequence[int],
+        on_delivery: Callable[[float], object] = lambda seconds: None,
+    ) -> None:
+        self.number, self._on_delivery = number, on_delivery
         self._world, self._prompt_frames = world, prompt_frames
         self._sampling = world.sampling
         self._games: dict[int, GameHistory] = {}
@@ -125,13 +136,13 @@ class Session:
         self._queued_previews: deque[batch.PreviewActions] = deque()
         self._seq = self._turn_seq = 0
         self._frame_id = 0
-        self._unacknowledged: list[int] = []
+        self._unacknowledged: dict[int, float] = {}  # frames and when each was sent
         self._latest: bytes | None = None
         self._pending_previews: list[bytes] = []
         self._video: bytes | None = None
         self._blocked_since: float | None = None
         self._notes: dict[str, str] = {}  # by type; the latest of each is sent
-        self._ended: str | None = None
+        self._ended: tuple[int, str] | None = None
         self._changed = asyncio.Event()
         self._maintenance: list[batch.Maintenance] = []
         self.expensive_since = 0.0  # time of the last turn outside the shared batch
@@ -151,6 +162,7 @@ class Session:
         """The current game, None before the first start."""
         return self._games.get(self._current)
 
+    @breaks_protocol()
     def receive(self, message: ClientMessage) -> None:
         """Handles a message of the player.
 
@@ -161,7 +173,7 @@ class Session:
             case protocol.KeysMessage():
                 self._set_held_keys(message)
             case protocol.IdleMessage(action=action):
-                check_actions([] if action is None else [action], self._world.num_actions)
+                self._check([] if action is None else [action])
                 self._idle = action
             case protocol.PauseMessage(paused=paused):
                 self._paused = paused
@@ -298,9 +310,9 @@ class Session:
         self._notes[note["type"]] = text or json.dumps(note)
         self._changed.set()
 
-    def end(self, message: str) -> None:
-        """Ends the session with a message for the player."""
-        self._ended = message
+    def end(self, message: str, code: int = protocol.INTERNAL_ERROR) -> None:
+        """Ends the session with a message for the player and a code of closing."""
+        self._ended = code, message
         self._changed.set()
 
     async def next_message(self) -> str | bytes:
@@ -322,10 +334,10 @@ class Session:
         if self._notes:
             return self._notes.pop(next(iter(self._notes)))
         if self._ended is not None:
-            raise SessionClosed(self._ended)
+            raise SessionClosed(*self._ended)
         if self._latest is not None and len(self._unacknowledged) < MAX_UNACKNOWLEDGED:
             packet, self._latest = self._latest, None
-            self._unacknowledged.append(self._frame_id)
+            self._unacknowledged[self._frame_id] = time.monotonic()
             return packet
         if self._pending_previews:
             return self._pending_previews.pop(0)
@@ -343,16 +355,19 @@ class Session:
             return batch.PlayAction(action, self._sampling)
         return self._queued_previews[0]
 
+    def _check(self, actions: list[int]) -> None:
+        check_range(np.array(actions, object), self._world.num_actions)
+
     def _set_held_keys(self, message: protocol.KeysMessage) -> None:
         pressed = message.pressed
         if pressed is None:
             pressed = [action for action in message.held if action not in self._held]
-        check_actions([*message.held, *pressed], self._world.num_actions)
+        self._check([*message.held, *pressed])
         self._tapped = pressed[-1] if pressed else self._tapped
         self._held, self._seq = message.held, message.seq
 
     def _queue_step(self, message: protocol.StepMessage) -> None:
-        check_actions([message.action], self._world.num_actions)
+        self._check([message.action])
         game = self.game
         if game is not None and game.steps_behind < MAX_QUEUED:
             game.play(message.action, self._sampling)
@@ -408,11 +423,12 @@ class Session:
     def _choose_sampling(self, message: protocol.SamplingMessage) -> None:
         given = message.model_dump(exclude={"type"}, exclude_none=True)
         sampling = replace(self._world.sampling, **given)
-        check_sampling(sampling, self._world)
+        check_guidance(sampling.guidance, self._world.dynamics.unconditional_fraction)
         self._sampling = sampling
 
     def _acknowledge(self, frame: int) -> None:
-        self._unacknowledged = [sent for sent in self._unacknowledged if sent > frame]
+        for arrived in [sent for sent in self._unacknowledged if sent <= frame]:
+            self._on_delivery(time.monotonic() - self._unacknowledged.pop(arrived))
         self._blocked_since = None
         self._changed.set()
 

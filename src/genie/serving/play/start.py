@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,18 +27,11 @@ def frame_count(prompt: np.ndarray) -> int:
     return len(prompt) if prompt.ndim == 4 else 1
 
 
-def check_actions(actions: Sequence[int], num_actions: int) -> None:
-    """Raises `ProtocolError` if the world lacks one of the actions."""
+@contextlib.contextmanager
+def breaks_protocol() -> Iterator[None]:
+    """Raises `ProtocolError` instead of `UserError`: the connection is closed."""
     try:
-        check_range(np.array(actions, object), num_actions)
-    except UserError as error:
-        raise ProtocolError(str(error)) from None
-
-
-def check_sampling(sampling: SamplingConfig, world: GenieConfig) -> None:
-    """Raises `ProtocolError` if the world cannot play with guidance and the sampling has some."""
-    try:
-        check_guidance(sampling.guidance, world.dynamics.unconditional_fraction)
+        yield
     except UserError as error:
         raise ProtocolError(str(error)) from None
 
@@ -63,7 +57,8 @@ def parse_start(
         ProtocolError: the world has no such prompt or action.
         UserError: images or sampling do not fit the world; the message is for the player.
     """
-    check_actions(message.actions, world.num_actions)
+    with breaks_protocol():
+        check_range(np.array(message.actions, object), world.num_actions)
     seed = random.randrange(2**31) if message.seed is None else message.seed
     own = [{"step": 0, "sampling": to_dict(sampling)}]
     changes = [
