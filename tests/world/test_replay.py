@@ -59,16 +59,31 @@ def test_a_replay_plays_the_game_again(world, game, tmp_path):
     np.testing.assert_array_equal(np.stack(list(read.frames(world))), np.stack(expected))
 
 
+def test_a_picture_that_holds_more_than_its_pixels_is_refused(game):
+    padded = base64.b64encode(base64.b64decode(game.prompt[0]) + bytes(8000)).decode()
+    with pytest.raises(UserError, match=r"16x16 takes .* characters at most, this one"):
+        decode_prompt([padded], (16, 16))
+
+
+def test_the_replay_of_a_game_has_its_sampling_and_the_worlds_own(world, game):
+    prompt = decode_prompt(game.prompt, (16, 16))
+    again = Replay.of_game(
+        world, "small", prompt, 7, game.actions, game.sampling_per_step(), fps=15.0
+    )
+    assert again == game
+    own = Replay.of_game(world, "small", prompt[None], 7, [1])
+    assert (own.sampling, own.prompt) == ((SamplingChange(0, USUAL),), game.prompt)
+
+
 def test_equal_games_are_equal_bytes(world, tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     files = []
     for name in ("a", "b"):
         # Each is made anew: from the world's hash over the PNG of the prompt to the settings.
         torch.manual_seed(0)
-        changes = compress_changes([SamplingConfig(steps=2)] * 2 + [SamplingConfig(steps=3)])
-        prompt = (encode_frame(picture.copy()),)
+        sampling = [SamplingConfig(steps=2)] * 2 + [SamplingConfig(steps=3)]
         again = Genie(TINY).eval()
-        replay = Replay("small", world_hash(again), 15.0, prompt, 7, changes, (1, 3, 0))
+        replay = Replay.of_game(again, "small", picture.copy(), 7, [1, 3, 0], sampling)
         files.append(write(tmp_path / f"{name}.json", replay).read_bytes())
     assert files[0] == files[1]
 

@@ -42,7 +42,7 @@ class ServerError(Exception):
         self.status, self.retry_after = status, retry_after
 
 
-class Client(AbstractContextManager):
+class Client(AbstractContextManager["Client"]):
     """A connection to a server.
 
     Args:
@@ -131,7 +131,7 @@ class Client(AbstractContextManager):
             raise _error(answer.status_code, bytes(answer.body or b""), answer.headers) from None
 
 
-class RemoteGame(AbstractContextManager):
+class RemoteGame(AbstractContextManager["RemoteGame"]):
     """A game on a server, one step at a time; `Client.play` starts one.
 
     Attributes:

@@ -26,8 +26,6 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from genie.core.config import UserError
-
 VERSION = 2
 HEADER = struct.Struct("<BBHIIIf")
 MAX_MESSAGE_BYTES = 2**18  # of a start with images or a whole game
@@ -41,7 +39,7 @@ LOSSLESS_UP_TO = 128  # pixels of the longer side
 Sequence = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class ProtocolError(UserError):
+class ProtocolError(ValueError):
     """A client sent an invalid message; its connection is closed."""
 
 
@@ -261,7 +259,7 @@ def parse(text: str, most_bytes: int = MAX_MESSAGE_BYTES) -> ClientMessage:
     """
     size = len(text.encode(errors="surrogatepass"))
     if size > most_bytes:
-        raise _too_long(most_bytes)
+        raise ProtocolError(f"a message may be {most_bytes} bytes long")
     try:
         message = _PARSER.validate_json(text)
     except ValidationError as error:
@@ -269,12 +267,8 @@ def parse(text: str, most_bytes: int = MAX_MESSAGE_BYTES) -> ClientMessage:
         where = ".".join(map(str, first["loc"])) or "message"
         raise ProtocolError(f"{where}: {first['msg']}") from None
     if size > MAX_SMALL_MESSAGE and not isinstance(message, StartMessage):
-        raise _too_long(MAX_SMALL_MESSAGE)
+        raise ProtocolError(f"this message may be {MAX_SMALL_MESSAGE} bytes long")
     return message
-
-
-def _too_long(most: int) -> ProtocolError:
-    return ProtocolError(f"a message may be {most} bytes long")
 
 
 def encode_picture(frame: np.ndarray) -> Picture:

@@ -26,6 +26,7 @@ from genie.serving.limits import Limits
 from genie.serving.service import ServedWorld, Service
 from genie.world import bundled
 from genie.world.action_names import writable_folder
+from genie.world.hub import world_folder
 from genie.world.prompts import load_prompts
 from genie.world.threads import use_single_thread_if_fast
 
@@ -94,7 +95,8 @@ def serve(
         ]
         with _warm_worlds(served_worlds):
             app = create_server(served_worlds, auth, limits)
-            url = _address(host, listener)
+            name = f"[{host}]" if ":" in host else host
+            url = f"http://{name}:{listener.getsockname()[1]}"
             listed = " or ".join(served.name for served in served_worlds)
             print(f"Play {listed} at {url} (Ctrl+C stops)", flush=True)
             if open_browser:
@@ -187,7 +189,6 @@ def _load(
     folder, name, own = None, "world", None
     if isinstance(world, str | Path):
         from genie.world.genie import Genie
-        from genie.world.hub import world_folder
 
         folder, own = world_folder(world), writable_folder(world)
         name = Path(world).resolve().name
@@ -227,8 +228,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"stop the program that uses it or choose another with --port"
         ) from None
     return listener
-
-
-def _address(host: str, listener: socket.socket) -> str:
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{listener.getsockname()[1]}"

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import numpy as np
+
 from genie.core.config import require
 from genie.data.images import png
 from genie.serving.clips import ClipScheduler
@@ -22,8 +24,6 @@ from genie.serving.protocol import SERVICE_RESTART, VERSION, World
 from genie.world.action_names import parse_names, read_names, write_names
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from genie.world.genie import Genie
 
 NAMES_REJECTED = "This server does not save names for this world; they stay in this browser."

@@ -38,6 +38,10 @@ ADDED = {"dynamics.unconditional_share": 0.0, "sampling.guidance": 0.0}
 """Keys that are newer than the hash, with the default at which they are left out of it."""
 
 
+PNG_OVERHEAD = 4096
+"""Bytes of a PNG beside its pixels."""
+
+
 @dataclass(frozen=True)
 class SamplingChange:
     """The sampling settings from a step on.
@@ -84,9 +88,44 @@ class Replay:
         require(len(self.prompt) > 0, "prompt: a game starts from at least one picture")
         require(0 <= self.seed < 2**31, "seed: must lie between 0 and 2147483647")
         require(all(action >= 0 for action in self.actions), "actions: must not be negative")
-        steps = [change.step for change in self.sampling]
-        ordered = steps == sorted(set(steps))
-        require(ordered and steps[:1] == [0], "sampling: expected changes in order, from step 0 on")
+        check_order(self.sampling)
+
+    @classmethod
+    def of_game(
+        cls,
+        world: Genie,
+        name: str,
+        prompt: np.ndarray,
+        seed: int,
+        actions: Sequence[int],
+        sampling: Sequence[SamplingConfig] = (),
+        *,
+        fps: float | None = None,
+        hash: str | None = None,
+    ) -> Replay:
+        """Returns the replay of a game.
+
+        Args:
+            world: of the game.
+            name: of the world.
+            prompt: uint8 (H, W, 3) or (T, H, W, 3), of the world's size.
+            seed: of the game.
+            actions: one per step.
+            sampling: settings of each step; the world's own when left out.
+            fps: frames per second; None takes the world's own.
+            hash: `world_hash` of the world, if it is known.
+        """
+        config = world.config
+        return cls(
+            world=name,
+            hash=hash or world_hash(world),
+            fps=fps or config.fps,
+            prompt=tuple(map(encode_frame, prompt if prompt.ndim == 4 else prompt[None])),
+            seed=seed,
+            sampling=compress_changes(sampling or [config.sampling]),
+            actions=tuple(actions),
+            dtype=dtype_name(world.dtype),
+        )
 
     @classmethod
     def read(cls, path: str | Path) -> Replay:
@@ -131,6 +170,13 @@ class Replay:
     def sampling_per_step(self) -> list[SamplingConfig]:
         """Returns the sampling settings of each step."""
         return expand_changes(self.sampling, len(self.actions))
+
+
+def check_order(changes: Sequence[SamplingChange]) -> None:
+    """Raises `UserError` unless changes of sampling begin at step 0 and are in order."""
+    steps = [change.step for change in changes]
+    ordered = steps == sorted(set(steps)) and steps[:1] == [0]
+    require(ordered, "sampling: expected changes in order, from step 0 on")
 
 
 def expand_changes(changes: Sequence[SamplingChange], steps: int) -> list[SamplingConfig]:
@@ -197,7 +243,8 @@ def decode_prompt(pictures: Sequence[str], size: tuple[int, int]) -> np.ndarray:
         uint8 (H, W, 3), or (T, H, W, 3) for several.
 
     Raises:
-        UserError: an image is not a PNG, is damaged, or has another size.
+        UserError: an image is not a PNG, is damaged, has another size, or holds more than its
+            pixels can take.
     """
     frames = [_picture_of(text, size) for text in pictures]
     return frames[0] if len(frames) == 1 else np.stack(frames)
@@ -210,6 +257,13 @@ def encode_frame(frame: np.ndarray) -> str:
 
 def _picture_of(text: str, size: tuple[int, int]) -> np.ndarray:
     height, width = size
+    # Four bytes a pixel and one a row, not compressed, in base64.
+    longest = (height * (4 * width + 1) + PNG_OVERHEAD) * 4 // 3
+    require(
+        len(text) <= longest,
+        f"prompt: a PNG of {width}x{height} takes {longest} characters at most, "
+        f"this one {len(text)}; save it without metadata",
+    )
     try:
         data = base64.b64decode(text, validate=True)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:

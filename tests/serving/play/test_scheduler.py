@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import pytest
 
+from genie.core.config import to_dict
 from genie.serving.play import start
 from genie.serving.play.batch import GameBatch
 from genie.serving.play.scheduler import EXPENSIVE_PAUSE, FAILURE_TEXT, BatchScheduler
 from genie.serving.play.session import SessionClosed
 from genie.serving.protocol import parse
-from genie.world.replay import encode_frame
 
 RUNS = ['{"type":"start","seq":1,"prompt":0}', '{"type":"idle","action":1}']
 
@@ -182,7 +182,7 @@ def test_parsing_a_start_and_writing_a_replay_do_not_delay_ticks(
         await until(lambda: steps_of(other)[0] > 3)
         for name, function, message in (
             ("session.parse_start", start.parse_start, RUNS[0]),
-            ("scheduler.encode_frame", encode_frame, '{"type":"save"}'),
+            ("scheduler.to_dict", to_dict, '{"type":"save"}'),
         ):
             one = await joined(scheduler, RUNS[0])
             goes_on.clear()

@@ -326,7 +326,7 @@ def test_a_whole_game_can_be_opened_and_is_shown_while_it_is_replayed(session):
         ({"prompt": [encode_frame(np.zeros((8, 8, 3), np.uint8))]}, "8x8, the world's are 24x24"),
         ({"prompt": ["%%%"]}, "not a PNG"),
         ({"prompt": [encode_frame(np.zeros((24, 24, 3), np.uint8))[:72]]}, "damaged"),
-        ({"prompt": 0, "sampling": [{"step": 1, "sampling": {}}]}, "out of order"),
+        ({"prompt": 0, "sampling": [{"step": 1, "sampling": {}}]}, "expected changes in order"),
         ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"guidance": 2.0}}]}, "unconditional"),
         ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"steps": 33}}]}, "33 steps"),
         ({"prompt": 0, "sampling": [{"step": 0, "sampling": {"size": 65}}]}, "unknown key"),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request, Response, WebSocket
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, TypeAdapter
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -27,16 +28,11 @@ from genie.serving.http.auth import AuthConfig, AuthMiddleware, http_error
 from genie.serving.http.uploads import decode_upload
 from genie.serving.limits import Limits, RequestRejected, read_upload
 from genie.serving.play.connection import Connection
-from genie.serving.play.metrics import CONTENT_TYPE
 from genie.serving.play.start import frame_count
 from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World
 from genie.serving.service import ServedWorld, Service, WorldService
 from genie.world.action_names import ActionNames
 from genie.world.prompts import crop_and_resize
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 STATIC = Path(__file__).parents[1] / "static"
 PAGE_HEADERS = {
@@ -154,10 +150,8 @@ def _first_of(invalid: RequestValidationError) -> str:
 
 
 def _errors(**statuses: str) -> dict[int | str, dict[str, Any]]:
-    return {
-        int(status[1:]): {"model": ErrorResponse, "description": about}
-        for status, about in statuses.items()
-    }
+    about = {int(status[1:]): words for status, words in statuses.items()}
+    return {s: {"model": ErrorResponse, "description": words} for s, words in about.items()}
 
 
 def _content(about: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -236,8 +230,7 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
         served = service.world(name)
         served.require_names()
         text = await read_upload(request.stream(), service.limits, MAX_SMALL_MESSAGE * 8)
-        loop = asyncio.get_running_loop()
-        names = await loop.run_in_executor(service.reader, served.save_names, text)
+        names = await served.scheduler.run_in_reader(lambda: served.save_names(text))
         return ActionNames(tuple(names))
 
     @app.post(
@@ -254,8 +247,10 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
         service.clip_slots.require_free()  # before an upload is read for nothing
         image = await _start_image(request, service, served)
         with service.clip_slots:
-            seen = await served.clip_scheduler(lambda: served.world.reconstruct(image))
-            return Response(png(seen.cpu().numpy()), media_type="image/png")
+            seen = await served.clip_scheduler(
+                lambda: served.world.reconstruct(image).cpu().numpy()
+            )
+            return Response(png(seen), media_type="image/png")
 
 
 def _add_operator_routes(app: FastAPI, service: Service) -> None:
@@ -280,7 +275,7 @@ def _add_operator_routes(app: FastAPI, service: Service) -> None:
     )
     async def metrics() -> Response:
         """Returns the metrics for Prometheus."""
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_generate_route(app: FastAPI, service: Service) -> None:
@@ -315,9 +310,7 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
             frames = await clips.generate_clip(
                 served.world, start, actions, query.seed, served.clip_scheduler, wanted
             )
-            content = await asyncio.get_running_loop().run_in_executor(
-                service.encoder, video_export.encode, frames, query.format, served.fps, scale
-            )
+            content = await served.scheduler.encode(frames, query.format, scale)
         service.metrics.generate_seconds.labels(served.name).observe(time.perf_counter() - began)
         ending = "zip" if query.format == "png" else query.format
         disposition = {"Content-Disposition": f'inline; filename="clip.{ending}"'}
@@ -336,8 +329,7 @@ async def _start_image(
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         with service.upload_slots:  # until it is decoded, as a waiting upload holds its bytes
             if upload := await read_upload(request.stream(), service.limits):
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(service.reader, decode, upload)
+                return await served.scheduler.run_in_reader(lambda: decode(upload))
     last = len(served.prompts) - 1
     require(prompt <= last, f"prompt: {prompt} does not exist, this world has 0 to {last}")
     return served.prompts[prompt]
@@ -355,7 +347,9 @@ def _add_player_route(app: FastAPI, service: Service) -> None:
     @app.websocket("/play")
     async def play(websocket: WebSocket, world: str | None = None) -> None:
         with admitted(world) as served:
-            await _play(websocket, service, served)
+            await websocket.accept()
+            limits, metrics = service.limits, service.metrics
+            await Connection(websocket, served.scheduler, limits, metrics, served.name).serve()
 
     @app.get("/play", include_in_schema=False)
     async def why_rejected(world: str | None = None) -> Response:
@@ -365,13 +359,3 @@ def _add_player_route(app: FastAPI, service: Service) -> None:
                 return Response(status_code=204)
         except RequestRejected as error:  # not counted again
             return http_error(error.status, str(error), error.retry_after)
-
-
-async def _play(websocket: WebSocket, service: Service, served: WorldService) -> None:
-    await websocket.accept()
-    scheduler, metrics = served.scheduler, service.metrics
-    session = scheduler.join(metrics.delivery_seconds.labels(served.name).observe)
-    try:
-        await Connection(websocket, scheduler, session, service.limits, metrics).serve()
-    finally:
-        scheduler.leave(session)

@@ -56,12 +56,7 @@ class AuthMiddleware:
         rejected: called with the reason of each rejection.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        config: AuthConfig,
-        rejected: Callable[[str], None] = lambda reason: None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, config: AuthConfig, rejected: Callable[[str], None]) -> None:
         self.app, self.config, self.rejected = app, config, rejected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +68,8 @@ class AuthMiddleware:
             await refusal(scope, receive, send)
 
     def _refusal(self, request: HTTPConnection) -> Response | None:
-        if not self._is_known(_hostname(request.headers.get("host", ""))):
+        host = _hostname(request.headers.get("host", ""))
+        if not is_loopback(host) and host not in self.config.hosts:
             self.rejected("host")
             words = "This host name is not accepted (Host header); list it in `--hosts`."
             return http_error(403, words)
@@ -83,9 +79,6 @@ class AuthMiddleware:
         if self.config.token is None or request.scope["path"] in WITHOUT_TOKEN:
             return None
         return self._without_token(request)
-
-    def _is_known(self, host: str) -> bool:
-        return is_loopback(host) or host in self.config.hosts
 
     def _without_token(self, request: HTTPConnection) -> Response | None:
         in_address = request.query_params.get("token", "")

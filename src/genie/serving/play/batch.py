@@ -6,15 +6,15 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genie.serving.protocol import Picture, encode_picture
+from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie
-    from genie.world.maskgit import SamplingConfig
     from genie.world.state import PredictedFrame, State
 
 SNAPSHOT_EVERY = 8  # steps between the states that a game keeps, before they are thinned
@@ -192,7 +192,7 @@ class GameBatch:
             if isinstance(turn, PlayAction) and game in self._games:
                 acts.setdefault(turn.sampling, {})[game] = turn.action
                 continue
-            results[game] = _attempt(lambda game=game, turn=turn: self._take_turn(game, turn))
+            results[game] = _attempt(self._take_turn, game, turn)
         for sampling, actions in acts.items():
             try:
                 results |= self._step(actions, sampling)
@@ -299,14 +299,11 @@ class GameBatch:
         frames = _pixels(predicted)[: len(actions)]
         batch.predicted = predicted
         spent = _ms_since(started)
+        shown = zip(actions, frames, strict=True)
+        return {game: _attempt(self._shown, game, frame, spent) for game, frame in shown}
 
-        def shown(game: Hashable, frame: np.ndarray) -> TurnResult:
-            return TurnResult(encode_picture(frame), spent, self._count(game))
-
-        return {
-            game: _attempt(lambda game=game, frame=frame: shown(game, frame))
-            for game, frame in zip(actions, frames, strict=True)
-        }
+    def _shown(self, game: Hashable, frame: np.ndarray, spent: float) -> TurnResult:
+        return TurnResult(encode_picture(frame), spent, self._count(game))
 
     def _count(self, game: Hashable) -> int:
         states = self._games[game]
@@ -368,10 +365,10 @@ def thin_snapshots(snapshots: tuple[tuple[int, State], ...]) -> tuple[tuple[int,
     )
 
 
-def _attempt(turn: Callable[[], TurnResult]) -> TurnResult | Exception:
+def _attempt(turn: Callable[..., TurnResult], *arguments: Any) -> TurnResult | Exception:
     """Returns the result of a turn, or the error that it raised."""
     try:
-        return turn()
+        return turn(*arguments)
     except Exception as error:
         log.exception("a player's turn failed")
         return error

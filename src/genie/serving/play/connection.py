@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from genie.serving.limits import Limits, RateLimiter
 from genie.serving.play.metrics import Metrics
 from genie.serving.play.scheduler import BatchScheduler
-from genie.serving.play.session import Session, SessionClosed
+from genie.serving.play.session import SessionClosed
 from genie.serving.protocol import (
     INTERNAL_ERROR,
     MAX_SMALL_MESSAGE,
@@ -36,21 +36,22 @@ class Connection:
     Args:
         websocket: accepted already.
         scheduler: of the player's world.
-        session: of the player.
         limits: of the time and the number of messages.
-        metrics: count rejections.
+        metrics: count rejections and deliveries.
+        world: name of the world in the metrics.
     """
 
     def __init__(
         self,
         websocket: WebSocket,
         scheduler: BatchScheduler,
-        session: Session,
         limits: Limits,
         metrics: Metrics,
+        world: str,
     ) -> None:
-        self._websocket, self._scheduler, self._session = websocket, scheduler, session
+        self._websocket, self._scheduler = websocket, scheduler
         self._limits, self._metrics = limits, metrics
+        self._session = scheduler.join(metrics.delivery_seconds.labels(world).observe)
         self._began = self._heard = time.monotonic()
 
     async def serve(self) -> None:
@@ -62,6 +63,7 @@ class Connection:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._scheduler.leave(self._session)
             for task in tasks:
                 task.cancel()
             for ended in await asyncio.gather(*tasks, return_exceptions=True):

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 
 from genie.serving.play.batch import GameBatch, Turn, TurnResults
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 MINUTES = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # in seconds
 PLAYERS = (1, 2, 4, 8, 16, 32, 64, 128)

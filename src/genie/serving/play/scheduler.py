@@ -16,12 +16,14 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from genie.core.config import UserError, to_dict
+import numpy as np
+
+from genie.core.config import UserError, require, to_dict
 from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Turn, TurnResults
 from genie.serving.play.session import Session
 from genie.serving.play.start import frame_count
@@ -33,8 +35,8 @@ from genie.serving.protocol import (
     VideoFormat,
     VideoMessage,
 )
-from genie.serving.video_export import CODECS, decode_frames, display_scale, encode
-from genie.world.replay import Replay, compress_changes, dtype_name, encode_frame, world_hash
+from genie.serving.video_export import CODECS, Format, decode_frames, display_scale, encode
+from genie.world.replay import Replay, world_hash
 
 EXPENSIVE_PAUSE = 3.0  # after turns outside the shared batch, relative to their duration
 FAILURE_TEXT = "The world failed to generate the next frame; start the game again."
@@ -120,6 +122,11 @@ class BatchScheduler:
     async def run_in_reader(self, function: Callable[[], Any]) -> Any:
         """Runs a function in the thread that parses starts."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, function)
+
+    async def encode(self, frames: Iterable[np.ndarray], format: Format, scale: int) -> bytes:
+        """Encodes frames in the thread for it, as `genie.serving.video_export.encode`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._encoder, encode, frames, format, self.fps, scale)
 
     async def work(self, function: Callable[[], Any]) -> Any:
         """Runs a function in the thread that steps the world, between two rounds."""
@@ -236,11 +243,9 @@ class BatchScheduler:
         ]
 
     async def _start(self, session: Session, message: StartMessage) -> None:
-        if message.hash is not None and message.hash != self._hash:
-            words = "this game was played in another world, training or dtype"
-            session.notify({"type": "refused", "message": words})
-            return
         try:
+            words = "this game was played in another world, training or dtype"
+            require(message.hash in (None, self._hash), words)
             parsed = await self.run_in_reader(session.parse_later(message))
             session.start_game(message, *parsed)
         except UserError as error:
@@ -253,21 +258,11 @@ class BatchScheduler:
         start = game.begin.prompt
         note = {"type": "replay", "gallery": start if isinstance(start, int) else None}
         prompt = self._games.prompts[start] if isinstance(start, int) else start
-        frames = prompt if prompt.ndim == 4 else prompt[None]
-        actions = tuple(game.actions)
-        sampling = game.sampling.copy() or [self._games.world.config.sampling]
+        played = game.begin.seed, game.actions.copy(), game.sampling.copy()
 
         def write() -> str:
-            replay = Replay(
-                world=self._name,
-                hash=self._hash,
-                fps=self.fps,
-                prompt=tuple(encode_frame(frame) for frame in frames),
-                seed=game.begin.seed,
-                sampling=compress_changes(sampling),
-                actions=actions,
-                dtype=dtype_name(self._games.world.dtype),
-            )
+            world, known = self._games.world, {"fps": self.fps, "hash": self._hash}
+            replay = Replay.of_game(world, self._name, prompt, *played, **known)
             return json.dumps(note | {"replay": to_dict(replay)})
 
         session.notify(note, await self.run_in_reader(write))
@@ -281,15 +276,11 @@ class BatchScheduler:
     async def _encode_video(
         self, session: Session, pictures: list[Picture], format: VideoFormat
     ) -> None:
-        loop, cancelled = asyncio.get_running_loop(), threading.Event()
-        config = self._games.world.config
+        config, cancelled = self._games.world.config, threading.Event()
         frames = decode_frames(pictures, cancelled)
         scale = display_scale(config.height, config.width)
         try:
-            video = await loop.run_in_executor(
-                self._encoder, encode, frames, format, self.fps, scale
-            )
-            session.send_video((CODECS[format], video))
+            session.send_video((CODECS[format], await self.encode(frames, format, scale)))
         except Exception:
             log.exception("a video of %d frames failed", len(pictures))
             session.notify({"type": "refused", "message": "The video could not be encoded."})

@@ -14,12 +14,10 @@ from genie.serving.play.batch import StartGame
 from genie.serving.protocol import MAX_MASKGIT_STEPS, ProtocolError, StartMessage
 from genie.world.inputs import check_guidance, check_range
 from genie.world.maskgit import SamplingConfig
-from genie.world.replay import SamplingChange, decode_prompt, expand_changes
+from genie.world.replay import SamplingChange, check_order, decode_prompt, expand_changes
 
 if TYPE_CHECKING:
     from genie.world.config import GenieConfig
-
-PNG_OVERHEAD = 4096  # bytes of a PNG beside its pixels
 
 
 def frame_count(prompt: np.ndarray) -> int:
@@ -64,8 +62,7 @@ def parse_start(
     changes = [
         from_record(SamplingChange, change, "sampling") for change in message.sampling or own
     ]
-    steps = [change.step for change in changes]
-    require(steps == sorted(set(steps)) and steps[0] == 0, "sampling: changes are out of order")
+    check_order(changes)
     most = max(MAX_MASKGIT_STEPS, world.sampling.steps)
     maskgit_steps = max(change.sampling.steps for change in changes)
     require(maskgit_steps <= most, f"sampling: {maskgit_steps} steps, {most} are the most")
@@ -84,15 +81,6 @@ def _prompt(
         if prompt not in range(count):
             raise ProtocolError(f"prompt: {prompt} does not exist, this world has {count}")
         return prompt
-    height, width = world.height, world.width
     most = max(world.dynamics.window, *prompt_frames)
     require(len(prompt) <= most, f"prompt: {len(prompt)} pictures, this world remembers {most}")
-    # Four bytes a pixel and one a row, not compressed, in base64.
-    longest = (height * (4 * width + 1) + PNG_OVERHEAD) * 4 // 3
-    for text in prompt:
-        require(
-            len(text) <= longest,
-            f"prompt: a PNG of {width}x{height} takes {longest} characters at most, "
-            f"this one {len(text)}; save it without metadata",
-        )
-    return decode_prompt(prompt, (height, width))
+    return decode_prompt(prompt, (world.height, world.width))
