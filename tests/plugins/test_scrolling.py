@@ -11,7 +11,7 @@ from genie.evaluation.metrics.closed_loop import action_runs, stretches
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import find_metrics
 from genie.plugins import scrolling as module
-from genie.plugins.scrolling import followed, real_directions, scroll
+from genie.plugins.scrolling import direction_actions, followed, real_directions, scroll
 
 NAMES = ["noop", "right", "left", "up"]
 STEPS = torch.tensor([[0, 0], [0, 2], [0, -2], [-2, 0]])  # of the camera, rows and columns
@@ -88,6 +88,7 @@ def held():
         )  # fmt: skip
         evaluation = Evaluation(world, video or store(), config, metrics=find_metrics())
         evaluation.bars = bars or evaluation.bars
+        measure.evaluation = evaluation
         return module.scrolling(evaluation)
 
     return measure
@@ -132,6 +133,7 @@ def test_buttons_are_chosen_by_what_they_do_and_go_their_way(few, held):
     assert {way: line["action"] for way, line in found["directions"].items()} == {
         "left": 0, "right": 2, "jump": 3,
     }  # fmt: skip
+    assert direction_actions(held.evaluation) == {"left": 0, "right": 2, "jump": 3}
     assert found["mean"]["share"] == found["mean"]["real"] == found["mean"]["relative"] == 1
     assert 0.1 < found["mean"]["chance"] < 0.5
     # Four buttons tried from one batch; then three batches of each of three chosen ones, and of the

@@ -7,7 +7,8 @@ that the action classifier reads.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,10 +21,14 @@ from genie.evaluation.metrics.closed_loop import (
     action_runs,
     hold_towards,
     measure_stretches,
+    select_actions,
     stretches,
 )
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
+
+if TYPE_CHECKING:
+    from genie.data.store import ClipStore
 
 DIRECTIONS = {"left": ("left",), "right": ("right",), "jump": ("up", "jump")}
 """Directions that are looked for, and what the names of their true actions contain."""
@@ -81,7 +86,7 @@ def scrolling(evaluation: Evaluation) -> dict[str, Any]:
     than `REAL_GAMES` of them.
     """
     real, steps = _directions(evaluation), evaluation.config.closed_loop_steps
-    distance = _min_distance(evaluation)
+    distance = min_distance(evaluation)
 
     def reached(shifts: Tensor) -> Bool[Tensor, "N goals"]:
         games = followed(shifts, distance)
@@ -99,19 +104,55 @@ def real_directions(evaluation: Evaluation) -> dict[str, RealGame]:
     if labels is None or names is None:
         return {}
     found = {}
-    for direction, words in DIRECTIONS.items():
-        meant = [i for i, name in enumerate(names) if any(word in name for word in words)]
-        runs = action_runs(store, np.isin(labels, meant).astype(int), evaluation.config.split)
+    for direction in DIRECTIONS:
+        runs = action_runs(store, towards(direction, labels, names), evaluation.config.split)
         starts = stretches(runs, 1, steps)
         if len(starts) < REAL_GAMES:
             continue
         games = followed(
-            measure_stretches(evaluation, starts, steps, scroll), _min_distance(evaluation)
+            measure_stretches(evaluation, starts, steps, scroll), min_distance(evaluation)
         )
         share = games[direction].float().mean().item()
         if share >= SCROLLS:
             found[direction] = RealGame(len(starts), share)
     return found
+
+
+def towards(
+    direction: str, labels: Int[np.ndarray, " frames"], names: Sequence[str]
+) -> Int[np.ndarray, " frames"]:
+    """Returns 1 where the true action is one of a direction, and 0 elsewhere."""
+    words = DIRECTIONS[direction]
+    meant = [i for i, name in enumerate(names) if any(word in name for word in words)]
+    return np.isin(labels, meant).astype(int)
+
+
+def in_one_episode(store: ClipStore, first: int, last: int) -> bool:
+    """Whether two frames are of the same episode."""
+    return any(e.start <= first <= last < e.start + e.length for e in store.episodes)
+
+
+def direction_actions(evaluation: Evaluation) -> dict[str, int]:
+    """Returns the action with which most games on training levels go each way.
+
+    These games are those that `scrolling` chooses with. So directions are known, too, that no
+    player held for long enough to compare with.
+
+    Raises:
+        Skipped: the real game does not scroll, or there are no training levels.
+    """
+    _directions(evaluation)
+    if not any(episode.split == "train" for episode in evaluation.store.episodes):
+        raise Skipped("there is no 'train' split to select actions on.")
+    config, held, distance = evaluation.config, evaluation.held_games, min_distance(evaluation)
+    known = evaluation.select(config.prompt_frames, config.action_selection_games, split="train")
+    actions = range(evaluation.world.config.num_actions)
+    with evaluation.playing("Directions", len(actions) * len(known) * held.steps):
+        tried = [held.hold("scrolling", known, action) for action in actions]
+    chosen = select_actions(
+        tried, lambda shifts: torch.stack(list(followed(shifts, distance).values()), dim=1)
+    )
+    return dict(zip(DIRECTIONS, chosen, strict=True))
 
 
 def _directions(evaluation: Evaluation) -> dict[str, RealGame]:
@@ -130,7 +171,8 @@ def _held_measure(evaluation: Evaluation) -> Any:
     return scroll
 
 
-def _min_distance(evaluation: Evaluation) -> float:
+def min_distance(evaluation: Evaluation) -> float:
+    """Returns by how many pixels the scene must have moved."""
     return MIN_DISTANCE * min(evaluation.store.height, evaluation.store.width)
 
 

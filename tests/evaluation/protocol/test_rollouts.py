@@ -47,3 +47,23 @@ def test_held_actions_share_their_noise_and_batches_do_not_matter(game):
     assert torch.equal(held, again)
     assert (held == held[:, :1]).all()
     assert not torch.equal(held[:, :, 0], held[:, :, 1])
+
+
+def test_games_that_play_on_begin_with_their_prompt_as_the_tokenizer_gives_it_back(game):
+    player = rollouts.RolloutPlayer(game.world())
+    cells = torch.tensor([[3, 4], [9, 8], [0, 1]])
+    actions = torch.tensor([[1, 1, 3], [2, 2, 2], [0, 3, 1]])
+    frames = player.play_on(game.draw(cells), actions, seed=0)
+    moved = [cells[:, -1]]
+    for action in actions.unbind(1):
+        moved.append(game.move(moved[-1], action))
+    assert (game.look(frames) == torch.stack(moved, 1)).all()
+
+
+def test_a_game_that_plays_on_does_not_depend_on_its_batch(game):
+    prompts, actions = game.draw(torch.arange(6)[:, None]), torch.zeros(6, 5, dtype=torch.int64)
+    whole, parts = (
+        rollouts.RolloutPlayer(game.world(noise=True), batch).play_on(prompts, actions, 0)
+        for batch in (6, 4)
+    )
+    assert (whole == parts).all()

@@ -84,6 +84,14 @@ class RolloutPlayer:
         """
         return self.world.tokenizer.decode(self.world.tokenizer.encode(frames)).cpu()
 
+    def play_on(
+        self, prompts: UInt8[Tensor, "N P H W C"], actions: Int[Tensor, "N T"], seed: int
+    ) -> UInt8[Tensor, "N T+1 H W C"]:
+        """Returns the last frame of each prompt as `rebuilt`, and those of a game from it."""
+        own, seeds = torch.arange(len(prompts)), clip_seeds(seed, 0, len(prompts))
+        games = self.games(prompts, own, actions, seeds)
+        return torch.cat([self.rebuilt(prompts)[:, -1:], games], dim=1)
+
     def hold_all(
         self,
         prompts: UInt8[Tensor, "N P H W C"],
