@@ -1,0 +1,247 @@
+"""Persistency: an object in view of a player who stands still is there as long as one looks.
+
+A piece of another held-out frame is pasted into a prompt, and the world plays on with its stillest
+action. In a real game nothing that is in view goes away then, so a still picture is the ceiling. No
+true action is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from genie.data.images import png
+from genie.evaluation.figures import Figure, contact_sheet, magnification
+from genie.evaluation.metrics import formulas
+from genie.evaluation.metrics.context import Evaluation, Skipped
+from genie.evaluation.metrics.metric import Headline, Metric, Section
+from genie.evaluation.metrics.separation import frame_distance
+from genie.evaluation.protocol.clips import ClipBatches
+from genie.evaluation.protocol.rollouts import RolloutPlayer
+
+SECONDS = 3.0
+STANDING_FRAMES = 3
+"""Frames after the prompt in which the real video must change little, so that the player stands."""
+CANDIDATES, PIECES = 8, 64
+"""Clips looked at for each prompt, and pieces for each object."""
+ACTION_PROMPTS, ACTION_STEPS = 8, 4
+CONTRAST = 40.0
+"""Mean grey levels by which an object must differ from what it covers."""
+FOUND = 0.5
+"""An object is there where a frame differs from it by at most this share of that difference."""
+SHOWN = 0.5
+"""Share of the pasted objects that the tokenizer must show."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Square pieces of frames, and where they lie.
+
+    Attributes:
+        pieces: as the world sees them.
+        places: row and column of their corners.
+        contrast: mean difference from what they cover, in grey levels.
+    """
+
+    pieces: UInt8[Tensor, "N s s 3"]
+    places: Int[Tensor, "N 2"]
+    contrast: Float[Tensor, " N"]
+
+    def found(self, frames: UInt8[Tensor, "N T H W 3"]) -> Bool[Tensor, "N T"]:
+        """Returns in which frames the objects are, at most half their size from their place."""
+        return torch.stack([self._found(i, clip) for i, clip in enumerate(frames)])
+
+    def _found(self, index: int, frames: UInt8[Tensor, "T H W 3"]) -> Bool[Tensor, " T"]:
+        side, piece = self.pieces.shape[1], self.pieces[index].float()
+        first = (self.places[index] - side // 2).clamp_min(0).tolist()
+        last = (self.places[index] + side // 2 + side).tolist()
+        around = frames[:, first[0] : last[0], first[1] : last[1]].float()
+        windows = around.unfold(1, side, 1).unfold(2, side, 1)
+        error = (windows - piece.movedim(-1, 0)).abs().mean((-3, -2, -1))
+        return error.amin((1, 2)) <= FOUND * self.contrast[index]
+
+
+def persistency(evaluation: Evaluation, seconds: float = SECONDS) -> dict[str, Any]:
+    """Pastes objects into prompts, stands still, and looks for the objects in every frame.
+
+    Prompts are those after which the real video changes least. The object is a piece of another
+    prompt, beside the middle of the frame. Only objects count that still differ by `CONTRAST` from
+    what they cover once the tokenizer has seen them; `shown` is the share that does. An object is
+    there where a frame differs from it by at most half of that, within half its size.
+
+    `world` are the games, and `without` are the same games without objects, which is chance. A
+    real game in which the player stands shows all of them to the end. The action that is held is
+    the one that changes prompts of training levels least.
+    """
+    config, world = evaluation.config, evaluation.world
+    steps = max(1, round(seconds * world.config.fps))
+    clips = standing_prompts(evaluation, config.split, max(2, config.closed_loop_games // 4))
+    prompts = torch.cat(list(clips))
+    pasted, places, tried = paste_objects(prompts, config.seed)
+    objects, shown = see_objects(evaluation.player, prompts, pasted, places)
+    shown &= tried
+    if shown.sum() < max(2, SHOWN * tried.sum()):
+        raise Skipped(
+            f"the tokenizer shows {int(shown.sum())} of {int(tried.sum())} objects that were "
+            "pasted into frames."
+        )
+    action, kept = stillest_action(evaluation), shown.nonzero()[:, 0]
+    objects = Objects(objects.pieces[kept], objects.places[kept], objects.contrast[kept])
+    held, parts = torch.full((len(kept), steps), action), -(-len(kept) // config.batch)
+    with evaluation.playing("Persistency", 2 * steps * parts) as player:
+        games, empty = (player.play_on(part[kept], held, config.seed) for part in (pasted, prompts))
+    evaluation.figures.append(_figure(games, world.config.fps, config.figure_clips))
+    there = {"world": objects.found(games[:, 1:]), "without": objects.found(empty[:, 1:])}
+    return {
+        "games": len(kept),
+        "shown": len(kept) / int(tried.sum()),
+        "steps": steps,
+        "seconds": steps / world.config.fps,
+        "action": action,
+        "side": objects.pieces.shape[1],
+        **{
+            name: _summary(part, clips.episodes[kept], world.config.fps)
+            for name, part in there.items()
+        },
+        "curves": {name: part.float().mean(0).tolist() for name, part in there.items()},
+    }
+
+
+def _summary(there: Bool[Tensor, "N T"], episodes: Int[Tensor, " N"], fps: float) -> Section:
+    """The share at the end, and for how many seconds objects are there."""
+    shown = there.float()
+    return {
+        "end": formulas.interval_over_episodes(shown[:, -1], episodes),
+        "seconds": formulas.interval_over_episodes(shown.sum(1) / fps, episodes),
+    }
+
+
+def standing_prompts(evaluation: Evaluation, split: str, count: int) -> ClipBatches:
+    """Returns the prompts of a split, of many clips, at which the player stands.
+
+    After them the real video changes least, measured by how much it would change by scrolling. So
+    a player who moves where there is nothing to see does not count as standing.
+    """
+    frames = evaluation.config.prompt_frames
+    clips = evaluation.select(frames + STANDING_FRAMES, CANDIDATES * count, split=split)
+    change = list[Tensor]()
+    for clip in clips:
+        first, last = clip[:, frames - 1], clip[:, -1]
+        scrolled = [frame_distance(first, first.roll(2, axis)) for axis in (1, 2)]
+        moved = 1 + frame_distance(first, last)
+        change.append((moved / torch.stack(scrolled).amin(0).clamp_min(1e-3)).cpu())
+    stillest = torch.cat(change).argsort(stable=True)[:count].numpy()
+    return evaluation.batches(clips.starts[stillest], frames)
+
+
+def stillest_action(evaluation: Evaluation) -> int:
+    """Returns the action that changes the prompts of training levels least when it is held."""
+    if not any(episode.split == "train" for episode in evaluation.store.episodes):
+        raise Skipped("there is no 'train' split to find the stillest action on.")
+    prompts = torch.cat(list(standing_prompts(evaluation, "train", ACTION_PROMPTS)))
+    start = evaluation.player.rebuilt(prompts)[:, -1]
+    games = len(prompts) * evaluation.world.config.num_actions
+    total = ACTION_STEPS * -(-games // evaluation.config.batch)
+    with evaluation.playing("The stillest action", total) as player:
+        held = player.hold_all(prompts, 1, evaluation.config.seed, ACTION_STEPS)
+    change = frame_distance(held[:, :, 0, -1], start[:, None])
+    return int(change.mean(0).argmin())
+
+
+def paste_objects(
+    prompts: UInt8[Tensor, "N P H W 3"], seed: int
+) -> tuple[UInt8[Tensor, "N P H W 3"], Int[Tensor, "N 2"], Bool[Tensor, " N"]]:
+    """Pastes a piece of another prompt into each, at the place where it lay.
+
+    It is the first of several random pieces that differs enough from what it covers. It lies beside
+    the middle, where an avatar often is.
+
+    Returns:
+        Prompts with the objects in all their frames; rows and columns of the objects' corners; and
+        which prompts got one.
+    """
+    count, windows = len(prompts), _windows(prompts[:, -1])
+    side = windows.shape[-1]
+    room, rng = np.array(windows.shape[1:3]), np.random.default_rng([seed, 19])
+    own = np.arange(count)[:, None]
+    other = (own + rng.integers(1, max(2, count), size=(count, PIECES))) % count
+    places = rng.integers(room, size=(count, PIECES, 2))
+    y, x = np.moveaxis(places, -1, 0)
+    contrast = frame_distance(windows[other, y, x], windows[own, y, x]).cpu()
+    beside = torch.from_numpy(np.abs(2 * places + 1 - room).max(-1) >= 2 * side)
+    fits = (contrast >= CONTRAST) & beside
+    first, pasted = fits.int().argmax(1), prompts.clone()
+    chosen = torch.from_numpy(places)[torch.arange(count), first]
+    for i, (row, column) in enumerate(chosen.tolist()):
+        spot = (..., slice(row, row + side), slice(column, column + side), slice(None))
+        pasted[i][spot] = prompts[other[i, first[i]], -1][spot]
+    return pasted, chosen, fits.any(1)
+
+
+def see_objects(
+    player: RolloutPlayer,
+    prompts: UInt8[Tensor, "N P H W 3"],
+    pasted: UInt8[Tensor, "N P H W 3"],
+    places: Int[Tensor, "N 2"],
+) -> tuple[Objects, Bool[Tensor, " N"]]:
+    """Returns the objects as the tokenizer gives them back, and which of them it shows."""
+    seen, covered = (crops(player.rebuilt(part)[:, -1], places) for part in (pasted, prompts))
+    contrast = frame_distance(seen, covered)
+    return Objects(seen, places, contrast), contrast >= CONTRAST
+
+
+def crops(frames: UInt8[Tensor, "N H W 3"], places: Int[Tensor, "N 2"]) -> UInt8[Tensor, "N s s 3"]:
+    """Returns the piece of each frame whose upper left corner is given."""
+    windows, (y, x) = _windows(frames), places.unbind(1)
+    return windows[torch.arange(len(frames)), y, x].movedim(1, -1)
+
+
+def _windows(frames: UInt8[Tensor, "N H W 3"]) -> UInt8[Tensor, "N y x 3 s s"]:
+    """All pieces of an eighth of the height or width, of at least 4 pixels."""
+    side = max(4, min(frames.shape[1:3]) // 8)
+    return frames.unfold(1, side, 1).unfold(2, side, 1)
+
+
+def _figure(games: UInt8[Tensor, "N T H W 3"], fps: float, most: int) -> Figure:
+    """Shows a few games, from the prompt with the object on."""
+    times = sorted({round(t) for t in np.linspace(0, games.shape[1] - 1, 7)})
+    rows = [(f"game {i + 1}", game[times].numpy()) for i, game in enumerate(games[:most])]
+    columns = [f"{t / fps:.1f} s" for t in times]
+    sheet = contact_sheet(rows, columns, magnification(*games.shape[2:4]))
+    caption = "Prompts with an object pasted into them, and the games in which the player stands."
+    return Figure("persistency", caption, png(np.asarray(sheet)), "persistency")
+
+
+def _beyond_chance(section: Section) -> float | None:
+    low = section["world"]["end"]["low"]
+    above = low is not None and low > section["without"]["end"]["mean"]
+    return section["world"]["end"]["mean"] if above else None
+
+
+PERSISTENCY = Metric(
+    key="persistency",
+    order=48,
+    title="Objects in view stay",
+    measure=persistency,
+    values={"contrast": CONTRAST},
+    headlines=(
+        Headline(
+            name=lambda section: (
+                f"Object in view of a standing player, there after {section['seconds']:.0f} s, "
+                "of those in the prompt"
+            ),
+            value="world.end.mean",
+            baseline=("no object was there", "without.end.mean"),
+            score=_beyond_chance,
+            limits=(0.7, 0.3),
+            good="What is in view mostly stays.",
+            fair="What is in view often disappears.",
+            poor="What is in view disappears.",
+        ),
+    ),
+)
