@@ -22,7 +22,7 @@ def read_rollouts(evaluation: Evaluation) -> RolloutMeasure:
 
     A rollout is read together with its prompt as `rebuilt`.
     """
-    classifier, first, steps = evaluation.classifier, *_steps(evaluation)
+    classifier, first, steps = evaluation.classifier, *read_steps(evaluation)
 
     def measure(frames: Tensor, rollouts: dict[str, Tensor]) -> dict[str, Tensor]:
         prompt, shown = evaluation.player.rebuilt(frames[:, :first]), {"real": frames.cpu()}
@@ -71,13 +71,13 @@ def compare_read(
 
 def action_following(evaluation: Evaluation) -> dict[str, Any]:
     """Compares what was read of the clips of the report with their true actions."""
-    classifier, (first, steps) = evaluation.classifier, _steps(evaluation)
+    classifier, (first, steps) = evaluation.classifier, read_steps(evaluation)
     true = evaluation.true_actions(evaluation.clips.starts + first - 1, steps)
     kept = evaluation.kept["action_following"]
     return compare_read({side: torch.cat(kept[side]) for side in kept}, true, classifier)
 
 
-def _steps(evaluation: Evaluation) -> tuple[int, int]:
+def read_steps(evaluation: Evaluation) -> tuple[int, int]:
     """Frames of the prompt, and how many steps are read after it."""
     config = evaluation.config
     return config.prompt_frames, min(config.closed_loop_steps, config.horizon)

@@ -289,9 +289,15 @@ def macro_f1(table: Int[Tensor, "truths truths"]) -> float:
 
     F1 is the harmonic mean of precision and recall; every action counts alike, however rare.
     """
-    occur = table.sum(1) > 0
-    f1 = 2 * table.diagonal() / (table.sum(0) + table.sum(1)).clamp_min(1)
-    return f1[occur].mean().item()
+    return macro_f1_each(table).item()
+
+
+def macro_f1_each(tables: Int[Tensor, "*tables truths truths"]) -> Float[Tensor, "*tables"]:
+    """Returns `macro_f1` of each of many tables."""
+    occur = tables.sum(-1) > 0
+    diagonal = tables.diagonal(dim1=-2, dim2=-1)
+    f1 = 2 * diagonal / (tables.sum(-2) + tables.sum(-1)).clamp_min(1)
+    return (f1 * occur).sum(-1) / occur.sum(-1)
 
 
 def action_map(table: Int[Tensor, "latents truths"]) -> Int[Tensor, " latents"]:

@@ -1,0 +1,156 @@
+"""Probe matrix: what a probe learned of actions in the world holds in real video, and the reverse.
+
+A probe reads the true action off a transition. One is trained on real transitions and one on
+generated ones, and each is tested on both (Chen 2026, arXiv 2606.09028, section 3). Where the world
+moves as the game does, a probe of either serves both. A probe that reads generated video well and
+real video badly says that actions differ in the world, but not as in the game.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genie.evaluation.metrics import formulas
+from genie.evaluation.metrics.action_following import read_steps
+from genie.evaluation.metrics.context import Evaluation, RolloutMeasure, Skipped
+from genie.evaluation.metrics.metric import Headline, Metric, Section
+
+SIDES = {"real": "real video", "inferred": "generated video", "random": "random actions"}
+FOLDS, DRAWS = 5, 500
+SHRINKAGE = 0.01
+"""Share of the mean variance that is added to all, since few transitions make it uncertain."""
+
+Probe = Callable[[Tensor], Tensor]
+
+
+def keep_features(evaluation: Evaluation) -> RolloutMeasure:
+    """Returns a function that makes features of the transitions of clips and of their rollouts.
+
+    They are those of the inverse-dynamics network, which was trained on real video of training
+    levels. So they are the same for all probes.
+    """
+    network, (first, steps) = evaluation.classifier.network, read_steps(evaluation)
+
+    def measure(frames: Tensor, rollouts: dict[str, Tensor]) -> dict[str, Tensor]:
+        prompt, shown = evaluation.player.rebuilt(frames[:, :first]), {"real": frames}
+        for side in ("inferred", "random"):
+            shown[side] = torch.cat([prompt, rollouts[side]], dim=1).to(frames.device)
+        return {
+            side: network.features(clip[:, : first + steps])[:, -steps:].cpu()
+            for side, clip in shown.items()
+        }
+
+    return measure
+
+
+def probe_matrix(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns macro F1 of a probe trained on each kind of video (rows), tested on each (columns).
+
+    `inferred` are rollouts with the actions inferred from the real clips. `random` are rollouts
+    with random actions, whose labels are still those of the clips, which is chance. A probe is
+    tested on episodes that it was not trained on. Intervals of 95 % are of a bootstrap over
+    episodes.
+    """
+    classifier, (first, steps) = evaluation.classifier, read_steps(evaluation)
+    clips, seed = evaluation.clips, evaluation.config.seed
+    true = classifier.merge(evaluation.true_actions(clips.starts + first - 1, steps))
+    _, owner = clips.episodes.unique(return_inverse=True)
+    episodes, known = int(owner.max()) + 1, true >= 0
+    if episodes < FOLDS:
+        raise Skipped(f"{FOLDS} held-out episodes are needed to train probes and test them.")
+    order = torch.from_numpy(np.random.default_rng([seed, 31]).permutation(episodes))
+    owner, true = owner[:, None].expand_as(true)[known], true[known]
+    kept = evaluation.kept["probe_matrix"]
+    features = {side: torch.cat(kept[side])[known] for side in SIDES}
+    size, folds = len(classifier.groups), order[owner] % FOLDS
+    read = {pair: torch.zeros_like(true) for pair in product(SIDES, repeat=2)}
+    for fold, source in product(range(FOLDS), SIDES):
+        held_out = folds == fold
+        probe = train_probe(features[source][~held_out], true[~held_out], size)
+        for side in SIDES:
+            read[source, side][held_out] = probe(features[side][held_out]).argmax(1)
+    matrix = {source: dict[str, Any]() for source in SIDES}
+    for (source, side), actions in read.items():
+        tables = _tables(owner, true, actions, size)
+        matrix[source][side] = _f1_with_interval(tables, seed)
+    return {
+        "transitions": len(true),
+        "episodes": episodes,
+        "actions": classifier.group_names,
+        "matrix": matrix,
+    }
+
+
+def train_probe(features: Float[Tensor, "n d"], true: Int[Tensor, " n"], size: int) -> Probe:
+    """Fits a linear discriminant: classes that share a covariance (Fisher 1936).
+
+    Its solution has a closed form, so that probes take little time beside the games.
+
+    Returns:
+        A function from features to the logits of `size` classes.
+    """
+    features = features.double()
+    shown = F.one_hot(true, size).double()
+    count = shown.sum(0)
+    means = shown.T @ features / count.clamp_min(1)[:, None]
+    centred = features - means[true]
+    covariance = centred.T @ centred / len(features)
+    ridge = SHRINKAGE * covariance.diagonal().mean() + torch.finfo(torch.float32).eps
+    covariance += ridge * torch.eye(len(covariance)).to(covariance)
+    weight = torch.linalg.solve(covariance, means.T)
+    bias = (count / len(true)).log() - (means.T * weight).sum(0) / 2
+    return lambda seen: seen.double() @ weight + bias
+
+
+def _tables(
+    owner: Int[Tensor, " n"], true: Int[Tensor, " n"], read: Int[Tensor, " n"], size: int
+) -> Int[Tensor, "E k k"]:
+    """Counts of true against read actions of each episode."""
+    episodes = int(owner.max()) + 1
+    return formulas.code_counts((owner * size + true) * size + read, episodes * size**2).reshape(
+        episodes, size, size
+    )
+
+
+def _f1_with_interval(tables: Int[Tensor, "E k k"], seed: int) -> Section:
+    count, rng = len(tables), np.random.default_rng([seed, 37])
+    weights = torch.from_numpy(rng.multinomial(count, [1 / count] * count, DRAWS))
+    drawn = formulas.macro_f1_each((weights @ tables.flatten(1)).unflatten(1, tables.shape[1:]))
+    low, high = drawn.quantile(torch.tensor([0.025, 0.975])).tolist()
+    return {"mean": formulas.macro_f1(tables.sum(0)), "low": low, "high": high}
+
+
+def _carried_over(section: Section) -> float | None:
+    """Where a probe of generated video lies between chance (0) and one of real video (1)."""
+    real, ours, chance = (section["matrix"][name]["real"]["mean"] for name in SIDES)
+    return (ours - chance) / (real - chance) if real > chance else None
+
+
+PROBE_MATRIX = Metric(
+    key="probe_matrix",
+    order=115,
+    title="Probes of real and of generated video",
+    measure=probe_matrix,
+    rollout_measure=keep_features,
+    values={"sides": SIDES},
+    headlines=(
+        Headline(
+            name="Probe trained on generated video, tested on real video, macro F1",
+            value="matrix.inferred.real.mean",
+            baseline=("trained on real video", "matrix.real.real.mean"),
+            score=_carried_over,
+            limits=(0.7, 0.3),
+            good="Actions look in the world as they do in the game.",
+            fair="Actions look in the world partly as they do in the game.",
+            poor="What actions do in the world says little about the game.",
+        ),
+    ),
+)
