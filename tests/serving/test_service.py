@@ -1,10 +1,12 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from genie.core.config import UserError
 from genie.serving.limits import Limits, RequestRejected
 from genie.serving.service import ServedWorld, Service, batch_sizes
+from genie.world.action_groups import ActionGroup, ActionGroups, Directions, write_groups
 
 
 def test_worlds_are_found_by_name_and_the_first_one_without(dot_world, dot_prompts):
@@ -72,3 +74,17 @@ def test_a_compiled_world_is_warmed_for_all_batch_sizes(dot_world, dot_prompts, 
             assert dot_world.batches == list(sizes)
 
     asyncio.run(live())
+
+
+def test_a_world_is_described_with_the_buttons_that_were_measured(dot_world, dot_prompts, tmp_path):
+    ways = Directions(left=0.0, right=0.9, up=0.0, down=0.0, still=0.1)
+    right = ActionGroup((1, 2), "right", "Scrolls left.", 0.9, ways, (2.0, 0.0), True)
+    none = replace(right, actions=(0, 3), distinct=False)
+    write_groups(tmp_path, ActionGroups(96, 8, 0.0, (right, none), ()))
+    served = [ServedWorld("a", dot_world, dot_prompts, folder=tmp_path)]
+    (button,) = Service(served).worlds["a"].describe().buttons
+    assert button.model_dump() == {
+        "actions": [1, 2],
+        "name": "right",
+        "effect": "Scrolls left.",
+    }

@@ -56,6 +56,20 @@ Picture = tuple[Codec, bytes]
 VideoFormat = Literal["mp4", "gif"]
 
 
+class Button(BaseModel):
+    """Actions that do the same, as they were measured.
+
+    Attributes:
+        actions: the first one stands for all of them.
+        name: made from the effect, "" where it has no name.
+        effect: one sentence for players.
+    """
+
+    actions: list[int]
+    name: str
+    effect: str
+
+
 class World(BaseModel):
     """A world that can be played.
 
@@ -67,6 +81,7 @@ class World(BaseModel):
         num_actions: number of actions.
         prompts: URLs of the images that games start from.
         names: of the actions, "" for an action without a name.
+        buttons: the actions that are worth a button each; none where they were not measured.
         can_name: whether players may save names.
         can_guide: whether players may set guidance, see `genie.SamplingConfig`.
     """
@@ -79,6 +94,7 @@ class World(BaseModel):
     num_actions: int
     prompts: list[str]
     names: list[str]
+    buttons: list[Button] = []
     can_name: bool
     can_guide: bool
 

@@ -20,7 +20,8 @@ from genie.serving.clips import ClipScheduler
 from genie.serving.limits import Limits, RequestRejected, Slots
 from genie.serving.play.metrics import InstrumentedGameBatch, Metrics
 from genie.serving.play.scheduler import BatchScheduler
-from genie.serving.protocol import SERVICE_RESTART, VERSION, World
+from genie.serving.protocol import SERVICE_RESTART, VERSION, Button, World
+from genie.world.action_groups import read_groups
 from genie.world.action_names import parse_names, read_names, write_names
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ class WorldService:
         self.prompt_images = [png(picture) for picture in last]
         self._served = served
         self.action_names = read_names(served.folder, self.world.config.num_actions)
+        groups = read_groups(served.folder, self.world.config.num_actions)
+        self.buttons = [
+            Button(actions=list(group.actions), name=group.name, effect=group.effect)
+            for group in groups
+            if group.distinct
+        ]
         self.warm = False
         metrics.sessions.labels(self.name).set_function(lambda: len(self.scheduler.sessions))
 
@@ -108,6 +115,7 @@ class WorldService:
             num_actions=config.num_actions,
             prompts=[f"{path}/prompts/{i}.png" for i in range(len(self.prompts))],
             names=self.action_names,
+            buttons=self.buttons,
             can_name=self._served.can_name,
             can_guide=config.dynamics.unconditional_fraction > 0,
         )

@@ -52,7 +52,7 @@ def _download(repo_id: str, **options: Any) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        files = [checkpoint.CONFIG, checkpoint.WEIGHTS, "prompts/*", "names.json"]
+        files = [checkpoint.CONFIG, checkpoint.WEIGHTS, "prompts/*", "names.json", "actions.json"]
         return Path(snapshot_download(repo_id, allow_patterns=files, **options))
     except HFValidationError:
         raise UserError(f"{repo_id}: there is no such world folder") from None

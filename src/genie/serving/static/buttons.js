@@ -1,6 +1,6 @@
 // The world's actions on the page: on-screen buttons with previews, and their names and keys.
 
-import { holdWithButton, keyLabel, keyName } from "./controls.js";
+import { allActions, holdWithButton, keyLabel, keyName, mainActions } from "./controls.js";
 import { $, announce, element } from "./page.js";
 
 let world, bindings;
@@ -9,13 +9,37 @@ let waitingFor = null; // the action that the next key is bound to
 /** Builds the on-screen keys and the list of names. */
 export function buildButtons(playedWorld, keyBindings, held) {
   [world, bindings] = [playedWorld, keyBindings];
-  const actions = Array.from({ length: world.num_actions }, (_, action) => action);
+  const actions = allActions(world);
   $("pad").replaceChildren(...actions.map((action) => padButton(action, held)));
   $("buttons").replaceChildren(...actions.map(nameRow));
   bindings.addEventListener("change", showBindings);
   $("naming").hidden = !world.can_name;
   $("save-names").addEventListener("click", saveNames);
+  $("all-actions-field").hidden = mainActions(world).length === world.num_actions;
   showBindings();
+  showActions();
+}
+
+/** The actions that have a button now. */
+export function shownActions() {
+  return $("all-actions").checked ? allActions(world) : mainActions(world);
+}
+
+/** Shows the buttons of the actions that should have one. */
+export function showActions() {
+  const shown = shownActions();
+  for (const list of [$("pad"), $("buttons")]) {
+    [...list.children].forEach((item, action) => { item.hidden = !shown.includes(action); });
+  }
+}
+
+/** What an action was measured to do, "" where it was not. */
+function effectOf(action) {
+  if (world.buttons.length === 0) return "";
+  const button = world.buttons.find(({ actions }) => actions.includes(action));
+  if (!button) return "No effect of its own was measured.";
+  const [main] = button.actions;
+  return action === main ? button.effect : `Does the same as ${nameOf(main)}.`;
 }
 
 /** The name of an action for the player. */
@@ -67,6 +91,7 @@ function padButton(action, held) {
   picture.setAttribute("aria-hidden", "true");
   const button = element("button", { type: "button" }, picture, element("span"), element("small"));
   button.dataset.action = action;
+  button.title = effectOf(action);
   holdWithButton(button, held, action);
   return button;
 }
@@ -79,7 +104,7 @@ function nameRow(action) {
   const key = element("button", { type: "button" });
   key.addEventListener("click", () => waitFor(waitingFor === action ? null : action));
   key.addEventListener("blur", () => waitingFor === action && waitFor(null));
-  return element("li", {}, element("b", {}, String(action + 1)), name, key);
+  return element("li", {}, element("b", {}, String(action + 1)), name, key, element("small", { className: "quiet" }, effectOf(action)));
 }
 
 /** Saves the names in the world's folder, for everyone who plays it. */
@@ -89,7 +114,7 @@ async function saveNames() {
     const response = await fetch(`worlds/${encodeURIComponent(world.name)}/names`, {
       method: "PUT",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ names: bindings.names }),
+      body: JSON.stringify({ names: bindings.chosenNames }),
     });
     const { names, detail } = await response.json();
     if (!response.ok) return showStatus(detail);

@@ -41,19 +41,34 @@ export class Held extends EventTarget {
   }
 }
 
+/** Every action of a world. */
+export function allActions(world) {
+  return Array.from({ length: world.num_actions }, (_, action) => action);
+}
+
+/** The actions that have a button: one of those that do the same, and none that does nothing of its own. */
+export function mainActions(world) {
+  const measured = world.buttons.map(({ actions }) => actions[0]).sort((a, b) => a - b);
+  return measured.length ? measured : allActions(world);
+}
+
 /**
  * The keys and names of a world's actions. The player's own names are stored in the browser.
- * An action without one has the name that comes with the world.
+ * An action without one has the name that comes with the world, or one made from its effect.
  */
 export class Bindings extends EventTarget {
   #storageKey;
+  #measuredNames;
   #ownNames; // null: the player chose no name; "": the player removed it
 
-  constructor(world, numActions, names = []) {
+  constructor(world) {
     super();
+    const numActions = world.num_actions;
     this.numActions = numActions;
-    this.#storageKey = `genie.buttons.${world}`;
-    this.worldNames = names;
+    this.#storageKey = `genie.buttons.${world.name}`;
+    this.worldNames = world.names;
+    this.#measuredNames = Object.fromEntries(world.buttons.map(({ actions, name }) => [actions[0], name]));
+    this.arrowActions = mainActions(world);
     const stored = remembered(this.#storageKey);
     const valid = ([, action]) => Number.isInteger(action) && action >= 0 && action < numActions;
     this.keys = Object.fromEntries(Object.entries(stored?.keys ?? this.#defaults()).filter(valid));
@@ -61,7 +76,16 @@ export class Bindings extends EventTarget {
   }
 
   get names() {
+    return this.#ownNames.map((name, action) => name ?? this.#givenName(action));
+  }
+
+  /** The names that are worth saving: without those made from effects. */
+  get chosenNames() {
     return this.#ownNames.map((name, action) => name ?? this.worldNames[action] ?? "");
+  }
+
+  #givenName(action) {
+    return this.worldNames[action] || this.#measuredNames[action] || "";
   }
 
   /** The action of a key (a KeyboardEvent.code, or "Pad0" for a gamepad), or undefined. */
@@ -87,7 +111,7 @@ export class Bindings extends EventTarget {
 
   name(action, name) {
     const chosen = name.trim().slice(0, MAX_NAME);
-    this.#ownNames[action] = chosen === (this.worldNames[action] ?? "") ? null : chosen;
+    this.#ownNames[action] = chosen === this.#givenName(action) ? null : chosen;
     this.#save();
   }
 
@@ -99,9 +123,10 @@ export class Bindings extends EventTarget {
   }
 
   #defaults() {
-    const named = (code) => this.worldNames.findIndex((name) => ARROW_NAMES[code].includes(name.toLowerCase()));
+    const names = Array.from({ length: this.numActions }, (_, action) => this.#givenName(action).toLowerCase());
+    const named = (code) => names.findIndex((name) => ARROW_NAMES[code].includes(name));
     const byName = ARROWS.map((code) => [code, named(code)]).filter(([, action]) => action >= 0);
-    const arrows = byName.length ? byName : ARROWS.map((code, i) => [code, i % this.numActions]);
+    const arrows = byName.length ? byName : ARROWS.map((code, i) => [code, this.arrowActions[i % this.arrowActions.length]]);
     const pad = Array.from({ length: Math.min(8, this.numActions) }, (_, a) => [`Pad${a}`, a]);
     return Object.fromEntries([...arrows, ...pad]);
   }

@@ -1,6 +1,6 @@
 // The page: ties the connection, the controls and what is shown together.
 
-import { markPreviewsStale, buildButtons, capture, reservePreviewSpace, nameOf, showHeld, showPreview } from "./buttons.js";
+import { markPreviewsStale, buildButtons, capture, reservePreviewSpace, nameOf, showActions, shownActions, showHeld, showPreview } from "./buttons.js";
 import { Connection, refusal } from "./connection.js";
 import { Bindings, Held, listenToKeys } from "./controls.js";
 import { Measures } from "./measures.js";
@@ -225,7 +225,9 @@ function previewSoon() {
 
 function fillIdle() {
   const chosen = $("idle").value || WAIT;
-  const runs = Array.from({ length: world.num_actions }, (_, a) => new Option(`it continues with ${nameOf(a)}`, String(a)));
+  const actions = shownActions();
+  if (chosen !== WAIT && !actions.includes(Number(chosen))) actions.push(Number(chosen));
+  const runs = actions.map((action) => new Option(`it continues with ${nameOf(action)}`, String(action)));
   $("idle").replaceChildren(new Option("the world waits", WAIT), ...runs);
   $("idle").value = chosen;
 }
@@ -263,7 +265,7 @@ function build() {
   $("world").replaceChildren(element("strong", {}, world.name), ` · ${properties.join(" · ")}`);
   document.documentElement.style.setProperty("--aspect", world.width / world.height);
   Object.assign($("canvas"), { width: world.width, height: world.height });
-  bindings = new Bindings(world.name, world.num_actions, world.names);
+  bindings = new Bindings(world);
   measures = new Measures(world.fps, expectedRate);
   buildPrompts(world, (prompt) => start(prompt));
   buildButtons(world, bindings, held);
@@ -297,6 +299,10 @@ function wire() {
     previewSoon();
   });
   $("pace").addEventListener("change", sendPace);
+  $("all-actions").addEventListener("change", () => {
+    showActions();
+    fillIdle();
+  });
   for (const id of ["guidance-field", "guidance-hint"]) $(id).hidden = !world.can_guide;
   for (const id of ["maskgit-steps", "temperature", "guidance"]) $(id).addEventListener("change", sendSampling);
   $("previews").addEventListener("change", () => {
