@@ -34,7 +34,7 @@ def _run(options: Namespace) -> None:
     found = measure_actions(world, store, config, names)
     for group in found.groups:
         actions = ", ".join(str(action + 1) for action in group.actions)
-        hidden = "" if group.distinct else " (no button: as any other action)"
+        hidden = "" if group.distinct else " (no effect of its own)"
         name = names[group.actions[0]] or group.name or "no name"
         print(f"action {actions}: {name}{hidden}. {group.effect}")
     print(f"{write_groups(folder, found)}: what each action does")
@@ -42,7 +42,7 @@ def _run(options: Namespace) -> None:
 
 COMMAND = Command(
     order=9,
-    about="measure what each action of a world does, for its buttons",
+    about="measure what each action of a world does, and which do the same",
     example="",
     options=_options,
     run=_run,
