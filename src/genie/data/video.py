@@ -243,6 +243,7 @@ class VideoWriter:
         crf: constant rate factor, 0 (lossless) to 51; 10 keeps a 64x64 game sharp.
         pixel_format: `yuv444p` keeps the colours of single pixels; `yuv420p` is what every browser
             plays (odd sizes are then stretched by one pixel).
+        size: (height, width) to scale frames to; None keeps theirs, times `scale`.
         scale: whole factor by which frames are enlarged.
         preset: x264 speed preset.
     """
@@ -254,6 +255,7 @@ class VideoWriter:
         *,
         crf: int = 10,
         pixel_format: str = "yuv444p",
+        size: tuple[int, int] | None = None,
         scale: int = 1,
         preset: str = "veryfast",
     ) -> None:
@@ -263,7 +265,8 @@ class VideoWriter:
         self.frames = 0
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._options = {"crf": str(crf), "preset": preset, "threads": "1"}
-        self._fps, self._pixel_format, self._factor = fps, pixel_format, scale
+        self._fps, self._pixel_format = fps, pixel_format
+        self._size, self._factor = size, scale
         self._scale = _Scaler(sharp=True)
         self._container: Any = None
         self._stream: Any = None
@@ -285,8 +288,8 @@ class VideoWriter:
             frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3,
             f"a video frame is uint8 (height, width, 3), got {frame.dtype} {frame.shape}",
         )
-        height, width = frame.shape[0] * self._factor, frame.shape[1] * self._factor
-        container = self._container or self._start(height, width)
+        enlarged = (frame.shape[0] * self._factor, frame.shape[1] * self._factor)
+        container = self._container or self._start(*(self._size or enlarged))
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = self._scale(picture, self._stream.height, self._stream.width, self._pixel_format)
         picture.pts, self.frames = self.frames, self.frames + 1
