@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import genie.envs as _environments  # registers the ids with Gymnasium  # noqa: F401
 
 if TYPE_CHECKING:
+    from genie.agents.mapping import map_actions
     from genie.core.config import UserError
     from genie.data.prepare import prepare
     from genie.data.recording.record import record
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from genie.presets.registry import create_genie_large, create_genie_small
     from genie.presets.schedule import StageConfig, TrainConfig
     from genie.training.pipeline import train
+    from genie.world.action_mapper import ActionMapper
     from genie.world.config import GenieConfig
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ActionMapper": "genie.world.action_mapper",
     "ClipStore": "genie.data.store",
     "PredictedFrame": "genie.world.state",
     "Dynamics": "genie.models.dynamics",
@@ -52,12 +55,14 @@ _HOMES = {
     "create_genie_large": "genie.presets.registry",
     "create_genie_small": "genie.presets.registry",
     "evaluate": "genie.evaluation.evaluate",
+    "map_actions": "genie.agents.mapping",
     "prepare": "genie.data.prepare",
     "record": "genie.data.recording.record",
     "train": "genie.training.pipeline",
 }
 
 __all__ = [
+    "ActionMapper",
     "ClipStore",
     "Dynamics",
     "DynamicsConfig",
@@ -79,6 +84,7 @@ __all__ = [
     "create_genie_large",
     "create_genie_small",
     "evaluate",
+    "map_actions",
     "prepare",
     "record",
     "train",

@@ -1,6 +1,8 @@
+import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -11,6 +13,7 @@ from prompted import PROMPTS, played
 from genie.core.config import UserError
 from genie.envs import ENV_ID
 from genie.envs.gym import GenieEnv
+from genie.world.action_mapper import ActionMapper
 
 
 def test_the_environment_checker_finds_nothing(folder):
@@ -96,3 +99,41 @@ def test_ppo_learns_a_few_steps(world):
     agent.learn(32)
     action, _ = agent.predict(env.reset(seed=0)[0])
     assert action in env.action_space
+
+
+def test_real_actions_are_played_by_the_latent_ones_of_the_mapper(world, mapper):
+    rewards = {"reward_fn": lambda frame, action, after, info: action}
+    real = GenieEnv(world, PROMPTS[0], actions="real", mapper=mapper, **rewards)
+    assert real.action_space == gym.spaces.Discrete(6)
+    assert real.get_action_meanings()[:3] == ["noop", "left", "right"]
+    latent = GenieEnv(world, PROMPTS[0])
+    assert latent.get_action_meanings() == ["action 0", "action 1", "action 2", "action 3"]
+    np.testing.assert_array_equal(played(real, [1, 2, 0, 1], 3), played(latent, [1, 0, 3, 1], 3))
+    _, reward, _, _, info = real.step(2)
+    assert (reward, info["latent_action"]) == (2, 0)
+
+
+def test_the_checker_finds_nothing_in_real_actions(folder, mapper):
+    mapper.save_pretrained(folder / "mapper")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make(ENV_ID, world=str(folder), actions="real").unwrapped)
+    shutil.rmtree(folder / "mapper")
+
+
+def test_real_actions_need_the_mapper_of_the_world(world, folder, mapper):
+    with pytest.raises(UserError, match="there is no mapper here; make one with `genie map`"):
+        GenieEnv(folder, actions="real")
+    with pytest.raises(UserError, match="mapper: give the folder of a mapper"):
+        GenieEnv(world, PROMPTS[0], actions="real")
+    other = ActionMapper(replace(mapper.config, world=("another",)))
+    with pytest.raises(UserError, match="this mapper was made for another world"):
+        GenieEnv(world, PROMPTS[0], actions="real", mapper=other)
+    with pytest.raises(UserError, match="only of use with actions='real'"):
+        GenieEnv(world, PROMPTS[0], mapper=mapper)
+    with pytest.raises(UserError, match="actions: expected 'latent' or 'real', got 'true'"):
+        GenieEnv(world, PROMPTS[0], actions="true")
+    env = GenieEnv(world, PROMPTS[0], actions="real", mapper=mapper)
+    env.reset()
+    with pytest.raises(UserError, match="6 is out of range"):
+        env.step(6)

@@ -89,3 +89,20 @@ def test_games_may_start_from_clips_of_different_length(world):
     expected = played(alone, [1, 2], 7)
     actual = played(envs, [np.full(3, 1), np.full(3, 2)], 6)
     np.testing.assert_array_equal(actual[:, 1], expected)
+
+
+def test_games_with_real_actions_equal_single_games(world, mapper):
+    options = {"actions": "real", "mapper": mapper}
+    envs, alone = GenieVectorEnv(world, 2, PROMPTS, **options), singles(world, 2, **options)
+    assert envs.single_action_space == gym.spaces.Discrete(6)
+    frames, _ = envs.reset(seed=[4, 9])
+    for env, seed in zip(alone, (4, 9), strict=True):
+        env.reset(seed=seed)
+    for actions in ([1, 2], [0, 0], [2, 1]):
+        frames, *_, infos = envs.step(np.array(actions))
+        for i, env in enumerate(alone):
+            frame, *_, info = env.step(actions[i])
+            np.testing.assert_array_equal(frames[i], frame)
+            assert infos["latent_action"][i] == info["latent_action"]
+    with pytest.raises(UserError, match="6 is out of range"):
+        envs.step(np.array([0, 6]))

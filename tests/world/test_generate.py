@@ -5,6 +5,7 @@ import torch
 
 from genie.core.config import UserError
 from genie.data.images import read_image
+from genie.world.action_mapper import ActionMapper, MapperConfig, hashes
 from genie.world.generate import generate, parse_actions
 from genie.world.genie import Genie
 from small import TEAL, save_world
@@ -81,7 +82,37 @@ def test_actions_are_read(text):
     assert parse_actions(text) == [1, 1, 2]
 
 
-@pytest.mark.parametrize("text", ["", "a", "1.5", "1;2"])
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("left,left, jump", ["left", "left", "jump"]),
+        ("left jump", ["left", "jump"]),
+        ("action 3,action 1,", ["action 3", "action 1"]),
+    ],
+)
+def test_names_are_read(text, names):
+    assert parse_actions(text) == names
+
+
+def test_names_are_played_by_the_mapper_of_the_world(world, tmp_path):
+    """The game has the actions left and right, latent actions 2 and 0."""
+    genie = Genie.from_pretrained(world, device="cpu")
+    mapper = ActionMapper(MapperConfig("dictionary", ("left", "right"), 3, hashes(genie), 9))
+    mapper.counts.copy_(torch.tensor([[0, 5], [0, 0], [4, 0]]))
+    mapper.save_pretrained(tmp_path / "mine")
+    with pytest.raises(UserError, match="there is no mapper here"):
+        generate(world, actions="left", out=tmp_path / "f.png")
+    clips = {
+        actions: generate(
+            world, actions=actions, out=tmp_path / f"{i}.png", scale=1, mapper=tmp_path / "mine"
+        )
+        for i, actions in enumerate(("left,right,left", "2,0,2"))
+    }
+    named, latent = (np.stack([read_image(path) for path in paths]) for paths in clips.values())
+    assert np.array_equal(named, latent)
+
+
+@pytest.mark.parametrize("text", ["", "1.5", "1;2", "left,2", ","])
 def test_what_is_no_action_is_refused(text):
     with pytest.raises(UserError, match="actions: "):
         parse_actions(text)

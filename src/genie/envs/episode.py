@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from genie.core.config import UserError, require
+from genie.core.config import UserError, require, shown
 from genie.core.numbers import whole_number
 from genie.world.prompts import load_prompts
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
     from genie.world.state import State
 
 DEFAULT_HORIZON = 256
+ACTIONS = ("latent", "real")
+"""Which actions an environment takes: those of the world, or those of the real game."""
 
 RewardFn = Callable[[np.ndarray, int, np.ndarray, dict[str, Any]], float]
 TerminationFn = Callable[[np.ndarray, int, np.ndarray, dict[str, Any]], bool]
@@ -35,6 +38,7 @@ class Rules:
     reward_fn: RewardFn | None
     termination_fn: TerminationFn | None
     sampling: SamplingConfig | None
+    mapper: ActionMapper | None = None
 
     def __post_init__(self) -> None:
         if self.horizon is not None:
@@ -50,8 +54,21 @@ class Rules:
 
     @property
     def action_space(self) -> gymnasium.spaces.Discrete:
-        """Latent actions."""
-        return gymnasium.spaces.Discrete(self.world.config.num_actions)
+        """Latent actions, or real ones where there is a mapper."""
+        return gymnasium.spaces.Discrete(len(self.action_names))
+
+    @property
+    def action_names(self) -> list[str]:
+        """A name for each action."""
+        if self.mapper is not None:
+            return self.mapper.names
+        return [f"action {number}" for number in range(self.world.config.num_actions)]
+
+    def latent_actions(self, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Returns the latent actions (N,) that are played for actions (N,) at frames (N,H,W,3)."""
+        if self.mapper is None:
+            return actions
+        return np.asarray(self.mapper.to_latent(frames, actions))
 
     def sample_start(
         self, rng: np.random.Generator, options: dict[str, Any] | None
@@ -89,8 +106,10 @@ def rules_of(
     reward_fn: RewardFn | None,
     termination_fn: TerminationFn | None,
     sampling: SamplingConfig | None,
+    actions: str = "latent",
+    mapper: ActionMapper | str | Path | None = None,
 ) -> Rules:
-    """Loads the world, where it is given by name, and the prompts; arguments of `GenieEnv`."""
+    """Loads the world, where it is given by name, prompts and mapper; arguments of `GenieEnv`."""
     folder = world
     if isinstance(world, str | Path):
         from genie.world.genie import Genie
@@ -99,7 +118,30 @@ def rules_of(
         folder = world_folder(world)
         world = Genie.from_pretrained(folder, device=device)
     prompts = load_prompts(prompt, world.config.height, world.config.width, folder)
-    return Rules(world, prompts, horizon, reward_fn, termination_fn, sampling)
+    known = _mapper(world, folder, actions, mapper)
+    return Rules(world, prompts, horizon, reward_fn, termination_fn, sampling, known)
+
+
+def _mapper(
+    world: Genie,
+    folder: Genie | str | Path,
+    actions: str,
+    mapper: ActionMapper | str | Path | None,
+) -> ActionMapper | None:
+    kinds = " or ".join(map(repr, ACTIONS))
+    require(actions in ACTIONS, f"actions: expected {kinds}, got {shown(actions)}")
+    if actions == "latent":
+        require(mapper is None, "mapper: only of use with actions='real'")
+        return None
+    from genie.world.action_mapper import ActionMapper
+
+    if isinstance(mapper, ActionMapper):
+        mapper.require_world(world)
+        return mapper
+    beside = mapper if mapper is not None else folder
+    if isinstance(beside, str | Path):
+        return ActionMapper.from_pretrained(beside, world)
+    raise UserError("mapper: give the folder of a mapper, because the world was not loaded by name")
 
 
 def checked_render_mode(render_mode: str | None) -> str | None:

@@ -20,6 +20,7 @@ from genie.envs.episode import (
 from genie.world import inputs
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
     from genie.world.state import State
@@ -28,9 +29,11 @@ if TYPE_CHECKING:  # torch takes seconds to import
 class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
     """One game in a world.
 
-    Observations are frames, `uint8 (H, W, 3)`; actions are the world's latent actions,
-    `Discrete(A)`. The same seed and the same actions give the same frames. `info` holds `step`
-    (steps since the reset) and `prompt` (index of the prompt that the episode started from).
+    Observations are frames, `uint8 (H, W, 3)`. Actions are the world's latent actions,
+    `Discrete(A)`, or those of the real game, which `get_action_meanings` names. The same seed and
+    the same actions give the same frames. `info` holds `step` (steps since the reset) and `prompt`
+    (index of the prompt that the episode started from). With real actions it also holds the
+    `latent_action` that was played.
 
     Args:
         world: a `Genie`, the folder of a saved one, or its id on the Hugging Face hub.
@@ -44,9 +47,13 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         sampling: how frames are sampled; None takes the world's own settings.
         render_mode: None or `"rgb_array"`.
         device: where a world given as a path is put; None chooses.
+        actions: `"latent"`, or `"real"` for the actions of the real game, numbered as there.
+        mapper: of real actions: an `ActionMapper` or its folder. None takes the one beside the
+            world, which `genie map` makes.
 
     Raises:
-        UserError: there is no prompt, or `horizon` is not positive.
+        UserError: there is no prompt or mapper, the mapper is of another world, or `horizon` is
+            not positive.
 
     Bruce et al. 2024 (arXiv 2402.15391), section 3.3, trains agents in such an environment.
     """
@@ -64,9 +71,13 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         sampling: SamplingConfig | None = None,
         render_mode: str | None = None,
         device: str | None = None,
+        actions: str = "latent",
+        mapper: ActionMapper | str | Path | None = None,
     ) -> None:
         self.render_mode = checked_render_mode(render_mode)
-        self.rules = rules_of(world, prompt, device, horizon, reward_fn, termination_fn, sampling)
+        self.rules = rules_of(
+            world, prompt, device, horizon, reward_fn, termination_fn, sampling, actions, mapper
+        )
         self.metadata = {**self.metadata, "render_fps": round(self.rules.world.config.fps)}
         self.observation_space = self.rules.observation_space
         self.action_space = self.rules.action_space
@@ -94,19 +105,27 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
     def step(
         self, action: int | np.integer | np.ndarray
     ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Plays one latent action; returns (frame, reward, terminated, truncated, info).
+        """Plays one action; returns (frame, reward, terminated, truncated, info).
 
         Raises:
             UserError: the action is none.
         """
         before = self._game()
-        action = int(inputs.check_actions(action, self.rules.world.config.num_actions, 1)[0])
-        _, self._state = self.rules.world.step(before, action, self.rules.sampling)
-        frame, after = pixels(before), pixels(self._state)
+        rules, frame = self.rules, pixels(before)
+        actions = inputs.check_actions(action, len(rules.action_names), 1)
+        latent = int(rules.latent_actions(frame[None], actions)[0])
+        _, self._state = rules.world.step(before, latent, rules.sampling)
+        after = pixels(self._state)
         self._info = {**self._info, "step": self._info["step"] + 1}
         info = dict(self._info)
-        reward, terminated, truncated = self.rules.outcome(frame, action, after, info)
+        if rules.mapper is not None:
+            info["latent_action"] = latent
+        reward, terminated, truncated = rules.outcome(frame, int(actions[0]), after, info)
         return after, reward, terminated, truncated, info
+
+    def get_action_meanings(self) -> list[str]:
+        """Returns a name for each action, as Atari's environments do."""
+        return self.rules.action_names
 
     def render(self) -> np.ndarray | None:
         """Returns the current frame, `uint8 (H, W, 3)`; None without a render mode."""

@@ -25,6 +25,7 @@ from genie.envs.episode import (
 from genie.world import inputs
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
     from genie.world.state import State
@@ -48,6 +49,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         sampling: see `GenieEnv`.
         render_mode: None or `"rgb_array"`.
         device: see `GenieEnv`.
+        actions: see `GenieEnv`.
+        mapper: see `GenieEnv`.
 
     Raises:
         UserError: there is no prompt, or a number is not positive.
@@ -72,13 +75,17 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         sampling: SamplingConfig | None = None,
         render_mode: str | None = None,
         device: str | None = None,
+        actions: str = "latent",
+        mapper: ActionMapper | str | Path | None = None,
     ) -> None:
         words = "num_envs: expected a whole number of games above 0"
         num_envs = whole_number(num_envs, words)
         require(num_envs > 0, f"{words}, got {num_envs}")
         self.render_mode = checked_render_mode(render_mode)
         limit = min((n for n in (horizon, max_episode_steps) if n is not None), default=None)
-        self.rules = rules_of(world, prompt, device, limit, reward_fn, termination_fn, sampling)
+        self.rules = rules_of(
+            world, prompt, device, limit, reward_fn, termination_fn, sampling, actions, mapper
+        )
         self.metadata = {**self.metadata, "render_fps": round(self.rules.world.config.fps)}
         self.num_envs = num_envs
         self.single_observation_space = self.rules.observation_space
@@ -114,7 +121,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Plays one latent action in every game, `(N,)`, in one batch.
+        """Plays one action in every game, `(N,)`, in one batch.
 
         Returns:
             Frames `uint8 (N, H, W, 3)`, rewards `float64 (N,)`, terminated `bool (N,)`, truncated
@@ -123,14 +130,17 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         expected = f"actions: expected integers of shape ({self.num_envs},), one for each game"
         actions = whole_numbers(actions, expected)
         require(actions.shape == (self.num_envs,), f"{expected}, got {actions.shape}")
-        inputs.check_range(actions, self.rules.world.config.num_actions, "actions")
+        inputs.check_range(actions, len(self.rules.action_names), "actions")
         running, before = ~self._ended, self._frames()
-        self._games = self._advance(actions, running)
+        latents = self.rules.latent_actions(before, actions)
+        self._games = self._advance(latents, running)
         frames, infos = self._frames(), [dict(info) for info in self._infos]
         rewards = np.zeros(self.num_envs, np.float64)
         terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
         for i in np.flatnonzero(running):
             infos[i]["step"] = self._infos[i]["step"] = self._infos[i]["step"] + 1
+            if self.rules.mapper is not None:
+                infos[i]["latent_action"] = int(latents[i])
             outcome = self.rules.outcome(before[i], int(actions[i]), frames[i], infos[i])
             rewards[i], terminated[i], truncated[i] = outcome
         self._ended = terminated | truncated

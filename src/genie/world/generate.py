@@ -16,6 +16,7 @@ from genie.core.numbers import seed_of
 from genie.core.progress import Progress
 from genie.data.images import png
 from genie.world import bundled, checkpoint, inputs
+from genie.world.action_mapper import ActionMapper
 from genie.world.genie import Genie
 from genie.world.hub import world_folder
 from genie.world.maskgit import MaskSchedule, Order, SamplingConfig
@@ -42,6 +43,7 @@ def generate(
     temperature: float | None = None,
     top_k: int | None = None,
     guidance: float | None = None,
+    mapper: str | Path | None = None,
     order: Order | None = None,
     mask_schedule: MaskSchedule | None = None,
     scale: int = 4,
@@ -54,7 +56,8 @@ def generate(
     Args:
         world: folder of a world, or its id on the Hugging Face Hub.
         prompt: image to start from; one that came with the world when left out.
-        actions: latent actions such as 1,1,2,0; random ones when left out.
+        actions: latent actions such as 1,1,2,0, or real ones by name such as left,left,jump, which
+            need a mapper; random ones when left out.
         frames: number of frames to generate when no actions are given.
         out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered image per frame.
         seed: determines all random numbers.
@@ -62,6 +65,7 @@ def generate(
         temperature: divides the logits; 0 takes the most likely token.
         top_k: sample from this many of the most likely tokens only; 0 means all.
         guidance: strength of classifier-free guidance by the action; doubles the time of a frame.
+        mapper: folder of the mapper of real actions (`genie map`); WORLD/mapper when left out.
         order: which tokens are kept first.
         mask_schedule: how many tokens are still masked after each MaskGIT step.
         scale: factor by which the world's frames are enlarged.
@@ -97,8 +101,9 @@ def generate(
     inputs.check_guidance(sampling.guidance, config.dynamics.unconditional_fraction)
     if sequence is None:
         sequence = np.random.default_rng(seed).integers(config.num_actions, size=frames).tolist()
+    named = _mapper_for(sequence, genie, folder if mapper is None else mapper)
     with _single_thread_if_fast(genie):
-        pictures = _frames(genie, start, sequence, seed, sampling, progress)
+        pictures = _frames(genie, start, sequence, seed, sampling, progress, named)
         return _write(out, pictures, config.fps, scale)
 
 
@@ -165,34 +170,56 @@ def _check_output(out: Path, scale: int) -> None:
     require(scale >= 1, f"scale: {scale}, must be at least 1")
 
 
-def parse_actions(text: str) -> list[int]:
-    """Reads actions such as "1,1,2,0"; spaces may stand for commas.
+def parse_actions(text: str) -> list[int] | list[str]:
+    """Reads latent actions such as "1,1,2,0", or names such as "left,left,jump".
+
+    Spaces may stand for commas where there are none.
 
     Raises:
-        UserError: the text has anything else in it.
+        UserError: there is none, or numbers and names are mixed.
     """
     words = text.replace(",", " ").split()
     try:
-        actions = [int(word) for word in words]
+        numbers = [int(word) for word in words]
     except ValueError:
-        raise UserError(f"actions: expected numbers such as 1,1,2,0, got {text!r}") from None
-    require(len(actions) > 0, "actions: give at least one, such as 1,1,2,0")
-    return actions
+        numbers = None
+    if numbers:
+        return numbers
+    names = [name.strip() for name in text.split(",")] if "," in text else words
+    names = [name for name in names if name]
+    lettered = all(any(letter.isalpha() for letter in name) for name in names)
+    expected = "actions: expected numbers such as 1,1,2,0 or names such as left,left,jump"
+    require(len(names) > 0 and lettered, f"{expected}, got {text!r}")
+    return names
+
+
+def _mapper_for(
+    actions: Sequence[int] | Sequence[str], genie: Genie, folder: str | Path
+) -> ActionMapper | None:
+    """Returns the mapper that actions by name need, after a check that it has them."""
+    if not isinstance(actions[0], str):
+        return None
+    mapper = ActionMapper.from_pretrained(folder, genie)
+    mapper.indices_of(actions, len(actions))
+    return mapper
 
 
 def _frames(
     genie: Genie,
     prompt: np.ndarray,
-    actions: Sequence[int],
+    actions: Sequence[int] | Sequence[str],
     seed: int,
     sampling: SamplingConfig,
     progress: bool,
+    mapper: ActionMapper | None,
 ) -> Iterator[np.ndarray]:
-    actions = inputs.check_action_sequence(actions, genie.config.num_actions, 1)[0].tolist()
+    if mapper is None:
+        actions = inputs.check_action_sequence(actions, genie.config.num_actions, 1)[0].tolist()
     yield from prompt[None] if prompt.ndim == 3 else prompt
     state = genie.start(prompt, seed)
     for action in _tracked(actions, len(actions), progress):
-        frame, state = genie.step(state, action, sampling)
+        latent = action if mapper is None else mapper.to_latent(state.frame, action)
+        frame, state = genie.step(state, latent, sampling)
         yield _picture(frame)
 
 

@@ -53,6 +53,7 @@ def _download(repo_id: str, **options: Any) -> Path:
 
     try:
         files = [checkpoint.CONFIG, checkpoint.WEIGHTS, "prompts/*", "names.json", "actions.json"]
+        files.append("mapper/*")
         return Path(snapshot_download(repo_id, allow_patterns=files, **options))
     except HFValidationError:
         raise UserError(f"{repo_id}: there is no such world folder") from None

@@ -1,0 +1,1 @@
+"""What acts: mappers between real and latent actions, and the agents that need them."""

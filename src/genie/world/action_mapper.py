@@ -1,0 +1,340 @@
+"""Between the actions of the real game, which have names, and the latent actions of a world.
+
+A mapper is a folder beside the world, `WORLD/mapper`: `config.json` and `model.safetensors`. It
+holds the hash of its world. `genie map` makes one from a few labelled steps.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import safetensors
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from genie.core.config import UserError, from_record, require, shown, to_dict
+from genie.core.io import replacing
+from genie.models.action_predictor import ActionPredictor
+from genie.world import checkpoint, inputs
+from genie.world.replay import world_hash
+
+if TYPE_CHECKING:
+    from genie.world.genie import Genie
+
+FOLDER = "mapper"
+"""Of a mapper, inside the folder of its world."""
+FORMAT, VERSION = "genie-mapper", 1
+SYNONYMS = {"jump": "up", "none": "noop", "nothing": "noop", "stand": "noop", "wait": "noop"}
+"""Words that people say for words in the names of actions."""
+SMOOTHING = 1.0
+"""Labels that the overall frequencies count for in each row of a smoothed table."""
+
+Kind = Literal["dictionary", "network"]
+RealActions = str | int | Sequence[str] | Sequence[int] | np.ndarray | Tensor
+"""Real actions by name or number, one or one for each frame."""
+
+
+@dataclass(frozen=True)
+class MapperConfig:
+    """What a mapper is, as its `config.json` says.
+
+    Attributes:
+        kind: "dictionary" counts which actions occur together. "network" also sees the frame.
+        action_names: names of the real actions, in the order of their numbers.
+        num_actions: A, the number of latent actions.
+        world: hashes of the world, one for each type of its weights.
+        labels: labelled steps that it was made from.
+        width: channels of the first layer of a network.
+    """
+
+    kind: Kind
+    action_names: tuple[str, ...]
+    num_actions: int
+    world: tuple[str, ...]
+    labels: int
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that no mapper has."""
+        inside = 1 <= self.num_actions <= 1024 and 1 <= len(self.action_names) <= 1024
+        require(inside, "num_actions, action_names: expected from 1 to 1024 actions")
+        require(1 <= self.width <= 1024, "width: expected from 1 to 1024")
+
+
+def hashes(world: Genie) -> tuple[str, ...]:
+    """Returns the hashes of a world as it is and with weights in bfloat16.
+
+    Args:
+        world: as it was loaded in float32.
+    """
+    return world_hash(world), world_hash(deepcopy(world).to(torch.bfloat16))
+
+
+class ActionMapper(nn.Module):
+    """Maps real actions to latent ones and back. `dictionary` is the kind without networks.
+
+    The dictionary is that of the paper (Bruce et al. 2024, appendix E): for each latent action the
+    real ones that labelled steps have beside it. The networks see the frame as well, as in LAPO
+    (Schmidt and Jiang 2023, arXiv 2312.10812).
+
+    Args:
+        config: what it is.
+
+    Attributes:
+        counts: (A, K), how many labelled steps have each latent beside each real action.
+    """
+
+    counts: Tensor
+
+    def __init__(self, config: MapperConfig):
+        super().__init__()
+        self.config = config
+        shape = config.num_actions, len(config.action_names)
+        self.register_buffer("counts", torch.zeros(shape, dtype=torch.int64))
+        if config.kind == "network":
+            even = torch.full(shape, 1 / shape[1]), torch.full(shape[::-1], 1 / shape[0])
+            self.real_predictor, self.latent_predictor = (
+                ActionPredictor(table, width=config.width) for table in even
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the real actions."""
+        return list(self.config.action_names)
+
+    @property
+    def labelled_names(self) -> list[str]:
+        """Names of the real actions that occur in the labelled steps."""
+        seen = self.counts.sum(0).tolist()
+        return [name for name, count in zip(self.names, seen, strict=True) if count]
+
+    # -- files ------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, world: Genie | None = None) -> ActionMapper:
+        """Loads a mapper.
+
+        Args:
+            folder: of the mapper, or of a world that has one beside it.
+            world: that it is used with. None does not check that it is the mapper's own.
+
+        Raises:
+            UserError: there is no mapper, it is damaged, or it belongs to another world.
+        """
+        inside = Path(folder) / FOLDER
+        folder = inside if inside.is_dir() else Path(folder)
+        mapper = cls(from_record(MapperConfig, _read_config(folder)))
+        wanted = {name: tuple(value.shape) for name, value in mapper.state_dict().items()}
+        checkpoint.check_shapes(wanted, checkpoint.read_shapes(folder), folder)
+        mapper.load_state_dict(checkpoint.read_weights(folder))
+        if world is not None:
+            mapper.require_world(world)
+        return mapper.eval().requires_grad_(False)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes `config.json` and `model.safetensors` into a folder.
+
+        Raises:
+            UserError: the folder cannot be written; what was there is kept.
+        """
+        folder = Path(folder)
+        text = json.dumps(
+            {"format": FORMAT, "version": VERSION, "config": to_dict(self.config)}, indent=2
+        )
+        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
+        try:
+            with replacing(folder / checkpoint.WEIGHTS) as path:
+                save_file(tensors, path, metadata={FORMAT: str(VERSION)})
+            with replacing(folder / checkpoint.CONFIG) as path:
+                path.write_text(text + "\n", "utf-8")
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(f"cannot write a mapper to {folder}: {error}") from error
+
+    def require_world(self, world: Genie) -> None:
+        """Raises `UserError` for a world that is not the mapper's own."""
+        require(
+            world_hash(world) in self.config.world,
+            "this mapper was made for another world, or another training of it; make one with "
+            "`genie map` for this world",
+        )
+
+    # -- names ------------------------------------------------------------------------------------
+
+    def index_of(self, name: str) -> int:
+        """Returns the number of a real action.
+
+        Args:
+            name: as in `names`. Order and marks between its parts do not matter, and "jump" is
+                "up": "jump-right" is "right+up".
+
+        Raises:
+            UserError: the game has no such action, or no labelled step has it.
+        """
+        parts = _parts(name)
+        found = [index for index, known in enumerate(self.names) if _parts(known) == parts]
+        exact = [index for index in found if self.names[index] == name]
+        known = f"this mapper knows {', '.join(self.labelled_names)}"
+        require(len(found) > 0, f"actions: no action is called {shown(name)}; {known}")
+        index = (exact or found)[0]
+        seen = int(self.counts[:, index].sum()) > 0
+        require(seen, f"actions: no labelled step has the action {shown(name)}; {known}")
+        return index
+
+    def indices_of(self, actions: RealActions, count: int) -> Int[Tensor, " b"]:
+        """Returns the numbers of real actions, one for each of `count` frames.
+
+        Args:
+            actions: one for all frames, or one for each, by name or number.
+            count: how many frames.
+
+        Raises:
+            UserError: an action does not exist.
+        """
+        if isinstance(actions, str):
+            actions = self.index_of(actions)
+        elif isinstance(actions, list | tuple) and all(isinstance(a, str) for a in actions):
+            actions = [self.index_of(str(name)) for name in actions]
+        return torch.from_numpy(inputs.check_actions(actions, len(self.names), count))
+
+    # -- mapping ----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def real_probabilities(
+        self, frames: UInt8[Tensor, "b h w 3"], latents: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b k"]:
+        """Returns how likely each real action is, for latent actions at frames."""
+        if self.config.kind == "network":
+            return self.real_predictor(frames[:, None], latents).softmax(-1)
+        return row_shares(self.counts)[latents]
+
+    @torch.no_grad()
+    def latent_probabilities(
+        self, frames: UInt8[Tensor, "b h w 3"], actions: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b a"]:
+        """Returns how likely each latent action is, for real actions at frames."""
+        return self._latents_of_all(frames)[torch.arange(len(frames)), actions]
+
+    def _latents_of_all(self, frames: Tensor) -> Float[Tensor, "b k a"]:
+        """How likely each latent action is for each real one at frames."""
+        if self.config.kind == "network":
+            return self.latent_predictor.for_all(frames[:, None]).softmax(-1)
+        return row_shares(self.counts.T).expand(len(frames), -1, -1)
+
+    @torch.no_grad()
+    def _distinct_latents(self, frames: Tensor, actions: Tensor) -> Float[Tensor, "b a"]:
+        """By how much real actions make each latent one likelier than it is anyway."""
+        every = self._latents_of_all(frames)
+        share = self.counts.sum(0).float() / self.counts.sum().clamp_min(1)
+        own = every[torch.arange(len(frames)), actions]
+        # A real action that is like all of them, or unknown, gets its likeliest latent action.
+        return own - torch.einsum("k,bka->ba", share, every) + 1e-4 * own
+
+    def to_real(
+        self, frames: Any, latents: Any, rng: np.random.Generator | None = None
+    ) -> int | np.ndarray:
+        """Returns the real action for a latent one: acts in the real game.
+
+        Args:
+            frames: what the game shows, (H, W, 3) or (B, H, W, 3) uint8.
+            latents: a latent action, or one for each frame.
+            rng: samples in proportion to the probabilities, as the paper does. None takes the
+                likeliest.
+
+        Returns:
+            Numbers of real actions, an int for one frame and int64 (B,) for several.
+
+        Raises:
+            UserError: a latent action does not exist.
+        """
+        batch, single = _batch(frames)
+        given = torch.from_numpy(inputs.check_actions(latents, self.config.num_actions, len(batch)))
+        return _chosen(self.real_probabilities(batch, given), rng, single)
+
+    def to_latent(
+        self, frames: Any, actions: RealActions, rng: np.random.Generator | None = None
+    ) -> int | np.ndarray:
+        """Returns the latent action for a real one: plays the world by names.
+
+        Args:
+            frames: what the world shows, (H, W, 3) or (B, H, W, 3) uint8.
+            actions: a real action, or one for each frame, by name or number. A number without any
+                labelled step gets the commonest latent action.
+            rng: samples in proportion to the probabilities. None takes the latent action whose
+                probability the real one raises most. The likeliest one is often common to all real
+                actions, and then they would do the same.
+
+        Returns:
+            Latent actions, an int for one frame and int64 (B,) for several.
+
+        Raises:
+            UserError: an action does not exist, or a name has no labelled step.
+        """
+        batch, single = _batch(frames)
+        given = self.indices_of(actions, len(batch))
+        if rng is None:
+            return _chosen(self._distinct_latents(batch, given), None, single)
+        return _chosen(self.latent_probabilities(batch, given), rng, single)
+
+
+def row_shares(counts: Int[Tensor, "g k"]) -> Float[Tensor, "g k"]:
+    """Returns each row as shares; a row of zeros gets the shares of all rows together."""
+    every = counts.sum(0, keepdim=True).expand_as(counts)
+    known = counts.sum(1, keepdim=True) > 0
+    return F.normalize(torch.where(known, counts, every).float(), p=1, dim=1)
+
+
+def smoothed_shares(counts: Int[Tensor, "g k"]) -> Float[Tensor, "g k"]:
+    """Returns each row as shares, with a little of all rows together, so that none is zero."""
+    every = counts.sum(0) + 0.1
+    rows = counts + SMOOTHING * every / every.sum()
+    return rows / rows.sum(1, keepdim=True)
+
+
+def _read_config(folder: Path) -> Any:
+    path = folder / checkpoint.CONFIG
+    require(path.is_file(), f"{folder}: there is no mapper here; make one with `genie map`")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+    known = isinstance(values, dict) and values.get("format") == FORMAT
+    require(known, f"{folder}: there is no mapper here; make one with `genie map`")
+    version = values.get("version")
+    words = f"{folder}: a mapper of version {version}, this program reads version {VERSION}"
+    require(version == VERSION, f"{words}; make it again with `genie map`")
+    return values.get("config")
+
+
+def _parts(name: str) -> frozenset[str]:
+    words = re.split(r"[\s+_-]+", name.strip().lower())
+    return frozenset(SYNONYMS.get(word, word) for word in words)
+
+
+def _batch(frames: Any) -> tuple[UInt8[Tensor, "b h w 3"], bool]:
+    tensor = torch.as_tensor(np.asarray(frames) if not isinstance(frames, Tensor) else frames).cpu()
+    right = tensor.dtype == torch.uint8 and tensor.ndim in (3, 4) and tensor.shape[-1] == 3
+    given = f"{tensor.dtype} {tuple(tensor.shape)}"
+    require(right, f"frames: expected uint8 (H, W, 3) or (B, H, W, 3), got {given}")
+    return (tensor[None], True) if tensor.ndim == 3 else (tensor, False)
+
+
+def _chosen(
+    probabilities: Float[Tensor, "b n"], rng: np.random.Generator | None, single: bool
+) -> int | np.ndarray:
+    if rng is None:
+        chosen = probabilities.argmax(-1).numpy()
+    else:
+        ends = probabilities.double().cumsum(-1).numpy()
+        sampled = rng.random(len(ends))[:, None] * ends[:, -1:]
+        chosen = (ends <= sampled).sum(-1)
+    return int(chosen[0]) if single else chosen

@@ -1,0 +1,13 @@
+"""A store of labelled play, made once."""
+
+import pytest
+from toy import made_store
+
+from sharing import once
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    from genie.data.store import ClipStore
+
+    return ClipStore.open(once(tmp_path_factory, "labelled-toy", made_store))
