@@ -11,7 +11,7 @@ from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.vq import VQConfig
-from genie.models.tokenizer import VideoTokenizerConfig
+from genie.models.tokenizers.transformer import VideoTokenizerConfig
 from genie.presets import registry
 from genie.world import bundled
 from genie.world.config import GenieConfig

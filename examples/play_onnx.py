@@ -42,7 +42,8 @@ class Game:
         tokens = self.run("tokenize", frames=prompt[None, None])["tokens"]
         caches = self.run("start", tokens=tokens)
         self.previous = tokens[:, 0]
-        self.decoder = {name: caches.pop(name) for name in ("decoder_keys", "decoder_values")}
+        ours = [name for name in caches if name.startswith("decoder_")]
+        self.decoder = {name: caches.pop(name) for name in ours}
         self.dynamics = caches
 
     def step(self, action: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Modules that the recipes of `docs/extending.md` show."""
 
 import re
+import sys
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -13,6 +14,7 @@ def module_of_recipe(heading: str) -> ModuleType:
     _, text = PAGE.read_text("utf-8").split(f"\n## {heading}\n")
     code = re.search(r" *```python\n(.*?) *```", text, re.DOTALL)
     assert code
-    module = ModuleType("recipe")
+    module = ModuleType(f"recipe: {heading}")
+    sys.modules[module.__name__] = module  # where dataclasses look for their types
     exec(dedent(code[1]), vars(module))
     return module

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from genie.evaluation.evaluate import evaluate
     from genie.models.dynamics import Dynamics, DynamicsConfig
     from genie.models.latent_actions import LatentActionConfig, LatentActionModel
-    from genie.models.tokenizer import VideoTokenizer, VideoTokenizerConfig
+    from genie.models.tokenizers.transformer import VideoTokenizer, VideoTokenizerConfig
     from genie.presets.registry import create_genie_large, create_genie_small
     from genie.presets.schedule import StageConfig, TrainConfig
     from genie.training.pipeline import train
@@ -50,8 +50,8 @@ _HOMES = {
     "State": "genie.world.genie",
     "TrainConfig": "genie.presets.schedule",
     "UserError": "genie.core.config",
-    "VideoTokenizer": "genie.models.tokenizer",
-    "VideoTokenizerConfig": "genie.models.tokenizer",
+    "VideoTokenizer": "genie.models.tokenizers.transformer",
+    "VideoTokenizerConfig": "genie.models.tokenizers.transformer",
     "create_genie_large": "genie.presets.registry",
     "create_genie_small": "genie.presets.registry",
     "evaluate": "genie.evaluation.evaluate",

@@ -64,6 +64,44 @@ class Book:
     sheet: Sheet = field(default_factory=Sheet)
 
 
+@dataclass(frozen=True)
+class Paper:
+    """Paper.
+
+    Attributes:
+        medium: "paper".
+        shape: what is on it.
+    """
+
+    medium: Literal["paper"] = "paper"
+    shape: Square | Circle = field(default_factory=Square)
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board.
+
+    Attributes:
+        medium: "board".
+        shape, hole: what is on it, and what is not.
+    """
+
+    medium: Literal["board"] = "board"
+    shape: Square | Circle = field(default_factory=Square)
+    hole: Circle = field(default_factory=lambda: Circle(radius=5.0))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture.
+
+    Attributes:
+        ground: what it is on.
+    """
+
+    ground: Paper | Board = field(default_factory=Paper)
+
+
 PLAIN = {"color": 0, "shape": {"kind": "square", "size": 2, "side": 1}}
 
 
@@ -110,6 +148,31 @@ def test_defaults_of_another_kind_are_dropped_and_given_options_kept():
     assert circle == {"kind": "circle", "size": 8, "radius": 1.0}
     wrong = parsed("--sheet.shape.kind", "circle", "--sheet.shape.side", "7")["shape"]
     assert wrong["side"] == 7  # for the check of the configuration to refuse
+
+
+def drawn(*arguments: str) -> dict:
+    parser = Parser(prog="genie draw")
+    parser.add_class_arguments(Picture)
+    return parser.parse_args(list(arguments)).as_dict()["ground"]
+
+
+def test_kinds_may_have_parts_that_take_one_of_several_kinds():
+    square = {"kind": "square", "size": 2, "side": 1}
+    assert drawn() == {"medium": "paper", "shape": square}
+    assert set(union_paths(Picture)) == {"ground", "ground.shape"}
+    chosen = ["--ground.shape.radius=3", "--ground.medium=board", "--ground.shape.kind=circle"]
+    hole = {"kind": "circle", "size": 3, "radius": 5.0}
+    shape = {"kind": "circle", "size": 2, "radius": 3.0}
+    assert drawn(*chosen) == {"medium": "board", "shape": shape, "hole": hole}
+    assert drawn("--ground.hole.size=9")["hole"]["size"] == 9  # for the check to refuse
+
+
+def test_help_finds_a_description_that_two_fields_share(capsys):
+    with pytest.raises(SystemExit):
+        drawn("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "{paper,board}" in text
+    assert "how long, in metres (of square)." in text
 
 
 def test_help_says_which_kinds_use_an_option(capsys):

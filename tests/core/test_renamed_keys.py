@@ -25,7 +25,7 @@ from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.lfq import LFQConfig
 from genie.models.quantizers.registry import KINDS
 from genie.models.quantizers.vq import VQConfig
-from genie.models.tokenizer import VideoTokenizerConfig
+from genie.models.tokenizers.transformer import VideoTokenizerConfig
 from genie.presets import registry
 from genie.presets.schedule import Augmentation, StageConfig, TrainConfig
 from genie.serving.limits import Limits

@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from genie.core.unions import class_for, kinds_of, names_of, without_other_kinds
+from genie.core.unions import class_for, kinds_of, names_of, tag_of, without_other_kinds
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,32 @@ class Plain:
     x: int = 1
 
 
+@dataclass(frozen=True)
+class Round:
+    shape: Literal["round"] = "round"
+    radius: int = 1
+
+
+@dataclass(frozen=True)
+class Square:
+    shape: Literal["square"] = "square"
+    side: int = 1
+
+
 KINDS = {"a": A, "b": B}
 
 
 def test_a_union_of_classes_with_a_kind_has_their_names():
     assert kinds_of(A | B) == KINDS
     assert list(kinds_of(B | A)) == ["b", "a"]
+
+
+def test_the_first_field_is_the_tag_whatever_it_is_called():
+    shapes = kinds_of(Round | Square)
+    assert shapes == {"round": Round, "square": Square}
+    assert (tag_of(shapes), tag_of(KINDS)) == ("shape", "kind")
+    assert class_for(shapes, {"shape": "square", "kind": "round"}) is Square
+    assert kinds_of(A | Square) == {}
 
 
 @pytest.mark.parametrize("hint", [A, int, int | None, A | None, A | Plain, Literal["a"], None])

@@ -13,6 +13,7 @@ from genie import Genie, SamplingConfig, UserError
 from genie.core.config import to_dict
 from genie.export.graphs import play_graphs
 from genie.export.onnx import DESCRIPTION, OPSET, WEIGHTS, WeightsFile, export_onnx, model_of
+from genie.models.tokenizers.registry import BACKBONES
 from small import TINY, save_world
 
 onnx = pytest.importorskip("onnx")
@@ -60,6 +61,23 @@ def test_a_runtime_without_pytorch_plays_the_tokens_of_step(exported, world, sam
         played = game.step(action)
         assert game.previous.tolist() == state.dynamics.tokens.tolist()
         np.testing.assert_allclose(played.astype(int), frame.numpy(), atol=1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backbone", [*BACKBONES][1:])  # the first one is played above
+def test_graphs_of_other_tokenizers_compute_what_their_modules_do(backbone):
+    tokenizer = {"backbone": backbone, "patch": 8, "quantizer": {"codes": 16, "dim": 8}}
+    world = Genie({**TINY, "tokenizer": tokenizer}).eval()
+    for graph in play_graphs(world):
+        if graph.name not in ("tokenize", "start", "decode"):
+            continue
+        session = onnxruntime.InferenceSession(model_of(graph).SerializeToString())
+        given = {each.name: graph.inputs[each.name].numpy() for each in session.get_inputs()}
+        made = graph.module(*graph.inputs.values())
+        made = made if isinstance(made, tuple) else (made,)
+        for one, other in zip(session.run(None, given), made, strict=True):
+            grey_levels = 1 if other.dtype == torch.uint8 else 0
+            np.testing.assert_allclose(one.astype(float), other.numpy(), atol=1e-4 + grey_levels)
 
 
 def test_the_example_writes_a_film(exported, tmp_path, capsys):

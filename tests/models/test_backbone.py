@@ -5,7 +5,9 @@ from torch import nn
 from untrained_tokenizer import build, clips
 
 from genie.models.backbone import TokenizerBackbone
-from genie.models.layers.cache import TemporalCache
+from genie.models.layers.cache import DecoderCache
+from genie.models.quantizers.vq import VQConfig
+from genie.models.tokenizers.registry import BACKBONES
 
 
 class GreyTokenizer(TokenizerBackbone):
@@ -27,8 +29,7 @@ class GreyTokenizer(TokenizerBackbone):
         return repeat(grey, "b t (i j) -> b t (i p) (j q) c", i=2, p=8, q=8, c=3)
 
     def prefill(self, tokens):
-        nothing = torch.empty(0, 0, len(tokens), 4, 0, 0)
-        return TemporalCache(nothing, nothing, torch.full((len(tokens),), tokens.shape[1]))
+        return DecoderCache((), torch.full((len(tokens),), tokens.shape[1]))
 
     def decode_step(self, tokens, cache):
         return self.decode(tokens[:, None])[:, 0], cache
@@ -41,13 +42,14 @@ class GreyTokenizer(TokenizerBackbone):
         return reduce(frames.float(), "b t (i p) (j q) c -> b t (i j)", "mean", i=2, j=2)
 
 
-TOKENIZERS = {"space-time transformer": build, "grey": GreyTokenizer}
-"""Each tokenizer that a world can have, of frames of 16x16; a new one is added here."""
-
-
-@pytest.fixture(params=TOKENIZERS.values(), ids=TOKENIZERS)
+@pytest.fixture(params=["small transformer", "grey", *BACKBONES])
 def tokenizer(request) -> TokenizerBackbone:
-    return request.param()
+    """Each tokenizer that a world can have, of frames of 16x16."""
+    if request.param in BACKBONES:
+        config = BACKBONES[request.param](patch=4, quantizer=VQConfig(codes=32, dim=8))
+        torch.manual_seed(0)
+        return config.build((16, 16))
+    return GreyTokenizer() if request.param == "grey" else build()
 
 
 def test_an_incomplete_backbone_cannot_be_built():

@@ -55,6 +55,7 @@ def test_a_loss_that_changes_now_and_then_is_told_only_when(small_world):
 ONE_GRAPH = """
 import sys, copy, torch
 from genie import Genie
+from genie.models.tokenizers.registry import BACKBONES
 from losses import LOSSES, inputs_of
 
 torch.manual_seed(0)
@@ -74,6 +75,14 @@ for name, progress in LOSSES.items():
         for one, other in zip(model.buffers(), twin.buffers()):
             torch.testing.assert_close(one, other)
     print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+for config in BACKBONES.values():
+    torch._dynamo.reset()
+    model, batch = config().build((16, 16)).train(), inputs_of("tokenizer")
+    model.loss(*batch)  # places codes
+    twin = copy.deepcopy(model)
+    compiled = torch.compile(model.loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*batch)[0], twin.loss(*batch)[0])
 
 twin, model = (Genie.from_pretrained(sys.argv[1], device="cpu").actions.train() for _ in range(2))
 compiled, batch = torch.compile(model.loss, backend="eager"), inputs_of("actions")

@@ -19,7 +19,10 @@ from genie import Genie, GenieConfig, SamplingConfig, UserError
 from genie.core.config import from_dict
 from genie.core.renamed_keys import with_old_keys
 from genie.models.quantizers.registry import KINDS
+from genie.models.quantizers.vq import VQConfig
+from genie.models.tokenizers.registry import BACKBONES
 from genie.presets import registry
+from genie.world.state import State
 
 
 def test_the_prompt_is_preserved_and_one_frame_follows_each_action(world: Genie):
@@ -255,6 +258,31 @@ def test_every_quantizer_can_be_saved_and_loaded(kind: str, tmp_path: Path):
     loaded = Genie.from_pretrained(tmp_path, device="cpu")
     prompt = frames(1)[0]
     assert torch.equal(loaded.generate(prompt, [1, 2]), world.generate(prompt, [1, 2]))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_plays_the_same_game_with_a_cache_saved_and_in_a_batch(
+    backbone: str, tmp_path: Path
+):
+    tokenizer = BACKBONES[backbone](patch=4, quantizer=VQConfig(codes=32, dim=8))
+    world = stirred(replace(CONFIG, tokenizer=tokenizer))
+    prompt, buttons = frames(2, 3), torch.randint(0, 4, (2, 7))
+    clip = world.generate(prompt, buttons, seed=[3, 4])
+    assert close(clip, world.generate(prompt, buttons, seed=[3, 4], use_cache=False))
+    assert len({frame.numpy().tobytes() for frame in clip[0, 3:]}) > 1
+    world.save_pretrained(tmp_path)
+    loaded = Genie.from_pretrained(tmp_path, device="cpu")
+    assert loaded.config == world.config
+    assert torch.equal(loaded.generate(prompt, buttons, seed=[3, 4]), clip)
+    # Two games, one of them a frame ahead, as a server plays them.
+    ahead, behind = world.start(prompt[0], 3), world.start(prompt[1], 4)
+    _, ahead = world.step(ahead, buttons[0, 0])
+    both = State.stack([ahead, behind])
+    for step in range(3):
+        played = [buttons[0, step + 1].item(), buttons[1, step].item()]
+        together, both = world.step(both, played)
+        assert close(together[0], clip[0, 4 + step])
+        assert close(together[1], clip[1, 3 + step])
 
 
 def edited(folder: Path, path: str, value: object) -> Path:

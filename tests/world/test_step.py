@@ -8,6 +8,8 @@ from torch import nn
 from untrained import CONFIG, frames, stirred
 
 from genie import Genie, SamplingConfig
+from genie.models.quantizers.vq import VQConfig
+from genie.models.tokenizers.registry import BACKBONES
 from genie.world import maskgit, rng, step
 from genie.world.bundled import folder_of
 from genie.world.prompts import load_prompts
@@ -140,6 +142,23 @@ def test_every_function_can_be_exported_and_plays_on(order, history):
 
     assert_same_game(world, call, frames(2, history), [3, 9], sampling, ACTIONS[:6])
     assert set(graphs) == set(made) - ({"infer"} if history == 1 else set())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backbone", [*BACKBONES][1:])  # the first one is exported above
+def test_the_decoder_of_every_backbone_can_be_exported(backbone):
+    tokenizer = BACKBONES[backbone](patch=4, quantizer=VQConfig(codes=32, dim=8))
+    world = stirred(replace(CONFIG, tokenizer=tokenizer))
+    made, graphs = functions(world, SAMPLING[0]), {}
+
+    def call(name, *given):
+        if name not in ("encode", "start", "decode"):
+            return made[name](*given)
+        if name not in graphs:
+            graphs[name] = torch.export.export(made[name], given).module()
+        return graphs[name](*given)
+
+    assert_same_game(world, call, frames(2, 3), [3, 9], SAMPLING[0], ACTIONS[:4])
 
 
 def test_what_export_traces_leaves_nothing_behind():

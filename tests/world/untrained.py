@@ -12,7 +12,7 @@ from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.vq import VQConfig
-from genie.models.tokenizer import VideoTokenizerConfig
+from genie.models.tokenizers.transformer import VideoTokenizerConfig
 
 LAYERS = TransformerConfig(layers=1, width=32, heads=4, window=3)
 CONFIG = GenieConfig(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from docstring_parser import parse
 
-from genie.core.unions import KIND, kinds_of, without_other_kinds
+from genie.core.unions import kinds_of, tag_of, without_other_kinds
 
 if typing.TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -26,7 +26,7 @@ def with_all_kinds(cls: type) -> type:
     """Returns a class with the options of a configuration class and of all kinds in its fields."""
     replaced = []
     for name, hint in _parts(cls):
-        part = _joined(kinds) if (kinds := kinds_of(hint)) else with_all_kinds(hint)
+        part = _widened(hint)
         if part is not hint:
             replaced.append((name, part, dataclasses.field(default_factory=part)))
     if not replaced:
@@ -41,8 +41,10 @@ def union_paths(cls: type, path: str = "") -> dict[str, Kinds]:
     found: dict[str, Kinds] = {}
     for name, hint in _parts(cls):
         where = f"{path}.{name}" if path else name
-        kinds = kinds_of(hint)
-        found |= {where: kinds} if kinds else union_paths(hint, where)
+        if kinds := kinds_of(hint):
+            found[where] = kinds
+        for part in kinds.values() or [hint]:
+            found |= union_paths(part, where)
     return found
 
 
@@ -55,6 +57,8 @@ def remove_other_kinds(options: Namespace, defaults: Namespace, path: str, kinds
         path: of the field, dotted.
         kinds: the classes it may take. What was given stays, for a check to refuse.
     """
+    if path not in options:  # it was part of another kind
+        return
     values = options[path].as_dict()
     for key in values.keys() - without_other_kinds(kinds, values).keys():
         where = f"{path}.{key}"
@@ -69,6 +73,12 @@ def _parts(cls: Any) -> Iterator[tuple[str, Any]]:
                 yield name, hint
 
 
+def _widened(hint: Any) -> Any:
+    if kinds := kinds_of(hint):
+        return _joined(kinds)
+    return with_all_kinds(hint) if isinstance(hint, type) else hint
+
+
 def _joined(kinds: Kinds) -> type:
     """One class with the fields of all kinds. Of fields of one name the first kind's counts."""
     owners: dict[str, list[str]] = {}
@@ -76,24 +86,35 @@ def _joined(kinds: Kinds) -> type:
     for kind, cls in kinds.items():
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
-            default = dataclasses.field(default=field.default)
-            fields.setdefault(field.name, (field.name, hints[field.name], default))
+            fields.setdefault(field.name, _option(field, hints[field.name]))
             owners.setdefault(field.name, []).append(kind)
-    first = next(iter(kinds))
-    fields[KIND] = (KIND, Literal[tuple(kinds)], dataclasses.field(default=first))
+    tag, default = tag_of(kinds), dataclasses.field(default=next(iter(kinds)))
+    fields[tag] = (tag, Literal[tuple(kinds)], default)
     joined = dataclasses.make_dataclass("Kinds", fields.values(), frozen=True)
     joined.__doc__ = _documentation(kinds, owners)
     return joined
 
 
+def _option(field: dataclasses.Field[Any], hint: Any) -> tuple[str, Any, Any]:
+    """The same field for `make_dataclass`, with the options of all kinds in its parts."""
+    part = _widened(hint)
+    made = field.default_factory if part is hint else part
+    if made is dataclasses.MISSING:
+        return field.name, hint, dataclasses.field(default=field.default)
+    return field.name, part, dataclasses.field(default_factory=made)
+
+
 def _documentation(kinds: Kinds, owners: Mapping[str, list[str]]) -> str:
     documented = {kind: parse(cls.__doc__ or "") for kind, cls in kinds.items()}
     about = [f"{kind} is {text.short_description}" for kind, text in documented.items()]
-    lines = [f"    {KIND}: {' '.join(about)}"]
+    tag = tag_of(kinds)
+    lines = [f"    {tag}: {' '.join(about)}"]
     for name, used_by in owners.items():
-        texts = [p.description for p in documented[used_by[0]].params if p.arg_name == name]
+        texts = [
+            p.description for p in documented[used_by[0]].params if name in p.arg_name.split(", ")
+        ]
         suffix = "" if len(used_by) == len(kinds) else f" (of {', '.join(used_by)})"
-        if name != KIND:
+        if name != tag:
             text = " ".join("".join(filter(None, texts)).split())
             lines.append(f"    {name}: {text.removesuffix('.')}{suffix}.")
     return "One of several kinds.\n\nAttributes:\n" + "\n".join(lines) + "\n"

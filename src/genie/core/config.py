@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from genie.core.renamed_keys import renamed, translated
-from genie.core.unions import KIND, class_for, kinds_of, names_of, without_other_kinds
+from genie.core.unions import class_for, kinds_of, names_of, tag_of, without_other_kinds
 
 Device = Literal["cpu", "cuda", "mps"]
 """Where commands run."""
@@ -88,7 +88,7 @@ def overridden(config: Config, changes: Mapping[str, Any]) -> Config:
 
     Args:
         config: is not changed.
-        changes: nested keys and values. A change of a `kind` keeps what both kinds have.
+        changes: nested keys and values. A change of kind keeps what both kinds have.
 
     Raises:
         UserError: as of `from_dict`.
@@ -103,7 +103,8 @@ def _merged(cls: Any, values: dict[str, Any], changes: Mapping[str, Any]) -> dic
         old, part = result.get(key), hints.get(key)
         if isinstance(change, Mapping) and isinstance(old, dict):
             if kinds := kinds_of(part):
-                kind = {KIND: change.get(KIND, old[KIND])}
+                tag = tag_of(kinds)
+                kind = {tag: change.get(tag, old[tag])}
                 old, part = without_other_kinds(kinds, old | kind), class_for(kinds, kind)
             change = _merged(part, old, change) if part else change
         result[key] = change
@@ -206,8 +207,8 @@ def _parse_kind(kinds: Mapping[str, type], value: Any, path: str) -> Any:
         return value
     chosen = class_for(kinds, value)
     if chosen is None:
-        names = ", ".join(map(repr, kinds))
-        raise UserError(f"{path}.{KIND}: {shown(value[KIND])} is not one of {names}")
+        names, tag = ", ".join(map(repr, kinds)), tag_of(kinds)
+        raise UserError(f"{path}.{tag}: {shown(value[tag])} is not one of {names}")
     return from_dict(chosen, value, path)
 
 

@@ -1,4 +1,7 @@
-"""Tagged unions: fields that take one of several configurations, told apart by their `kind`."""
+"""Tagged unions: fields that take one of several configurations, told apart by a tag.
+
+The tag is the first field of each of them, such as `kind`. Its default is the name of the class.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-KIND = "kind"
-"""The field whose default names the class."""
-
 
 def kinds_of(hint: Any) -> dict[str, type]:
     """Returns the configuration class of each kind, the default one first.
@@ -19,14 +19,22 @@ def kinds_of(hint: Any) -> dict[str, type]:
         hint: type of a field.
 
     Returns:
-        Nothing for a type that is no union of dataclasses with a `kind` each.
+        Nothing for a type that is no union of dataclasses with one tag.
     """
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return {}
     options = typing.get_args(hint)
-    if not all(dataclasses.is_dataclass(option) and hasattr(option, KIND) for option in options):
+    if not all(dataclasses.is_dataclass(option) for option in options):
         return {}
-    return {getattr(option, KIND): option for option in options}
+    tags = {next(iter(names_of(option)), "") for option in options}
+    found = [(getattr(option, tag, None), option) for option in options for tag in tags]
+    kinds = {kind: option for kind, option in found if isinstance(kind, str)}
+    return kinds if len(kinds) == len(found) == len(options) else {}
+
+
+def tag_of(kinds: Mapping[str, type]) -> str:
+    """Returns the name of the field that tells kinds apart."""
+    return names_of(next(iter(kinds.values())))[0]
 
 
 def class_for(kinds: Mapping[str, type], values: Any) -> type | None:
@@ -34,10 +42,10 @@ def class_for(kinds: Mapping[str, type], values: Any) -> type | None:
 
     Args:
         kinds: as `kinds_of` returns.
-        values: keys and values; without a `kind` they are meant for the default one.
+        values: keys and values; without a tag they are meant for the default one.
     """
     default = next(iter(kinds))
-    kind = values.get(KIND, default) if isinstance(values, Mapping) else default
+    kind = values.get(tag_of(kinds), default) if isinstance(values, Mapping) else default
     return kinds.get(kind) if isinstance(kind, str) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,8 @@ from genie.world import step
 from genie.world.genie import Genie
 
 CACHE = ("time", "keys", "values")
-DECODER = ("decoder_keys", "decoder_values")
+DECODER = "decoder_"
+"""Begins the names of the decoder's tensors. How many there are depends on the tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def play_graphs(world: Genie) -> list[Graph]:
     maskgit = step_class(world.dynamics, sampling.top_k)
 
     prompt = tokenize(frame)
-    time, keys, values, decoder_keys, decoder_values = start(prompt)
+    time, keys, values, *cached = start(prompt)
+    decoder = {f"{DECODER}{number}": tensor for number, tensor in enumerate(cached)}
     tokens = prompt[:, 0]
     fill = torch.ones_like(tokens, dtype=torch.bool)
     game = {
@@ -68,16 +71,12 @@ def play_graphs(world: Genie) -> list[Graph]:
         **game,
     }
     guided = {**sampled, "guidance": torch.ones(())}
-    decoded = {
-        "tokens": tokens,
-        "time": time,
-        **dict(zip(DECODER, (decoder_keys, decoder_values), strict=True)),
-    }
+    decoded = {"tokens": tokens, "time": time, **decoder}
     made = [
         Graph("tokenize", tokenize, {"frames": frame}, ("tokens",)),
-        Graph("start", start, {"tokens": prompt}, (*CACHE, *DECODER)),
+        Graph("start", start, {"tokens": prompt}, (*CACHE, *decoder)),
         Graph("maskgit_step", maskgit, sampled, ("sampled",)),
-        Graph("decode", step.DecodeFrame(world.tokenizer), decoded, ("frame", *_next(DECODER))),
+        Graph("decode", step.DecodeFrame(world.tokenizer), decoded, ("frame", *_next(decoder))),
         Graph("commit", step.CommitFrame(world.dynamics), {"tokens": tokens, **game}, _next(CACHE)),
     ]
     if config.dynamics.unconditional_fraction > 0:
@@ -85,5 +84,5 @@ def play_graphs(world: Genie) -> list[Graph]:
     return made
 
 
-def _next(names: tuple[str, ...]) -> tuple[str, ...]:
+def _next(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"next_{name}" for name in names)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie.models.layers.cache import TemporalCache
+from genie.models.layers.cache import DecoderCache
 from genie.models.layers.compile import compile_method
 
 
@@ -52,13 +52,13 @@ class TokenizerBackbone(nn.Module, ABC):
         """Returns the frames of tokens, each from its tokens and those of the frames before it."""
 
     @abstractmethod
-    def prefill(self, tokens: Int[Tensor, "b t s"]) -> TemporalCache:
+    def prefill(self, tokens: Int[Tensor, "b t s"]) -> DecoderCache:
         """Returns what `decode_step` must know of frames that are decoded already."""
 
     @abstractmethod
     def decode_step(
-        self, tokens: Int[Tensor, "b s"], cache: TemporalCache
-    ) -> tuple[UInt8[Tensor, "b h w 3"], TemporalCache]:
+        self, tokens: Int[Tensor, "b s"], cache: DecoderCache
+    ) -> tuple[UInt8[Tensor, "b h w 3"], DecoderCache]:
         """Returns the frame that follows the cached ones, and the cache with it.
 
         The frame equals the last one of `decode` for all tokens, except that rounding may move a

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from genie.core.config import require, require_at_most
 from genie.models.dynamics import DynamicsConfig
 from genie.models.latent_actions import LatentActionConfig
-from genie.models.tokenizer import VideoTokenizerConfig
+from genie.models.tokenizers.registry import TokenizerConfig
+from genie.models.tokenizers.transformer import VideoTokenizerConfig
 from genie.world.maskgit import SamplingConfig
 
 
@@ -19,7 +20,8 @@ class GenieConfig:
         height, width: of a frame, in pixels.
         fps: frames per second at which the world was recorded and is played.
         num_actions: A, number of latent actions.
-        tokenizer, actions, dynamics: the three models.
+        tokenizer, actions, dynamics: the three models; the fields of the tokenizer depend on its
+            `backbone`.
         sampling: how frames are sampled unless a caller gives other settings.
     """
 
@@ -27,7 +29,7 @@ class GenieConfig:
     width: int = 64
     fps: float = 15.0
     num_actions: int = 8
-    tokenizer: VideoTokenizerConfig = field(default_factory=VideoTokenizerConfig)
+    tokenizer: TokenizerConfig = field(default_factory=VideoTokenizerConfig)
     actions: LatentActionConfig = field(default_factory=LatentActionConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -49,7 +51,6 @@ class GenieConfig:
 
     @property
     def layers(self) -> int:
-        """Number of blocks of all transformers together."""
-        models = (self.tokenizer, self.actions)
-        stacks = [stack for model in models for stack in (model.encoder, model.decoder)]
-        return sum(stack.layers for stack in (*stacks, self.dynamics))
+        """Number of blocks of all models together."""
+        stacks = (self.actions.encoder, self.actions.decoder, self.dynamics)
+        return self.tokenizer.layers + sum(stack.layers for stack in stacks)

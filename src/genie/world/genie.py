@@ -22,11 +22,11 @@ from genie.core.config import (
     to_dict,
 )
 from genie.core.numbers import seeds_of, whole_number
+from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics, current_name
 from genie.models.dynamics_state import StepContext
 from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.compile import compile_method, require_compiler
-from genie.models.tokenizer import VideoTokenizer
 from genie.world import checkpoint, inputs, maskgit, rng
 from genie.world.config import GenieConfig
 from genie.world.hub import upload, world_folder
@@ -60,7 +60,7 @@ class Genie(nn.Module):
         check_finite(config)
         self.config = config
         size = (config.height, config.width)
-        self.tokenizer = VideoTokenizer(config.tokenizer, size)
+        self.tokenizer: TokenizerBackbone = config.tokenizer.build(size)
         self.actions = LatentActionModel(config.actions, size, config.num_actions)
         self.dynamics = Dynamics(
             config.dynamics, self.tokenizer.grid, self.tokenizer.vocabulary, config.num_actions
@@ -246,7 +246,7 @@ class Genie(nn.Module):
             The predicted frame, with all that `commit` needs.
         """
         actions = self._check_actions(action, state.batch_size)
-        played = state.decoder.keys.dtype
+        played = state.dynamics.cache.keys.dtype
         require(played == self.dtype, f"state: of a world in {played}, this one is in {self.dtype}")
         sampling = sampling or self.config.sampling
         context = self.dynamics.step_context(actions, state.dynamics)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genie.core.config import require
 from genie.models.dynamics_state import DynamicsState, StepContext
-from genie.models.layers.cache import TemporalCache
+from genie.models.layers.cache import DecoderCache
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class State:
     Attributes:
         frames: the last frame, (B, H, W, 3) uint8.
         dynamics: the dynamics' state after the finished frames.
-        decoder: the temporal cache of the tokenizer's decoder.
+        decoder: the cache of the tokenizer's decoder.
         seed: of each player. Seed and frame number determine all random numbers.
         batched: whether `frame` has a batch dimension.
     """
 
     frames: UInt8[Tensor, "b h w 3"]
     dynamics: DynamicsState
-    decoder: TemporalCache
+    decoder: DecoderCache
     seed: Int[Tensor, " b"]
     batched: bool
 
@@ -79,7 +79,7 @@ class State:
         return State(
             torch.cat([state.frames for state in states]),
             DynamicsState.concatenate([state.dynamics for state in states]),
-            TemporalCache.concatenate([state.decoder for state in states]),
+            DecoderCache.concatenate([state.decoder for state in states]),
             torch.cat([state.seed for state in states]),
             batched=True,
         )
@@ -94,14 +94,14 @@ class PredictedFrame:
         frames: (B, H, W, 3) uint8.
         tokens: (B, S) of the frame.
         context: of the dynamics' step.
-        decoder: the decoder's temporal cache with this frame.
+        decoder: the decoder's cache with this frame.
     """
 
     state: State
     frames: UInt8[Tensor, "b h w 3"]
     tokens: Int[Tensor, "b s"]
     context: StepContext
-    decoder: TemporalCache
+    decoder: DecoderCache
 
     @property
     def frame(self) -> Tensor:

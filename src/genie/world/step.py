@@ -26,7 +26,7 @@ from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics
 from genie.models.dynamics_state import DynamicsState, StepContext
 from genie.models.latent_actions import LatentActionModel
-from genie.models.layers.cache import TemporalCache
+from genie.models.layers.cache import DecoderCache, TemporalCache
 from genie.world import maskgit, rng
 from genie.world.maskgit import SamplingConfig
 
@@ -86,14 +86,14 @@ class StartGame(nn.Module):
             actions: between its frames; left out for a prompt of one frame.
 
         Returns:
-            Number of frames (B,) int32, keys and values of the dynamics, and keys and values of the
-            tokenizer's decoder, each (L, window - 1, B, S, heads, head width).
+            Number of frames (B,) int32, keys and values of the dynamics, each
+            (L, window - 1, B, S, heads, head width), and the tensors of the tokenizer's decoder.
         """
         tokens = tokens.long()
         given = tokens.new_empty((len(tokens), 0)) if actions is None else actions.long()
         cache = self.dynamics.prefill(tokens, given).cache
         decoder = self.tokenizer.prefill(tokens)
-        return cache.time.int(), cache.keys, cache.values, decoder.keys, decoder.values
+        return cache.time.int(), cache.keys, cache.values, *decoder.tensors
 
 
 class _StepFunction(nn.Module):
@@ -266,22 +266,21 @@ class DecodeFrame(nn.Module):
         self,
         tokens: Int[Tensor, "b s"],
         time: Int[Tensor, " b"],
-        keys: Float[Tensor, "l slots b s h d"],
-        values: Float[Tensor, "l slots b s h d"],
+        *cached: Tensor,
     ) -> Tensors:
         """Decodes a frame after those in the decoder's caches.
 
         Args:
             tokens: of the frame, none masked.
             time: number of frames before this one.
-            keys, values: of the decoder, as `StartGame` and this module return them.
+            cached: tensors of the decoder, as `StartGame` and this module return them.
 
         Returns:
-            The frame (B, H, W, 3) uint8, and the decoder's keys and values with it.
+            The frame (B, H, W, 3) uint8, and the decoder's tensors with it.
         """
-        cache = TemporalCache(keys, values, time.long())
+        cache = DecoderCache(cached, time.long())
         frame, cache = self.tokenizer.decode_step(tokens.long(), cache)
-        return frame, cache.keys, cache.values
+        return frame, *cache.tensors
 
 
 def step_inputs(

@@ -8,6 +8,7 @@ from failing import fails
 from genie.cli import main
 from genie.core.config import to_dict
 from genie.models.quantizers.registry import KINDS
+from genie.models.tokenizers.registry import BACKBONES
 from genie.presets import registry
 from genie.training import config, pipeline
 from genie.training.finetune import BaseWorld
@@ -93,6 +94,24 @@ def test_a_printed_quantizer_reads_back(kind, preset, capsys, tmp_path, monkeypa
 def test_a_wrong_quantizer_is_refused(arguments, sentence, capsys):
     options = [f"--tokenizer.quantizer.{argument}" for argument in arguments]
     assert sentence in fails(capsys, "train", "--data", "d", "--out", "o", *options)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_printed_backbone_reads_back(backbone, capsys, tmp_path, monkeypatch):
+    chosen = (f"--tokenizer.backbone={backbone}", "--tokenizer.quantizer.kind=bsq")
+    config = resolved(capsys, "--preset", "coinrun", "--tokenizer.quantizer.codes=64", *chosen)
+    file = tmp_path / "printed.yaml"
+    file.write_text(yaml.safe_dump(config))
+    read = trained_with(monkeypatch, "--config", str(file)).tokenizer
+    assert type(read) is BACKBONES[backbone]
+    assert (read.patch, read.quantizer) == (4, KINDS["bsq"](codes=64))
+    assert not {"encoder", "channels"} <= set(to_dict(read))
+
+
+def test_an_unknown_backbone_is_refused(capsys):
+    options = ["--tokenizer.backbone", "mlp"]
+    said = fails(capsys, "train", "--data", "d", "--out", "o", *options)
+    assert f"tokenizer.backbone: expected {' or '.join(BACKBONES)}, got 'mlp'" in said
 
 
 def test_an_unfinished_run_keeps_its_settings(capsys, tmp_path):

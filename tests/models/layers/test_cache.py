@@ -1,6 +1,6 @@
 import torch
 
-from genie.models.layers.cache import TemporalCache
+from genie.models.layers.cache import DecoderCache, TemporalCache
 
 
 def cache(time: list[int], slots: int = 3) -> TemporalCache:
@@ -34,3 +34,19 @@ def test_select_and_concatenate_are_inverse():
     joined = TemporalCache.concatenate(rows)
     assert torch.equal(joined.keys, ring.keys)
     assert torch.equal(joined.time, ring.time)
+
+
+def test_caches_of_a_decoder_are_joined_and_parted_by_player():
+    whole = DecoderCache((torch.randn(2, 1, 3, 4), torch.randn(1, 5, 3)), torch.tensor([4, 5, 6]))
+    parts = [whole.select(torch.tensor([player])) for player in range(3)]
+    assert [part.time.tolist() for part in parts] == [[4], [5], [6]]
+    assert [each.shape for each in parts[1].tensors] == [(2, 1, 1, 4), (1, 5, 1)]
+    again = DecoderCache.concatenate(parts)
+    assert torch.equal(again.time, whole.time)
+    assert all(torch.equal(*pair) for pair in zip(again.tensors, whole.tensors, strict=True))
+
+
+def test_a_cache_of_nothing_counts_frames():
+    nothing = [DecoderCache((), torch.tensor([time])) for time in (3, 1)]
+    assert DecoderCache.concatenate(nothing).time.tolist() == [3, 1]
+    assert DecoderCache.concatenate(nothing).tensors == ()

@@ -38,7 +38,7 @@ def test_few_codes_of_fsq_are_no_collapse(small_world, store, console):
 
 def test_codes_in_use_are_only_reported(world, store, console):
     clips = held_out_clips(store, 6)
-    features = world.tokenizer._features(clips.float() / 127.5 - 1).flatten(0, 2).detach()
+    features = world.tokenizer.features(clips.float() / 127.5 - 1).flatten(0, 2).detach()
     world.tokenizer.quantizer.codebook[:] = world.tokenizer.quantizer.normalise(features[:32])
     report_tokenizer(world.tokenizer, clips, DiagnosticWarnings(console))
     assert "warning" not in console.file.getvalue()

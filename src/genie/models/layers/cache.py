@@ -1,4 +1,4 @@
-"""The temporal cache: keys and values of past frames, as a value."""
+"""What models keep of past frames, as values."""
 
 from __future__ import annotations
 
@@ -77,5 +77,35 @@ class TemporalCache:
         return TemporalCache(
             torch.cat([cache.keys for cache in caches], dim=2),
             torch.cat([cache.values for cache in caches], dim=2),
+            torch.cat([cache.time for cache in caches]),
+        )
+
+
+@dataclass(frozen=True)
+class DecoderCache:
+    """What a tokenizer's decoder keeps of past frames: a value that only the decoder looks into.
+
+    Attributes:
+        tensors: any number of them, each with the players in its third dimension.
+        time: (B,) frames decoded so far, per player.
+    """
+
+    tensors: tuple[Tensor, ...]
+    time: Int[Tensor, " b"]
+
+    def select(self, rows: Int[Tensor, " n"]) -> DecoderCache:
+        """Returns the cache of some of the players.
+
+        Args:
+            rows: indices of players, in the order wanted.
+        """
+        return DecoderCache(tuple(each[:, :, rows] for each in self.tensors), self.time[rows])
+
+    @staticmethod
+    def concatenate(caches: list[DecoderCache]) -> DecoderCache:
+        """Joins the players of several caches into one batch."""
+        tensors = zip(*(cache.tensors for cache in caches), strict=True)
+        return DecoderCache(
+            tuple(torch.cat(parts, dim=2) for parts in tensors),
             torch.cat([cache.time for cache in caches]),
         )

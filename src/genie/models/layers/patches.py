@@ -73,7 +73,7 @@ def patchify(
     frames: Float[Tensor, "b t h w c"], patch: int, overlap: int = 0
 ) -> Float[Tensor, "b t s pixels"]:
     """Flattens each patch, and `overlap` pixels around it, into one vector, row by row."""
-    frames = _padded(frames, patch, overlap)
+    frames = pad_to_patches(frames, patch, overlap)
     side = patch + 2 * overlap
     x = frames.unfold(2, side, patch).unfold(3, side, patch)  # b t rows columns c side side
     return x.permute(0, 1, 2, 3, 5, 6, 4).flatten(4).flatten(2, 3)
@@ -90,7 +90,16 @@ def unpatchify(
     return x[:, :, : frame_size[0], : frame_size[1]]
 
 
-def _padded(frames: Tensor, patch: int, overlap: int) -> Tensor:
+def pad_to_patches(
+    frames: Float[Tensor, "b t h w c"], patch: int, overlap: int = 0
+) -> Float[Tensor, "b t hp wp c"]:
+    """Repeats the edges of frames until their sides are multiples of the patch.
+
+    Args:
+        frames: to be padded below and on the right.
+        patch: side of a patch in pixels.
+        overlap: further pixels on all four sides.
+    """
     below, right = -frames.shape[2] % patch + overlap, -frames.shape[3] % patch + overlap
     if below or right:
         flat = frames.flatten(0, 1).permute(0, 3, 1, 2)

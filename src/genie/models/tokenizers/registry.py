@@ -1,0 +1,12 @@
+"""The list of tokenizers. A new one is added to the union here and nowhere else."""
+
+from __future__ import annotations
+
+from genie.core.unions import kinds_of
+from genie.models.tokenizers.transformer import VideoTokenizerConfig
+
+TokenizerConfig = VideoTokenizerConfig
+"""The configuration of any tokenizer. `backbone` tells which; the first is the default."""
+
+BACKBONES = kinds_of(TokenizerConfig) or {"transformer": VideoTokenizerConfig}
+"""The configuration class of each backbone."""
