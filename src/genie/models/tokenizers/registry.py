@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from genie.core.unions import kinds_of
+from genie.models.tokenizers.conv import ConvTokenizerConfig
 from genie.models.tokenizers.transformer import VideoTokenizerConfig
 
-TokenizerConfig = VideoTokenizerConfig
+TokenizerConfig = VideoTokenizerConfig | ConvTokenizerConfig
 """The configuration of any tokenizer. `backbone` tells which; the first is the default."""
 
-BACKBONES = kinds_of(TokenizerConfig) or {"transformer": VideoTokenizerConfig}
+BACKBONES = kinds_of(TokenizerConfig)
 """The configuration class of each backbone."""
