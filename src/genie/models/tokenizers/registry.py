@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from genie.core.unions import kinds_of
 from genie.models.tokenizers.conv import ConvTokenizerConfig
+from genie.models.tokenizers.conv3d import Conv3DTokenizerConfig
 from genie.models.tokenizers.transformer import VideoTokenizerConfig
 
-TokenizerConfig = VideoTokenizerConfig | ConvTokenizerConfig
+TokenizerConfig = VideoTokenizerConfig | ConvTokenizerConfig | Conv3DTokenizerConfig
 """The configuration of any tokenizer. `backbone` tells which; the first is the default."""
 
 BACKBONES = kinds_of(TokenizerConfig)
