@@ -7,11 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from schedules import small_schedule
 
-from genie.core.config import UserError
+from genie.cli.main import main
+from genie.core.config import UserError, to_dict
+from genie.evaluation.config import CoherenceConfig, EvaluationConfig, SeparationConfig
+from genie.evaluation.evaluate import evaluate
 from genie.training import pipeline
 from genie.training.batches import FrameBatches
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
@@ -242,3 +246,41 @@ def test_prompts_are_held_out_frames(trained, store):
     held_out = {store.read(int(i), 1)[0].tobytes() for i in store.frames_in_split("val")}
     for path in (trained / "prompts").iterdir():
         assert np.asarray(Image.open(path)).tobytes() in held_out
+
+
+@pytest.mark.parametrize("backbone", ["conv", "conv3d"])
+def test_a_world_with_convolutions_is_trained_played_and_measured(
+    backbone, store, small_world, schedule, capsys, tmp_path
+):
+    """By the commands, from a configuration file and options."""
+    file, out = tmp_path / "small.yaml", tmp_path / "world"
+    values = to_dict(small_world) | {"train": to_dict(schedule)}
+    del values["tokenizer"]
+    file.write_text(yaml.safe_dump(values))
+    chosen = {"backbone": backbone, "channels": 8, "residual_blocks": 1, "patch": 4}
+    chosen |= {"quantizer.kind": "fsq", "quantizer.codes": 64}
+    options = [f"--tokenizer.{key}={value}" for key, value in chosen.items()]
+    options += [f"--train.{stage}.steps=2" for stage in STAGES]
+    data = str(store.path)
+    assert main(["train", "--data", data, "--out", str(out), "--config", str(file), *options]) == 0
+    assert "the world is ready" in capsys.readouterr().out
+    world = Genie.from_pretrained(out, device="cpu")
+    assert world.config.tokenizer.backbone == backbone
+    assert world.tokenizer.grid == (4, 4)
+    clip = tmp_path / "clip.gif"
+    assert main(["generate", str(out), "--actions", "0,1,2", "--out", str(clip)]) == 0
+    assert clip.stat().st_size > 0
+    few = replace(
+        EvaluationConfig.quick(),
+        clips=2,
+        horizon=2,
+        closed_loop_games=2,
+        closed_loop_steps=2,
+        action_selection_games=2,
+        inverse_dynamics_steps=0,
+        action_steps=2,
+        separation=SeparationConfig(states=2, permutations=19),
+        coherence=CoherenceConfig(rollouts=((1, 16),), real_frames=20),
+    )
+    report = evaluate(out, store, tmp_path / "report", config=few, progress=False)
+    assert report["tokenizer"]["codebook"]["size"] == 64
