@@ -96,7 +96,9 @@ def test_two_ways_are_one_name_and_no_clear_way_is_none():
     (group,) = group_actions(held, prompts, CONFIG).groups
     assert set(group.actions) == {0, 1, 2}
     assert not group.distinct
-    assert group.effect.startswith("No clear direction: left 0%")
+    assert group.effect == (
+        "No clear direction; hardly moves in 100% (other actions 100%), of 24 games."
+    )
 
 
 def test_with_a_still_camera_what_changes_is_what_moves():

@@ -85,3 +85,21 @@ def test_without_measured_effects_every_action_has_a_button(page):
     assert not page.query_selector("#pad button").get_attribute("title")
     page.click("summary")
     assert not page.is_visible("#all-actions")
+
+
+def test_an_arrow_plays_the_action_that_the_world_names_before_one_of_that_effect(
+    browser, running, dot_world, dot_prompts, tmp_path
+):
+    write_groups(
+        tmp_path,
+        ActionGroups(96, 8, 0.0, (group("up", 0), group("up 2", 2), group("down", 1, 3)), ()),
+    )
+    (tmp_path / "names.json").write_text(json.dumps({"names": ["", "", "jump", ""]}))
+    world = ServedWorld("dots", dot_world, dot_prompts, folder=tmp_path)
+    page = browser.new_page()
+    with running(create_server([world])) as address:
+        page.goto(f"http://{address}/")
+        page.wait_for_selector("#canvas[data-frame]")
+        keys = page.eval_on_selector_all("#buttons li button", "all => all.map(k => k.textContent)")
+        page.close()
+    assert ["↑" in shown for shown in keys] == [False, False, True, False]

@@ -11,6 +11,7 @@ from genie.core.config import from_record
 from genie.evaluation.metrics.separation import separation
 from genie.evaluation.protocol.rollouts import RolloutPlayer
 from genie.world import bundled
+from genie.world.action_groups import read_groups
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from genie.world.prompts import load_prompts
@@ -56,6 +57,13 @@ def test_it_says_how_it_was_made_and_how_good_it_is(folder, world):
     measured = from_record(GenieConfig, report["world"]["config"])  # later fields have defaults
     assert measured == world.config, "measure it again"
     assert report["rollouts"]["at"]["4"]["delta_psnr"]["mean"] > 1
+
+
+def test_its_actions_are_measured_with_its_own_sampling(folder, world):
+    groups = read_groups(folder, world.config.num_actions)
+    assert groups, "genie actions WORLD --data STORE"
+    measured = json.loads((folder / "actions.json").read_text())
+    assert measured["guidance"] == world.config.sampling.guidance
 
 
 def test_replays_of_it_are_still_accepted():

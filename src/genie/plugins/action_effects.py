@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from genie.data.store import ClipStore
     from genie.world.genie import Genie
 
-MIN_FRACTION, MIN_GAIN = 0.5, 0.2
+MIN_FRACTION, MIN_GAIN = 0.5, 0.15
 """Of an action's games go the way it is named after, and so many more than of the others'."""
 FOLLOWS = 0.2
 """Fraction of games that must scroll, or the camera stands still."""
@@ -214,22 +214,24 @@ class _Effects:
 
     def _sentence(self, action: int, named: list[str], usual: Float[Tensor, " 5"]) -> str:
         games = self.ways[:, action, :, 0].numel()
-        parts = [self._part(action, way, usual) for way in named]
-        if parts:
-            what = "" if named == [STAY] else ("Scrolls " if self.scrolls else "Goes ")
-            return f"{what}{', '.join(parts)}, of {games} games."
-        shares = zip(WAYS, self.shares[action].tolist(), strict=True)
-        listed = ", ".join(f"{way} {share:.0%}" for way, share in shares)
-        return f"No clear direction: {listed}, of {games} games."
+        said = ", ".join(self._part(action, way, usual) for way in named)
+        if not named:
+            # Of ways that no action goes more often than others, the most frequent one.
+            most = (self.shares[action] - usual) + 1e-3 * self.shares[action]
+            own = WAYS[int(most.argmax())]
+            said = f"no clear direction; {self._part(action, own, usual)}"
+        return f"{said[0].upper()}{said[1:]}, of {games} games."
 
     def _part(self, action: int, way: str, usual: Float[Tensor, " 5"]) -> str:
         i = -1 if way == STAY else WAYS.index(way)
-        went, (axis, sign) = self.ways[:, action, :, i], AXES.get(way, (0, 1))
+        went = self.ways[:, action, :, i]
         often = f"in {went.float().mean():.0%} (other actions {usual[i]:.0%})"
-        if way == STAY:
-            return f"Hardly moves {often}"
+        if way not in AXES:
+            return f"hardly moves {often}"
+        axis, sign = AXES[way]
         speed = (sign * self.motion[:, action][went][..., axis]).clamp_min(0).mean()
-        return f"{OPPOSITE[way] if self.scrolls else way} {speed:.1f} px a step {often}"
+        what = f"scrolls {OPPOSITE[way]}" if self.scrolls else f"goes {way}"
+        return f"{what} {speed:.1f} px a step {often}"
 
 
 def _ways(motion: Float[Tensor, "*games T 2"], far: float) -> Bool[Tensor, "*games 5"]:

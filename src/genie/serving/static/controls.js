@@ -123,9 +123,11 @@ export class Bindings extends EventTarget {
   }
 
   #defaults() {
-    const names = Array.from({ length: this.numActions }, (_, action) => this.#givenName(action).toLowerCase());
-    const named = (code) => names.findIndex((name) => ARROW_NAMES[code].includes(name));
-    const byName = ARROWS.map((code) => [code, named(code)]).filter(([, action]) => action >= 0);
+    const actions = Array.from({ length: this.numActions }, (_, action) => action);
+    const called = (name, code) => ARROW_NAMES[code].includes(name?.toLowerCase());
+    const named = (code) => actions.find((action) => called(this.worldNames[action], code))
+      ?? actions.find((action) => called(this.#givenName(action), code));
+    const byName = ARROWS.map((code) => [code, named(code)]).filter(([, action]) => action !== undefined);
     const arrows = byName.length ? byName : ARROWS.map((code, i) => [code, this.arrowActions[i % this.arrowActions.length]]);
     const pad = Array.from({ length: Math.min(8, this.numActions) }, (_, a) => [`Pad${a}`, a]);
     return Object.fromEntries([...arrows, ...pad]);
