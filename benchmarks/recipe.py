@@ -27,6 +27,7 @@ from _sizes import PAPER
 
 import genie
 from genie.core.config import overridden, to_dict
+from genie.data.clips import ClipBatches
 from genie.evaluation.config import CoherenceConfig, EvaluationConfig
 from genie.evaluation.metrics.coherence import measure_coherence
 from genie.evaluation.metrics.context import Evaluation, Skipped
@@ -38,7 +39,6 @@ from genie.evaluation.metrics.models import (
 )
 from genie.evaluation.metrics.rollouts import measure_rollouts
 from genie.evaluation.metrics.supervised import compare_with_true
-from genie.evaluation.protocol.clips import ClipBatches
 from genie.models.quantizers.registry import KINDS
 from genie.plugins.scrolling import scrolling
 from genie.presets import registry

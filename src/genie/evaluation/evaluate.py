@@ -99,10 +99,8 @@ def evaluate(
     features, distance = _networks(extractor, lpips, world, config.clip_frames)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    bars = progress_bars(progress)
-    evaluation = Evaluation(
-        world, store, config, sampling, bars, features, distance, find_metrics()
-    )
+    bars, metrics = progress_bars(progress), find_metrics()
+    evaluation = Evaluation(world, store, config, sampling, bars, features, distance, metrics)
     with _evaluating(world):
         sections = _measure(evaluation)
     about = {

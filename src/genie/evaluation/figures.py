@@ -56,16 +56,15 @@ def magnification(height: int, width: int) -> int:
     return max(1, 128 // max(height, width))
 
 
-def contact_sheet(rows: Sequence[Row], columns: Sequence[str], scale: int) -> Image.Image:
+def contact_sheet(rows: Sequence[Row], columns: Sequence[str]) -> Image.Image:
     """Lays out labelled rows of frames under labelled columns, enlarged without smoothing.
 
     Args:
         rows: a label and K frames each, all of one size.
         columns: at most K labels.
-        scale: enlargement.
     """
     count, height, width, _ = rows[0][1].shape
-    font = ImageFont.load_default(FONT_SIZE)
+    scale, font = magnification(height, width), ImageFont.load_default(FONT_SIZE)
     left = GAP + max(int(font.getlength(label)) for label, _ in rows) + 2 * GAP
     top, cell_h, cell_w = FONT_SIZE + 3 * GAP, height * scale + GAP, width * scale + GAP
     sheet = Image.new("RGB", (left + count * cell_w, top + len(rows) * cell_h), BACKGROUND)
@@ -75,15 +74,16 @@ def contact_sheet(rows: Sequence[Row], columns: Sequence[str], scale: int) -> Im
     for r, (label, frames) in enumerate(rows):
         y = top + r * cell_h
         draw.text((GAP, y + cell_h // 2 - FONT_SIZE), label, FOREGROUND, font)
-        for k, frame in enumerate(frames):
-            sheet.paste(enlarged(frame, scale), (left + k * cell_w, y))
+        for k, frame in enumerate(frames.repeat(scale, 1).repeat(scale, 2)):
+            sheet.paste(Image.fromarray(frame), (left + k * cell_w, y))
     return sheet
 
 
-def enlarged(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> Image.Image:
-    """Returns a frame with every pixel drawn as a square."""
-    size = (frame.shape[1] * scale, frame.shape[0] * scale)
-    return Image.fromarray(frame).resize(size, Image.Resampling.NEAREST)
+def sheet_figure(
+    name: str, caption: str, section: str, rows: Sequence[Row], columns: Sequence[str]
+) -> Figure:
+    """Returns a contact sheet as a figure."""
+    return Figure(name, caption, png(np.asarray(contact_sheet(rows, columns))), section)
 
 
 def heat(
@@ -94,73 +94,74 @@ def heat(
     return (255 * np.clip(ramp, 0, 1)).astype(np.uint8)
 
 
-def clip_sheet(
+def clip_figure(
+    number: int,
     prompt: UInt8[Tensor, "H W C"],
-    real: UInt8[Tensor, "N H W C"],
     played: dict[str, UInt8[Tensor, "N H W C"]],
     times: Sequence[int],
-) -> Image.Image:
+) -> Figure:
     """Shows one clip: what happened, its reconstruction, and two rollouts from the same frame."""
     steps = [t - 1 for t in times]
     rows = [
-        (label, torch.cat([prompt[None], frames[steps]]).numpy())
-        for label, frames in (
-            ("real video", real),
-            ("reconstruction", played["reconstruction"]),
-            ("rollout, inferred actions", played["inferred"]),
-            ("rollout, random actions", played["random"]),
+        (label, torch.cat([prompt[None], played[side][steps]]).numpy())
+        for side, label in (
+            ("real video", "real video"),
+            ("reconstruction", "reconstruction"),
+            ("inferred", "rollout, inferred actions"),
+            ("random", "rollout, random actions"),
         )
     ]
+    caption = f"Clip {number}, t frames after the prompt."
     columns = ["prompt", *(f"t = {t}" for t in times)]
-    return contact_sheet(rows, columns, magnification(*prompt.shape[:2]))
+    return sheet_figure(f"clip_{number}", caption, "rollouts", rows, columns)
 
 
-def action_sheet(
-    prompt: UInt8[Tensor, "H W C"], held: UInt8[Tensor, "A T H W C"], stillest: int
-) -> Image.Image:
+def action_figure(
+    number: int,
+    prompt: UInt8[Tensor, "H W C"],
+    held: UInt8[Tensor, "A T H W C"],
+    stillest: int,
+) -> Figure:
     """Shows what each held action does, and how its last frame differs from the stillest one's."""
     last = held[:, -1].float()
     change = heat((last - last[stillest]).abs().mean(-1).numpy())
     rows = [
         (
-            _action_label(a, stillest),
+            f"action {a} (stillest)" if a == stillest else f"action {a}",
             np.concatenate([prompt[None].numpy(), frames.numpy(), change[a : a + 1]]),
         )
         for a, frames in enumerate(held)
     ]
-    columns = ["prompt", *(f"t = {t + 1}" for t in range(held.shape[1])), "difference"]
-    return contact_sheet(rows, columns, magnification(*prompt.shape[:2]))
-
-
-def _action_label(action: int, stillest: int) -> str:
-    return f"action {action} (stillest)" if action == stillest else f"action {action}"
+    steps = held.shape[1]
+    caption = (
+        f"Every action held for {steps} frames from the same held-out frame, with the same random "
+        "numbers. Last column: where the last frame differs from that of the action that changes "
+        "least."
+    )
+    columns = ["prompt", *(f"t = {t + 1}" for t in range(steps)), "difference"]
+    return sheet_figure(f"actions_{number}", caption, "held_actions", rows, columns)
 
 
 def strip_figure(games: UInt8[Tensor, "N K H W C"], times: Sequence[int], fps: float) -> Figure:
     """Shows a few long games at a few steps."""
     rows = [(f"game {i + 1}", game.numpy()) for i, game in enumerate(games)]
-    columns = [f"t = {t}" for t in times]
-    sheet = contact_sheet(rows, columns, magnification(*games.shape[2:4]))
     caption = (
         f"The first games of {times[-1]} steps ({times[-1] / fps:.0f} s), with actions that follow "
         "each other as in real video."
     )
-    return Figure(f"coherence_{times[-1]}", caption, png(np.asarray(sheet)), "coherence")
+    columns = [f"t = {t}" for t in times]
+    return sheet_figure(f"coherence_{times[-1]}", caption, "coherence", rows, columns)
 
 
-def side_by_side(
-    videos: dict[str, UInt8[Tensor, "B T H W C"]], scale: int | None = None
-) -> list[Image.Image]:
+def side_by_side(videos: dict[str, UInt8[Tensor, "B T H W C"]]) -> list[Image.Image]:
     """Returns frames of a moving picture: one column per video, one row per clip."""
-    shape = next(iter(videos.values())).shape
-    scale = scale or magnification(*shape[2:4])
+    clips, steps = next(iter(videos.values())).shape[:2]
     return [
         contact_sheet(
-            [("", np.stack([v[b, t].numpy() for v in videos.values()])) for b in range(shape[0])],
+            [("", np.stack([v[b, t].numpy() for v in videos.values()])) for b in range(clips)],
             list(videos),
-            scale,
         )
-        for t in range(shape[1])
+        for t in range(steps)
     ]
 
 
@@ -173,14 +174,6 @@ def gif(images: Sequence[Image.Image], fps: float) -> bytes:
     flat = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
     # Viewers slow GIFs down that ask for less than 20 ms a frame.
-    duration = max(20, round(1000 / fps))
-    flat[0].save(
-        buffer,
-        "GIF",
-        save_all=True,
-        append_images=flat[1:],
-        duration=duration,
-        loop=0,
-        optimize=False,
-    )
+    settings = {"duration": max(20, round(1000 / fps)), "loop": 0, "optimize": False}
+    flat[0].save(buffer, "GIF", save_all=True, append_images=flat[1:], **settings)
     return buffer.getvalue()

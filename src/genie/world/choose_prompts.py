@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from genie.data.clips import ClipBatches
 from genie.models.layers.pixels import moving_pixels
 
 if TYPE_CHECKING:
@@ -109,8 +110,7 @@ def _read(
 ) -> tuple[UInt8[Tensor, "n h w 3"], Float[Tensor, " n"]]:
     """The candidates, and the fraction of pixels that differ in the second after each."""
     frames, motion = [], []
-    for first in range(0, len(starts), BATCH):
-        windows = torch.from_numpy(store.windows(starts[first : first + BATCH], margin + 1))
+    for windows in ClipBatches(store, starts, margin + 1, BATCH):
         frames.append(windows[:, 0])
         first_frames = windows[:, :1].expand_as(windows)
         motion.append(moving_pixels(windows, first_frames).float().mean((1, 2, 3)))

@@ -3,13 +3,13 @@ import math
 import pytest
 import torch
 
+from genie.data.clips import ClipBatches, select_clips
 from genie.evaluation.metrics.models import (
     LATENT_ACTIONS,
     measure_dynamics,
     measure_latent_actions,
     measure_tokenizer,
 )
-from genie.evaluation.protocol.clips import ClipBatches, select_clips
 from genie.models.layers.pixels import MAX_PSNR
 
 

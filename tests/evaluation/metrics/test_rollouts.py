@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from genie.data.clips import ClipBatches, select_clips
 from genie.evaluation.metrics.context import Skipped
 from genie.evaluation.metrics.rollouts import LONG_ROLLOUTS, ROLLOUTS, measure_rollouts, quoted_step
-from genie.evaluation.protocol.clips import ClipBatches, select_clips
 from genie.models.external_networks import NetworkFile
 from genie.models.layers.pixels import MAX_PSNR
 

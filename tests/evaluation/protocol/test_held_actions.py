@@ -1,6 +1,6 @@
 import torch
 
-from genie.evaluation.protocol.clips import ClipBatches, select_clips
+from genie.data.clips import ClipBatches, select_clips
 from genie.evaluation.protocol.held_actions import HeldActionGames
 from genie.evaluation.protocol.rollouts import RolloutPlayer, clip_seeds
 

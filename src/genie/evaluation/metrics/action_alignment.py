@@ -18,6 +18,7 @@ from genie.evaluation.metrics.formulas import (
     entropy,
 )
 from genie.models.action_classifier import ActionClassifier, group_logits, merge
+from genie.models.external_networks import Pixels
 from genie.models.layers.kmeans import kmeans, kmeans_plus_plus
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ class SupervisedTransitions:
 
 def frame_difference_features(frames: UInt8[Tensor, "B T H W C"]) -> Float[Tensor, "B T-1 D"]:
     """Returns differences of consecutive frames, averaged over a coarse grid."""
-    pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-    small = F.adaptive_avg_pool2d(pixels, GRID).flatten(1).unflatten(0, frames.shape[:2])
-    return small[:, 1:] - small[:, :-1]
+    return Pixels(GRID).features(torch.cat([frames[:, :1], frames], dim=1)).diff(dim=1)
 
 
 def cluster(points: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor, "size d"]:

@@ -9,7 +9,7 @@ What holds and counts does not know the classifier, so that other measures of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from genie.data.clips import ClipBatches
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
-from genie.evaluation.protocol.clips import ClipBatches
 from genie.evaluation.protocol.held_actions import Measure
 
 if TYPE_CHECKING:
@@ -96,15 +96,14 @@ def hold_towards(
     lines, outcomes = dict[str, Any](), list[Tensor]()
     for goal, (name, real) in enumerate(goals.items()):
         ours = played[chosen[goal]]
-        shares = [
-            reached(part)[:, goal].float().mean().item()
-            for part in (ours, random, ours[:, :real_steps], random[:, :real_steps])
-        ]
-        relative = [share / real.fraction if real.fraction else None for share in shares[2:]]
-        values = (shares[0], shares[1], real.fraction, *relative)
+        games = (ours, random, ours[:, :real_steps], random[:, :real_steps])
+        reaching = [reached(part)[:, goal].float() for part in games]
+        share, chance, *short = [part.mean().item() for part in reaching]
+        relative = [part / real.fraction if real.fraction else None for part in short]
+        values = (share, chance, real.fraction, *relative)
         lines[name] = dict(zip(MEANS, values, strict=True))
         lines[name] |= {"real_games": real.games, "action": chosen[goal]}
-        outcomes.append(reached(ours)[:, goal].float())
+        outcomes.append(reaching[0])
     return {
         "games": len(random),
         "steps": held.steps,
@@ -141,34 +140,26 @@ def action_runs(
     store: ClipStore, actions: Int[np.ndarray, " frames"], split: str
 ) -> list[tuple[int, int, int]]:
     """Returns action, first frame and length of each run of one action, within episodes."""
-
-    def runs() -> Iterator[tuple[int, int, int]]:
-        for episode in store.episodes:
-            if episode.split == split:
-                inside = actions[episode.start : episode.start + episode.length - 1]
-                edges = np.flatnonzero(np.diff(inside, prepend=-2, append=-2)).tolist()
-                for a, b in pairwise(edges):
-                    yield int(inside[a]), episode.start + a, b - a
-
-    return list(runs())
+    found = list[tuple[int, int, int]]()
+    for episode in store.episodes:
+        if episode.split == split:
+            inside = actions[episode.start : episode.start + episode.length - 1]
+            edges = np.flatnonzero(np.diff(inside, prepend=-2, append=-2)).tolist()
+            found += [(int(inside[a]), episode.start + a, b - a) for a, b in pairwise(edges)]
+    return found
 
 
 def stretches(runs: list[tuple[int, int, int]], action: int, length: int) -> Int[np.ndarray, " n"]:
     """Returns the first frames of stretches of one action that do not overlap."""
-    starts = [
-        first + length * i
-        for held, first, count in runs
-        for i in range(count // length if held == action else 0)
-    ]
-    return np.array(starts, dtype=np.int64)
+    own = [(first, count // length) for held, first, count in runs if held == action]
+    return np.array([first + length * i for first, n in own for i in range(n)], dtype=np.int64)
 
 
 def measure_stretches(
     evaluation: Evaluation, starts: Int[np.ndarray, " n"], length: int, measure: Measure
 ) -> Tensor:
     """Returns what is kept of each step of stretches of real video, (n, length, ...)."""
-    batch = evaluation.config.batch
-    clips = ClipBatches(evaluation.store, starts, length + 1, batch, torch.device("cpu"))
+    clips = ClipBatches(evaluation.store, starts, length + 1, evaluation.config.batch)
     return torch.cat([measure(frames) for frames in clips])
 
 

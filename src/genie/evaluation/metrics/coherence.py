@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from genie.data.clips import ClipBatches
 from genie.evaluation.figures import strip_figure
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
@@ -38,7 +39,6 @@ from genie.evaluation.metrics.observations import (
     reference,
     restricted_mean,
 )
-from genie.evaluation.protocol.clips import ClipBatches
 from genie.evaluation.protocol.rollouts import RolloutPlayer, clip_seeds
 
 FIGURE_GAMES = 4

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from genie.core.config import UserError
 from genie.core.progress import Bars, ignore_tick, progress_bars, ticking
+from genie.data.clips import ClipBatches, select_clips
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.figures import Figure
 from genie.evaluation.metrics.inverse_dynamics import train_action_classifier
-from genie.evaluation.protocol.clips import ClipBatches, select_clips
 from genie.evaluation.protocol.held_actions import HeldActionGames
 from genie.evaluation.protocol.rollouts import RolloutPlayer
 from genie.models.action_classifier import ActionClassifier

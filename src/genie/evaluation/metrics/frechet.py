@@ -97,16 +97,13 @@ def real_data_distance(
     count = min(count, len(parts) // 2)
     if count < 1:
         return float("nan"), count
-    generator, everything = (
-        torch.Generator().manual_seed(seed),
-        Moments.from_features(torch.cat(list(parts))),
-    )
-    found = []
+    generator = torch.Generator().manual_seed(seed)
+    everything, total = Moments.from_features(torch.cat(list(parts))), 0.0
     for _ in range(draws):
         chosen = torch.randperm(len(parts), generator=generator)[:count].tolist()
         drawn = Moments.from_features(torch.cat([parts[i] for i in chosen]))
-        found.append(drawn.distance(everything - drawn))
-    return sum(found) / draws, count
+        total += drawn.distance(everything - drawn)
+    return total / draws, count
 
 
 def features_of_rollouts(extractor: Extractor, prompt_frames: int) -> RolloutMeasure:

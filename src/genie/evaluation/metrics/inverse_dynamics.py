@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genie.core.config import UserError, require
 from genie.core.progress import Tick, ignore_tick
+from genie.data.clips import ClipBatches
 from genie.data.labelled import HELD_OUT_FRACTION, judged_windows, labelled_batches
 from genie.models.action_classifier import (
     MERGE_THRESHOLD,
@@ -171,9 +172,6 @@ def _evaluation_logits(
         store, SPLIT, window=EVALUATION_FRAMES, count=EVALUATION_CLIPS, seed=seed
     )
     true = torch.from_numpy(labels[starts[:, None] + np.arange(length - 1)]).long()
-    logits = [
-        network(torch.from_numpy(np.array(store.windows(part, length))).to(device)).cpu()
-        for part in np.array_split(starts, -(-len(starts) // BATCH))
-    ]
+    logits = [network(clips).cpu() for clips in ClipBatches(store, starts, length, BATCH, device)]
     known = true >= 0
     return torch.cat(logits)[known], true[known]

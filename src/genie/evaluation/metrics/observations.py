@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from genie.data.clips import ClipBatches
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation
-from genie.evaluation.protocol.clips import ClipBatches
 from genie.models.external_networks import Extractor
 from genie.models.layers.pixels import moving_pixels
 

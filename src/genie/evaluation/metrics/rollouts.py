@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from genie.data.images import png
+from genie.data.clips import ClipBatches
 from genie.evaluation import figures
 from genie.evaluation.figures import Figure
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.formulas import ERRORS, FrameErrors, errors_by_side
 from genie.evaluation.metrics.metric import Headline, Metric, Section, beside, format_value
-from genie.evaluation.protocol.clips import ClipBatches
 from genie.evaluation.protocol.rollouts import clip_seeds, random_actions
 
 Rollouts = dict[str, UInt8[Tensor, "B N H W C"]]
@@ -42,16 +41,9 @@ def measure_rollouts(
 ) -> dict[str, Any]:
     """Plays real clips again from their first frames and compares with what really happened.
 
-    There are five conditions:
-
-    - actions inferred from the real clip;
-    - random actions, with the same noise;
-    - copying the last frame of the prompt;
-    - frames of random codes, which know nothing of the game;
-    - the tokenizer's reconstruction of the real frames, which no rollout can beat.
-
-    ΔPSNR at t is the PSNR of the first minus that of the second (Bruce et al. 2024, arXiv
-    2402.15391, section 3, quoted at t = 4). So it is zero for a world that ignores its actions.
+    The conditions are those of `rollout_conditions`. ΔPSNR at t is the PSNR with inferred actions
+    minus that with random ones (Bruce et al. 2024, arXiv 2402.15391, section 3, quoted at t = 4).
+    So it is zero for a world that ignores its actions.
 
     Intervals are of 95 %, m ± t(0.975, E - 1) s / √E. Here m and s are the mean and the standard
     deviation of the means of E episodes, each over all its clips of all seeds. Clips of one episode
@@ -108,6 +100,12 @@ def rollout_conditions(
     evaluation: Evaluation, frames: UInt8[Tensor, "B T H W C"], seed: int, first: int = 0
 ) -> Rollouts:
     """Predicts the N frames after the prompt under each of the conditions.
+
+    - `inferred`: actions inferred from the real clip;
+    - `random`: random actions, with the same noise;
+    - `copy_last_frame`: the last frame of the prompt;
+    - `random_codes`: frames of random codes, which know nothing of the game;
+    - `reconstruction`: real frames after the tokenizer, which no rollout can beat.
 
     `first` is the number of the first clip, which with `seed` decides noise and random actions.
     """
@@ -196,23 +194,22 @@ def _choices(evaluation: Evaluation, length: int, count: int) -> list[ClipBatche
 def _clip_figures(frames: Tensor, rollouts: Rollouts, evaluation: Evaluation) -> list[Figure]:
     config = evaluation.config
     frames = frames[: config.figure_clips].cpu()
-    rollouts = {name: part[: len(frames)] for name, part in rollouts.items()}
-    real, prompt = frames[:, config.prompt_frames :], frames[:, config.prompt_frames - 1]
-    moving = {"real video": real}
-    moving |= {name: rollouts[name] for name in ("reconstruction", "inferred", "random")}
-    animation = figures.gif(figures.side_by_side(moving), evaluation.world.config.fps)
+    played = {"real video": frames[:, config.prompt_frames :]}
+    played |= {side: rollouts[side] for side in ("reconstruction", "inferred", "random")}
+    shown = {side: clips[: len(frames)] for side, clips in played.items()}
+    animation = figures.gif(figures.side_by_side(shown), evaluation.world.config.fps)
     caption = (
         "Held-out clips: the real video, its reconstruction, and the world playing on with the "
         "actions inferred from the real video and with random ones."
     )
-    shown = [Figure("play", caption, animation, "headlines", "gif")]
-    times = _columns(config.horizon)
-    for i in range(len(frames)):
-        rows = {name: part[i] for name, part in rollouts.items()}
-        sheet = figures.clip_sheet(prompt[i], real[i], rows, times)
-        caption = f"Clip {i + 1}, t frames after the prompt."
-        shown.append(Figure(f"clip_{i + 1}", caption, png(np.asarray(sheet)), "rollouts"))
-    return shown
+    prompts, times = frames[:, config.prompt_frames - 1], _columns(config.horizon)
+    return [
+        Figure("play", caption, animation, "headlines", "gif"),
+        *(
+            figures.clip_figure(i + 1, prompt, {side: c[i] for side, c in shown.items()}, times)
+            for i, prompt in enumerate(prompts)
+        ),
+    ]
 
 
 def _columns(horizon: int, most: int = 8) -> list[int]:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from genie.data.images import png
-from genie.evaluation.figures import Figure, action_sheet
+from genie.evaluation.figures import action_figure
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
 
@@ -75,15 +73,9 @@ def _held_actions(evaluation: Evaluation) -> dict[str, Any]:
         held = player.hold_all(prompts, 2, config.seed, config.action_steps, same_noise=True)
     last = prompts[:, -1].cpu()
     found = action_effects(held, last)
-    caption = (
-        f"Every action held for {config.action_steps} frames from the same held-out frame, with "
-        "the same random numbers. Last column: where the last frame differs from that of the "
-        "action that changes least."
-    )
     for i in range(min(config.figure_clips, len(last))):
-        sheet = action_sheet(last[i], held[i, :, 0], found["stillest_action"])
-        image = png(np.asarray(sheet))
-        evaluation.figures.append(Figure(f"actions_{i + 1}", caption, image, "held_actions"))
+        figure = action_figure(i + 1, last[i], held[i, :, 0], found["stillest_action"])
+        evaluation.figures.append(figure)
     return found
 
 
@@ -127,12 +119,8 @@ def separation(
     """
     states, actions, repeats = frames.shape[:3]
     generator = torch.Generator().manual_seed(seed)
-    between, total = [], []
-    for state in frames:
-        squares, everything = _squares(state, permutations, generator)
-        between.append(squares)
-        total.append(everything)
-    sums, all_squares = torch.stack(between), torch.stack(total)
+    found = [_squares(state, permutations, generator) for state in frames]
+    sums, all_squares = (torch.stack(part) for part in zip(*found, strict=True))
     own = _p_values(sums, all_squares)
     pooled, overall = sums.sum(0, keepdim=True), all_squares.sum(0, keepdim=True)
     least = MIN_VARIANCE * overall.clamp_min(1)

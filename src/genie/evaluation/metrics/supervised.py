@@ -13,6 +13,7 @@ from torch import Tensor
 from genie.core.progress import ticking
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.action_alignment import (
+    CONDITIONS,
     SupervisedTransitions,
     action_alignment,
     action_maps,
@@ -85,20 +86,13 @@ def _supervised(evaluation: Evaluation) -> dict[str, Any]:
     names = list(evaluation.store.action_names or map(str, range(int(true.max()) + 1)))
     found = compare_with_true(held_out.latent, held_out.true, num_actions, names, config.seed)
     if known is not None:
-        found["action_maps"] = action_maps(
-            (known.latent, known.true),
-            (held_out.latent, held_out.true),
-            num_actions,
-            len(names),
-            config.seed,
-        )
-    classifier = evaluation.known_classifier
-    if classifier is None:
-        return found
-    found["inverse_dynamics"] = classifier.facts
-    return found | action_alignment(
-        known or held_out, held_out, classifier, num_actions, config.seed
-    )
+        few, many = ((part.latent, part.true) for part in (known, held_out))
+        found["action_maps"] = action_maps(few, many, num_actions, len(names), config.seed)
+    if (classifier := evaluation.known_classifier) is not None:
+        known = known or held_out
+        found["inverse_dynamics"] = classifier.facts
+        found |= action_alignment(known, held_out, classifier, num_actions, config.seed)
+    return found
 
 
 def _transitions(evaluation: Evaluation, split: str) -> SupervisedTransitions:
@@ -136,8 +130,7 @@ def _cells(section: Section) -> dict[str, str]:
         label = f"steps named right with {line['labels']} labels (the commonest)"
         cells[label] = beside(line["accuracy"], line["most_common"])
     for kind, part in section.get("action_alignment", {}).items():
-        names = ("latent", "random", "kmeans", "past", "ceiling")
-        conditions = [part["conditions"][name] for name in names]
+        conditions = [part["conditions"][name] for name in CONDITIONS]
         for key, name in (
             ("mutual_information", "mutual information, nats"),
             ("normalised_mutual_information", "normalised mutual information"),

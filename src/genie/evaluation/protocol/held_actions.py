@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from genie.evaluation.protocol.clips import ClipBatches
+from genie.data.clips import ClipBatches
 from genie.evaluation.protocol.rollouts import RolloutPlayer, clip_seeds
 
 Measure = Callable[[Tensor], Tensor]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from genie.core.config import to_dict
 from genie.core.machine import available_cores, cpu_name, own_version
+from genie.models.inverse_dynamics import count_parameters
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 def describe_world(world: Genie, name: str) -> dict[str, Any]:
     """Returns name, sizes, parameter counts and configuration of a world."""
+    parts = ("tokenizer", "actions", "dynamics")
+    counts = {name: count_parameters(getattr(world, name)) for name in parts}
     return {
         "name": name,
         "width": world.config.width,
         "height": world.config.height,
         "num_actions": world.config.num_actions,
-        "parameters": _parameters(world),
+        "parameters": counts | {"total": sum(counts.values())},
         "config": to_dict(world.config),
     }
 
@@ -39,16 +41,6 @@ def describe_store(store: ClipStore, name: str, split: str) -> dict[str, Any]:
         "episodes": len(episodes),
         "frames": sum(e.length for e in episodes),
     }
-
-
-def _parameters(world: Genie) -> dict[str, int]:
-    parts: dict[str, nn.Module] = {
-        "tokenizer": world.tokenizer,
-        "actions": world.actions,
-        "dynamics": world.dynamics,
-    }
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    return counts | {"total": sum(counts.values())}
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -76,9 +76,7 @@ def _templates() -> Environment:
         "renamed": lambda values, names: {name: values[key] for key, name in names.items()},
         "of": lambda key, part: part[key],
     }
-    environment.globals |= {
-        "line_chart": line_chart,
-    }
+    environment.globals["line_chart"] = line_chart
     return environment
 
 

@@ -1,4 +1,4 @@
-"""Which held-out clips a report looks at, and reading them batch by batch."""
+"""Clips of a store: choosing some that do not overlap, and reading them batch by batch."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ def select_clips(
     if not episodes:
         raise UserError(
             f"The store has no {split!r} episode of {length} frames: choose another split, a "
-            f"shorter "
-            "horizon, or prepare more videos."
+            "shorter horizon, or prepare more videos."
         )
     turns = [rng.permutation(_cut(e.start, e.length, length, rng)) for e in episodes]
     chosen: list[int] = []
@@ -64,7 +63,7 @@ def _cut(start: int, frames: int, length: int, rng: np.random.Generator) -> np.n
 
 @dataclass(frozen=True)
 class ClipBatches:
-    """ClipBatches of a store, read batch by batch as often as wanted.
+    """Clips of a store, read batch by batch as often as wanted.
 
     Attributes:
         store: where they are read from.
@@ -78,7 +77,7 @@ class ClipBatches:
     starts: Int64[np.ndarray, " n"]
     length: int
     batch: int
-    device: torch.device
+    device: torch.device | str = "cpu"
 
     @property
     def episodes(self) -> Int64[Tensor, " n"]:
