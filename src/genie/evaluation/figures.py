@@ -86,11 +86,9 @@ def sheet_figure(
     return Figure(name, caption, png(np.asarray(contact_sheet(rows, columns))), section)
 
 
-def heat(
-    difference: Float[np.ndarray, "*shape"], full: float = 64.0
-) -> UInt8[np.ndarray, "*shape 3"]:
-    """Colours differences in grey levels: black for none, red, yellow, white at `full`."""
-    ramp = 3 * np.clip(difference / full, 0, 1)[..., None] - np.arange(3)
+def heat(difference: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """Colours differences in grey levels: black for none, red, yellow, white at 64."""
+    ramp = 3 * np.clip(difference / 64, 0, 1)[..., None] - np.arange(3)
     return (255 * np.clip(ramp, 0, 1)).astype(np.uint8)
 
 

@@ -180,11 +180,6 @@ def _chance(section: Section) -> float:
     return section["mean"]["chance"] / section["mean"]["real"]
 
 
-def _beyond_chance(section: Section) -> float | None:
-    relative = section["mean"]["relative"]
-    return relative if relative > _chance(section) else None
-
-
 SCROLLING = Metric(
     key="scrolling",
     order=130,
@@ -207,7 +202,7 @@ SCROLLING = Metric(
             ),
             value="mean.relative",
             baseline=("a random action", _chance),
-            score=_beyond_chance,
+            certain=lambda section: section["mean"]["relative"] > _chance(section),
             limits=(0.8, 0.5),
             good="A held action moves the avatar its way as often as in the real game, or nearly.",
             fair="A held action moves the avatar its way, less often than in the real game.",

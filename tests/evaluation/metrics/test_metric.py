@@ -58,6 +58,15 @@ def test_a_score_in_place_of_the_value_decides():
     assert replace(CONTROL, score="step").of(section(0))["verdict"] == "good"
 
 
+def test_a_score_that_chance_could_give_is_poor():
+    chance = replace(
+        CONTROL, certain=lambda section: section["inner"][0]["value"] > section["step"]
+    )
+    assert chance.of(section(3))["verdict"] == "poor"
+    assert chance.of(section(5))["verdict"] == "good"
+    assert chance.of(section(None))["verdict"] == "poor"  # nothing to ask about
+
+
 def test_what_is_unknown_within_a_path_is_unknown():
     assert module.number("inner.value.deeper", {"inner": None}) is None
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 GRID = 8
 """Frame differences are averaged over a grid of so many cells each way before k-means."""
+LABELS, DRAWS = (50, 100, 200, 500, 1000, 2000), 20
+"""Numbers of labelled steps, and how often so many are drawn, for a mean."""
 CONDITIONS = ("latent", "random", "kmeans", "past", "ceiling")
 
 
@@ -135,8 +137,6 @@ def action_maps(
     num_actions: int,
     truths: int,
     seed: int,
-    counts: tuple[int, ...] = (50, 100, 200, 500, 1000, 2000),
-    draws: int = 20,
 ) -> list[dict[str, float]]:
     """Measures how many labelled steps it takes to name the latent actions.
 
@@ -150,19 +150,17 @@ def action_maps(
         num_actions: how many latent actions there are.
         truths: how many true ones.
         seed: of the draws.
-        counts: numbers of labelled steps; those beyond m are left out.
-        draws: how often so many steps are drawn, for a mean.
 
     Returns:
-        For each count the mean `accuracy`, its standard deviation `std` over draws, and that of
-        the baseline, `most_common`.
+        For each of `LABELS` up to m the mean `accuracy`, its standard deviation `std` over draws,
+        and that of the baseline, `most_common`.
     """
     latent, true = (part.cpu() for part in held_out)
     generator = torch.Generator().manual_seed(seed)
     found = []
-    for count in (c for c in counts if c <= len(known[0])):
+    for count in (c for c in LABELS if c <= len(known[0])):
         right, commonest = [], []
-        for _ in range(draws):
+        for _ in range(DRAWS):
             drawn = torch.randperm(len(known[0]), generator=generator)[:count]
             few_latent, few_true = (part.cpu()[drawn] for part in known)
             table = contingency(few_latent, few_true, num_actions, truths)

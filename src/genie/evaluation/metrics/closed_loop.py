@@ -84,12 +84,12 @@ def hold_towards(
     config, held = evaluation.config, evaluation.held_games
     if not any(episode.split == "train" for episode in evaluation.store.episodes):
         raise Skipped("there is no 'train' split to select actions on.")
-    frames, games = config.prompt_frames, config.action_selection_games
-    known = evaluation.select(frames, games, split="train")
+    frames, size = config.prompt_frames, evaluation.world.config.num_actions
+    known = evaluation.select(frames, config.action_selection_games, split="train")
     prompts = evaluation.select(frames, config.closed_loop_games)
-    most = held.max_steps(len(prompts.starts), len(known.starts), len(goals))
-    with evaluation.playing(f"Closed loop, {key}", most) as player:
-        tried = [held.hold(key, known, a) for a in range(player.world.config.num_actions)]
+    batches = size * len(known) + (min(len(goals), size) + 1) * len(prompts)  # at most
+    with evaluation.playing(f"Closed loop, {key}", held.steps * batches):
+        tried = [held.hold(key, known, action) for action in range(size)]
         chosen = select_actions(tried, reached, prefer)
         played = {action: held.hold(key, prompts, action) for action in set(chosen)}
         random = held.hold(key, prompts, held.random_actions(prompts, stream))
@@ -97,7 +97,7 @@ def hold_towards(
     for goal, (name, real) in enumerate(goals.items()):
         ours = played[chosen[goal]]
         games = (ours, random, ours[:, :real_steps], random[:, :real_steps])
-        reaching = [reached(part)[:, goal].float() for part in games]
+        reaching = [reached(game)[:, goal].float() for game in games]
         share, chance, *short = [part.mean().item() for part in reaching]
         relative = [part / real.fraction if real.fraction else None for part in short]
         values = (share, chance, real.fraction, *relative)
@@ -242,13 +242,6 @@ def _notes(evaluation: Evaluation, section: Section) -> Iterable[str]:
         )
 
 
-def relative_beyond_chance(section: Section) -> float | None:
-    """Returns the share relative to the real game; None where it is not above chance."""
-    mean = section["mean"]
-    above = mean["relative"] > (mean["relative_chance"] or 0)
-    return mean["relative"] if above else None
-
-
 CLOSED_LOOP = Metric(
     key="closed_loop",
     order=120,
@@ -273,7 +266,9 @@ CLOSED_LOOP = Metric(
             name="Actions held {real_steps} steps: games that follow, relative to the real game",
             value="mean.relative",
             baseline=("a random action", "mean.relative_chance"),
-            score=relative_beyond_chance,
+            certain=lambda section: (
+                section["mean"]["relative"] > (section["mean"]["relative_chance"] or 0)
+            ),
             limits=(0.8, 0.5),
             good="A held action takes the game where the real one goes.",
             fair="A held action often takes the game where the real one goes.",

@@ -42,6 +42,7 @@ from genie.evaluation.metrics.observations import (
 from genie.evaluation.protocol.rollouts import RolloutPlayer, clip_seeds
 
 FIGURE_GAMES = 4
+LIMITS = ("distance_median", "distance_95", "distance_99")
 POINTS = 64
 """Of a curve over time, at most; a quarter as many Fréchet distances, which cost more."""
 
@@ -118,21 +119,17 @@ def measure_coherence(evaluation: Evaluation) -> dict[str, Any]:
     rollouts = []
     for games, steps in settings.rollouts:
         clips = evaluation.select(config.prompt_frames, games)
-        firsts = np.array(sorted(e.start for e in store.episodes))
-        episodes = firsts[clips.episodes.numpy()].tolist()
-        actions = sample_actions(real.usage, real.chain, len(episodes), steps, seed)
+        actions = sample_actions(real.usage, real.chain, len(clips.starts), steps, seed)
         with evaluation.playing(f"Coherence, {steps} steps", len(clips) * steps) as player:
             seen, strip = _observe(observer, player, clips, actions, seed)
-        rollouts.append(_figures(real, seen, episodes, steps, fps, seed))
+        rollouts.append(_figures(real, seen, clips.episodes, fps, seed))
         evaluation.figures.append(strip_figure(strip, strip_times(steps), fps))
     return {
         "window": settings.window,
         "extractor": evaluation.extractor.name,
         "avatar": avatar,
         "limits": {
-            "distance_median": real.quantiles[0],
-            "distance_95": real.quantiles[1],
-            "distance_99": real.quantiles[2],
+            **dict(zip(LIMITS, real.quantiles, strict=True)),
             "frozen_frames": real.longest_frozen,
             "avatar_lost_frames": real.second,
         },
@@ -173,17 +170,13 @@ def strip_times(steps: int) -> list[int]:
 
 
 def _figures(
-    real: Reference,
-    seen: list[Observations],
-    episodes: list[int],
-    steps: int,
-    fps: float,
-    seed: int,
+    real: Reference, seen: list[Observations], episodes: Tensor, fps: float, seed: int
 ) -> dict[str, Any]:
-    distance = torch.stack([real.distance(s, e) for s, e in zip(seen, episodes, strict=True)])
+    owners, steps = episodes.tolist(), len(seen[0].frozen)
+    distance = torch.stack([real.distance(s, e) for s, e in zip(seen, owners, strict=True)])
     ends = torch.tensor([real.ends(s, d) for s, d in zip(seen, distance, strict=True)])
     coherent = ends.amin(1).double()
-    interval = partial(formulas.interval_over_episodes, episodes=torch.tensor(episodes))
+    interval = partial(formulas.interval_over_episodes, episodes=episodes)
     frozen = torch.stack([s.frozen.double().mean() for s in seen])
     visible = [s.visible.double().mean() for s in seen if len(s.visible)]
     ended, beside = coherent < steps, _real_coherent(real, steps, fps)
@@ -193,7 +186,7 @@ def _figures(
     floor, count = real_data_distance(windows, len(seen), seed)
     return {
         "games": len(seen),
-        "episodes": len(set(episodes)),
+        "episodes": len(set(owners)),
         "steps": steps,
         "seconds": steps / fps,
         "coherent_steps": interval(coherent),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # --- errors of frames -----------------------------------------------------------------------
 
 
+DRAWS = 1000
+"""Of a bootstrap."""
 ERRORS = {
     "psnr": "PSNR, mean over frames (dB)",
     "psnr_mean_error": "PSNR of the mean error (dB)",
@@ -121,9 +123,7 @@ class FrameErrors:
             "ssim": self.similarity.nanmean().item(),
         }
 
-    def intervals(
-        self, episodes: Int[Tensor, " B"], seed: int = 0, draws: int = 1000
-    ) -> dict[str, list[float]]:
+    def intervals(self, episodes: Int[Tensor, " B"]) -> dict[str, list[float]]:
         """Returns 95 % intervals of the four figures of `summary`, low and high.
 
         Percentiles of a bootstrap over episodes: clips of one episode are drawn together, since
@@ -131,8 +131,6 @@ class FrameErrors:
 
         Args:
             episodes: which episode each clip is from, the same for all its clips.
-            seed: of the draws.
-            draws: how often as many episodes are drawn as there are.
         """
         _, owner = episodes.unique(return_inverse=True)
         known = ~self.similarity.isnan()
@@ -143,8 +141,8 @@ class FrameErrors:
         columns = torch.stack([part.double().sum(1) for part in counted], 1)
         count = int(owner.max()) + 1
         sums = columns.new_zeros(count, len(counted)).index_add_(0, owner, columns)
-        rng = np.random.default_rng([seed, 14])
-        weights = torch.from_numpy(rng.multinomial(count, [1 / count] * count, draws)).double()
+        draws = np.random.default_rng([0, 14]).multinomial(count, [1 / count] * count, DRAWS)
+        weights = torch.from_numpy(draws).double()
         frames, decibels, error, moved, moving, compared, similarity = (weights @ sums).unbind(1)
         drawn = {
             "psnr": decibels / frames,

@@ -20,6 +20,8 @@ from genie.evaluation.metrics.metric import Metric
 from genie.evaluation.metrics.rollouts import CONDITIONS
 from genie.models.external_networks import Extractor
 
+DRAWS = 10
+
 
 def frechet_distance(
     mean: Float[Tensor, " d"],
@@ -79,7 +81,7 @@ class Moments:
 
 
 def real_data_distance(
-    parts: Sequence[Float[Tensor, "n d"]], count: int, seed: int, draws: int = 10
+    parts: Sequence[Float[Tensor, "n d"]], count: int, seed: int
 ) -> tuple[float, int]:
     """Returns how far a few parts of real video, drawn at random, are from the other parts.
 
@@ -89,21 +91,20 @@ def real_data_distance(
         parts: features of parts of real video, such as windows.
         count: how many parts are drawn; half of them where there are fewer than twice as many.
         seed: of the draws.
-        draws: how often, for a mean.
 
     Returns:
-        The distance, NaN for fewer than two parts; and how many were drawn.
+        The mean distance over `DRAWS`, NaN for fewer than two parts; and how many were drawn.
     """
     count = min(count, len(parts) // 2)
     if count < 1:
         return float("nan"), count
     generator = torch.Generator().manual_seed(seed)
     everything, total = Moments.from_features(torch.cat(list(parts))), 0.0
-    for _ in range(draws):
+    for _ in range(DRAWS):
         chosen = torch.randperm(len(parts), generator=generator)[:count].tolist()
         drawn = Moments.from_features(torch.cat([parts[i] for i in chosen]))
         total += drawn.distance(everything - drawn)
-    return total / draws, count
+    return total / DRAWS, count
 
 
 def features_of_rollouts(extractor: Extractor, prompt_frames: int) -> RolloutMeasure:

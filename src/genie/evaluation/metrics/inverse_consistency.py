@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.metric import Headline, Metric, Section
+from genie.evaluation.metrics.metric import Headline, Metric
 from genie.evaluation.protocol.rollouts import clip_seeds
 from genie.models.layers.pixels import psnr, squared_error
 
@@ -82,12 +82,6 @@ def inverse_consistency(evaluation: Evaluation, steps: int = STEPS) -> dict[str,
     }
 
 
-def _certain_gain(section: Section) -> float | None:
-    """The gain where its interval lies above that of a random action."""
-    low = section["gain"]["low"]
-    return section["gain"]["mean"] if low and low > section["random_gain"]["mean"] else None
-
-
 INVERSE_CONSISTENCY = Metric(
     key="inverse_consistency",
     order=45,
@@ -99,7 +93,10 @@ INVERSE_CONSISTENCY = Metric(
             unit="dB",
             value="gain.mean",
             baseline=("a random way back", "random_gain.mean"),
-            score=_certain_gain,
+            certain=lambda section: (
+                bool(section["gain"]["low"])
+                and section["gain"]["low"] > section["random_gain"]["mean"]
+            ),
             limits=(3.0, 0.5),
             good="Actions take back what others did.",
             fair="Actions take back a part of what others did.",

@@ -49,6 +49,7 @@ class Headline:
         poor: the same of "poor".
         unit: of value and baseline.
         score: what is compared with the limits; None is poor. The value when left out.
+        certain: whether the score stands out from chance; poor where it does not.
         shown: whether the section has the value.
     """
 
@@ -61,15 +62,16 @@ class Headline:
     poor: Text
     unit: str = ""
     score: Number = None
+    certain: Callable[[Section], bool] = lambda section: True
     shown: Callable[[Section], bool] = lambda section: True
 
     def of(self, section: Section) -> dict[str, Any]:
         """Returns the headline as it stands in `report.json`."""
         score = number(self.value if self.score is None else self.score, section)
         good, fair = (number(limit, section) for limit in self.limits)
-        verdict = (
-            POOR if score is None else GOOD if score >= good else FAIR if score >= fair else POOR
-        )
+        verdict = POOR
+        if score is not None and self.certain(section):
+            verdict = GOOD if score >= good else FAIR if score >= fair else POOR
         return {
             "name": text(self.name, section),
             "value": number(self.value, section),

@@ -134,7 +134,7 @@ class Reference:
     """Real held-out video as it is looked at, and the limits that it sets.
 
     Attributes:
-        observations: of each episode, by its first frame.
+        observations: of each episode, by its number in the store.
         usage: how often each latent action was inferred.
         chain: how often each latent action followed each other one.
         second: steps in a second, for which the avatar may be away.
@@ -204,13 +204,14 @@ def reference(
             continue
         cuts = episode.start + window * np.arange((episode.length - 1) // window)
         parts: list[Observations] = []
-        for clips in ClipBatches(store, cuts, window + 1, batch, world.device):
+        batches = ClipBatches(store, cuts, window + 1, batch, world.device)
+        for clips in batches:
             parts += observer.observe(clips, real=True)
             inferred = world.actions.infer(clips)
             usage += formulas.code_counts(inferred, size)
             before, after = inferred[:, :-1].flatten(), inferred[:, 1:].flatten()
             chain += formulas.contingency(before, after, size, size)
-        seen[episode.start] = Observations.join(parts)
+        seen[int(batches.episodes[0])] = Observations.join(parts)
     second = max(1, math.ceil(world.config.fps))
     return Reference(seen, usage, chain, second, window) if seen else None
 

@@ -231,11 +231,10 @@ def _error(condition: str) -> Callable[[Section], float]:
     return lambda section: _quoted(section)[condition]["psnr_mean_error"]
 
 
-def _certain_delta(section: Section) -> float | None:
-    """ΔPSNR where it stands out from chance by three standard errors."""
+def _certain(section: Section) -> bool:
+    """Whether ΔPSNR stands out from chance by three standard errors."""
     delta = _quoted(section)["delta_psnr"]
-    certain = delta["stderr"] is not None and delta["mean"] > 3 * delta["stderr"]
-    return delta["mean"] if certain else None
+    return delta["stderr"] is not None and delta["mean"] > 3 * delta["stderr"]
 
 
 def _cells(section: Section) -> dict[str, str]:
@@ -295,7 +294,7 @@ ROLLOUTS = Metric(
             unit="dB",
             value=lambda section: _quoted(section)["delta_psnr"]["mean"],
             baseline=("a world that ignores its actions", 0.0),
-            score=_certain_delta,
+            certain=_certain,
             limits=(1.0, 0.0),
             good="The world follows its actions.",
             fair="The world follows its actions measurably, but not strongly.",

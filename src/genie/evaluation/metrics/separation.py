@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genie.evaluation.figures import action_figure
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.metric import Headline, Metric, Section
+from genie.evaluation.metrics.metric import Headline, Metric
 
 MIN_VARIANCE = 1e-9
 """Squares smaller than this fraction of all of them are rounding."""
@@ -173,11 +173,6 @@ def _separation(evaluation: Evaluation) -> dict[str, Any]:
     return separation(frames[:, :, :, 0], settings.permutations, config.seed)
 
 
-def _separated_fraction(section: Section) -> float | None:
-    separated = section["ratio"] > section["null_95"] and section["p"] < 0.05
-    return section["share_separated"] if separated else None
-
-
 SEPARATION = Metric(
     key="separation",
     order=40,
@@ -188,7 +183,8 @@ SEPARATION = Metric(
             name="Next frames, variance between actions over within",
             value="ratio",
             baseline=("chance, 95 % below", "null_95"),
-            score=_separated_fraction,
+            score="share_separated",
+            certain=lambda section: section["ratio"] > section["null_95"] and section["p"] < 0.05,
             limits=(0.5, 0.0),
             good="In most states each action leads somewhere else, beyond what noise does.",
             fair="Actions lead somewhere else, but in fewer than half of the states for certain.",

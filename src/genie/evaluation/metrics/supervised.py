@@ -111,12 +111,6 @@ def _transitions(evaluation: Evaluation, split: str) -> SupervisedTransitions:
         )
 
 
-def _information(section: Section) -> float | None:
-    """The share of the true entropy, where the mutual information is above chance."""
-    above = section["mutual_information"] > section["chance"]["mutual_information_95"]
-    return section["share_of_true_entropy"] if above else None
-
-
 def _kmeans_share(section: Section) -> float | None:
     conditions = section["action_alignment"]["raw"]["conditions"]
     ours, most = (conditions[name]["mutual_information"] for name in ("kmeans", "ceiling"))
@@ -181,7 +175,10 @@ SUPERVISED = Metric(
             unit="nats",
             value="mutual_information",
             baseline=("chance, 95 % of shuffles below", "chance.mutual_information_95"),
-            score=_information,
+            score="share_of_true_entropy",
+            certain=lambda section: (
+                section["mutual_information"] > section["chance"]["mutual_information_95"]
+            ),
             limits=(0.3, 0.0),
             good="Latent actions agree well with the true ones.",
             fair="Latent actions agree with the true ones more than chance does. Many leave "

@@ -65,18 +65,6 @@ class HeldActionGames:
         self._play(prompts, [game for game in games if game not in self._measured])
         return torch.stack([self._measured[game][measure] for game in games])
 
-    def max_steps(self, games: int, choosing_games: int, chosen: int) -> int:
-        """Returns how many batches and steps are played at most to choose actions and hold them.
-
-        Args:
-            games: prompts from which the chosen actions, and random ones, are held.
-            choosing_games: prompts from which every action is held to choose among them.
-            chosen: how many are chosen.
-        """
-        num_actions = self.player.world.config.num_actions
-        tried, used = (-(-count // self.player.batch) for count in (choosing_games, games))
-        return self.steps * (num_actions * tried + (min(chosen, num_actions) + 1) * used)
-
     def _play(self, prompts: ClipBatches, games: list[tuple[int, int, int]]) -> None:
         """Plays games, and measures them together with their prompts as `rebuilt`."""
         noise, numbers = clip_seeds(self.seed, 0, len(prompts.starts)), [game[1] for game in games]
