@@ -15,13 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from genie.data.images import png
-from genie.evaluation.figures import Figure, contact_sheet, magnification
+from genie.data.clips import ClipBatches
+from genie.evaluation.figures import Figure, sheet_figure
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
 from genie.evaluation.metrics.separation import frame_distance
-from genie.evaluation.protocol.clips import ClipBatches
 from genie.evaluation.protocol.rollouts import RolloutPlayer
 
 SECONDS = 3.0
@@ -212,15 +211,8 @@ def _figure(games: UInt8[Tensor, "N T H W 3"], fps: float, most: int) -> Figure:
     times = sorted({round(t) for t in np.linspace(0, games.shape[1] - 1, 7)})
     rows = [(f"game {i + 1}", game[times].numpy()) for i, game in enumerate(games[:most])]
     columns = [f"{t / fps:.1f} s" for t in times]
-    sheet = contact_sheet(rows, columns, magnification(*games.shape[2:4]))
     caption = "Prompts with an object pasted into them, and the games in which the player stands."
-    return Figure("persistency", caption, png(np.asarray(sheet)), "persistency")
-
-
-def _beyond_chance(section: Section) -> float | None:
-    low = section["world"]["end"]["low"]
-    above = low is not None and low > section["without"]["end"]["mean"]
-    return section["world"]["end"]["mean"] if above else None
+    return sheet_figure("persistency", caption, "persistency", rows, columns)
 
 
 PERSISTENCY = Metric(
@@ -237,7 +229,10 @@ PERSISTENCY = Metric(
             ),
             value="world.end.mean",
             baseline=("no object was there", "without.end.mean"),
-            score=_beyond_chance,
+            certain=lambda section: (
+                bool(section["world"]["end"]["low"])
+                and section["world"]["end"]["low"] > section["without"]["end"]["mean"]
+            ),
             limits=(0.7, 0.3),
             good="What is in view mostly stays.",
             fair="What is in view often disappears.",
