@@ -80,9 +80,10 @@ def test_what_stays_is_there_to_the_end(evaluate):
     evaluation = evaluate(Still())
     found = persistency(evaluation)
     assert (found["games"], found["steps"], found["action"]) == (10, 15, 0)
-    assert found["world"]["end"]["mean"] == found["shown"] == 1
+    assert found["world"]["end"]["mean"] == 1
+    assert found["shown"] > 0.5
     assert found["world"]["seconds"]["mean"] == 3
-    assert found["without"]["end"]["mean"] < 0.2
+    assert found["without"]["end"]["mean"] == 0
     assert verdict(found) == "good"
     (figure,) = evaluation.figures
     assert figure.section == "persistency"
@@ -137,7 +138,8 @@ def test_only_what_the_tokenizer_shows_is_looked_for(video):
     pasted, places, tried = paste_objects(prompts, 0)
     objects, shown = see_objects(RolloutPlayer(Still()), prompts, pasted, places)
     assert (objects.pieces == crops(pasted[:, -1], places)).all()
-    assert shown[tried].all()
+    assert (shown == tried & ~objects.found(prompts)[:, 0]).all()
+    assert shown.sum() > 10
     player = RolloutPlayer(Still(tokenizer=lambda frames: frames // 9))
     _, shown = see_objects(player, prompts, pasted, places)
     assert not shown.any()
@@ -156,7 +158,7 @@ def test_the_stillest_action_is_found_on_training_levels(evaluate, video):
 
 
 def test_without_objects_it_is_skipped(evaluate, video):
-    with pytest.raises(Skipped, match="tokenizer shows 0 of 10"):
+    with pytest.raises(Skipped, match="tokenizer shows 0 of 20"):
         persistency(evaluate(Still(tokenizer=blank)))
     grey = SimpleNamespace(**vars(video))
     grey.windows = lambda starts, n: np.full((len(starts), n, SIZE, SIZE, 3), 9, np.uint8)

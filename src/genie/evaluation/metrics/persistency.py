@@ -24,17 +24,15 @@ from genie.evaluation.metrics.separation import frame_distance
 from genie.evaluation.protocol.rollouts import RolloutPlayer
 
 SECONDS = 3.0
-STANDING_FRAMES = 3
+STANDING_FRAMES = 4
 """Frames after the prompt in which the real video must change little, so that the player stands."""
-CANDIDATES, PIECES = 8, 64
+CANDIDATES = PIECES = 64
 """Clips looked at for each prompt, and pieces for each object."""
 ACTION_PROMPTS, ACTION_STEPS = 8, 4
 CONTRAST = 40.0
 """Mean grey levels by which an object must differ from what it covers."""
 FOUND = 0.5
 """An object is there where a frame differs from it by at most this share of that difference."""
-SHOWN = 0.5
-"""Share of the pasted objects that the tokenizer must show."""
 
 
 @dataclass(frozen=True)
@@ -79,26 +77,29 @@ def persistency(evaluation: Evaluation, seconds: float = SECONDS) -> dict[str, A
     """
     config, world = evaluation.config, evaluation.world
     steps = max(1, round(seconds * world.config.fps))
-    clips = standing_prompts(evaluation, config.split, max(2, config.closed_loop_games // 4))
+    games = max(2, config.closed_loop_games // 4)
+    clips = standing_prompts(evaluation, config.split, 2 * games)
     prompts = torch.cat(list(clips))
     pasted, places, tried = paste_objects(prompts, config.seed)
     objects, shown = see_objects(evaluation.player, prompts, pasted, places)
     shown &= tried
-    if shown.sum() < max(2, SHOWN * tried.sum()):
+    if shown.sum() < 2:
         raise Skipped(
             f"the tokenizer shows {int(shown.sum())} of {int(tried.sum())} objects that were "
             "pasted into frames."
         )
-    action, kept = stillest_action(evaluation), shown.nonzero()[:, 0]
+    action, kept = stillest_action(evaluation), shown.nonzero()[:games, 0]
     objects = Objects(objects.pieces[kept], objects.places[kept], objects.contrast[kept])
     held, parts = torch.full((len(kept), steps), action), -(-len(kept) // config.batch)
     with evaluation.playing("Persistency", 2 * steps * parts) as player:
-        games, empty = (player.play_on(part[kept], held, config.seed) for part in (pasted, prompts))
-    evaluation.figures.append(_figure(games, world.config.fps, config.figure_clips))
-    there = {"world": objects.found(games[:, 1:]), "without": objects.found(empty[:, 1:])}
+        played, empty = (
+            player.play_on(part[kept], held, config.seed) for part in (pasted, prompts)
+        )
+    evaluation.figures.append(_figure(played, world.config.fps, config.figure_clips))
+    there = {"world": objects.found(played[:, 1:]), "without": objects.found(empty[:, 1:])}
     return {
         "games": len(kept),
-        "shown": len(kept) / int(tried.sum()),
+        "shown": shown.sum().item() / tried.sum().item(),
         "steps": steps,
         "seconds": steps / world.config.fps,
         "action": action,
@@ -123,17 +124,17 @@ def _summary(there: Bool[Tensor, "N T"], episodes: Int[Tensor, " N"], fps: float
 def standing_prompts(evaluation: Evaluation, split: str, count: int) -> ClipBatches:
     """Returns the prompts of a split, of many clips, at which the player stands.
 
-    After them the real video changes least, measured by how much it would change by scrolling. So
-    a player who moves where there is nothing to see does not count as standing.
+    In all of the next frames the real video differs least from them, measured by how much it would
+    by scrolling. So a player who moves where there is nothing to see does not count as standing.
     """
     frames = evaluation.config.prompt_frames
     clips = evaluation.select(frames + STANDING_FRAMES, CANDIDATES * count, split=split)
     change = list[Tensor]()
     for clip in clips:
-        first, last = clip[:, frames - 1], clip[:, -1]
-        scrolled = [frame_distance(first, first.roll(2, axis)) for axis in (1, 2)]
-        moved = 1 + frame_distance(first, last)
-        change.append((moved / torch.stack(scrolled).amin(0).clamp_min(1e-3)).cpu())
+        now, later = clip[:, frames - 1], clip[:, frames:]
+        scrolled = torch.stack([frame_distance(now, now.roll(2, axis)) for axis in (1, 2)]).amin(0)
+        moved = 1 + frame_distance(now[:, None], later).amax(1)
+        change.append((moved / scrolled.clamp_min(1e-3)).cpu())
     stillest = torch.cat(change).argsort(stable=True)[:count].numpy()
     return evaluation.batches(clips.starts[stillest], frames)
 
@@ -188,10 +189,14 @@ def see_objects(
     pasted: UInt8[Tensor, "N P H W 3"],
     places: Int[Tensor, "N 2"],
 ) -> tuple[Objects, Bool[Tensor, " N"]]:
-    """Returns the objects as the tokenizer gives them back, and which of them it shows."""
-    seen, covered = (crops(player.rebuilt(part)[:, -1], places) for part in (pasted, prompts))
-    contrast = frame_distance(seen, covered)
-    return Objects(seen, places, contrast), contrast >= CONTRAST
+    """Returns the objects as the tokenizer gives them back, and which of them it shows.
+
+    An object that is seen near its place without having been pasted does not count.
+    """
+    seen, empty = (player.rebuilt(part)[:, -1:] for part in (pasted, prompts))
+    pieces, covered = (crops(part[:, 0], places) for part in (seen, empty))
+    objects = Objects(pieces, places, frame_distance(pieces, covered))
+    return objects, (objects.contrast >= CONTRAST) & ~objects.found(empty)[:, 0]
 
 
 def crops(frames: UInt8[Tensor, "N H W 3"], places: Int[Tensor, "N 2"]) -> UInt8[Tensor, "N s s 3"]:
