@@ -39,6 +39,13 @@ def test_worlds_side_by_side(game, worlds, tmp_path):
     assert (tmp_path / "bad" / "report.html").exists()
 
 
+def test_a_protocol_without_pictures_has_a_table_side_by_side(game, worlds, tmp_path):
+    settings = small(clips=4) | {"protocol": "genieredux"}
+    compare.compare(["a/good", "bad"], game.store(), tmp_path, **settings)
+    assert "img" not in check_page(tmp_path / "comparison.html").tags
+    assert "GenieRedux-Base" in (tmp_path / "comparison.md").read_text()
+
+
 def test_every_report_has_a_table_for_a_paper(game, worlds, tmp_path):
     found = compare.evaluate("good", game.store(), tmp_path, **small())
     assert (tmp_path / "report.md").read_text() == markdown({"good": found})

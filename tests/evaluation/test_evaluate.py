@@ -247,3 +247,21 @@ def test_a_real_world_measured_twice(real_world, real_store, tmp_path):
     assert runs[0]["rollouts"] == runs[1]["rollouts"]
     assert runs[0]["dynamics"] == runs[1]["dynamics"]
     assert runs[0]["held_actions"] == runs[1]["held_actions"]
+
+
+def test_another_protocol_has_its_own_report(game, game_world, tmp_path):
+    config = replace(TINY, clips=4)
+    found = evaluate(
+        game_world(), game.store(), tmp_path, protocol="genieredux", config=config, progress=False
+    )
+    assert found["settings"]["protocol"] == "genieredux"
+    assert (found["genieredux"]["clips"], found["genieredux"]["frames"]) == (4, 16)
+    assert "rollouts" not in found
+    check_page(tmp_path / "report.html")
+    assert "25.51" in (tmp_path / "report.html").read_text()
+    assert "GenieRedux" in (tmp_path / "report.md").read_text()
+
+
+def test_a_protocol_keeps_its_settings(game, game_world, tmp_path):
+    with pytest.raises(UserError, match="horizon: the protocol genieredux has 15"):
+        evaluate(game_world(), game.store(), tmp_path, protocol="genieredux", horizon=8)

@@ -73,9 +73,11 @@ def _names(worlds: Sequence[str | Path]) -> dict[str, str | Path]:
 def _page(reports: Mapping[str, Mapping[str, Any]], out: Path) -> str:
     figures = {
         caption: {
-            name: read_figure(out / name / "pictures" / file, f"{name}: {caption}")
+            name: read_figure(path, f"{name}: {caption}")
             for name in reports
+            if (path := out / name / "pictures" / file).is_file()
         }
         for file, caption in SHOWN.items()
+        if any((out / name / "pictures" / file).is_file() for name in reports)
     }
     return render_comparison(*paper_rows(reports), figures)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from genie.core.config import require
 from genie.core.numbers import seed_of
+
+ProtocolName = Literal["genie", "genieredux"]
+PROTOCOLS: Mapping[ProtocolName, Mapping[str, int]] = {
+    "genie": {},
+    "genieredux": {"prompt_frames": 1, "horizon": 15},
+}
+"""What is measured, by name, and the settings that belong to it."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from jinja2 import UndefinedError
 from genie.core.config import UserError, require, to_dict
 from genie.core.io import replacing
 from genie.core.progress import Stopwatch, progress_bars
-from genie.evaluation.config import EvaluationConfig
+from genie.evaluation.config import PROTOCOLS, EvaluationConfig, ProtocolName
 from genie.evaluation.figures import Figure, read_figure
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import find_metrics, measured
@@ -53,6 +53,7 @@ def evaluate(
     out: str | Path,
     *,
     quick: bool = False,
+    protocol: ProtocolName = "genie",
     extractor: str | Path | None = None,
     lpips: str | Path | None = None,
     sampling: SamplingConfig | None = None,
@@ -72,6 +73,8 @@ def evaluate(
         store: the clip store, or its folder; frames of the world's size.
         out: folder of the report.
         quick: a smaller protocol that takes a third of the time.
+        protocol: `genie` is the full report. `genieredux` is the set-up of arXiv 2409.06445, with
+            the figures that were published there: 15 frames are predicted from one.
         extractor: TorchScript file of a network for Fréchet distances. It makes features (b, d) or
             (b, n, d) of uint8 clips (b, t, h, w, 3). When left out, the network that reads true
             actions or, without these, frames of 8x8 pixels.
@@ -92,21 +95,26 @@ def evaluate(
     """
     given = {name: value for name, value in settings.items() if value is not None}
     config = config or (EvaluationConfig.quick() if quick else EvaluationConfig())
-    config = replace(config, **given)
+    fixed = PROTOCOLS[protocol]
+    for name in fixed.keys() & given.keys():
+        raise UserError(f"{name}: the protocol {protocol} has {fixed[name]}; leave it out")
+    config = replace(config, **given, **fixed)
     world_name, store_name = _name(world, "world"), _name(store, "store")
     world, store = _opened_world(world, device), _opened_store(store)
     _require_same_size(world, store, store_name)
     features, distance = _networks(extractor, lpips, world, config.clip_frames)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    bars, metrics = progress_bars(progress), find_metrics()
+    bars = progress_bars(progress)
+    metrics = {key: metric for key, metric in find_metrics().items() if metric.protocol == protocol}
     evaluation = Evaluation(world, store, config, sampling, bars, features, distance, metrics)
     with _evaluating(world):
         sections = _measure(evaluation)
     about = {
         "version": VERSION,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": asdict(config) | {"sampling": to_dict(sampling or world.config.sampling)},
+        "settings": asdict(config)
+        | {"protocol": protocol, "sampling": to_dict(sampling or world.config.sampling)},
         "world": describe_world(world, world_name),
         "data": describe_store(store, store_name, config.split),
         "machine": describe_machine(world.device),

@@ -100,6 +100,10 @@ class FrameErrors:
         """Returns the errors of one frame index of every clip, as clips of one frame."""
         return FrameErrors(*(getattr(self, f.name)[:, frame : frame + 1] for f in fields(self)))
 
+    def until(self, frame: int) -> FrameErrors:
+        """Returns the errors of the first frames of every clip."""
+        return FrameErrors(*(getattr(self, f.name)[:, :frame] for f in fields(self)))
+
     def psnr(self) -> Float[Tensor, "B T"]:
         """Returns the PSNR of each frame in dB."""
         return psnr(self.error)

@@ -116,6 +116,7 @@ class Metric:
         key: of the section in `report.json`.
         order: place on the page; metrics of the package are multiples of ten.
         title: heading on the page.
+        protocol: the protocol that it is part of, a key of `PROTOCOLS`.
         measure: computes the section. It may raise `Skipped`.
         rollout_measure: makes a function of each batch of held-out clips and their rollouts. What
             it returns by side is in `kept` of the evaluation when `measure` is called.
@@ -133,6 +134,7 @@ class Metric:
     key: str
     order: int
     title: str
+    protocol: str = "genie"
     measure: Callable[[Evaluation], dict[str, Any]] = _nothing
     rollout_measure: Callable[[Evaluation], RolloutMeasure] | None = None
     held_measure: Callable[[Evaluation], Measure] | None = None
