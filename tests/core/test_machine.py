@@ -3,6 +3,9 @@ import platform
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from genie.core import machine
 from genie.core.machine import available_cores
 
@@ -35,3 +38,11 @@ def test_a_tree_that_was_not_installed_has_no_version(monkeypatch):
 
     monkeypatch.setattr(machine, "version", none)
     assert machine.own_version() == "from source"
+
+
+def test_versions_are_those_of_what_is_imported():
+    found = machine.versions("torch", "numpy")
+    assert found["torch"] == str(torch.__version__)
+    assert found["numpy"] == np.__version__
+    assert found["python"] == platform.python_version()
+    assert found["genie-worlds"] == machine.own_version()

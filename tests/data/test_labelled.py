@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from genie.core.config import UserError
-from genie.data.labelled import judged_windows, labelled_batches, split_episodes
+from genie.data.labelled import (
+    action_runs,
+    in_one_episode,
+    judged_windows,
+    labelled_batches,
+    split_episodes,
+    stretches,
+)
 
 LENGTH = 10
 
@@ -70,3 +77,18 @@ def test_windows_to_judge_by_do_not_overlap():
     assert sorted(starts) == sorted(e.start + 3 * i for e in judged for i in range(3))
     few, whole = judged_windows(video, "train", window=17, count=1, seed=1)
     assert (len(few), whole) == (1, LENGTH)
+
+
+def test_stretches_of_an_action_lie_within_episodes():
+    held = np.array([1, 1, 1, 1, 1, 0, 1, 1, 1, 1], bool)
+    episodes = [
+        SimpleNamespace(split="val", start=0, length=5),
+        SimpleNamespace(split="val", start=5, length=5),
+        SimpleNamespace(split="train", start=0, length=5),
+    ]
+    video = SimpleNamespace(episodes=episodes)
+    runs = action_runs(video, held.astype(int), "val")
+    assert runs == [(1, 0, 4), (0, 5, 1), (1, 6, 3)]
+    assert list(stretches(runs, 1, 2)) == [0, 2, 6]
+    assert in_one_episode(video, 5, 9)
+    assert not in_one_episode(video, 4, 5)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from genie.evaluation.config import EvaluationConfig
-from genie.evaluation.metrics.closed_loop import action_runs, stretches
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import find_metrics
 from genie.plugins import scrolling as module
@@ -163,14 +162,3 @@ def test_where_nothing_scrolls_it_is_skipped(few, held):
     unnamed = store()
     unnamed.action_names = None
     assert directions(unnamed, 2) == {}
-
-
-def test_stretches_of_an_action_lie_within_episodes():
-    held = np.array([1, 1, 1, 1, 1, 0, 1, 1, 1, 1], bool)
-    episodes = [
-        SimpleNamespace(split="val", start=0, length=5),
-        SimpleNamespace(split="val", start=5, length=5),
-        SimpleNamespace(split="train", start=0, length=5),
-    ]
-    runs = action_runs(SimpleNamespace(episodes=episodes), held.astype(int), "val")
-    assert list(stretches(runs, 1, 2)) == [0, 2, 6]

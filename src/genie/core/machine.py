@@ -32,3 +32,9 @@ def own_version() -> str:
         return version("genie-worlds")
     except PackageNotFoundError:
         return "from source"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of this package, of Python and of other packages that are installed, by name."""
+    own = {"genie-worlds": own_version(), "python": platform.python_version()}
+    return own | {name: version(name) for name in packages}

@@ -1,8 +1,9 @@
-"""Windows of a store with the true actions of their steps, for networks that learn from them."""
+"""Where the true actions of a store are: windows to learn from, and runs of one action."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,3 +78,27 @@ def judged_windows(
     spans = [np.arange(e.start, e.start + e.length - length + 1, length) for e in episodes]
     order = np.random.default_rng([seed, 9])
     return order.permutation(np.concatenate(spans))[:count], length
+
+
+def action_runs(
+    store: ClipStore, actions: Int[np.ndarray, " frames"], split: str
+) -> list[tuple[int, int, int]]:
+    """Returns action, first frame and length of each run of one action, within episodes."""
+    found = list[tuple[int, int, int]]()
+    for episode in store.episodes:
+        if episode.split == split:
+            inside = actions[episode.start : episode.start + episode.length - 1]
+            edges = np.flatnonzero(np.diff(inside, prepend=-2, append=-2)).tolist()
+            found += [(int(inside[a]), episode.start + a, b - a) for a, b in pairwise(edges)]
+    return found
+
+
+def stretches(runs: list[tuple[int, int, int]], action: int, length: int) -> Int[np.ndarray, " n"]:
+    """Returns the first frames of stretches of one action that do not overlap."""
+    own = [(first, count // length) for held, first, count in runs if held == action]
+    return np.array([first + length * i for first, n in own for i in range(n)], dtype=np.int64)
+
+
+def in_one_episode(store: ClipStore, first: int, last: int) -> bool:
+    """Whether two frames are of the same episode."""
+    return any(e.start <= first <= last < e.start + e.length for e in store.episodes)

@@ -16,17 +16,13 @@ from jinja2 import UndefinedError
 
 from genie.core.config import UserError, require, to_dict
 from genie.core.io import replacing
+from genie.core.machine import versions
 from genie.core.progress import Stopwatch, progress_bars
 from genie.evaluation.config import PROTOCOLS, EvaluationConfig, ProtocolName
 from genie.evaluation.figures import Figure, read_figure
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import find_metrics, measured
-from genie.evaluation.report.provenance import (
-    describe_machine,
-    describe_store,
-    describe_versions,
-    describe_world,
-)
+from genie.evaluation.report.provenance import describe_machine, describe_store, describe_world
 from genie.evaluation.report.render import render
 from genie.evaluation.report.summary import markdown
 from genie.evaluation.report.versions import VERSION, upgrade
@@ -118,7 +114,7 @@ def evaluate(
         "world": describe_world(world, world_name),
         "data": describe_store(store, store_name, config.split),
         "machine": describe_machine(world.device),
-        "versions": describe_versions(),
+        "versions": versions("torch", "numpy"),
     }
     report = _plain(about | sections)
     report["headlines"] = [

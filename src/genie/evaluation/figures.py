@@ -115,10 +115,7 @@ def clip_figure(
 
 
 def action_figure(
-    number: int,
-    prompt: UInt8[Tensor, "H W C"],
-    held: UInt8[Tensor, "A T H W C"],
-    stillest: int,
+    number: int, prompt: UInt8[Tensor, "H W C"], held: UInt8[Tensor, "A T H W C"], stillest: int
 ) -> Figure:
     """Shows what each held action does, and how its last frame differs from the stillest one's."""
     last = held[:, -1].float()

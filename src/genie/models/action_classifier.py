@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from genie.models.inverse_dynamics import InverseDynamics
+from genie.models.inverse_dynamics import InverseDynamics, count_parameters
 
 MERGE_THRESHOLD = 0.75
 """Pairwise accuracy below which two actions count as one: half way from guessing to certainty."""
@@ -46,6 +46,48 @@ class ActionClassifier:
     groups: list[list[int]]
     names: list[str]
     facts: dict[str, Any]
+
+    @classmethod
+    def judged(
+        cls,
+        network: InverseDynamics,
+        past: InverseDynamics,
+        names: list[str],
+        logits: Float[Tensor, "n k"],
+        true: Int[Tensor, " n"],
+    ) -> ActionClassifier:
+        """Makes a classifier of networks, by steps that these were not trained on.
+
+        Args:
+            network: reads the true actions.
+            past: the same kind of network, which does not see the frame that an action led to.
+            names: of all true actions.
+            logits: of the network, for these steps.
+            true: their true actions.
+        """
+        groups, merges = merge_actions(logits, true)
+        told_apart = pairwise_accuracy(group_logits(logits, groups), merge(true, groups))
+
+        def named(groups: list[list[int]]) -> list[list[str]]:
+            return [[names[action] for action in group] for group in groups]
+
+        facts = {
+            "name": network.name,
+            "parameters": count_parameters(network),
+            "evaluated_transitions": len(true),
+            "evaluated_accuracy": (logits.argmax(-1) == true).float().mean().item(),
+            "merge_threshold": MERGE_THRESHOLD,
+            "merges": [
+                {
+                    "actions": named([merged.first, merged.second]),
+                    "pairwise_accuracy": merged.accuracy,
+                }
+                for merged in merges
+            ],
+            "groups": named(groups),
+            "pairwise_accuracy": told_apart.tolist(),
+        }
+        return cls(network, past, groups, names, facts)
 
     @property
     def group_names(self) -> list[str]:

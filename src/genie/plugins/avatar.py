@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from genie.evaluation.metrics.observations import AvatarFinder
+from genie.evaluation.metrics.context import Evaluation
+from genie.evaluation.metrics.observations import AvatarFinder, SeesAvatar
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -169,12 +170,10 @@ def find_avatar(
     return detector, found
 
 
-FINDER = AvatarFinder(
-    lambda evaluation: find_avatar(
-        evaluation.store,
-        "train",
-        evaluation.config.split,
-        evaluation.config.seed,
-        evaluation.world.device,
-    )
-)
+def _find(evaluation: Evaluation) -> tuple[SeesAvatar | None, dict[str, Any]]:
+    config, device = evaluation.config, evaluation.world.device
+    detector, found = find_avatar(evaluation.store, "train", config.split, config.seed, device)
+    return detector and detector.visible, found
+
+
+FINDER = AvatarFinder(_find)

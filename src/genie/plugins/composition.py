@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from genie.data.labelled import action_runs, in_one_episode
 from genie.evaluation.metrics import formulas
-from genie.evaluation.metrics.closed_loop import action_runs
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
 from genie.models.layers.pixels import psnr, squared_error
-from genie.plugins.scrolling import direction_actions, in_one_episode, scroll, towards
+from genie.plugins.scrolling import direction_actions, scroll, towards
 
 SIDES = ("left", "right")
 STEPS, MIN_STEPS = 8, 4

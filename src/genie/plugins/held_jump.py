@@ -15,13 +15,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from genie.data.clips import ClipBatches
+from genie.data.labelled import action_runs, in_one_episode
 from genie.evaluation.metrics import formulas
-from genie.evaluation.metrics.closed_loop import action_runs
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
 from genie.plugins.scrolling import (
     direction_actions,
-    in_one_episode,
     min_distance,
     scroll,
     towards,

@@ -15,20 +15,19 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from genie.data.labelled import action_runs, stretches
 from genie.evaluation.metrics.closed_loop import (
     REAL_GAMES,
     RealGame,
-    action_runs,
     hold_towards,
     measure_stretches,
     select_actions,
-    stretches,
 )
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
 
 if TYPE_CHECKING:
-    from genie.data.store import ClipStore
+    pass
 
 DIRECTIONS = {"left": ("left",), "right": ("right",), "jump": ("up", "jump")}
 """Directions that are looked for, and what the names of their true actions contain."""
@@ -125,11 +124,6 @@ def towards(
     words = DIRECTIONS[direction]
     meant = [i for i, name in enumerate(names) if any(word in name for word in words)]
     return np.isin(labels, meant).astype(int)
-
-
-def in_one_episode(store: ClipStore, first: int, last: int) -> bool:
-    """Whether two frames are of the same episode."""
-    return any(e.start <= first <= last < e.start + e.length for e in store.episodes)
 
 
 def direction_actions(evaluation: Evaluation) -> dict[str, int]:

@@ -4,7 +4,6 @@ import torch
 from genie.evaluation.metrics.action_following import (
     ACTION_FOLLOWING,
     compare_read,
-    read_rollouts,
 )
 from genie.evaluation.metrics.context import Skipped
 from genie.evaluation.metrics.rollouts import ROLLOUTS, rollout_conditions
@@ -21,7 +20,7 @@ def watched(game, evaluation, classifier):
     def measure(world, true):
         frames = torch.from_numpy(store.frames.reshape(12, 40, 16, 16, 3)[:10, :9].copy())
         asked = evaluation(world, store, classifier, **SETTINGS)
-        read = read_rollouts(asked)
+        read = ACTION_FOLLOWING.rollout_measure(asked)
         parts = [
             read(batch, rollout_conditions(asked, batch, 0, first))
             for first, batch in zip((0, 5), frames.split(5), strict=True)

@@ -6,7 +6,12 @@ import torch
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.action_alignment import action_maps
 from genie.evaluation.metrics.context import Skipped
-from genie.evaluation.metrics.supervised import SUPERVISED, compare_with_true, counts_of_observed
+from genie.evaluation.metrics.supervised import (
+    SUPERVISED,
+    chance_figures,
+    compare_with_true,
+    counts_of_observed,
+)
 
 
 def test_labels_that_agree():
@@ -26,6 +31,17 @@ def test_labels_that_have_nothing_in_common():
     found = compare_with_true(latent, true, 4, list("abcd"), seed=0, permutations=50)
     assert found["mutual_information"] < found["chance"]["mutual_information"] * 3
     assert found["mutual_information"] < 0.02
+
+
+def test_chance_keeps_the_counts_and_repeats(monkeypatch):
+    latent, true, tables, plain = torch.arange(60) % 2, torch.arange(60) % 3, [], formulas.agreement
+    monkeypatch.setattr(formulas, "agreement", lambda table: tables.append(table) or plain(table))
+    found = [chance_figures(latent, true, (2, 3), 4, seed=7) for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0]["permutations"] == 4
+    assert all(torch.equal(a, b) for a, b in zip(tables[:4], tables[4:], strict=True))
+    assert all(t.sum(1).tolist() == [30, 30] for t in tables)
+    assert not torch.equal(tables[0], tables[1])
 
 
 def test_a_few_labels_name_latent_actions_that_agree():

@@ -30,6 +30,8 @@ GRID = 8
 """Frame differences are averaged over a grid of so many cells each way before k-means."""
 LABELS, DRAWS = (50, 100, 200, 500, 1000, 2000), 20
 """Numbers of labelled steps, and how often so many are drawn, for a mean."""
+Codes = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
+"""True actions, the code of each condition, and the logits of those that are networks."""
 CONDITIONS = ("latent", "random", "kmeans", "past", "ceiling")
 
 
@@ -180,7 +182,7 @@ def action_maps(
 
 def _codes(
     steps: SupervisedTransitions, groups: list[list[int]], centres: Tensor, seed: int
-) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+) -> Codes:
     """Merged true actions of the steps that have one, and what each condition says of them."""
     true, size = merge(steps.true, groups), len(centres)
     kept, generator = true >= 0, torch.Generator().manual_seed(seed)
@@ -198,11 +200,7 @@ def _codes(
 
 
 def _compared(
-    known: tuple[Tensor, dict[str, Tensor], dict[str, Tensor]],
-    held_out: tuple[Tensor, dict[str, Tensor], dict[str, Tensor]],
-    truths: int,
-    num_actions: int,
-    seed: int,
+    known: Codes, held_out: Codes, truths: int, num_actions: int, seed: int
 ) -> dict[str, Any]:
     few_true, few_codes, _ = known
     true, codes, logits = held_out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,23 +17,29 @@ if TYPE_CHECKING:
     from genie.models.action_classifier import ActionClassifier
 
 
-def read_rollouts(evaluation: Evaluation) -> RolloutMeasure:
-    """Returns a function that reads actions off real clips and off what was played from them.
+def keep_steps(
+    evaluation: Evaluation, sides: Iterable[str], measure: Callable[[Tensor], Tensor]
+) -> RolloutMeasure:
+    """Returns a function that measures the steps of real clips and of what was played from them.
 
-    A rollout is read together with its prompt as `rebuilt`.
+    A rollout is measured together with its prompt as `rebuilt`.
+
+    Args:
+        evaluation: the evaluation.
+        sides: of the rollouts; "real" comes first.
+        measure: of frames (B, T, H, W, 3) what is kept of each step between them.
     """
-    classifier, first, steps = evaluation.classifier, *read_steps(evaluation)
+    first, steps = read_steps(evaluation)
 
-    def measure(frames: Tensor, rollouts: dict[str, Tensor]) -> dict[str, Tensor]:
-        prompt, shown = evaluation.player.rebuilt(frames[:, :first]), {"real": frames.cpu()}
-        for side in ("reconstruction", "inferred", "random"):
-            shown[side] = torch.cat([prompt, rollouts[side]], dim=1)
+    def measured(frames: Tensor, rollouts: dict[str, Tensor]) -> dict[str, Tensor]:
+        prompt, shown = evaluation.player.rebuilt(frames[:, :first]), {"real": frames}
+        shown |= {side: torch.cat([prompt, rollouts[side]], dim=1) for side in sides}
         return {
-            side: classifier.predict(clip[:, : first + steps])[:, -steps:]
+            side: measure(clip[:, : first + steps].to(frames.device))[:, -steps:].cpu()
             for side, clip in shown.items()
         }
 
-    return measure
+    return measured
 
 
 def compare_read(
@@ -94,7 +100,9 @@ ACTION_FOLLOWING = Metric(
     order=110,
     title="Action following",
     measure=action_following,
-    rollout_measure=read_rollouts,
+    rollout_measure=lambda evaluation: keep_steps(
+        evaluation, ("reconstruction", "inferred", "random"), evaluation.classifier.predict
+    ),
     when_skipped="Actions were not read back from the picture",
     headlines=(
         Headline(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genie.data.clips import ClipBatches
+from genie.data.labelled import action_runs, stretches
 from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
@@ -134,25 +134,6 @@ def _mean(values: list[Any]) -> float | None:
 
 
 # --- the real game --------------------------------------------------------------------------
-
-
-def action_runs(
-    store: ClipStore, actions: Int[np.ndarray, " frames"], split: str
-) -> list[tuple[int, int, int]]:
-    """Returns action, first frame and length of each run of one action, within episodes."""
-    found = list[tuple[int, int, int]]()
-    for episode in store.episodes:
-        if episode.split == split:
-            inside = actions[episode.start : episode.start + episode.length - 1]
-            edges = np.flatnonzero(np.diff(inside, prepend=-2, append=-2)).tolist()
-            found += [(int(inside[a]), episode.start + a, b - a) for a, b in pairwise(edges)]
-    return found
-
-
-def stretches(runs: list[tuple[int, int, int]], action: int, length: int) -> Int[np.ndarray, " n"]:
-    """Returns the first frames of stretches of one action that do not overlap."""
-    own = [(first, count // length) for held, first, count in runs if held == action]
-    return np.array([first + length * i for first, n in own for i in range(n)], dtype=np.int64)
 
 
 def measure_stretches(

@@ -31,11 +31,11 @@ from genie.evaluation.metrics.metric import (
 )
 from genie.evaluation.metrics.observations import (
     FAILURES,
-    AvatarDetector,
     AvatarFinder,
     Observations,
     Observer,
     Reference,
+    SeesAvatar,
     reference,
     restricted_mean,
 )
@@ -138,7 +138,7 @@ def measure_coherence(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def find_avatar(evaluation: Evaluation) -> tuple[AvatarDetector | None, dict[str, Any]]:
+def find_avatar(evaluation: Evaluation) -> tuple[SeesAvatar | None, dict[str, Any]]:
     """Returns a detector of the avatar, if there is an accurate one, and what is known of it."""
     for finder in registered(AvatarFinder):
         return finder.find(evaluation)

@@ -145,8 +145,7 @@ class FrameErrors:
         columns = torch.stack([part.double().sum(1) for part in counted], 1)
         count = int(owner.max()) + 1
         sums = columns.new_zeros(count, len(counted)).index_add_(0, owner, columns)
-        draws = np.random.default_rng([0, 14]).multinomial(count, [1 / count] * count, DRAWS)
-        weights = torch.from_numpy(draws).double()
+        weights = bootstrap_weights(count, [0, 14], DRAWS).double()
         frames, decibels, error, moved, moving, compared, similarity = (weights @ sums).unbind(1)
         drawn = {
             "psnr": decibels / frames,
@@ -183,6 +182,12 @@ def errors_by_side(
 
 
 # --- uncertainty ----------------------------------------------------------------------------
+
+
+def bootstrap_weights(count: int, seed: Sequence[int], draws: int) -> Int[Tensor, "draws count"]:
+    """Returns how often each of `count` episodes is drawn, each time as many as there are."""
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.multinomial(count, [1 / count] * count, draws))
 
 
 def mean_interval(values: Float[Tensor, " n"]) -> dict[str, float]:
@@ -308,17 +313,3 @@ def action_map(table: Int[Tensor, "latents truths"]) -> Int[Tensor, " latents"]:
     A latent action that does not occur in the table of counts gets the commonest true action.
     """
     return torch.where(table.sum(1) > 0, table.argmax(1), table.sum(0).argmax())
-
-
-def chance_tables(
-    latent: Int[Tensor, " n"],
-    true: Int[Tensor, " n"],
-    latents: int,
-    truths: int,
-    permutations: int,
-    seed: int,
-) -> list[Int[Tensor, "latents truths"]]:
-    """Returns contingency tables after shuffling the latent actions: what chance alone gives."""
-    generator = torch.Generator().manual_seed(seed)
-    shuffles = (torch.randperm(len(latent), generator=generator) for _ in range(permutations))
-    return [contingency(latent[order], true, latents, truths) for order in shuffles]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +17,12 @@ from genie.core.config import UserError, require
 from genie.core.progress import Tick, ignore_tick
 from genie.data.clips import ClipBatches
 from genie.data.labelled import HELD_OUT_FRACTION, judged_windows, labelled_batches
-from genie.models.action_classifier import (
-    MERGE_THRESHOLD,
-    ActionClassifier,
-    group_logits,
-    merge,
-    merge_actions,
-    pairwise_accuracy,
-)
+from genie.models.action_classifier import ActionClassifier
 from genie.models.inverse_dynamics import (
     LEARNING_RATE,
     WARMUP,
     WEIGHT_DECAY,
     InverseDynamics,
-    count_parameters,
     encoder_parameters,
     fit_once,
     width_for,
@@ -57,8 +50,8 @@ def train_inverse_dynamics(
 ) -> InverseDynamics:
     """Trains the network on labelled training steps, or loads the one trained before.
 
-    A tenth of the episodes is held out (`split_episodes`) to evaluate it. It is cached in the
-    store's `derived` folder by its settings; a store that cannot be written to stays as it is.
+    It is cached in the store's `derived` folder by its settings; a store that cannot be written to
+    stays as it is.
 
     Args:
         store: frames and true actions.
@@ -134,32 +127,9 @@ def train_action_classifier(
     )
     logits, true = _evaluation_logits(network, store, seed)
     require(len(true) > 0, "no true action is known in the training episodes to judge by")
-    groups, merges = merge_actions(logits, true)
     names = list(store.action_names or map(str, range(network.to_logits.out_features)))
-    told_apart = pairwise_accuracy(group_logits(logits, groups), merge(true, groups))
-
-    def named(groups: list[list[int]]) -> list[list[str]]:
-        return [[names[action] for action in group] for group in groups]
-
-    facts = {
-        "name": network.name,
-        "parameters": count_parameters(network),
-        "encoder_parameters": parameters,
-        "steps": steps,
-        "evaluated_transitions": len(true),
-        "evaluated_accuracy": (logits.argmax(-1) == true).float().mean().item(),
-        "merge_threshold": MERGE_THRESHOLD,
-        "merges": [
-            {
-                "actions": named([merged.first, merged.second]),
-                "pairwise_accuracy": merged.accuracy,
-            }
-            for merged in merges
-        ],
-        "groups": named(groups),
-        "pairwise_accuracy": told_apart.tolist(),
-    }
-    return ActionClassifier(network, past, groups, names, facts)
+    made = ActionClassifier.judged(network, past, names, logits, true)
+    return replace(made, facts=made.facts | {"encoder_parameters": parameters, "steps": steps})
 
 
 def _evaluation_logits(

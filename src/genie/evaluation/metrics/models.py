@@ -110,14 +110,12 @@ def measure_latent_actions(evaluation: Evaluation) -> dict[str, Any]:
             inferred.append(ours.cpu())
             seen += len(frames)
             shown = world.actions.downsampled(frames)
-            yield (
-                shown[:, 1:],
-                {
-                    "inferred": world.actions.reconstruct(frames, ours),
-                    "random": world.actions.reconstruct(frames, random.to(ours.device)),
-                    "copy_last_frame": shown[:, :-1],
-                },
-            )
+            sides = {
+                "inferred": world.actions.reconstruct(frames, ours),
+                "random": world.actions.reconstruct(frames, random.to(ours.device)),
+                "copy_last_frame": shown[:, :-1],
+            }
+            yield shown[:, 1:], sides
 
     sides = errors_by_side(batches())
     counts = formulas.code_counts(torch.cat(inferred), num_actions)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,14 +35,8 @@ FAILURES = {
 }
 """How a game ends, as the page calls it."""
 
-
-@runtime_checkable
-class AvatarDetector(Protocol):
-    """Says whether the avatar is visible."""
-
-    def visible(self, frames: UInt8[Tensor, "*batch h w 3"]) -> Bool[Tensor, "*batch"]:
-        """Whether the avatar is in each frame."""
-        ...
+SeesAvatar = Callable[[Tensor], Tensor]
+"""Of frames u8 (*batch, H, W, 3) whether the avatar is visible in each."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class AvatarFinder:
         find: returns a detector, or None where none is accurate, and what the report says of it.
     """
 
-    find: Callable[[Evaluation], tuple[AvatarDetector | None, dict[str, Any]]]
+    find: Callable[[Evaluation], tuple[SeesAvatar | None, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ class Observer:
 
     world: Genie
     extractor: Extractor
-    detector: AvatarDetector | None
+    detector: SeesAvatar | None
     window: int
 
     def observe(self, clips: UInt8[Tensor, "B t H W C"], real: bool = False) -> list[Observations]:
@@ -117,7 +111,7 @@ class Observer:
         frozen = ~moving_pixels(clips[:, 1:], clips[:, :-1]).any(-1).any(-1).cpu()
         visible = torch.zeros(len(clips), 0, dtype=torch.bool)
         if self.detector:
-            visible = self.detector.visible(clips[:, 1:]).cpu()
+            visible = self.detector(clips[:, 1:]).cpu()
         whole = clips.shape[1] == self.window + 1
         features = list(self.extractor.features(clips).cpu()) if whole else []
         return [

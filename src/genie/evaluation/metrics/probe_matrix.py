@@ -8,47 +8,22 @@ real video badly says that actions differ in the world, but not as in the game.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from genie.evaluation.metrics import formulas
-from genie.evaluation.metrics.action_following import read_steps
-from genie.evaluation.metrics.context import Evaluation, RolloutMeasure, Skipped
+from genie.evaluation.metrics.action_following import keep_steps, read_steps
+from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
+from genie.models.linear_probe import train_probe
 
 SIDES = {"real": "real video", "inferred": "generated video", "random": "random actions"}
 FOLDS, DRAWS = 5, 500
-SHRINKAGE = 0.01
-"""Share of the mean variance that is added to all, since few transitions make it uncertain."""
-
-Probe = Callable[[Tensor], Tensor]
-
-
-def keep_features(evaluation: Evaluation) -> RolloutMeasure:
-    """Returns a function that makes features of the transitions of clips and of their rollouts.
-
-    They are those of the inverse-dynamics network, which was trained on real video of training
-    levels. So they are the same for all probes.
-    """
-    network, (first, steps) = evaluation.classifier.network, read_steps(evaluation)
-
-    def measure(frames: Tensor, rollouts: dict[str, Tensor]) -> dict[str, Tensor]:
-        prompt, shown = evaluation.player.rebuilt(frames[:, :first]), {"real": frames}
-        for side in ("inferred", "random"):
-            shown[side] = torch.cat([prompt, rollouts[side]], dim=1).to(frames.device)
-        return {
-            side: network.features(clip[:, : first + steps])[:, -steps:].cpu()
-            for side, clip in shown.items()
-        }
-
-    return measure
 
 
 def probe_matrix(evaluation: Evaluation) -> dict[str, Any]:
@@ -89,40 +64,17 @@ def probe_matrix(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def train_probe(features: Float[Tensor, "n d"], true: Int[Tensor, " n"], size: int) -> Probe:
-    """Fits a linear discriminant: classes that share a covariance (Fisher 1936).
-
-    Its solution has a closed form, so that probes take little time beside the games.
-
-    Returns:
-        A function from features to the logits of `size` classes.
-    """
-    features = features.double()
-    shown = F.one_hot(true, size).double()
-    count = shown.sum(0)
-    means = shown.T @ features / count.clamp_min(1)[:, None]
-    centred = features - means[true]
-    covariance = centred.T @ centred / len(features)
-    ridge = SHRINKAGE * covariance.diagonal().mean() + torch.finfo(torch.float32).eps
-    covariance += ridge * torch.eye(len(covariance)).to(covariance)
-    weight = torch.linalg.solve(covariance, means.T)
-    bias = (count / len(true)).log() - (means.T * weight).sum(0) / 2
-    return lambda seen: seen.double() @ weight + bias
-
-
 def _tables(
     owner: Int[Tensor, " n"], true: Int[Tensor, " n"], read: Int[Tensor, " n"], size: int
 ) -> Int[Tensor, "E k k"]:
     """Counts of true against read actions of each episode."""
     episodes = int(owner.max()) + 1
-    return formulas.code_counts((owner * size + true) * size + read, episodes * size**2).reshape(
-        episodes, size, size
-    )
+    counts = formulas.code_counts((owner * size + true) * size + read, episodes * size**2)
+    return counts.reshape(episodes, size, size)
 
 
 def _f1_with_interval(tables: Int[Tensor, "E k k"], seed: int) -> Section:
-    count, rng = len(tables), np.random.default_rng([seed, 37])
-    weights = torch.from_numpy(rng.multinomial(count, [1 / count] * count, DRAWS))
+    weights = formulas.bootstrap_weights(len(tables), [seed, 37], DRAWS)
     drawn = formulas.macro_f1_each((weights @ tables.flatten(1)).unflatten(1, tables.shape[1:]))
     low, high = drawn.quantile(torch.tensor([0.025, 0.975])).tolist()
     return {"mean": formulas.macro_f1(tables.sum(0)), "low": low, "high": high}
@@ -139,7 +91,10 @@ PROBE_MATRIX = Metric(
     order=115,
     title="Probes of real and of generated video",
     measure=probe_matrix,
-    rollout_measure=keep_features,
+    # The features of all probes are of a network that was trained on real video.
+    rollout_measure=lambda evaluation: keep_steps(
+        evaluation, ("inferred", "random"), evaluation.classifier.network.features
+    ),
     values={"sides": SIDES},
     headlines=(
         Headline(

@@ -49,8 +49,8 @@ def compare_with_true(
         `true_actions[b]` is the name of b, also of one that never occurs.
     """
     latent, true = latent.cpu(), true.cpu()
-    table = formulas.contingency(latent, true, num_actions, len(names))
-    chance = formulas.chance_tables(latent, true, num_actions, len(names), permutations, seed)
+    shape = num_actions, len(names)
+    table = formulas.contingency(latent, true, *shape)
     figures, true_entropy = formulas.agreement(table), formulas.entropy(table.sum(0))
     share = figures["mutual_information"] / true_entropy if true_entropy > 0 else 0.0
     return figures | {
@@ -58,17 +58,23 @@ def compare_with_true(
         "share_of_true_entropy": share,
         "true_entropy": true_entropy,
         "most_common_true_action": (table.sum(0).max() / table.sum()).item(),
-        "chance": _chance_figures(chance),
+        "chance": chance_figures(latent, true, shape, permutations, seed),
         "table": table.tolist(),
         "true_actions": names,
     }
 
 
-def _chance_figures(tables: list[Tensor]) -> dict[str, float]:
+def chance_figures(
+    latent: Tensor, true: Tensor, shape: tuple[int, int], permutations: int, seed: int
+) -> dict[str, float]:
+    """Returns the figures after shuffling the latent actions: what chance alone gives."""
+    generator = torch.Generator().manual_seed(seed)
+    orders = (torch.randperm(len(latent), generator=generator) for _ in range(permutations))
+    tables = (formulas.contingency(latent[order], true, *shape) for order in orders)
     drawn = [formulas.agreement(table) for table in tables]
     information = torch.tensor([each["mutual_information"] for each in drawn])
     return {
-        "permutations": len(tables),
+        "permutations": permutations,
         **{key: float(np.mean([each[key] for each in drawn])) for key in drawn[0]},
         "mutual_information": information.mean().item(),
         "mutual_information_95": information.quantile(0.95).item(),
@@ -104,11 +110,9 @@ def _transitions(evaluation: Evaluation, split: str) -> SupervisedTransitions:
         raise Skipped(f"the {split!r} split has no episode of {length} frames.")
     clips = evaluation.select(length, max(config.clips, config.supervised_clips), split=split)
     true = evaluation.true_actions(clips.starts, length - 1)
-    classifier = evaluation.known_classifier
+    world, classifier = evaluation.world, evaluation.known_classifier
     with evaluation.bars(f"True actions, {split}", len(clips)) as on_step:
-        return SupervisedTransitions.from_clips(
-            evaluation.world, classifier, ticking(clips, on_step), true
-        )
+        return SupervisedTransitions.from_clips(world, classifier, ticking(clips, on_step), true)
 
 
 def _kmeans_share(section: Section) -> float | None:

@@ -23,9 +23,7 @@ class HeldActionGames:
 
     A game is what follows from its prompt, its number among the prompts, which decides the noise,
     and the action. It is played when it is first asked for. Then all measures are taken and its
-    frames are dropped. So memory holds the frames of one batch, and a few numbers for each step
-    of the games played. That is some 6 MB for 256 prompts, 8 actions and 16 steps, whose frames of
-    64x64 pixels would be 400 MB.
+    frames are dropped. So memory holds the frames of one batch, and a few numbers for each step.
 
     Attributes:
         player: plays the world.

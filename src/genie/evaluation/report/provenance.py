@@ -5,11 +5,10 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from genie.core.config import to_dict
-from genie.core.machine import available_cores, cpu_name, own_version
+from genie.core.machine import available_cores, cpu_name
 from genie.models.inverse_dynamics import count_parameters
 
 if TYPE_CHECKING:
@@ -52,14 +51,4 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": name,
         "system": platform.system(),
-    }
-
-
-def describe_versions() -> dict[str, str]:
-    """Returns the versions that the figures may depend on."""
-    return {
-        "genie-worlds": own_version(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
     }

@@ -24,13 +24,9 @@ def paper_rows(
     Brackets hold the baselines that the name of the row names. A report that lacks a figure has a
     dash.
     """
-    found = {name: _cells(report) for name, report in reports.items()}
+    found = {name: dict[str, str]() for name in reports}
+    for name, report in reports.items():
+        for metric, section in measured(report).values():
+            found[name] |= metric.cells_of(section)
     labels = dict.fromkeys(label for cells in found.values() for label in cells)
     return list(found), {label: [f.get(label, "–") for f in found.values()] for label in labels}
-
-
-def _cells(report: Mapping[str, Any]) -> dict[str, str]:
-    cells = dict[str, str]()
-    for metric, section in measured(report).values():
-        cells |= metric.cells_of(section)
-    return cells

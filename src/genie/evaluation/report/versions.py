@@ -40,7 +40,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
 }
 """Keys of version 1 and today's, anywhere in a section."""
 
-
 FIGURES = {
     "play": "headlines",
     "clip": "rollouts",

@@ -7,7 +7,9 @@ import torch
 
 from genie.evaluation.config import EvaluationConfig
 from genie.evaluation.metrics.context import Evaluation, Skipped
-from genie.evaluation.metrics.persistency import (
+from genie.evaluation.metrics.separation import frame_distance
+from genie.evaluation.protocol.rollouts import RolloutPlayer
+from genie.plugins.persistency import (
     PERSISTENCY,
     Objects,
     crops,
@@ -17,8 +19,6 @@ from genie.evaluation.metrics.persistency import (
     standing_prompts,
     stillest_action,
 )
-from genie.evaluation.metrics.separation import frame_distance
-from genie.evaluation.protocol.rollouts import RolloutPlayer
 
 SIZE, LENGTH = 32, 8
 

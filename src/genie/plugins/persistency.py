@@ -2,7 +2,7 @@
 
 A piece of another held-out frame is pasted into a prompt, and the world plays on with its stillest
 action. In a real game nothing that is in view goes away then, so a still picture is the ceiling. No
-true action is needed.
+true action is needed, but a game in which a player can stand still.
 """
 
 from __future__ import annotations
