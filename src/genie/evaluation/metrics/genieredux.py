@@ -25,10 +25,10 @@ HORIZONS = (10, 15)
 """Frames predicted after the first: ten as in the paper, and all of clips of 16 frames."""
 SIDES = {
     "tokenizer": "tokenizer",
-    "one_step": "one step at a time, true frames before it",
+    "one_step": "one step, true frames before it",
     "autoregressive": "autoregressive, inferred actions",
     "random": "autoregressive, random actions",
-    "copy_previous_frame": "copying the true frame before it",
+    "copy_previous_frame": "copying the frame before it",
     "copy_last_frame": "copying the first frame",
 }
 FIGURES = ("psnr_mean_error", "psnr", "ssim")
