@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from _machine import tell
+from _machine import as_text
 
 from genie.agents.labelled_steps import read_steps
 from genie.agents.mapper import FitConfig, Information, fit_mapper
@@ -31,8 +32,10 @@ from genie.world.genie import Genie
 BASELINES = ("commonest", "frame_alone", "supervised")
 
 
-def curve(world: str, store: ClipStore, options: argparse.Namespace, first: bool) -> dict[str, Any]:
-    """Figures for each number of labels; baselines do not depend on the world."""
+def curve(
+    world: str, store: ClipStore, options: argparse.Namespace, save: Callable[[dict], None]
+) -> None:
+    """Measures and saves figures for each number of labels."""
     genie = Genie.from_pretrained(world, "cpu")
     pool = read_steps(genie, store, "train", 2 * max(options.labels))
     held_out = read_steps(genie, store, "val", options.held_out)
@@ -40,19 +43,18 @@ def curve(world: str, store: ClipStore, options: argparse.Namespace, first: bool
     for labels in options.labels:
         began = time.process_time()
         repeats = options.repeats
-        lines.append(measure_labels(pool, held_out, labels, repeats, baselines=first))
-        lines[-1]["seconds"] = round(time.process_time() - began, 1)
-        print(world, labels, lines[-1]["seconds"], flush=True)
-    found = {"curve": lines, "information": vars(Information.of(held_out))}
+        line = measure_labels(pool, held_out, labels, repeats, baselines=options.baselines)
+        lines.append(line | {"seconds": round(time.process_time() - began, 1)})
+        save({"curve": lines, "information": vars(Information.of(held_out))})
     if options.class_weights:
-        found["class_weights"] = {
+        weighted = {
             str(power): measure_labels(
                 pool, held_out, 1000, options.repeats, kinds=("network",), baselines=False,
                 config=FitConfig(class_weights=power),
             )
             for power in options.class_weights
         }  # fmt: skip
-    return found
+        save({"class_weights": weighted})
 
 
 def by_name(world: str, store: ClipStore, options: argparse.Namespace) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--held_out", type=int, default=4096)
+    parser.add_argument("--baselines", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--class_weights", type=float, nargs="*", default=())
     parser.add_argument("--named_labels", type=int, default=1000)
     parser.add_argument("--games", type=int, default=64, help="0 leaves out play by names")
@@ -127,13 +130,17 @@ def main() -> None:
     settings = ("repeats", "held_out", "named_labels", "games")
     results["settings"] = {name: getattr(options, name) for name in settings}
     worlds = results.setdefault("worlds", {})
-    for number, world in enumerate(options.worlds):
-        part = worlds.setdefault(world, {})
+    for world in options.worlds:
+
+        def save(found: dict[str, Any], world: str = world) -> None:
+            worlds.setdefault(world, {}).update(found)
+            if options.json:
+                options.json.write_text(as_text(results), "utf-8")
+
         if not options.no_curve:
-            part |= curve(world, store, options, first=number == 0)
+            curve(world, store, options, save)
         if options.games:
-            part |= by_name(world, store, options)
-        tell(results, options.json)
+            save(by_name(world, store, options))
     if options.plot:
         plot(results, options.plot)
 

@@ -7,6 +7,7 @@ import pytest
 
 from genie.core.config import UserError
 from genie.serving import clips
+from genie.world.action_mapper import ActionMapper, MapperConfig
 
 
 def test_actions_are_parsed():
@@ -29,6 +30,41 @@ def test_actions_are_parsed():
 def test_other_actions_are_refused_with_advice(text, words):
     with pytest.raises(UserError, match=words):
         clips.parse_actions(text, 4, most=4)
+
+
+@pytest.fixture
+def mapper():
+    """A game whose left and right are the actions 2 and 1."""
+    found = ActionMapper(MapperConfig("dictionary", ("left", "right"), 4, ("dots",), 2))
+    found.counts[[2, 1], [0, 1]] = 1
+    return found
+
+
+def test_names_are_parsed_where_there_is_a_mapper(mapper):
+    assert clips.parse_actions("left, right,left", 4, 3, mapper) == ["left", "right", "left"]
+    assert clips.parse_actions("1,3", 4, 3, mapper) == [1, 3]
+    for text, words in (("left,fly", "'fly'; this mapper knows left, right"), ("2,left", "'2'")):
+        with pytest.raises(UserError, match=words):
+            clips.parse_actions(text, 4, 3, mapper)
+    with pytest.raises(UserError, match="4 are too many"):
+        clips.parse_actions("left,left,left,left", 4, 3, mapper)
+    with pytest.raises(UserError, match="give numbers"):
+        clips.parse_actions("left", 4, most=3)
+
+
+def test_names_are_played_by_their_latent_actions(dot_world, dot_prompts, mapper):
+    async def work(piece):
+        return piece()
+
+    async def wanted():
+        return True
+
+    def clip(actions):
+        made = clips.generate_clip(dot_world, dot_prompts[0], actions, 0, work, wanted, mapper)
+        return np.stack(asyncio.run(made))
+
+    assert np.array_equal(clip(["right", "left"]), clip([1, 2]))
+    assert not np.array_equal(clip(["right", "left"]), clip([2, 1]))
 
 
 def test_the_scale_is_chosen_and_bounded():

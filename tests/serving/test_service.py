@@ -88,3 +88,8 @@ def test_a_world_is_described_with_the_buttons_that_were_measured(dot_world, dot
         "name": "right",
         "effect": "Scrolls left.",
     }
+
+
+def test_a_world_without_a_mapper_has_no_real_actions(dot_world, dot_prompts, tmp_path):
+    served = [ServedWorld("a", dot_world, dot_prompts, folder=tmp_path)]
+    assert Service(served).worlds["a"].describe().real_actions == []

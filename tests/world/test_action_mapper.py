@@ -7,7 +7,7 @@ import torch
 from untrained import CONFIG, stirred
 
 from genie.core.config import UserError
-from genie.world.action_mapper import ActionMapper, MapperConfig, hashes
+from genie.world.action_mapper import ActionMapper, MapperConfig, hashes, read_mapper
 
 NAMES = ("noop", "left", "right", "up", "right+up", "down")
 COUNTS = torch.tensor(
@@ -149,6 +149,18 @@ def test_a_folder_without_a_mapper_and_a_damaged_one_are_refused(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-50])
     with pytest.raises(UserError, match="cut short or damaged"):
         ActionMapper.from_pretrained(tmp_path)
+
+
+def test_a_server_goes_on_without_a_mapper_that_does_not_fit(world, tmp_path, caplog):
+    assert read_mapper(None, world) is None
+    assert read_mapper(tmp_path, world) is None
+    mapper_of(world=hashes(world)).save_pretrained(tmp_path / "mapper")
+    found = read_mapper(tmp_path, world)
+    assert found is not None
+    assert found.labelled_names == ["noop", "left", "right", "up", "right+up"]
+    mapper_of(world=("another",)).save_pretrained(tmp_path / "mapper")
+    assert read_mapper(tmp_path, world) is None
+    assert "is ignored: this mapper was made for another world" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):

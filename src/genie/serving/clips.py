@@ -17,6 +17,7 @@ from genie.world.inputs import check_range
 
 if TYPE_CHECKING:
     from genie.serving.play.scheduler import BatchScheduler
+    from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
 
 MIN_PIECES = 4  # per second, of all clips together
@@ -29,7 +30,8 @@ class ClipQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     actions: str = Field(
-        description="Actions to play, one number for each frame, separated by commas.",
+        description="Actions to play, one for each frame, separated by commas: numbers, or names "
+        "such as left,jump where `real_actions` of the world has any.",
         examples=["1,1,2,0"],
         json_schema_extra={"pattern": "^[0-9]{1,9}(,[0-9]{1,9})*$"},
     )
@@ -42,13 +44,19 @@ class ClipQuery(BaseModel):
     )
 
 
-def parse_actions(text: str, num_actions: int, most: int) -> list[int]:
-    """Parses actions such as "1,1,2,0".
+def parse_actions(
+    text: str, num_actions: int, most: int, mapper: ActionMapper | None = None
+) -> list[int] | list[str]:
+    """Parses actions such as "1,1,2,0", or "left,left,jump" where there is a mapper.
 
     Raises:
         UserError: the text is not a list of the world's actions, or has more than `most`.
     """
     words = [word.strip() for word in text.split(",")]
+    if mapper is not None and any(letter.isalpha() for letter in text):
+        require(len(words) <= most, f"actions: {len(words)} are too many, at most {most}")
+        mapper.indices_of(words, len(words))
+        return words
     numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
     require(numbers, "actions: give numbers with commas between, such as 1,1,2,0")
     require(len(words) <= most, f"actions: {len(words)} are too many, at most {most}")
@@ -72,10 +80,11 @@ def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int
 async def generate_clip(
     world: Genie,
     prompt: np.ndarray,
-    actions: Sequence[int],
+    actions: Sequence[int] | Sequence[str],
     seed: int,
     work: Callable[[Callable[[], Any]], Awaitable[Any]],
     wanted: Callable[[], Awaitable[bool]],
+    mapper: ActionMapper | None = None,
 ) -> list[np.ndarray]:
     """Generates a clip, one frame at a time.
 
@@ -86,6 +95,7 @@ async def generate_clip(
         seed: of all random numbers.
         work: runs a function in the world's thread, between the rounds of the players.
         wanted: asked before each frame; generation stops when it returns False.
+        mapper: of actions that are names.
 
     Returns:
         The prompt's frames and one per action, each `uint8 (H, W, 3)`.
@@ -95,12 +105,19 @@ async def generate_clip(
     for action in actions:
         if not await wanted():
             break
-        frame, state = await work(lambda state=state, action=action: _step(world, state, action))
+        frame, state = await work(
+            lambda state=state, action=action: _step(world, state, action, mapper)
+        )
         frames.append(frame)
     return frames
 
 
-def _step(world: Genie, state: Any, action: int) -> tuple[np.ndarray, Any]:
+def _step(
+    world: Genie, state: Any, action: int | str, mapper: ActionMapper | None
+) -> tuple[np.ndarray, Any]:
+    if isinstance(action, str):
+        assert mapper is not None
+        action = int(mapper.to_latent(state.frame, action))
     frame, state = world.step(state, action)
     return frame.cpu().numpy(), state
 

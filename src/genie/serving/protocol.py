@@ -82,6 +82,7 @@ class World(BaseModel):
         prompts: URLs of the images that games start from.
         names: of the actions, "" for an action without a name.
         buttons: the actions that are worth a button each; none where they were not measured.
+        real_actions: names of the real game's actions that clips may have; none without a mapper.
         can_name: whether players may save names.
         can_guide: whether players may set guidance, see `genie.SamplingConfig`.
     """
@@ -95,6 +96,7 @@ class World(BaseModel):
     prompts: list[str]
     names: list[str]
     buttons: list[Button] = []
+    real_actions: list[str] = []
     can_name: bool
     can_guide: bool
 

@@ -22,6 +22,7 @@ from genie.serving.play.metrics import InstrumentedGameBatch, Metrics
 from genie.serving.play.scheduler import BatchScheduler
 from genie.serving.protocol import SERVICE_RESTART, VERSION, Button, World
 from genie.world.action_groups import read_groups
+from genie.world.action_mapper import read_mapper
 from genie.world.action_names import parse_names, read_names, write_names
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class WorldService:
             for group in groups
             if group.distinct
         ]
+        self.mapper = read_mapper(served.folder, self.world)
         self.warm = False
         metrics.sessions.labels(self.name).set_function(lambda: len(self.scheduler.sessions))
 
@@ -116,6 +118,7 @@ class WorldService:
             prompts=[f"{path}/prompts/{i}.png" for i in range(len(self.prompts))],
             names=self.action_names,
             buttons=self.buttons,
+            real_actions=self.mapper.labelled_names if self.mapper else [],
             can_name=self._served.can_name,
             can_guide=config.dynamics.unconditional_fraction > 0,
         )

@@ -7,6 +7,7 @@ holds the hash of its world. `genie map` makes one from a few labelled steps.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -39,6 +40,7 @@ SYNONYMS = {"jump": "up", "none": "noop", "nothing": "noop", "stand": "noop", "w
 SMOOTHING = 1.0
 """Labels that the overall frequencies count for in each row of a smoothed table."""
 
+log = logging.getLogger(__name__)
 Kind = Literal["dictionary", "network"]
 RealActions = str | int | Sequence[str] | Sequence[int] | np.ndarray | Tensor
 """Real actions by name or number, one or one for each frame."""
@@ -284,6 +286,17 @@ class ActionMapper(nn.Module):
         if rng is None:
             return _chosen(self._distinct_latents(batch, given), None, single)
         return _chosen(self.latent_probabilities(batch, given), rng, single)
+
+
+def read_mapper(folder: Path | None, world: Genie) -> ActionMapper | None:
+    """Returns the mapper in a world's folder; None if there is no valid one of this world."""
+    if folder is None or not (folder / FOLDER).is_dir():
+        return None
+    try:
+        return ActionMapper.from_pretrained(folder, world)
+    except UserError as error:
+        log.warning("%s is ignored: %s", folder / FOLDER, error)
+        return None
 
 
 def row_shares(counts: Int[Tensor, "g k"]) -> Float[Tensor, "g k"]:

@@ -296,7 +296,9 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
         service.require_ready()
         served = service.world(query.world)
         config, limits = served.world.config, service.limits
-        actions = clips.parse_actions(query.actions, config.num_actions, limits.actions_per_clip)
+        actions = clips.parse_actions(
+            query.actions, config.num_actions, limits.actions_per_clip, served.mapper
+        )
         service.clip_slots.require_free()  # before an upload is read for nothing
         start = await _start_image(request, service, served, query.prompt)
         with service.clip_slots:
@@ -308,7 +310,13 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
                 return not await request.is_disconnected()
 
             frames = await clips.generate_clip(
-                served.world, start, actions, query.seed, served.clip_scheduler, wanted
+                served.world,
+                start,
+                actions,
+                query.seed,
+                served.clip_scheduler,
+                wanted,
+                served.mapper,
             )
             content = await served.scheduler.encode(frames, query.format, scale)
         service.metrics.generate_seconds.labels(served.name).observe(time.perf_counter() - began)
