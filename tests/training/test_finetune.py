@@ -13,6 +13,7 @@ from schedules import finished_schedule, small_schedule
 from genie.core.config import UserError
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
 from genie.models.quantizers.fsq import FSQConfig
+from genie.models.tokenizers.registry import BACKBONES
 from genie.training import config as settings
 from genie.training.config import STAGES
 from genie.training.finetune import (
@@ -289,6 +290,17 @@ def test_a_grid_of_codes_cannot_grow(base, small_world):
     old, new = (replace(small_world, tokenizer=tokenizer) for tokenizer in (fsq, more))
     with pytest.raises(UserError, match=r"grid.*keep 64, or train a new world"):
         check_fits("w", old, new)
+
+
+@pytest.mark.parametrize("kind", [*BACKBONES][1:])
+def test_weights_of_a_backbone_fit_no_other(small_world, kind):
+    other = replace(small_world, tokenizer=BACKBONES[kind]())
+    for old, new in ((small_world, other), (other, small_world)):
+        backbone = new.tokenizer.backbone
+        with pytest.raises(UserError, match=f"tokenizer.backbone: '{backbone}', but the world w"):
+            check_fits("w", old, new)
+    weighted = replace(other, tokenizer=replace(other.tokenizer, motion_weight=5.0))
+    check_fits("w", other, weighted)
 
 
 def test_a_run_begun_otherwise_is_refused(base, store, console, tmp_path):
