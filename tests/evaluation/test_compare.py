@@ -4,7 +4,7 @@ from tests.evaluation.test_evaluate import check_page, small
 from genie.core.config import UserError
 from genie.evaluation import compare
 from genie.evaluation.evaluate import evaluate
-from genie.evaluation.report.summary import markdown
+from genie.evaluation.report.render import markdown
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from genie.core.config import UserError, require
 from genie.core.io import replacing
 from genie.evaluation.evaluate import evaluate
 from genie.evaluation.figures import read_figure
-from genie.evaluation.report.render import render_comparison
-from genie.evaluation.report.summary import markdown, paper_rows
+from genie.evaluation.report.render import markdown, paper_rows, render_comparison
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore

@@ -23,8 +23,7 @@ from genie.evaluation.figures import Figure, read_figure
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import find_metrics, measured
 from genie.evaluation.report.provenance import describe_machine, describe_store, describe_world
-from genie.evaluation.report.render import render
-from genie.evaluation.report.summary import markdown
+from genie.evaluation.report.render import markdown, render
 from genie.evaluation.report.versions import VERSION, upgrade
 from genie.models.external_networks import NetworkFile
 from genie.world.inputs import device_of

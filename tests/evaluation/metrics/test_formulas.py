@@ -39,7 +39,7 @@ def test_errors_join_and_split():
     errors = FrameErrors.between(real, frames(51, 10, 20), moving)
     both = FrameErrors.cat([errors, errors])
     assert both.psnr().shape == (2, 3)
-    assert torch.equal(both.at(0).psnr(), errors.psnr()[:, :1].expand(2, 1))
+    assert torch.equal(both.at(slice(1)).psnr(), errors.psnr()[:, :1].expand(2, 1))
 
 
 def test_interval_by_hand():

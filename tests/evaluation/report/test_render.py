@@ -248,3 +248,13 @@ def test_control_over_time_has_its_interval_and_is_marked_where_it_is_quoted():
     assert [len(points) for points in lines] == [5, 4, 4]
     at = next(path for path in svg.iter("path") if path.get("stroke-dasharray"))
     assert at.get("d").startswith(f"M{lines[0][3].split(',')[0]} ")
+
+
+def test_a_table_has_a_dash_where_a_report_lacks_a_figure():
+    report = json.loads((bundled.folder_of(bundled.DEFAULT) / "report.json").read_text("utf-8"))
+    less = {key: value for key, value in report.items() if key != "frechet"}
+    columns, rows = render.paper_rows({"whole": report, "less": less})
+    assert columns == ["whole", "less"]
+    (row,) = [cells for name, cells in rows.items() if name.startswith("Fréchet")]
+    assert row[0] != "–" == row[1]
+    assert len([cells for cells in rows.values() if "–" in cells]) == 1

@@ -61,7 +61,7 @@ def _run(options: Namespace) -> None:
     from genie.cli.headlines import print_headlines
     from genie.evaluation.compare import compare
     from genie.evaluation.evaluate import evaluate
-    from genie.evaluation.report.summary import markdown
+    from genie.evaluation.report.render import markdown
 
     values = values_of(options)
     worlds, data, out = (values.pop(name) for name in ("worlds", "data", "out"))

@@ -117,11 +117,10 @@ def action_alignment(
         seed: of random codes, clusters and draws.
 
     Returns:
-        For `raw` and `merged` the figures of each condition: `mutual_information` in nats,
-        `normalised_mutual_information`, `purity`, and the `action_maps`. The ceiling also has
-        `accuracy` and `information`: the true entropy minus its cross-entropy, which counts its
-        uncertainty. `share_of_ceiling` is the mutual information of the latent actions divided by
-        that of the ceiling.
+        For `raw` and `merged` the figures of `agreement` and the `action_maps` of each condition.
+        The ceiling also has `accuracy` and `information`: the true entropy minus its cross-entropy,
+        which counts its uncertainty. `share_of_ceiling` is the mutual information of the latent
+        actions divided by that of the ceiling.
     """
     centres = cluster(known.change, num_actions, seed)
     raw = [[action] for action in range(len(classifier.names))]

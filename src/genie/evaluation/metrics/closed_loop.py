@@ -21,8 +21,8 @@ from torch import Tensor
 
 from genie.data.clips import ClipBatches
 from genie.data.labelled import action_runs, stretches
-from genie.evaluation.metrics import formulas
 from genie.evaluation.metrics.context import Evaluation, Skipped
+from genie.evaluation.metrics.formulas import interval_over_episodes
 from genie.evaluation.metrics.metric import Headline, Metric, Section
 from genie.evaluation.protocol.held_actions import Measure
 
@@ -109,9 +109,7 @@ def hold_towards(
         "steps": held.steps,
         "choosing_games": len(known.starts),
         "actions": lines,
-        "share_interval": formulas.interval_over_episodes(
-            torch.stack(outcomes).mean(0), prompts.episodes
-        ),
+        "share_interval": interval_over_episodes(torch.stack(outcomes).mean(0), prompts.episodes),
         "mean": {key: _mean([line[key] for line in lines.values()]) for key in MEANS},
     }
 

@@ -96,13 +96,9 @@ class FrameErrors:
         """Joins the errors of several batches of clips."""
         return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
-    def at(self, frame: int) -> FrameErrors:
-        """Returns the errors of one frame index of every clip, as clips of one frame."""
-        return FrameErrors(*(getattr(self, f.name)[:, frame : frame + 1] for f in fields(self)))
-
-    def until(self, frame: int) -> FrameErrors:
-        """Returns the errors of the first frames of every clip."""
-        return FrameErrors(*(getattr(self, f.name)[:, :frame] for f in fields(self)))
+    def at(self, frames: slice) -> FrameErrors:
+        """Returns the errors of some frames of every clip."""
+        return FrameErrors(*(getattr(self, f.name)[:, frames] for f in fields(self)))
 
     def psnr(self) -> Float[Tensor, "B T"]:
         """Returns the PSNR of each frame in dB."""

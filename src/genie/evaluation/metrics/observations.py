@@ -109,9 +109,8 @@ class Observer:
         counts = torch.zeros((*tokens.shape[:2], size), dtype=torch.int16, device=tokens.device)
         counts = counts.scatter_add_(-1, tokens, torch.ones_like(tokens, dtype=torch.int16)).cpu()
         frozen = ~moving_pixels(clips[:, 1:], clips[:, :-1]).any(-1).any(-1).cpu()
-        visible = torch.zeros(len(clips), 0, dtype=torch.bool)
-        if self.detector:
-            visible = self.detector(clips[:, 1:]).cpu()
+        unknown = torch.zeros(len(clips), 0, dtype=torch.bool)
+        visible = self.detector(clips[:, 1:]).cpu() if self.detector else unknown
         whole = clips.shape[1] == self.window + 1
         features = list(self.extractor.features(clips).cpu()) if whole else []
         return [

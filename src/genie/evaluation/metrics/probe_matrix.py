@@ -54,7 +54,8 @@ def probe_matrix(evaluation: Evaluation) -> dict[str, Any]:
             read[source, side][held_out] = probe(features[side][held_out]).argmax(1)
     matrix = {source: dict[str, Any]() for source in SIDES}
     for (source, side), actions in read.items():
-        tables = _tables(owner, true, actions, size)
+        pairs = (owner * size + true) * size + actions
+        tables = formulas.code_counts(pairs, episodes * size**2).reshape(episodes, size, size)
         matrix[source][side] = _f1_with_interval(tables, seed)
     return {
         "transitions": len(true),
@@ -62,15 +63,6 @@ def probe_matrix(evaluation: Evaluation) -> dict[str, Any]:
         "actions": classifier.group_names,
         "matrix": matrix,
     }
-
-
-def _tables(
-    owner: Int[Tensor, " n"], true: Int[Tensor, " n"], read: Int[Tensor, " n"], size: int
-) -> Int[Tensor, "E k k"]:
-    """Counts of true against read actions of each episode."""
-    episodes = int(owner.max()) + 1
-    counts = formulas.code_counts((owner * size + true) * size + read, episodes * size**2)
-    return counts.reshape(episodes, size, size)
 
 
 def _f1_with_interval(tables: Int[Tensor, "E k k"], seed: int) -> Section:

@@ -45,12 +45,8 @@ def measure_rollouts(
     minus that with random ones (Bruce et al. 2024, arXiv 2402.15391, section 3, quoted at t = 4).
     So it is zero for a world that ignores its actions.
 
-    Intervals are of 95 %, m ± t(0.975, E - 1) s / √E. Here m and s are the mean and the standard
-    deviation of the means of E episodes, each over all its clips of all seeds. Clips of one episode
-    resemble each other, and a seed decides for each clip alone. Figures that are not means of clips
-    have the `intervals` of a bootstrap over episodes.
-
-    Moving pixels are those of frame t that differ from the last frame of the prompt.
+    Intervals are of 95 % over the means of episodes, each over all its clips of all seeds. Figures
+    that are not means of clips have the `intervals` of a bootstrap over episodes.
 
     Args:
         evaluation: the evaluation.
@@ -144,7 +140,7 @@ def _at_time(
     errors: dict[str, FrameErrors], frame: int, episodes: Tensor, perceptual: bool
 ) -> dict[str, Any]:
     interval = partial(formulas.interval_over_episodes, episodes=episodes)
-    sides = {condition: side.at(frame) for condition, side in errors.items()}
+    sides = {condition: side.at(slice(frame, frame + 1)) for condition, side in errors.items()}
     quoted: dict[str, Any] = {
         condition: side.summary()
         | {"psnr_interval": interval(side.psnr()[:, 0]), "intervals": side.intervals(episodes)}

@@ -1,4 +1,7 @@
-"""The report as one HTML page that needs nothing else: no script, no request, light and dark."""
+"""The report as one HTML page that needs nothing else, and its figures as a table for a paper.
+
+A page has no script, makes no request, and is light or dark.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from genie.evaluation.figures import Figure
 from genie.evaluation.metrics.metric import (
     find_metrics,
     format_value,
+    measured,
     template_folders,
     with_interval,
 )
@@ -28,13 +32,13 @@ def render(report: Mapping[str, Any], pictures: Sequence[Figure]) -> str:
         report: as in `report.json`.
         pictures: shown inline, each in its section.
     """
-    measured = {key: report[key] for key in PROVENANCE}
+    facts = {key: report[key] for key in PROVENANCE}
     return _page(
         "template.html",
         **{**report, "pictures": pictures},
         report=report,
         metrics={key: metric for key, metric in find_metrics().items() if key in report},
-        provenance=json.dumps(measured, indent=1, ensure_ascii=False),
+        provenance=json.dumps(facts, indent=1, ensure_ascii=False),
     )
 
 
@@ -51,6 +55,30 @@ def render_comparison(
         figures: for each title a picture for each world, by its name.
     """
     return _page("comparison.html", columns=columns, rows=rows, figures=figures)
+
+
+def markdown(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the figures of one or several worlds, by name, as a Markdown table."""
+    columns, rows = paper_rows(reports)
+    lines = [["", *columns], ["---"] * (1 + len(columns))]
+    lines += [[name, *cells] for name, cells in rows.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def paper_rows(
+    reports: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Returns the figures that a paper quotes: names of the worlds, and a row of cells per figure.
+
+    Brackets hold the baselines that the name of the row names. A report that lacks a figure has a
+    dash.
+    """
+    found = {name: dict[str, str]() for name in reports}
+    for name, report in reports.items():
+        for metric, section in measured(report).values():
+            found[name] |= metric.cells_of(section)
+    labels = dict.fromkeys(label for cells in found.values() for label in cells)
+    return list(found), {label: [f.get(label, "–") for f in found.values()] for label in labels}
 
 
 def _page(template: str, **values: Any) -> str:

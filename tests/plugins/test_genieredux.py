@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from genie.evaluation.metrics.genieredux import GENIEREDUX, genieredux, predict_each
 from genie.evaluation.protocol.rollouts import RolloutPlayer
 from genie.models.layers.pixels import MAX_PSNR
+from genie.plugins.genieredux import GENIEREDUX, genieredux, predict_each
 
 
 def verdicts(section):

@@ -107,7 +107,7 @@ def predict_each(
 
 
 def _summary(errors: FrameErrors, horizon: int, episodes: Int[Tensor, " B"]) -> Section:
-    errors = errors.until(horizon)
+    errors = errors.at(slice(horizon))
     means, intervals = errors.summary(), errors.intervals(episodes)
     return {
         name: {"mean": means[name], "low": intervals[name][0], "high": intervals[name][1]}

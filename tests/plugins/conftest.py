@@ -1,0 +1,3 @@
+from evaluation.conftest import evaluation, game
+
+__all__ = ["evaluation", "game"]
