@@ -43,10 +43,13 @@ def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A
     batches = -(-len(owner) // config.batch)
     with evaluation.playing("Inverse consistency", 2 * steps * batches) as player:
         first = player.rebuilt(prompts)[:, -1:]
-        frames = player.games(prompts, owner, pairs.repeat_interleave(steps, dim=1), seeds)
-    wanted = frames[:, [steps - 1, 2 * steps - 1]]
-    errors = squared_error(first[owner].expand_as(wanted), wanted).mean((-2, -1))
-    return errors.unflatten(0, (len(prompts), size, size)), clips.episodes
+        actions, kept = pairs.repeat_interleave(steps, dim=1), [steps - 1, 2 * steps - 1]
+        frames = player.games(prompts, owner, actions, seeds, kept)
+    errors = [  # a prompt at a time, since floats need much memory
+        squared_error(start.expand_as(part), part).mean((-2, -1))
+        for start, part in zip(first, frames.split(size**2), strict=True)
+    ]
+    return torch.stack(errors).unflatten(1, (size, size)), clips.episodes
 
 
 def inverse_consistency(evaluation: Evaluation, steps: int = STEPS) -> dict[str, Any]:

@@ -34,10 +34,9 @@ def action_effects(
 
     `between_actions` and `between_seeds` are mean absolute differences in grey levels of 255, over
     prompts and steps. Both sides of every pair have different seeds, so a world that ignores its
-    actions has the same distance everywhere and a `ratio` of about 1. `DISTANCE_FLOOR` bounds both
-    sides of the ratio from below, so that it is finite for a world without chance.
-    `distances[a][b]` is the distance of actions a and b over that of two seeds. The stillest action
-    is the one after which the frame is nearest the prompt.
+    actions has the same distance everywhere and a `ratio` of about 1. `distances[a][b]` is the
+    distance of actions a and b over that of two seeds. The stillest action is the one after which
+    the frame is nearest the prompt.
     """
     first, second = held.unbind(2)
     pairs = [[frame_distance(a, b).mean() for b in second.unbind(1)] for a in first.unbind(1)]

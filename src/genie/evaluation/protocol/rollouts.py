@@ -66,15 +66,15 @@ class RolloutPlayer:
         which: Int[Tensor, " G"],
         actions: Int[Tensor, "G T"],
         seeds: list[int],
-    ) -> UInt8[Tensor, "G T H W C"]:
-        """Returns the frames of G games, a batch played at once; `which` says from which prompt."""
-        parts = torch.arange(len(which)).split(self.batch)
-        return torch.cat(
-            [
-                self.rollout(prompts[which[p]], actions[p], [seeds[i] for i in p.tolist()])
-                for p in parts
-            ]
-        )
+        kept: slice | list[int] = slice(None),
+    ) -> UInt8[Tensor, "G kept H W C"]:
+        """Plays G games, a batch at once; `which` says from which prompt, `kept` what returns."""
+        played = list[Tensor]()
+        for first in range(0, len(which), self.batch):
+            part = slice(first, first + self.batch)
+            frames = self.rollout(prompts[which[part]], actions[part], seeds[part])
+            played.append(frames[:, kept])
+        return torch.cat(played)
 
     def rebuilt(self, frames: UInt8[Tensor, "B T H W C"]) -> UInt8[Tensor, "B T H W C"]:
         """Returns frames as the tokenizer gives them back, on the CPU.
