@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from genie.models.dynamics import DynamicsConfig
+from genie.models.tokenizers.transformer import VideoTokenizerConfig
 from genie.serving import ServedWorld, create_server
 from genie.serving.protocol import HEADER
 from genie.serving.server import server_config
@@ -66,6 +67,7 @@ class DotConfig:
     num_actions: int = 4
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    tokenizer: VideoTokenizerConfig = field(default_factory=VideoTokenizerConfig)
 
 
 class DotWorld:
