@@ -227,10 +227,11 @@ def evaluate_world(world: Path, store: Path, out: Path, device: str, rehearse: b
     config = EvaluationConfig.quick()
     if rehearse:
         config = replace(
-            config, clips=4, long_clips=0, closed_loop_games=2, closed_loop_steps=2,
+            config, clips=4, horizon=4, long_clips=0, closed_loop_games=2, closed_loop_steps=2,
             supervised_clips=8, inverse_dynamics_steps=5, action_prompts=1, action_steps=2,
             action_selection_games=2, figure_clips=1,
-            separation=SeparationConfig(states=2), coherence=CoherenceConfig(rollouts=((2, 20),)),
+            separation=SeparationConfig(states=2, repeats=2, permutations=19),
+            coherence=CoherenceConfig(rollouts=((2, 16),)),
         )  # fmt: skip
     batch = config.batch if rehearse else 64
     frames = ClipStore.open(store, cache_bytes=2**36)

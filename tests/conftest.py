@@ -14,10 +14,11 @@ import random
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from jaxtyping import install_import_hook
+
+import shapes
 
 # Stays on for the whole run: modules of genie are imported by the tests, after this file.
-install_import_hook("genie", "shapes.checked")
+shapes.install()
 
 
 WORKERS = 8

@@ -1,14 +1,12 @@
 """The GPU's quarter of an hour, rehearsed on a CPU with a tiny world."""
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from forked import run_script
 from genie import Genie
 
 pytest.importorskip("procgen")
@@ -46,20 +44,23 @@ if __name__ == "__main__":
 """
 
 
+STARTED = f"""
+import runpy, sys
+
+sys.path.insert(0, {str(BENCHMARKS)!r})
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
 @pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_rehearsal_leaves_a_world_a_report_and_a_film(tmp_path):
     script, out = tmp_path / "tiny.py", tmp_path / "out"
     script.write_text(TINY)
     options = ["--device", "cpu", "--rehearse", "--minutes", "0.1", "--patience", "240"]
-    done = subprocess.run(
-        [sys.executable, script, out, *options, "--frames", "3000", "--cores", "1"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    arguments = [script, out, *options, "--frames", "3000", "--cores", "1"]
+    code, printed, errors = run_script(STARTED, *arguments)
+    assert code == 0, printed + errors
     told = json.loads((out / "throughput.json").read_text())
     assert told["error"] is None
     assert told["evaluated"]
@@ -81,31 +82,16 @@ def test_what_fails_is_said_at_once(tmp_path):
     script, out = tmp_path / "tiny.py", tmp_path / "out"
     script.write_text(TINY.replace('"heads": 2', '"heads": 3'))
     options = ["--device", "cpu", "--rehearse", "--minutes", "0.3", "--frames", "1000"]
-    done = subprocess.run(
-        [sys.executable, script, out, *options, "--cores", "1"],
-        env={**os.environ, "PYTHONPATH": python_path()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "heads" in done.stderr
-
-
-def python_path() -> str:
-    return os.pathsep.join([str(BENCHMARKS), os.environ.get("PYTHONPATH", "")])
+    code, _, errors = run_script(STARTED, script, out, *options, "--cores", "1")
+    assert code == 1
+    assert "heads" in errors
 
 
 def test_a_base_of_other_sizes_is_refused_before_anything_is_recorded(tmp_path):
     out = tmp_path / "out"
-    done = subprocess.run(
-        [sys.executable, BENCHMARKS / "gpu_world.py", out, "--base", "coinrun-tiny"],
-        env={**os.environ, "PYTHONPATH": python_path()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "tokenizer" in done.stderr
-    assert "coinrun-tiny" in done.stderr
+    arguments = [BENCHMARKS / "gpu_world.py", out, "--base", "coinrun-tiny"]
+    code, _, errors = run_script(STARTED, *arguments)
+    assert code == 1
+    assert "tokenizer" in errors
+    assert "coinrun-tiny" in errors
     assert not (tmp_path / "out-work/videos").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +13,7 @@ from killing import train_here
 from rich.console import Console
 from schedules import finished_schedule, small_schedule
 
+from forked import in_a_process
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
 from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.vq import VQConfig
@@ -110,23 +110,6 @@ def finished(store, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def in_a_process():
-    """Calls a function in a process of its own, and returns its exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["genie.training.pipeline", "tensorboard", "torch.utils.tensorboard"]
-    )
-
-    def run(function, *arguments):
-        process = context.Process(target=function, args=arguments)
-        process.start()
-        process.join()
-        return process.exitcode
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def processes(in_a_process):
+def processes():
     """Trains in a process of its own, and returns its exit code; arguments as of `train_here`."""
     return partial(in_a_process, train_here)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from killing import SMALL_PIECES, precompute_here
 
+from forked import in_a_process
 from genie.core.config import UserError
 from genie.data.cache import ArrayCache
 from genie.data.store import ClipStore
@@ -263,7 +264,7 @@ def derived_names(world):
 
 
 def test_what_was_killed_goes_on_and_ends_the_same(
-    copy_of, world, small_world, small_pieces, monkeypatch, in_a_process
+    copy_of, world, small_world, small_pieces, monkeypatch
 ):
     calls, whole, killed = counted(world, monkeypatch), copy_of("whole"), copy_of("killed")
     precompute_all(whole, world)

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from untrained import CONFIG, SHALLOW, close, frames, output_of, stirred
+from untrained import CONFIG, SHALLOW, close, frames, stirred
 
+from forked import output_of
 from genie import Genie, GenieConfig, SamplingConfig, UserError
 from genie.core.config import from_dict
 from genie.core.renamed_keys import with_old_keys
@@ -74,6 +75,8 @@ def test_a_batch_of_players_equals_each_alone(world: Genie):
 
 COMPILED = """
 import sys, torch
+from torch._inductor import config
+config.compile_threads = 1  # a pool of processes takes longer to start than it saves here
 from genie import Genie; from genie.world import rng as noise
 
 torch.manual_seed(0)

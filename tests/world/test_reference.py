@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from untrained import CONFIG, close, frames, output_of, stirred
+from untrained import CONFIG, close, frames, stirred
 
+from forked import output_of
 from genie import Genie, SamplingConfig
 from genie.models.layers.transformer import TransformerConfig
 

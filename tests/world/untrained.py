@@ -1,9 +1,6 @@
 """A small world of random weights, its pictures, and when two of them are the same."""
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -50,11 +47,3 @@ def frames(*shape: int, seed: int = 0) -> torch.Tensor:
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Equal but for the rounding of a grey level: the tokens are the same."""
     return a.shape == b.shape and int((a.int() - b.int()).abs().max()) <= 1
-
-
-def output_of(script: str, folder: Path) -> str:
-    """What a script prints that runs in a process of its own, without the tests' type checks."""
-    command = [sys.executable, "-c", script, folder]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
