@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -182,9 +182,14 @@ class Information:
     @classmethod
     def of(cls, steps: LabelledSteps, seed: int = 0, shuffles: int = 100) -> Information:
         """Measures it on labelled steps."""
-        sizes = steps.num_actions, len(steps.names)
-        tables = formulas.chance_tables(steps.latent, steps.true, *sizes, shuffles, seed)
-        chance = torch.tensor([formulas.mutual_information(table) for table in tables])
+        generator = torch.Generator().manual_seed(seed)
+        orders = (torch.randperm(len(steps), generator=generator) for _ in range(shuffles))
+        chance = torch.tensor(
+            [
+                formulas.mutual_information(replace(steps, latent=steps.latent[order]).counts)
+                for order in orders
+            ]
+        )
         return cls(formulas.mutual_information(steps.counts), chance.quantile(0.95).item())
 
     @property

@@ -97,7 +97,7 @@ def map_actions(
     mapper = fit_mapper(steps, kind, hashes(genie.float()), seed, config)
     report: dict[str, Any] = {
         "world": Path(world).name,
-        "data": str(data),
+        "data": Path(data).name,
         "kind": kind,
         "labels": labels,
         "held_out": {"split": _held_out_split(store), "steps": len(unseen)},
