@@ -53,15 +53,12 @@ def test_names_are_parsed_where_there_is_a_mapper(mapper):
 
 
 def test_names_are_played_by_their_latent_actions(dot_world, dot_prompts, mapper):
-    async def work(piece):
-        return piece()
-
     async def wanted():
         return True
 
     def clip(actions):
-        made = clips.generate_clip(dot_world, dot_prompts[0], actions, 0, work, wanted, mapper)
-        return np.stack(asyncio.run(made))
+        scheduler = clips.ClipScheduler(SchedulerDouble(math.inf), dot_world, mapper)
+        return np.stack(asyncio.run(scheduler.generate(dot_prompts[0], actions, 0, wanted)))
 
     assert np.array_equal(clip(["right", "left"]), clip([1, 2]))
     assert not np.array_equal(clip(["right", "left"]), clip([2, 1]))
@@ -76,16 +73,12 @@ def test_the_scale_is_chosen_and_bounded():
 
 
 def generate_clip(world, prompt, actions, wanted=lambda: True):
-    pieces = []
-
-    async def work(piece):
-        pieces.append(piece)
-        return piece()
-
     async def still_wanted():
         return wanted()
 
-    return asyncio.run(clips.generate_clip(world, prompt, actions, 0, work, still_wanted)), pieces
+    double = SchedulerDouble(math.inf)
+    scheduler = clips.ClipScheduler(double, world)
+    return asyncio.run(scheduler.generate(prompt, actions, 0, still_wanted)), double.starts
 
 
 def test_a_clip_is_the_prompt_and_a_frame_for_each_action(dot_world, dot_prompts):
@@ -112,6 +105,7 @@ class SchedulerDouble:
         self.starts.append(time.monotonic())
         await asyncio.sleep(0.002)
         self.order.append(piece())
+        return self.order[-1]
 
 
 def take_turns(scheduler, names, pieces):
@@ -120,7 +114,7 @@ def take_turns(scheduler, names, pieces):
             await turns(lambda: name)
 
     async def all_clips():
-        turns = clips.ClipScheduler(scheduler)
+        turns = clips.ClipScheduler(scheduler, None)
         await asyncio.gather(*(clip(turns, name) for name in names))
 
     asyncio.run(all_clips())

@@ -77,51 +77,6 @@ def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int
     return scale
 
 
-async def generate_clip(
-    world: Genie,
-    prompt: np.ndarray,
-    actions: Sequence[int] | Sequence[str],
-    seed: int,
-    work: Callable[[Callable[[], Any]], Awaitable[Any]],
-    wanted: Callable[[], Awaitable[bool]],
-    mapper: ActionMapper | None = None,
-) -> list[np.ndarray]:
-    """Generates a clip, one frame at a time.
-
-    Args:
-        world: generates the frames.
-        prompt: image `uint8 (H, W, 3)` or clip `(T, H, W, 3)` of the world's size.
-        actions: to play.
-        seed: of all random numbers.
-        work: runs a function in the world's thread, between the rounds of the players.
-        wanted: asked before each frame; generation stops when it returns False.
-        mapper: of actions that are names.
-
-    Returns:
-        The prompt's frames and one per action, each `uint8 (H, W, 3)`.
-    """
-    frames = [prompt] if prompt.ndim == 3 else list(prompt)
-    state = await work(lambda: world.start(prompt, seed=seed))
-    for action in actions:
-        if not await wanted():
-            break
-        frame, state = await work(
-            lambda state=state, action=action: _step(world, state, action, mapper)
-        )
-        frames.append(frame)
-    return frames
-
-
-def _step(
-    world: Genie, state: Any, action: int | str, mapper: ActionMapper | None
-) -> tuple[np.ndarray, Any]:
-    if isinstance(action, str):
-        assert mapper is not None
-        action = int(mapper.to_latent(state.frame, action))
-    frame, state = world.step(state, action)
-    return frame.cpu().numpy(), state
-
-
 class ClipScheduler:
     """Runs pieces of work in a world's thread, one at a time, while the players leave it idle.
 
@@ -130,13 +85,51 @@ class ClipScheduler:
 
     Args:
         scheduler: of the world's players.
+        world: generates the frames of clips.
+        mapper: of actions that are names.
     """
 
-    def __init__(self, scheduler: BatchScheduler) -> None:
-        self._scheduler = scheduler
+    def __init__(
+        self, scheduler: BatchScheduler, world: Genie, mapper: ActionMapper | None = None
+    ) -> None:
+        self._scheduler, self._world, self._mapper = scheduler, world, mapper
         self._lock = asyncio.Lock()
         self._seconds = 0.0  # duration of the last piece
         self._ended = -math.inf
+
+    async def generate(
+        self,
+        prompt: np.ndarray,
+        actions: Sequence[int] | Sequence[str],
+        seed: int,
+        wanted: Callable[[], Awaitable[bool]],
+    ) -> list[np.ndarray]:
+        """Generates a clip, one frame at a time.
+
+        Args:
+            prompt: image `uint8 (H, W, 3)` or clip `(T, H, W, 3)` of the world's size.
+            actions: to play.
+            seed: of all random numbers.
+            wanted: asked before each frame; generation stops when it returns False.
+
+        Returns:
+            The prompt's frames and one per action, each `uint8 (H, W, 3)`.
+        """
+        frames = [prompt] if prompt.ndim == 3 else list(prompt)
+        state = await self(lambda: self._world.start(prompt, seed=seed))
+        for action in actions:
+            if not await wanted():
+                break
+            frame, state = await self(lambda state=state, action=action: self._step(state, action))
+            frames.append(frame)
+        return frames
+
+    def _step(self, state: Any, action: int | str) -> tuple[np.ndarray, Any]:
+        if isinstance(action, str):
+            assert self._mapper is not None
+            action = int(self._mapper.to_latent(state.frame, action))
+        frame, state = self._world.step(state, action)
+        return frame.cpu().numpy(), state
 
     async def __call__(self, piece: Callable[[], Any]) -> Any:
         """Waits until the thread is idle, then runs one piece."""

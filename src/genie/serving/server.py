@@ -115,7 +115,7 @@ def run(app: FastAPI, listener: socket.socket) -> None:
     try:
         server.run(sockets=[listener])
     finally:
-        server.cancel_forced_exit()
+        server.forced_exit.cancel()
     if app.state.service.failure is not None:
         raise app.state.service.failure
 
@@ -150,12 +150,8 @@ class Server(uvicorn.Server):
         super().__init__(server_config(app))
         self._service: Service = app.state.service
         self._end_at: float | None = None
-        self._forced_exit: threading.Timer | None = None
-
-    def cancel_forced_exit(self) -> None:
-        """Cancels the forced exit, so that the process can continue after the server has ended."""
-        if self._forced_exit is not None:
-            self._forced_exit.cancel()
+        self.forced_exit = threading.Timer(SHUTDOWN_SECONDS, os._exit, [0])
+        self.forced_exit.daemon = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Starts the shutdown; a second signal skips the waiting time."""
@@ -165,9 +161,7 @@ class Server(uvicorn.Server):
         self._service.stopping = True
         farewell = 0 if sig == signal.SIGINT else CLOSE_SECONDS
         self._end_at = time.monotonic() + farewell
-        self._forced_exit = threading.Timer(SHUTDOWN_SECONDS, os._exit, [0])
-        self._forced_exit.daemon = True
-        self._forced_exit.start()
+        self.forced_exit.start()
 
     async def on_tick(self, counter: int) -> bool:
         """Checks ten times a second whether to shut down."""

@@ -83,7 +83,8 @@ class WorldService:
         self.scheduler = BatchScheduler(
             games, self.fps, self.name, reader=service.reader, encoder=service.encoder
         )
-        self.clip_scheduler = ClipScheduler(self.scheduler)
+        self.mapper = read_mapper(served.folder, self.world)
+        self.clip_scheduler = ClipScheduler(self.scheduler, self.world, self.mapper)
         # A game continues from the last frame of a clip.
         last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]
         self.prompt_images = [png(picture) for picture in last]
@@ -95,7 +96,6 @@ class WorldService:
             for group in groups
             if group.distinct
         ]
-        self.mapper = read_mapper(served.folder, self.world)
         self.warm = False
         metrics.sessions.labels(self.name).set_function(lambda: len(self.scheduler.sessions))
 

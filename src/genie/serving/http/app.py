@@ -309,15 +309,7 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
                 service.require_ready()
                 return not await request.is_disconnected()
 
-            frames = await clips.generate_clip(
-                served.world,
-                start,
-                actions,
-                query.seed,
-                served.clip_scheduler,
-                wanted,
-                served.mapper,
-            )
+            frames = await served.clip_scheduler.generate(start, actions, query.seed, wanted)
             content = await served.scheduler.encode(frames, query.format, scale)
         service.metrics.generate_seconds.labels(served.name).observe(time.perf_counter() - began)
         ending = "zip" if query.format == "png" else query.format
