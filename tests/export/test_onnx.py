@@ -14,31 +14,13 @@ from genie.core.config import to_dict
 from genie.export.graphs import play_graphs
 from genie.export.onnx import DESCRIPTION, OPSET, WEIGHTS, WeightsFile, export_onnx, model_of
 from genie.models.tokenizers.registry import BACKBONES
-from small import TINY, save_world
+from small import TINY
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-GUIDED = {"dynamics": {**TINY["dynamics"], "unconditional_fraction": 0.2}}
+pytestmark = pytest.mark.xdist_group("export")
 ACTIONS = [0, 1, 2, 3, 3, 1, 2, 0]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    prompts = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    made = save_world(tmp_path_factory.mktemp("world"), *prompts, **GUIDED)
-    (made / "names.json").write_text(json.dumps({"names": ["left", "", "", "jump"]}))
-    return made
-
-
-@pytest.fixture(scope="module")
-def world(folder):
-    return Genie.from_pretrained(folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def exported(folder, tmp_path_factory):
-    return export_onnx(folder, tmp_path_factory.mktemp("onnx") / "world")
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Worlds that leave Python: graphs for ONNX Runtime."""
+"""Worlds that leave Python: graphs for ONNX Runtime, and sites that play them in a tab."""

@@ -19,6 +19,7 @@ import torch
 from genie.core.config import UserError, require, to_dict
 from genie.export.graphs import Graph, play_graphs
 from genie.world import inputs
+from genie.world.action_groups import read_groups
 from genie.world.action_names import read_names
 from genie.world.genie import Genie
 from genie.world.hub import world_folder
@@ -73,8 +74,7 @@ def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "export"
         made.mkdir(0o777)
-        names = read_names(folder, loaded.config.num_actions)
-        _write(loaded, folder.name, names, made, weights)
+        _write(loaded, _labels(folder, loaded.config.num_actions), made, weights)
         size = loaded.config.height, loaded.config.width
         save_prompts(load_prompts(None, *size, folder), made)
         if out.exists():
@@ -98,7 +98,21 @@ def _is_free(out: Path) -> bool:
     return (out / DESCRIPTION).is_file() or not any(out.iterdir())
 
 
-def _write(world: Genie, name: str, names: list[str], folder: Path, weights: Weights) -> None:
+def _labels(folder: Path, num_actions: int) -> dict[str, Any]:
+    """Returns what players read about a world and its actions."""
+    groups = [
+        {"actions": list(group.actions), "name": group.name, "effect": group.effect}
+        for group in read_groups(folder, num_actions)
+        if group.distinct
+    ]
+    return {
+        "name": folder.name,
+        "action_names": read_names(folder, num_actions),
+        "action_groups": groups,
+    }
+
+
+def _write(world: Genie, labels: dict[str, Any], folder: Path, weights: Weights) -> None:
     graphs = play_graphs(world)
     table = WeightsFile(folder / WEIGHTS, weights)
     for graph in graphs:
@@ -106,7 +120,7 @@ def _write(world: Genie, name: str, names: list[str], folder: Path, weights: Wei
         table.move_out(model)
         (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
     table.write()
-    about = {"name": name, "action_names": names, **_description(world, graphs)}
+    about = {**labels, **_description(world, graphs)}
     (folder / DESCRIPTION).write_text(json.dumps(about, indent=2), encoding="utf-8")
 
 

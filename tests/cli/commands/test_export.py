@@ -11,14 +11,21 @@ def test_options_reach_the_export(monkeypatch, capsys):
         return arguments[1]
 
     monkeypatch.setattr("genie.export.onnx.export_onnx", export)
+    monkeypatch.setattr("genie.export.site.export_site", export)
     assert main(["export", "runs/mine", "--onnx", "out", "--weights", "float16"]) == 0
-    assert main(["export", "runs/mine", "--onnx", "out"]) == 0
-    assert given == [("runs/mine", "out", "float16"), ("runs/mine", "out", "lossless")]
-    assert capsys.readouterr().out.split() == ["out", "out"]
+    assert main(["export", "a", "b", "--web", "site", "--runtime", "dist"]) == 0
+    assert given == [
+        ("runs/mine", "out", "float16"),
+        (["a", "b"], "site", "lossless", "dist"),
+    ]
+    assert capsys.readouterr().out.split() == ["out", "site"]
 
 
-def test_the_folder_has_to_be_named(capsys):
-    assert fails(capsys, "export", "runs/mine").startswith("give --onnx")
+def test_one_of_the_forms_has_to_be_named(capsys):
+    words = "give --onnx OUT or --web SITE, one of them"
+    assert fails(capsys, "export", "runs/mine") == words
+    assert fails(capsys, "export", "runs/mine", "--onnx", "a", "--web", "b") == words
+    assert fails(capsys, "export", "a", "b", "--onnx", "out").startswith("--onnx: takes one world")
 
 
 def test_a_world_that_is_not_there_is_named(capsys, tmp_path):

@@ -14,12 +14,15 @@ def _options(parser: ArgumentParser) -> None:
     from genie.export.onnx import Weights
 
     parser.add_argument(
-        "world",
+        "worlds",
+        nargs="+",
+        metavar="WORLD",
         help="folder of a world, its id on the Hugging Face Hub, or the name of one that comes "
-        "with the package",
+        "with the package; a site takes several",
     )
+    parser.add_argument("--onnx", metavar="OUT", help="folder for ONNX graphs and their weights")
     parser.add_argument(
-        "--onnx", required=True, metavar="OUT", help="folder for ONNX graphs and their weights"
+        "--web", metavar="SITE", help="folder for a site that plays the worlds in the browser's tab"
     )
     parser.add_argument(
         "--weights",
@@ -27,17 +30,29 @@ def _options(parser: ArgumentParser) -> None:
         default="lossless",
         help="float16 halves the file and rounds; lossless takes float16 where nothing is lost",
     )
+    parser.add_argument(
+        "--runtime",
+        metavar="FOLDER",
+        help="for a site: folder with the files of onnxruntime-web; fetched by npm when left out",
+    )
 
 
 def _run(options: Namespace) -> None:
+    from genie.core.config import require
     from genie.export.onnx import export_onnx
+    from genie.export.site import export_site
 
-    print(export_onnx(options.world, options.onnx, options.weights))
+    require(bool(options.onnx) != bool(options.web), "give --onnx OUT or --web SITE, one of them")
+    if options.web:
+        print(export_site(options.worlds, options.web, options.weights, options.runtime))
+        return
+    require(len(options.worlds) == 1, "--onnx: takes one world; --web takes several")
+    print(export_onnx(options.worlds[0], options.onnx, options.weights))
 
 
 COMMAND = Command(
     order=9,
-    about="write a world as ONNX graphs, to play it without PyTorch",
+    about="write a world as ONNX graphs or as a site, to play it without PyTorch",
     example="",
     options=_options,
     run=_run,

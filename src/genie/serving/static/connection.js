@@ -57,8 +57,8 @@ export class Connection extends EventTarget {
   #opened = false;
   #retry = new Retry(() => this.#connect(), (seconds) => this.#emit("waiting", seconds));
 
-  open(world) {
-    this.#address = `play?${new URLSearchParams({ world })}`;
+  open({ name }) {
+    this.#address = `play?${new URLSearchParams({ world: name })}`;
     this.#connect();
   }
 

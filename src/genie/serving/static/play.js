@@ -1,13 +1,13 @@
 // The page: ties the connection, the controls and what is shown together.
 
 import { markPreviewsStale, buildButtons, capture, reservePreviewSpace, nameOf, showActions, shownActions, showHeld, showPreview } from "./buttons.js";
-import { Connection, refusal } from "./connection.js";
 import { Bindings, Held, listenToKeys } from "./controls.js";
 import { Measures } from "./measures.js";
 import { $, announce, element, remember, remembered } from "./page.js";
 import { buildPrompts, isPicture, openPromptFile, showChosen } from "./prompts.js";
 import { buildRecording, gameOfAddress, openReplay, showStatus } from "./recording.js";
 import { Retry } from "./retry.js";
+import { Connection, listWorlds, refusal, videoFormats } from "./transport.js";
 
 const WAIT = "wait";
 const HELD_AFTER = 0.5; // of a step: a key that is released before is not held, its press is played once
@@ -269,7 +269,7 @@ function build() {
   measures = new Measures(world.fps, expectedRate);
   buildPrompts(world, (prompt) => start(prompt));
   buildButtons(world, bindings, held);
-  buildRecording(connection, world, openGame);
+  buildRecording(connection, world, openGame, videoFormats);
   $("previews").checked = remembered("genie.peeking") ?? true;
   reservePreviewSpace($("previews").checked);
   fillIdle();
@@ -380,6 +380,7 @@ connection.addEventListener("lost", ({ detail }) => {
   showLost(detail);
 });
 connection.addEventListener("waiting", ({ detail }) => showWaiting(detail));
+connection.addEventListener("loading", ({ detail }) => overlay(detail));
 
 document.addEventListener("visibilitychange", () => {
   if (stepping) return;
@@ -405,7 +406,7 @@ addEventListener("drop", (event) => {
 async function open() {
   let worlds;
   try {
-    worlds = await (await fetch("worlds")).json();
+    worlds = await listWorlds();
   } catch {
     const why = await refusal("worlds");
     if (world) return; // another try got them meanwhile
@@ -421,7 +422,7 @@ async function open() {
   build();
   wire();
   if (remembered("genie.stepping")) setStepping(true);
-  connection.open(world.name);
+  connection.open(world);
 }
 
 const opening = new Retry(open, showWaiting);

@@ -1,6 +1,7 @@
 // What games start from: the world's pictures, and the player's own, fitted to the world.
 
 import { $, announce, base64, element } from "./page.js";
+import { reconstruct } from "./transport.js";
 
 const MAX_PICTURE = 2 ** 18 - 2 ** 10; // characters of base64, below the limit of a message
 
@@ -206,17 +207,16 @@ function paintTo([x, y]) {
 
 function reconstructSoon() {
   clearTimeout(reconstructTimer);
-  reconstructTimer = setTimeout(reconstruct, RECONSTRUCT_AFTER_MS);
+  reconstructTimer = setTimeout(showReconstruction, RECONSTRUCT_AFTER_MS);
 }
 
-async function reconstruct() {
+async function showReconstruction() {
   requests += 1;
   const number = requests;
   let image;
   try {
-    const address = `worlds/${encodeURIComponent(world.name)}/reconstruction`;
-    const response = await fetch(address, { method: "POST", body: await fitted() });
-    image = response.ok ? await createImageBitmap(await response.blob()) : null;
+    const seen = await reconstruct(world, await fitted());
+    image = seen && (await createImageBitmap(seen));
   } catch { /* the game's own connection says what is wrong */ }
   if (number !== requests) return;
   $("reconstruction-part").hidden = !image;

@@ -9,10 +9,14 @@ const MAX_LINK = 100_000;
 let connection, world, openGame;
 let purpose = "file"; // of the replay that was asked for
 
-/** Connects the buttons; `open({prompt, seed, actions, sampling, hash})` replays a game. */
-export function buildRecording(toServer, playedWorld, open) {
-  [connection, world, openGame] = [toServer, playedWorld, open];
+/**
+ * Connects the buttons; `open({prompt, seed, actions, sampling, hash})` replays a game. A video can be
+ * saved in `formats`.
+ */
+export function buildRecording(toWorld, playedWorld, open, formats) {
+  [connection, world, openGame] = [toWorld, playedWorld, open];
   for (const button of document.querySelectorAll("[data-video]")) {
+    button.hidden = !formats.includes(button.dataset.video);
     button.addEventListener("click", () => {
       showStatus("Encoding the last minute as a video…");
       connection.send({ type: "film", format: button.dataset.video });

@@ -1,0 +1,147 @@
+"""Worlds as a site that any file server serves: the page, the graphs and ONNX Runtime Web."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from genie.core.config import UserError, require
+from genie.export.onnx import DESCRIPTION, Weights, export_onnx
+from genie.world.hub import world_folder
+
+RUNTIME_VERSION = "1.30.0"
+"""Of onnxruntime-web (MIT licence), https://www.npmjs.com/package/onnxruntime-web."""
+RUNTIME_FILES = (
+    "ort.wasm.min.mjs",
+    "ort-wasm-simd-threaded.mjs",
+    "ort-wasm-simd-threaded.wasm",
+)
+SERVER_FILES = {"connection.js", "transport.js", "docs.css", "docs.html", "docs.js"}
+"""Of the page of `genie play`, those that need its server."""
+WORLDS, SERVICE_WORKER = "worlds.json", "offline.js"
+
+
+def export_site(
+    worlds: Sequence[str | Path],
+    out: str | Path,
+    weights: Weights = "lossless",
+    runtime: str | Path | None = None,
+) -> Path:
+    """Writes a site on which worlds are played in the browser's tab, without a server of ours.
+
+    A plain file server or a static host is enough, and nothing is requested from elsewhere. After
+    the first visit the site works without a network.
+
+    Args:
+        worlds: folders of worlds, ids on the Hugging Face Hub or names of bundled worlds.
+        out: folder to write. An earlier site in it is replaced.
+        weights: as of `export_onnx`.
+        runtime: folder with the files of onnxruntime-web, for machines without npm. They come from
+            npm's registry when left out.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: there is no such world, two have the same name, the folder holds something else,
+            or ONNX Runtime Web cannot be had.
+    """
+    out = Path(out)
+    free = not out.exists() or (out / WORLDS).is_file() or (out.is_dir() and not any(out.iterdir()))
+    require(free, f"{out}: holds something that is not a site; name another folder")
+    names = [world_folder(world).name for world in worlds]
+    require(len(set(names)) == len(names), f"worlds: {', '.join(names)}, give each its own name")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        site = Path(temporary) / "site"
+        site.mkdir(0o777)
+        _copy_runtime(site / "ort", runtime)
+        for world, name in zip(worlds, names, strict=True):
+            export_onnx(world, site / "worlds" / name, weights)
+        described = [_described(site, name) for name in names]
+        (site / WORLDS).write_text(json.dumps(described, indent=2), encoding="utf-8")
+        _copy_page(site)
+        if out.exists():
+            shutil.rmtree(out)
+        site.rename(out)
+    return out
+
+
+def _described(site: Path, name: str) -> dict[str, object]:
+    """Returns what the page is told of a world, as `genie.serving.protocol.World` says."""
+    folder = site / "worlds" / name
+    about = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+    prompts = sorted((folder / "prompts").glob("*.png"), key=lambda file: int(file.stem))
+    return {
+        "name": name,
+        "address": f"worlds/{name}/",
+        "height": about["height"],
+        "width": about["width"],
+        "fps": about["fps"],
+        "num_actions": about["num_actions"],
+        "prompts": [f"worlds/{name}/prompts/{file.name}" for file in prompts],
+        "names": about["action_names"],
+        "buttons": about["action_groups"],
+        "real_actions": [],
+        "can_name": False,
+        "can_guide": "guided_step" in about["graphs"],
+    }
+
+
+def _copy_page(site: Path) -> None:
+    static = resources.files("genie.serving") / "static"
+    for file in static.iterdir():
+        if file.name not in SERVER_FILES:
+            (site / file.name).write_bytes(file.read_bytes())
+    web = Path(str(resources.files("genie.export") / "web"))
+    shutil.copytree(web, site, dirs_exist_ok=True)
+    page = (site / "index.html").read_text("utf-8")
+    register = "<script>navigator.serviceWorker?.register('offline.js').catch(() => {})</script>"
+    (site / "index.html").write_text(page.replace("</head>", f"  {register}\n</head>"), "utf-8")
+    worker = (site / SERVICE_WORKER).read_text("utf-8")
+    (site / SERVICE_WORKER).write_text(worker.replace("-VERSION", f"-{_digest(site)}"), "utf-8")
+
+
+def _digest(site: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path for path in site.rglob("*") if path.is_file()):
+        digest.update(str(file.relative_to(site)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _copy_runtime(to: Path, folder: str | Path | None) -> None:
+    with _runtime_folder(folder) as found:
+        missing = [name for name in RUNTIME_FILES if not (found / name).is_file()]
+        require(not missing, f"runtime: {', '.join(missing)} not found in {found}")
+        to.mkdir()
+        for name in RUNTIME_FILES:
+            shutil.copy(found / name, to / name)
+
+
+@contextmanager
+def _runtime_folder(folder: str | Path | None) -> Iterator[Path]:
+    if folder is not None:
+        yield Path(folder)
+        return
+    package = f"onnxruntime-web@{RUNTIME_VERSION}"
+    advice = f"unpack {package} and name its folder `dist` with --runtime"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise UserError(f"npm is missing: install Node.js, or {advice}")
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [npm, "pack", package, "--pack-destination", temporary, "--silent"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        archives = list(Path(temporary).glob("*.tgz"))
+        if done.returncode or not archives:
+            why = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+            raise UserError(f"{package} could not be fetched ({why}): {advice}")
+        shutil.unpack_archive(archives[0], temporary, "gztar", filter="data")
+        yield Path(temporary) / "package" / "dist"

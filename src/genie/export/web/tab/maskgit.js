@@ -1,0 +1,73 @@
+// What MaskGIT sampling decides outside of the graphs, equal to genie/world/maskgit.py.
+
+import { gumbel, plus, randomBits } from "./random.js";
+
+/** How many tokens are masked after each MaskGIT step; the last number is 0. */
+export function maskedCounts(total, wantedSteps, schedule) {
+  const ratio = {
+    cosine: (done) => Math.cos((done * Math.PI) / 2),
+    linear: (done) => 1 - done,
+    exponential: (done) => 1 - Math.expm1(5 * done) / Math.expm1(5),
+  }[schedule];
+  const steps = Math.min(wantedSteps, total);
+  const counts = [];
+  let left = total;
+  for (let step = 1; step <= steps; step += 1) {
+    const wanted = Math.floor(total * ratio(step / steps) + 1e-9);
+    left = Math.max(Math.min(wanted, left - 1), steps - step);
+    counts.push(left);
+  }
+  return counts;
+}
+
+/** All positions in the order of sampling; null where confidence decides. */
+export function tokenOrder(order, [rows, columns], key) {
+  if (order === "confidence") return null;
+  return order === "random" ? randomOrder(rows * columns, key) : haltonOrder(rows, columns);
+}
+
+/**
+ * What a MaskGIT step is given: {fill, count, noise}. `before` and `after` count masked tokens,
+ * `number` counts the steps from 1. Without a temperature the noise is 0.
+ */
+export function stepInputs(tokens, vocabulary, ranked, key, number, before, after, temperature) {
+  const total = tokens.length;
+  const where = ranked
+    ? ranked.slice(total - before, total - after)
+    : [...tokens.keys()].filter((position) => tokens[position] === vocabulary);
+  const fill = new Uint8Array(total);
+  const noise = new Float32Array(total * vocabulary);
+  const drawn = temperature > 0 ? gumbel(plus(key, number), where.length * vocabulary) : null;
+  where.forEach((position, i) => {
+    fill[position] = 1;
+    if (drawn) noise.set(drawn.subarray(i * vocabulary, (i + 1) * vocabulary), position * vocabulary);
+  });
+  return { fill, count: before - after, noise };
+}
+
+/** A stable sort by random signed 64-bit integers. */
+function randomOrder(total, key) {
+  const bits = randomBits(key, total);
+  const signed = (position) => bits[2 * position + 1] | 0;
+  const positions = Array.from({ length: total }, (_, position) => position);
+  return positions.sort((a, b) => signed(a) - signed(b) || bits[2 * a] - bits[2 * b] || a - b);
+}
+
+function haltonOrder(rows, columns) {
+  const found = new Set();
+  for (let index = 1; found.size < rows * columns; index += 1) {
+    const row = Math.floor(radicalInverse(index, 2) * rows);
+    found.add(row * columns + Math.floor(radicalInverse(index, 3) * columns));
+  }
+  return [...found];
+}
+
+function radicalInverse(index, base) {
+  let [value, digit, left] = [0, 1 / base, index];
+  while (left > 0) {
+    value += (left % base) * digit;
+    left = Math.floor(left / base);
+    digit /= base;
+  }
+  return value;
+}

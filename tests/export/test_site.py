@@ -1,0 +1,242 @@
+"""An exported site on a plain file server, in a real browser: the same games as in Python."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from browsing import needs_chromium, press, step, wait_until
+from PIL import Image
+
+from genie import SamplingConfig, UserError
+from genie.export.site import RUNTIME_FILES, WORLDS, export_site
+from genie.serving.protocol import World
+from genie.world import maskgit, rng
+from genie.world.replay import Replay
+
+pytestmark = pytest.mark.xdist_group("export")
+PIXELS = """() => {
+    const canvas = document.querySelector("canvas"), { width, height } = canvas;
+    return [...canvas.getContext("2d").getImageData(0, 0, width, height).data];
+}"""
+
+
+@pytest.fixture
+def playing(page, runtime):
+    """The page once the first frame is there."""
+    if not (runtime / RUNTIME_FILES[0]).stat().st_size:
+        pytest.skip("npm could not fetch onnxruntime-web")
+    page.wait_for_selector("#canvas[data-frame]", timeout=60_000)
+    return page
+
+
+def shown(page):
+    """The frame on the page, (H, W, 3)."""
+    return np.array(page.evaluate(PIXELS)).reshape(16, 16, 4)[..., :3]
+
+
+def play(page, keys):
+    """Plays keys step by step."""
+    press(page, "Step by step T")
+    for number, key in enumerate(keys, start=1):
+        page.keyboard.press(key)
+        wait_until(page, "n => document.getElementById('step').textContent == n", str(number))
+
+
+def saved(page):
+    """The replay that the page saves."""
+    with page.expect_download() as download:
+        page.click("#save")
+    return json.loads(download.value.path().read_text())
+
+
+class TestInTheBrowser:
+    pytestmark = needs_chromium
+
+    def test_random_numbers_are_those_of_python(self, page):
+        seeds, numbers = [0, 1, 2**31 - 1, 2**53 - 1], [0, 1, 7, 100_000]
+        found = page.evaluate(
+            """async ([seeds, numbers]) => {
+                const { makeKey, randomBits, gumbel, plus } = await import("/tab/random.js");
+                return seeds.flatMap((seed) => numbers.map((number) => {
+                    const key = makeKey(seed, number);
+                    return [[...randomBits(key, 5)], [...gumbel(plus(key, 3), 101)]];
+                }));
+            }""",
+            [seeds, numbers],
+        )
+        pairs = [(seed, number) for seed in seeds for number in numbers]
+        for (seed, number), (bits, noise) in zip(pairs, found, strict=True):
+            key = rng.make_keys(torch.tensor([seed]), torch.tensor([number]))
+            assert (
+                bits
+                == rng.random_bits(key, 5).view(torch.int32).numpy().view(np.uint32).tolist()[0]
+            )
+            np.testing.assert_allclose(noise, rng.gumbel(key + 3, (101,))[0], atol=1e-6)
+
+    def test_orders_and_counts_are_those_of_python(self, page):
+        asked = [
+            [total, steps, schedule]
+            for total in (1, 16, 64, 144)
+            for steps in (1, 2, 8, 25, 200)
+            for schedule in ("cosine", "linear", "exponential")
+        ]
+        counts, orders = page.evaluate(
+            """async (asked) => {
+                const { maskedCounts, tokenOrder } = await import("/tab/maskgit.js");
+                const { makeKey } = await import("/tab/random.js");
+                const orders = [["random", [8, 8]], ["halton", [8, 8]], ["halton", [9, 16]]];
+                return [
+                    asked.map((each) => maskedCounts(...each)),
+                    orders.map(([order, grid]) => tokenOrder(order, grid, makeKey(5, 9))),
+                ];
+            }""",
+            asked,
+        )
+        assert counts == [maskgit.masked_counts(*each) for each in asked]
+        key = rng.make_keys(torch.tensor([5]), torch.tensor([9]))
+        wanted = [("random", (8, 8)), ("halton", (8, 8)), ("halton", (9, 16))]
+        for (order, grid), found in zip(wanted, orders, strict=True):
+            assert found == maskgit.fixed_order(order, grid, key)[0].tolist()
+
+    def test_a_game_of_the_tab_is_played_again_in_python(self, playing, world):
+        play(playing, ["1", "2", "4", "4", "3", "1"])
+        replay = saved(playing)
+        assert replay["actions"] == [0, 1, 3, 3, 2, 0]
+        *_, last = read(replay).frames(world)
+        np.testing.assert_allclose(shown(playing), last.astype(int), atol=1)
+
+    def test_a_game_of_python_is_played_again_in_the_tab(self, playing, world, tmp_path):
+        replay = saved(playing)
+        changes = [
+            {"step": 0, "sampling": {"steps": 3, "order": "halton", "temperature": 0.5}},
+            {"step": 4, "sampling": {"steps": 2, "guidance": 1.5}},
+        ]
+        full = [{**c, "sampling": {**vars(SamplingConfig()), **c["sampling"]}} for c in changes]
+        replay |= {"actions": [3, 0, 1, 1, 2, 2, 3], "seed": 77, "sampling": full}
+        file = tmp_path / "game.json"
+        file.write_text(json.dumps(replay))
+        playing.set_input_files("#replay", file)
+        wait_until(playing, "() => document.getElementById('step').textContent == '7'")
+        *_, last = read(replay).frames(world)
+        np.testing.assert_allclose(shown(playing), last.astype(int), atol=1)
+
+    def test_a_game_of_another_world_is_refused(self, playing, tmp_path):
+        file = tmp_path / "game.json"
+        file.write_text(json.dumps(saved(playing) | {"hash": "0" * 64}))
+        playing.set_input_files("#replay", file)
+        wait_until(playing, "() => /another world/.test(document.body.innerText)")
+
+    def test_undo_and_branches_are_the_same_game(self, playing):
+        play(playing, ["1", "2", "3"])
+        third = shown(playing)
+        press(playing, "Branch B")
+        playing.wait_for_selector("#games:not([hidden])")
+        press(playing, "Undo Z")
+        wait_until(playing, "() => document.getElementById('step').textContent == '2'")
+        playing.keyboard.press("3")
+        wait_until(playing, "() => document.getElementById('step').textContent == '3'")
+        np.testing.assert_array_equal(shown(playing), third)
+        playing.get_by_role("button", name="Game 1, at step 3").click()
+        wait_until(playing, "() => document.getElementById('step').textContent == '3'")
+        np.testing.assert_array_equal(shown(playing), third)
+
+    def test_a_held_key_plays_at_the_frame_rate_and_previews_come(self, playing):
+        playing.wait_for_selector("#pad canvas[data-frame]")
+        playing.keyboard.down("4")
+        wait_until(playing, "() => Number(document.getElementById('step').textContent) > 10")
+        playing.keyboard.up("4")
+        playing.wait_for_timeout(300)
+        at = step(playing)
+        playing.wait_for_timeout(300)
+        assert step(playing) == at
+
+    def test_an_own_picture_is_seen_as_the_world_sees_it(self, playing, world, tmp_path):
+        picture = np.full((16, 16, 3), (200, 40, 90), np.uint8)
+        Image.fromarray(picture).save(tmp_path / "own.png")
+        playing.set_input_files("#file", tmp_path / "own.png")
+        playing.wait_for_function(
+            """() => document.getElementById("reconstruction").getContext("2d")
+                .getImageData(0, 0, 1, 1).data[3] === 255"""
+        )
+        seen = playing.evaluate(
+            """() => [...document.getElementById("reconstruction").getContext("2d")
+                .getImageData(0, 0, 16, 16).data]"""
+        )
+        wanted = world.reconstruct(picture).numpy().astype(int)
+        found = np.array(seen).reshape(16, 16, 4)[..., :3]
+        np.testing.assert_allclose(found, wanted, atol=1)
+        press(playing, "Play this")
+        playing.wait_for_timeout(300)
+        np.testing.assert_array_equal(shown(playing), picture)
+
+    def test_it_plays_without_a_network_after_the_first_visit(self, playing):
+        playing.wait_for_function("() => navigator.serviceWorker.controller !== null")
+        playing.reload()  # what was fetched before the service worker began is fetched again
+        playing.wait_for_selector("#canvas[data-frame]", timeout=60_000)
+        playing.context.set_offline(True)
+        playing.reload()
+        playing.wait_for_selector("#canvas[data-frame]", timeout=60_000)
+        play(playing, ["1", "2"])
+
+    def test_a_missing_graph_is_a_sentence(self, browser, address, runtime):
+        context = browser.new_context(service_workers="block")
+        page = context.new_page()
+        page.route("**/decode.onnx", lambda route: route.fulfill(status=404))
+        page.goto(address)
+        page.wait_for_selector("#again:not([hidden])", timeout=60_000)
+        said = page.inner_text("#overlay-text")
+        context.close()
+        assert said == "The world could not be played: decode.onnx is missing (404)."
+
+    def test_nothing_is_requested_from_elsewhere(self, browser, address, playing):
+        context = browser.new_context(service_workers="block")
+        page = context.new_page()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        page.wait_for_selector("#canvas[data-frame]", timeout=60_000)
+        context.close()
+        assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
+
+
+def read(values):
+    """A replay from what the page saves."""
+    from genie.core.config import from_record
+
+    return from_record(Replay, values)
+
+
+def test_the_site_lists_its_worlds_as_the_page_wants_them(site, folder):
+    (listed,) = json.loads((site / WORLDS).read_text())
+    assert listed["name"] == "toy"
+    assert listed["names"] == ["left", "", "", "jump"]
+    assert listed["can_guide"]
+    assert listed.keys() == {*World.model_fields, "address"} - {"protocol"}
+    for prompt in listed["prompts"]:
+        with Image.open(site / prompt) as picture:
+            assert picture.size == (16, 16)
+    assert "VERSION" not in (site / "offline.js").read_text().split("const CACHE")[1]
+
+
+def test_prompts_are_those_of_the_world(site, folder):
+    for name in ("0.png", "1.png"):
+        ours = np.array(Image.open(site / "worlds" / "toy" / "prompts" / name))
+        np.testing.assert_array_equal(ours, np.array(Image.open(folder / "prompts" / name)))
+
+
+def test_bad_input_is_named_before_anything_is_written(folder, tmp_path, monkeypatch):
+    out = tmp_path / "site"
+    with pytest.raises(UserError, match="toy, toy, give each its own name"):
+        export_site([folder, folder], out, runtime=tmp_path)
+    with pytest.raises(UserError, match=r"runtime: ort\.wasm\.min\.mjs, .* not found"):
+        export_site([folder], out, runtime=tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"npm is missing: install Node\.js, or unpack"):
+        export_site([folder], out)
+    assert not out.exists()
+    out.mkdir()
+    (out / "index.html").write_text("mine")
+    with pytest.raises(UserError, match="holds something that is not a site"):
+        export_site([folder], out, runtime=tmp_path)
+    assert (out / "index.html").read_text() == "mine"
