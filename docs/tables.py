@@ -415,6 +415,35 @@ def recipe(question: str, *keys: str) -> str:
     return markdown(header, body)
 
 
+def mapper(world: str) -> str:
+    """Returns the results of `benchmarks/action_mapper.py`: accuracy and mean recall."""
+    lines = read("action-mapper")["worlds"][world]["curve"]
+    names = {
+        "commonest": "commonest action",
+        "frame_alone": "frame alone",
+        "supervised": "supervised",
+        "dictionary": "dictionary",
+        "network": "network",
+    }
+    shown = {key: name for key, name in names.items() if key in lines[0]}
+    header = ["labels", *shown.values(), "real to latent: dictionary", "network"]
+    rows = [
+        (
+            f"{line['labels']:,}",
+            *(_accuracy(line[key].get("to_real", line[key])) for key in shown),
+            *(_accuracy(line[kind]["to_latent"]) for kind in ("dictionary", "network")),
+        )
+        for line in lines
+    ]
+    return markdown(header, rows)
+
+
+def _accuracy(section: Report) -> str:
+    accuracy, recall = section["accuracy"], section["balanced_accuracy"]["mean"]
+    half = accuracy["high"] - accuracy["mean"]
+    return f"{accuracy['mean']:.2f} ± {half:.2f} ({recall:.2f})"
+
+
 def _column(key: str) -> tuple[str, int]:
     split, _, last = key.rpartition(":")
     title, digits = NAMES[last]
@@ -454,7 +483,8 @@ def experiments() -> str:
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
-        results, card, miner, presets, play, training, data, growth, gpu, recipe, experiments,
+        results, card, miner, presets, play, training, data, growth, gpu, recipe, mapper,
+        experiments,
     )
 }  # fmt: skip
 
