@@ -6,7 +6,7 @@ import torch
 from genie.core.config import UserError
 from genie.data.images import read_image
 from genie.world.action_mapper import ActionMapper, MapperConfig, hashes
-from genie.world.generate import generate, parse_actions
+from genie.world.generate import generate
 from genie.world.genie import Genie
 from small import TEAL, save_world
 
@@ -77,23 +77,6 @@ def test_what_cannot_be_is_refused(world, tmp_path, options, sentence):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["1,1,2", "1 1 2", "1, 1, 2,"])
-def test_actions_are_read(text):
-    assert parse_actions(text) == [1, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("left,left, jump", ["left", "left", "jump"]),
-        ("left jump", ["left", "jump"]),
-        ("action 3,action 1,", ["action 3", "action 1"]),
-    ],
-)
-def test_names_are_read(text, names):
-    assert parse_actions(text) == names
-
-
 def test_names_are_played_by_the_mapper_of_the_world(world, tmp_path):
     """The game has the actions left and right, latent actions 2 and 0."""
     genie = Genie.from_pretrained(world, device="cpu")
@@ -110,9 +93,3 @@ def test_names_are_played_by_the_mapper_of_the_world(world, tmp_path):
     }
     named, latent = (np.stack([read_image(path) for path in paths]) for paths in clips.values())
     assert np.array_equal(named, latent)
-
-
-@pytest.mark.parametrize("text", ["", "1.5", "1;2", "left,2", ","])
-def test_what_is_no_action_is_refused(text):
-    with pytest.raises(UserError, match="actions: "):
-        parse_actions(text)

@@ -199,3 +199,26 @@ def test_guidance_needs_a_world_that_knows_an_unknown_action(world):
     for cached in (True, False):
         with pytest.raises(UserError, match="unconditional_fraction"):
             world.generate(frames(1), [0], sampling=SamplingConfig(guidance=1.0), use_cache=cached)
+
+
+@pytest.mark.parametrize("text", ["1,1,2", "1 1 2", "1, 1, 2,"])
+def test_actions_are_read(text):
+    assert inputs.parse_actions(text) == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("left,left, jump", ["left", "left", "jump"]),
+        ("left jump", ["left", "jump"]),
+        ("action 3,action 1,", ["action 3", "action 1"]),
+    ],
+)
+def test_names_are_read(text, names):
+    assert inputs.parse_actions(text) == names
+
+
+@pytest.mark.parametrize("text", ["", "1.5", "1;2", "left,2", ",", "1,,2", "²"])
+def test_what_is_no_action_is_refused(text):
+    with pytest.raises(UserError, match="actions: "):
+        inputs.parse_actions(text)

@@ -19,7 +19,7 @@ import torch
 from genie.core.config import UserError, require, to_dict
 from genie.export.graphs import Graph, play_graphs
 from genie.world import inputs
-from genie.world.action_groups import read_groups
+from genie.world.action_groups import players_groups
 from genie.world.action_names import read_names
 from genie.world.genie import Genie
 from genie.world.hub import world_folder
@@ -100,15 +100,10 @@ def _is_free(out: Path) -> bool:
 
 def _labels(folder: Path, num_actions: int) -> dict[str, Any]:
     """Returns what players read about a world and its actions."""
-    groups = [
-        {"actions": list(group.actions), "name": group.name, "effect": group.effect}
-        for group in read_groups(folder, num_actions)
-        if group.distinct
-    ]
     return {
         "name": folder.name,
         "action_names": read_names(folder, num_actions),
-        "action_groups": groups,
+        "action_groups": players_groups(folder, num_actions),
     }
 
 

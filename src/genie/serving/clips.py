@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from genie.core.config import require
+from genie.core.config import UserError, require
 from genie.serving.video_export import Format, display_scale
-from genie.world.inputs import check_range
+from genie.world import inputs
 
 if TYPE_CHECKING:
     from genie.serving.play.scheduler import BatchScheduler
@@ -52,17 +52,15 @@ def parse_actions(
     Raises:
         UserError: the text is not a list of the world's actions, or has more than `most`.
     """
-    words = [word.strip() for word in text.split(",")]
-    if mapper is not None and any(letter.isalpha() for letter in text):
-        require(len(words) <= most, f"actions: {len(words)} are too many, at most {most}")
-        mapper.indices_of(words, len(words))
-        return words
-    numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
-    require(numbers, "actions: give numbers with commas between, such as 1,1,2,0")
-    require(len(words) <= most, f"actions: {len(words)} are too many, at most {most}")
-    actions = np.array(words, int)
-    check_range(actions, num_actions, "actions")
-    return actions.tolist()
+    actions = inputs.parse_actions(text)
+    require(len(actions) <= most, f"actions: {len(actions)} are too many, at most {most}")
+    if isinstance(actions[0], str):
+        if mapper is None:
+            raise UserError("actions: names need a mapper; give numbers such as 1,1,2,0")
+        mapper.indices_of(actions, len(actions))
+    else:
+        inputs.check_range(np.array(actions, object), num_actions, "actions")
+    return actions
 
 
 def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int:

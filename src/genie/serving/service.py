@@ -21,7 +21,7 @@ from genie.serving.limits import Limits, RequestRejected, Slots
 from genie.serving.play.metrics import InstrumentedGameBatch, Metrics
 from genie.serving.play.scheduler import BatchScheduler
 from genie.serving.protocol import SERVICE_RESTART, VERSION, Button, World
-from genie.world.action_groups import read_groups
+from genie.world.action_groups import players_groups
 from genie.world.action_mapper import read_mapper
 from genie.world.action_names import parse_names, read_names, write_names
 
@@ -90,12 +90,8 @@ class WorldService:
         self.prompt_images = [png(picture) for picture in last]
         self._served = served
         self.action_names = read_names(served.folder, self.world.config.num_actions)
-        groups = read_groups(served.folder, self.world.config.num_actions)
-        self.buttons = [
-            Button(actions=list(group.actions), name=group.name, effect=group.effect)
-            for group in groups
-            if group.distinct
-        ]
+        groups = players_groups(served.folder, self.world.config.num_actions)
+        self.buttons = [Button(**group) for group in groups]
         self.warm = False
         metrics.sessions.labels(self.name).set_function(lambda: len(self.scheduler.sessions))
 

@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from genie.core.config import from_dict, require, to_dict
 from genie.core.io import replacing
@@ -89,3 +90,12 @@ def read_groups(folder: Path | None, count: int) -> tuple[ActionGroup, ...]:
         log.warning("%s is ignored: %s", folder / FILE, error)
         return ()
     return groups
+
+
+def players_groups(folder: Path | None, count: int) -> list[dict[str, Any]]:
+    """Returns what players are told of the groups that are distinct: actions, name and effect."""
+    return [
+        {"actions": list(group.actions), "name": group.name, "effect": group.effect}
+        for group in read_groups(folder, count)
+        if group.distinct
+    ]

@@ -84,7 +84,7 @@ def generate(
     _check_output(out, scale)
     require(frames >= 1, f"frames: {frames}, must be at least 1")
     seed = seed_of(seed)
-    sequence = None if actions is None else parse_actions(actions)
+    sequence = None if actions is None else inputs.parse_actions(actions)
     folder = world_folder(world)
     genie = Genie.from_pretrained(folder, device, dtype)
     config = genie.config
@@ -168,29 +168,6 @@ def _check_output(out: Path, scale: int) -> None:
     known = (*VIDEO_ENDINGS, ".png")
     require(out.suffix.lower() in known, f"out: {out} should end in one of {', '.join(known)}")
     require(scale >= 1, f"scale: {scale}, must be at least 1")
-
-
-def parse_actions(text: str) -> list[int] | list[str]:
-    """Reads latent actions such as "1,1,2,0", or names such as "left,left,jump".
-
-    Spaces may stand for commas where there are none.
-
-    Raises:
-        UserError: there is none, or numbers and names are mixed.
-    """
-    words = text.replace(",", " ").split()
-    try:
-        numbers = [int(word) for word in words]
-    except ValueError:
-        numbers = None
-    if numbers:
-        return numbers
-    names = [name.strip() for name in text.split(",")] if "," in text else words
-    names = [name for name in names if name]
-    lettered = all(any(letter.isalpha() for letter in name) for name in names)
-    expected = "actions: expected numbers such as 1,1,2,0 or names such as left,left,jump"
-    require(len(names) > 0 and lettered, f"{expected}, got {text!r}")
-    return names
 
 
 def _mapper_for(

@@ -32,6 +32,26 @@ def check_range(actions: np.ndarray, count: int, name: str = "action") -> None:
         raise UserError(f"{name}: {wrong[0]} is out of range, this world has 0 to {count - 1}")
 
 
+def parse_actions(text: str) -> list[int] | list[str]:
+    """Reads actions such as "1,1,2,0", or names such as "left,left,jump".
+
+    Spaces may stand for commas where there are none. A comma may end the list.
+
+    Raises:
+        UserError: there is none, one is left out, or numbers and names are mixed.
+    """
+    words = text.split(",") if "," in text else text.split()
+    words = [word.strip() for word in words]
+    if words[1:] and not words[-1]:
+        words.pop()
+    if words and all(word.isascii() and word.removeprefix("-").isdigit() for word in words):
+        return [int(word) for word in words]
+    lettered = all(any(letter.isalpha() for letter in word) for word in words)
+    expected = "actions: give numbers such as 1,1,2,0 or names such as left,left,jump"
+    require(len(words) > 0 and lettered, f"{expected}, not {shown(text)}")
+    return words
+
+
 def check_guidance(guidance: float, unconditional_fraction: float) -> None:
     """Refuses guidance in a world that never saw an unknown action in training.
 

@@ -337,7 +337,7 @@ def test_clips_are_videos(client, format, kind, tmp_path):
     ("asked", "body", "status", "words"),
     [
         ({}, b"", 422, "actions: Field required."),
-        ({"actions": "1;2"}, b"", 422, "commas between"),
+        ({"actions": "1;2"}, b"", 422, "such as 1,1,2,0"),
         ({"actions": "4"}, b"", 422, "has 0 to 3"),
         ({"actions": ",".join("1" * 257)}, b"", 422, "at most 256"),
         ({"actions": "1", "seed": "-1"}, b"", 422, "seed"),

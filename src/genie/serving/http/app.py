@@ -46,12 +46,6 @@ ABOUT = """Playable worlds. The page for players is at `/`. Programs request cli
 through the WebSocket `/play?world=NAME` (see `genie.serving.protocol`)."""
 
 
-class HealthResponse(BaseModel):
-    """The state of the server."""
-
-    status: str
-
-
 class ErrorResponse(BaseModel):
     """Why a request was rejected, and what to do."""
 
@@ -255,17 +249,17 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
 
 def _add_operator_routes(app: FastAPI, service: Service) -> None:
     @app.get("/health", tags=["operation"], responses=_errors(_503="A world failed."))
-    async def health() -> HealthResponse:
+    async def health() -> dict[str, str]:
         """Returns whether the server works; if not, restart it."""
         if service.failure is not None:
             raise HTTPException(503, "A world failed; restart the server.")
-        return HealthResponse(status="ok")
+        return {"status": "ok"}
 
     @app.get("/ready", tags=["operation"], responses=_errors(_503="Not ready."))
-    async def ready() -> HealthResponse:
+    async def ready() -> dict[str, str]:
         """Returns whether the server accepts requests: all worlds are warm and it is running."""
         service.require_ready()
-        return HealthResponse(status="ready")
+        return {"status": "ready"}
 
     @app.get(
         "/metrics",
