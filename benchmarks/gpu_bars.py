@@ -287,6 +287,9 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     """All tensors of a state, in a fixed order."""
     if isinstance(value, torch.Tensor):
         yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _tensors(part)
     elif is_dataclass(value):
         for part in fields(value):
             yield from _tensors(getattr(value, part.name))
@@ -296,6 +299,8 @@ def _copied(value: Any) -> Any:
     """A state in memory of its own."""
     if isinstance(value, torch.Tensor):
         return value.clone()
+    if isinstance(value, tuple):
+        return tuple(_copied(part) for part in value)
     if not is_dataclass(value):
         return value
     parts = {part.name: _copied(getattr(value, part.name)) for part in fields(value)}
