@@ -61,7 +61,7 @@ def gigabytes(game: Game) -> float:
     weights = sum(weight.nbytes for weight in game.world.dynamics.parameters())
     cached = cache.keys.nbytes + cache.values.nbytes
     last = cached / config.dynamics.layers
-    return ((config.sampling.steps + 1) * (weights + cached - last) + last) / 1e9
+    return ((config.sampling.model_calls + 1) * (weights + cached - last) + last) / 1e9
 
 
 def measure(world: genie.Genie, players: int, history: int, steps: int) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def main() -> None:
         "world": options.world,
         "frame": [world.config.height, world.config.width],
         "tokens": world.tokenizer.tokens_per_frame,
-        "passes": world.config.sampling.steps,
+        "passes": world.config.sampling.model_calls,
         "dtype": options.dtype,
     }
     if options.compile:

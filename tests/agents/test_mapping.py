@@ -57,6 +57,8 @@ def test_a_world_whose_latent_actions_say_nothing_is_noted(world, store):
         ({"labels": 349}, r"labels: 349, but the 'train' split .* has 348 labelled steps"),
         ({"labels": 0}, "labels: 0, at least 1"),
         ({"counts": [10, 999]}, "labels: 999, but"),
+        ({"held_out": 0}, "held_out: 0, at least 1"),
+        ({"repeats": -1}, "repeats: -1, must not be negative"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(world, store, options, words):

@@ -40,6 +40,9 @@ def test_worlds_side_by_side(game, worlds, tmp_path):
 
 
 def test_a_protocol_without_pictures_has_a_table_side_by_side(game, worlds, tmp_path):
+    stale = tmp_path / "good" / "pictures" / "play.gif"  # of an earlier evaluation
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"GIF89a")
     settings = small(clips=4) | {"protocol": "genieredux"}
     compare.compare(["a/good", "bad"], game.store(), tmp_path, **settings)
     assert "img" not in check_page(tmp_path / "comparison.html").tags

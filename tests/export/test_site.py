@@ -1,6 +1,7 @@
 """An exported site on a plain file server, in a real browser: the same games as in Python."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from browsing import needs_chromium, press, step, wait_until
 from PIL import Image
 
 from genie import SamplingConfig, UserError
-from genie.export.site import RUNTIME_FILES, WORLDS, export_site
+from genie.export.onnx import put
+from genie.export.site import RUNTIME_FILES, WORLDS, _described, export_site
 from genie.serving.protocol import World
 from genie.world import maskgit, rng
 from genie.world.replay import Replay
@@ -18,6 +20,16 @@ pytestmark = pytest.mark.xdist_group("export")
 PIXELS = """() => {
     const canvas = document.querySelector("canvas"), { width, height } = canvas;
     return [...canvas.getContext("2d").getImageData(0, 0, width, height).data];
+}"""
+
+
+# All graphs and weights are in the cache of the service worker.
+KEPT = """async () => {
+    const caught = await Promise.all((await caches.keys()).map(async (name) =>
+        (await (await caches.open(name)).keys()).map(({ url }) => url)));
+    const found = caught.flat().join(" ");
+    const wanted = ["weights.bin", "decode.onnx", "commit.onnx", "0.png"];
+    return wanted.every((name) => found.includes(name));
 }"""
 
 
@@ -141,6 +153,26 @@ class TestInTheBrowser:
         wait_until(playing, "() => document.getElementById('step').textContent == '3'")
         np.testing.assert_array_equal(shown(playing), third)
 
+    def test_what_follows_a_start_waits_for_it(self, playing):
+        """A start reads its picture first. A pause that came after it must not come before."""
+        press(playing, "Step by step T")
+        playing.click("#gallery button:nth-child(2)")
+        playing.wait_for_timeout(300)
+        playing.keyboard.down("4")
+        playing.wait_for_timeout(500)
+        playing.keyboard.up("4")
+        assert step(playing) == 1
+
+    def test_a_missing_first_picture_is_a_sentence(self, browser, address, runtime):
+        context = browser.new_context(service_workers="block")
+        page = context.new_page()
+        page.route("**/prompts/0.png", lambda route: route.fulfill(status=404))
+        page.goto(address)
+        page.wait_for_selector("#again:not([hidden])", timeout=60_000)
+        said = page.inner_text("#overlay-text")
+        context.close()
+        assert "0.png is missing" in said
+
     def test_a_held_key_plays_at_the_frame_rate_and_previews_come(self, playing):
         playing.wait_for_selector("#pad canvas[data-frame]")
         playing.keyboard.down("4")
@@ -171,9 +203,7 @@ class TestInTheBrowser:
         np.testing.assert_array_equal(shown(playing), picture)
 
     def test_it_plays_without_a_network_after_the_first_visit(self, playing):
-        playing.wait_for_function("() => navigator.serviceWorker.controller !== null")
-        playing.reload()  # what was fetched before the service worker began is fetched again
-        playing.wait_for_selector("#canvas[data-frame]", timeout=60_000)
+        wait_until(playing, KEPT)
         playing.context.set_offline(True)
         playing.reload()
         playing.wait_for_selector("#canvas[data-frame]", timeout=60_000)
@@ -216,13 +246,37 @@ def test_the_site_lists_its_worlds_as_the_page_wants_them(site, folder):
     for prompt in listed["prompts"]:
         with Image.open(site / prompt) as picture:
             assert picture.size == (16, 16)
-    assert "VERSION" not in (site / "offline.js").read_text().split("const CACHE")[1]
+    worker = (site / "offline.js").read_text().split("const CACHE")[1]
+    assert "VERSION" not in worker
+    assert '"tab/worker.js"' in worker
+    assert "weights.bin" not in worker
 
 
 def test_prompts_are_those_of_the_world(site, folder):
     for name in ("0.png", "1.png"):
         ours = np.array(Image.open(site / "worlds" / "toy" / "prompts" / name))
         np.testing.assert_array_equal(ours, np.array(Image.open(folder / "prompts" / name)))
+
+
+def test_an_earlier_site_is_replaced_and_other_files_stay(tmp_path):
+    out, made = tmp_path / "site", tmp_path / "made"
+    for folder in (out, made):
+        (folder / "worlds").mkdir(parents=True)
+        (folder / "worlds.json").write_text(folder.name)
+    (out / "worlds" / "old").write_text("")
+    (out / ".git").mkdir()
+    (out / "CNAME").write_text("example.org")
+    put(made, out)
+    assert sorted(file.name for file in out.iterdir()) == [".git", "CNAME", "worlds", "worlds.json"]
+    assert (out / "worlds.json").read_text() == "made"
+    assert not (out / "worlds" / "old").exists()
+
+
+def test_names_are_quoted_in_addresses(site, tmp_path):
+    shutil.copytree(site / "worlds" / "toy", tmp_path / "worlds" / "my #1")
+    told = _described(tmp_path, "my #1")
+    assert told["address"] == "worlds/my%20%231/"
+    assert told["prompts"][0] == "worlds/my%20%231/prompts/0.png"
 
 
 def test_bad_input_is_named_before_anything_is_written(folder, tmp_path, monkeypatch):

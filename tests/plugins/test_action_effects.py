@@ -155,3 +155,16 @@ def test_a_world_is_measured_from_held_out_frames():
 def test_sizes_that_measure_nothing_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         EffectsConfig(**wrong)
+
+
+def test_an_effect_is_never_told_of_a_way_that_no_game_went():
+    """Two actions without a clear way; the first goes left in no game, and others hardly do."""
+    right, up, down, left = (2.0, 0.0), (0.0, 2.0), (0.0, -2.0), (-2.0, 0.0)
+    first = [right] * 1 + [up] * 5 + [down] * 4
+    other = [right] * 4 + [up] * 3 + [down] * 2 + [left] * 1
+    motion = torch.tensor([first, other]).transpose(0, 1)[:, :, None, None]
+    effects = action_effects._Effects(motion, scrolls=True, far=1.0)
+    for action in (0, 1):
+        assert "nan" not in effects.describe([action], 0.5, distinct=False).effect
+    usual = torch.tensor([0.03, 0.6, 0.7, 0.7, 0.3])
+    assert "nan" not in effects._sentence(0, [], usual)

@@ -72,6 +72,13 @@ def test_replays_of_it_are_still_accepted():
     assert world_hash(world) == "8642b3f7534199694ae0d511d077927bb8b00c716349897cc8ebe84b25d86329"
 
 
+def test_a_default_of_guidance_is_not_part_of_the_hash():
+    """Replays hold the guidance of each step. `coinrun-9m` got its default after it was shared."""
+    world = Genie.from_pretrained("coinrun-9m", device="cpu")
+    assert world.config.sampling.guidance == 2
+    assert world_hash(world) == "aa2a183f7264c28b19bfabfd793041317aa72c1381d1a56cc4032c252aa9ccb3"
+
+
 def test_a_prompt_comes_back_from_its_tokens(world, prompts):
     frames = torch.from_numpy(np.stack(prompts))[:, None]
     rebuilt = world.tokenizer.decode(world.tokenizer.encode(frames))

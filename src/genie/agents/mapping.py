@@ -83,6 +83,8 @@ def map_actions(
     """
     for number in (labels, *counts):
         require(number >= 1, f"labels: {number}, at least 1 labelled step is needed")
+    require(held_out >= 1, f"held_out: {held_out}, at least 1 step is needed")
+    require(repeats >= 0, f"repeats: {repeats}, must not be negative")
     seed, folder = seed_of(seed), world_folder(world)
     target = Path(out) if out is not None else _folder_beside(world)
     store = ClipStore.open(data)
@@ -130,6 +132,8 @@ def _read(
         int((true[store.frames_in_split(split)] >= 0).sum())
         for split in ("train", _held_out_split(store))
     )
+    split = _held_out_split(store)
+    require(unseen > 0, f"{store.path}: no step of the split {split!r} has a label to measure on")
     # Repeats share as few steps as can be, or intervals would be too narrow.
     most = max(max(labels), min(there, POOL, max(labels) * max(1, repeats)))
     sizes = most, min(held_out, unseen)

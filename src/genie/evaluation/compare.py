@@ -70,13 +70,14 @@ def _names(worlds: Sequence[str | Path]) -> dict[str, str | Path]:
 
 
 def _page(reports: Mapping[str, Mapping[str, Any]], out: Path) -> str:
+    made = {n: {f"{p['name']}.{p['kind']}" for p in r["pictures"]} for n, r in reports.items()}
     figures = {
         caption: {
-            name: read_figure(path, f"{name}: {caption}")
+            name: read_figure(out / name / "pictures" / file, f"{name}: {caption}")
             for name in reports
-            if (path := out / name / "pictures" / file).is_file()
+            if file in made[name]
         }
         for file, caption in SHOWN.items()
-        if any((out / name / "pictures" / file).is_file() for name in reports)
+        if any(file in files for files in made.values())
     }
     return render_comparison(*paper_rows(reports), figures)

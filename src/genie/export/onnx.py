@@ -64,7 +64,7 @@ def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless
         UserError: there is no such world, the folder holds something else, or a package is missing.
     """
     require_onnx()
-    folder, out = world_folder(world), Path(out)
+    folder, out = world_folder(world), Path(out).resolve()
     require(_is_free(out), f"{out}: holds something that is not an export; name another folder")
     loaded = Genie.from_pretrained(folder, device="cpu")
     inputs.check_guidance(
@@ -74,13 +74,26 @@ def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "export"
         made.mkdir(0o777)
-        _write(loaded, _labels(folder, loaded.config.num_actions), made, weights)
-        size = loaded.config.height, loaded.config.width
-        save_prompts(load_prompts(None, *size, folder), made)
-        if out.exists():
-            shutil.rmtree(out)
-        made.rename(out)
+        save_prompts(load_prompts(None, loaded.config.height, loaded.config.width, folder), made)
+        labels = _labels(folder, name_of(world), loaded.config.num_actions)
+        _write(loaded, labels, made, weights)
+        put(made, out)
     return out
+
+
+def name_of(world: str | Path) -> str:
+    """Returns the name of a world for players: the last part of its path or id."""
+    return Path(world).resolve().name
+
+
+def put(made: Path, out: Path) -> None:
+    """Puts a new export in the place of an earlier one; other files of the folder are kept."""
+    if out.exists():
+        for file in list(out.iterdir()):
+            if not (made / file.name).exists():
+                shutil.move(file, made / file.name)
+        shutil.rmtree(out)
+    made.rename(out)
 
 
 def require_onnx() -> None:
@@ -95,13 +108,18 @@ def require_onnx() -> None:
 def _is_free(out: Path) -> bool:
     if not out.is_dir():
         return not out.exists()
-    return (out / DESCRIPTION).is_file() or not any(out.iterdir())
+    if not any(out.iterdir()):
+        return True
+    try:
+        return json.loads((out / DESCRIPTION).read_bytes())["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
-def _labels(folder: Path, num_actions: int) -> dict[str, Any]:
+def _labels(folder: Path, name: str, num_actions: int) -> dict[str, Any]:
     """Returns what players read about a world and its actions."""
     return {
-        "name": folder.name,
+        "name": name,
         "action_names": read_names(folder, num_actions),
         "action_groups": players_groups(folder, num_actions),
     }
@@ -116,6 +134,8 @@ def _write(world: Genie, labels: dict[str, Any], folder: Path, weights: Weights)
         (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
     table.write()
     about = {**labels, **_description(world, graphs)}
+    if weights == "float16":  # rounded weights play another game
+        about["hash"] += "-float16"
     (folder / DESCRIPTION).write_text(json.dumps(about, indent=2), encoding="utf-8")
 
 

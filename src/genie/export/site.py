@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 from genie.core.config import UserError, require
-from genie.export.onnx import DESCRIPTION, Weights, export_onnx
+from genie.export.onnx import DESCRIPTION, Weights, export_onnx, name_of, put
 from genie.world.hub import world_folder
 
 RUNTIME_VERSION = "1.30.0"
@@ -53,10 +54,12 @@ def export_site(
         UserError: there is no such world, two have the same name, the folder holds something else,
             or ONNX Runtime Web cannot be had.
     """
-    out = Path(out)
-    free = not out.exists() or (out / WORLDS).is_file() or (out.is_dir() and not any(out.iterdir()))
-    require(free, f"{out}: holds something that is not a site; name another folder")
-    names = [world_folder(world).name for world in worlds]
+    out = Path(out).resolve()
+    require(_is_free(out), f"{out}: holds something that is not a site; name another folder")
+    require(len(worlds) > 0, "worlds: give at least one")
+    for world in worlds:
+        world_folder(world)  # before anything is written
+    names = [name_of(world) for world in worlds]
     require(len(set(names)) == len(names), f"worlds: {', '.join(names)}, give each its own name")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
@@ -68,25 +71,30 @@ def export_site(
         described = [_described(site, name) for name in names]
         (site / WORLDS).write_text(json.dumps(described, indent=2), encoding="utf-8")
         _copy_page(site)
-        if out.exists():
-            shutil.rmtree(out)
-        site.rename(out)
+        put(site, out)
     return out
+
+
+def _is_free(out: Path) -> bool:
+    if not out.is_dir():
+        return not out.exists()
+    ours = all((out / name).is_file() for name in (WORLDS, SERVICE_WORKER))
+    return ours or not any(out.iterdir())
 
 
 def _described(site: Path, name: str) -> dict[str, object]:
     """Returns what the page is told of a world, as `genie.serving.protocol.World` says."""
-    folder = site / "worlds" / name
+    folder, address = site / "worlds" / name, f"worlds/{quote(name)}"
     about = json.loads((folder / DESCRIPTION).read_text("utf-8"))
     prompts = sorted((folder / "prompts").glob("*.png"), key=lambda file: int(file.stem))
     return {
         "name": name,
-        "address": f"worlds/{name}/",
+        "address": f"{address}/",
         "height": about["height"],
         "width": about["width"],
         "fps": about["fps"],
         "num_actions": about["num_actions"],
-        "prompts": [f"worlds/{name}/prompts/{file.name}" for file in prompts],
+        "prompts": [f"{address}/prompts/{file.name}" for file in prompts],
         "names": about["action_names"],
         "buttons": about["action_groups"],
         "real_actions": [],
@@ -106,7 +114,15 @@ def _copy_page(site: Path) -> None:
     register = "<script>navigator.serviceWorker?.register('offline.js').catch(() => {})</script>"
     (site / "index.html").write_text(page.replace("</head>", f"  {register}\n</head>"), "utf-8")
     worker = (site / SERVICE_WORKER).read_text("utf-8")
-    (site / SERVICE_WORKER).write_text(worker.replace("-VERSION", f"-{_digest(site)}"), "utf-8")
+    version, files = _digest(site), json.dumps(["./", *_page_files(site)])
+    worker = worker.replace("${OWN}VERSION", "${OWN}" + version).replace("= FILES", f"= {files}")
+    (site / SERVICE_WORKER).write_text(worker, "utf-8")
+
+
+def _page_files(site: Path) -> list[str]:
+    """Returns the files that every visit needs, without those of the worlds."""
+    files = sorted(path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file())
+    return [file for file in files if not file.startswith("worlds/") and file != SERVICE_WORKER]
 
 
 def _digest(site: Path) -> str:
@@ -137,11 +153,11 @@ def _runtime_folder(folder: str | Path | None) -> Iterator[Path]:
     if npm is None:
         raise UserError(f"npm is missing: install Node.js, or {advice}")
     with tempfile.TemporaryDirectory() as temporary:
-        command = [npm, "pack", package, "--pack-destination", temporary, "--silent"]
+        command = [npm, "pack", package, "--pack-destination", temporary, "--loglevel=error"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         archives = list(Path(temporary).glob("*.tgz"))
         if done.returncode or not archives:
-            why = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+            why = (done.stderr.strip().splitlines() or ["no answer"])[0]
             raise UserError(f"{package} could not be fetched ({why}): {advice}")
         shutil.unpack_archive(archives[0], temporary, "gztar", filter="data")
         yield Path(temporary) / "package" / "dist"

@@ -218,6 +218,7 @@ class _Effects:
         if not named:
             # Of ways that no action goes more often than others, the most frequent one.
             most = (self.shares[action] - usual) + 1e-3 * self.shares[action]
+            most[self.shares[action] == 0] = -torch.inf
             own = WAYS[int(most.argmax())]
             said = f"no clear direction; {self._part(action, own, usual)}"
         return f"{said[0].upper()}{said[1:]}, of {games} games."

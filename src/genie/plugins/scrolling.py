@@ -8,7 +8,7 @@ that the action classifier reads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,6 @@ from genie.evaluation.metrics.closed_loop import (
 )
 from genie.evaluation.metrics.context import Evaluation, Skipped
 from genie.evaluation.metrics.metric import Headline, Metric, Section
-
-if TYPE_CHECKING:
-    pass
 
 DIRECTIONS = {"left": ("left",), "right": ("right",), "jump": ("up", "jump")}
 """Directions that are looked for, and what the names of their true actions contain."""

@@ -33,7 +33,6 @@ class ClipQuery(BaseModel):
         description="Actions to play, one for each frame, separated by commas: numbers, or names "
         "such as left,jump where `real_actions` of the world has any.",
         examples=["1,1,2,0"],
-        json_schema_extra={"pattern": "^[0-9]{1,9}(,[0-9]{1,9})*$"},
     )
     world: str | None = Field(None, description="Name of a world; the default is the first one.")
     format: Format = Field("mp4", description="png is a ZIP archive of numbered images.")

@@ -68,8 +68,8 @@ class MapperConfig:
 
     def __post_init__(self) -> None:
         """Refuses sizes that no mapper has."""
-        inside = 1 <= self.num_actions <= 1024 and 1 <= len(self.action_names) <= 1024
-        require(inside, "num_actions, action_names: expected from 1 to 1024 actions")
+        inside = 1 <= self.num_actions <= 4096 and 1 <= len(self.action_names) <= 1024
+        require(inside, "num_actions, action_names: expected at most 4096 and 1024, at least 1")
         require(1 <= self.width <= 1024, "width: expected from 1 to 1024")
 
 
@@ -270,7 +270,8 @@ class ActionMapper(nn.Module):
         Args:
             frames: what the world shows, (H, W, 3) or (B, H, W, 3) uint8.
             actions: a real action, or one for each frame, by name or number. A number without any
-                labelled step gets the commonest latent action.
+                labelled step has no name to it: a dictionary gives it the commonest latent action,
+                a network any.
             rng: samples in proportion to the probabilities. None takes the latent action whose
                 probability the real one raises most. The likeliest one is often common to all real
                 actions, and then they would do the same.

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from genie.core.config import require
 from genie.data.clips import ClipBatches
 from genie.models.layers.pixels import moving_pixels
 
@@ -68,6 +69,7 @@ def candidates(store: ClipStore, count: int) -> tuple[Int[np.ndarray, " n"], int
         margin //= 2
     inside = [np.arange(e.start + margin, e.start + e.length - margin) for e in episodes]
     frames = np.concatenate([np.empty(0, np.int64), *inside])
+    require(len(frames) > 0, "data: the store has no frames of training or held-out videos")
     spread = np.linspace(0, len(frames) - 1, min(CANDIDATES, len(frames)))
     return frames[spread.round().astype(np.int64)], margin
 

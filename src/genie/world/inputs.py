@@ -44,7 +44,8 @@ def parse_actions(text: str) -> list[int] | list[str]:
     words = [word.strip() for word in words]
     if words[1:] and not words[-1]:
         words.pop()
-    if words and all(word.isascii() and word.removeprefix("-").isdigit() for word in words):
+    digits = [word.removeprefix("-") for word in words]
+    if words and all(word.isascii() and word.isdigit() and len(word) < 10 for word in digits):
         return [int(word) for word in words]
     lettered = all(any(letter.isalpha() for letter in word) for word in words)
     expected = "actions: give numbers such as 1,1,2,0 or names such as left,left,jump"

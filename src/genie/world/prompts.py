@@ -73,12 +73,14 @@ def save_prompts(pictures: Iterable[np.ndarray], world: Path) -> None:
         pictures: `uint8 (H, W, 3)` each.
         world: the folder.
     """
-    for old in (world / PROMPT_FOLDER).glob("*.png"):
-        if old.stem.isdecimal():
-            old.unlink()
+    count = 0
     for i, picture in enumerate(pictures):
         with replacing(world / PROMPT_FOLDER / f"{i}.png") as path:
             Image.fromarray(np.ascontiguousarray(picture)).save(path, format="png")
+        count = i + 1
+    for old in (world / PROMPT_FOLDER).glob("*.png"):
+        if old.stem.isdecimal() and int(old.stem) >= count:
+            old.unlink()
 
 
 def _bundled(world: str | Path | object) -> list[Path]:

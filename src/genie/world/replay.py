@@ -34,12 +34,10 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "genie-replay", 1
 SAMPLER_VERSION = 2
 """Part of a world's hash. It increases when a seed gives other frames than before."""
-ADDED = {
-    "dynamics.unconditional_share": 0.0,
-    "sampling.guidance": 0.0,
-    "tokenizer.backbone": "transformer",
-}
+ADDED = {"dynamics.unconditional_share": 0.0, "tokenizer.backbone": "transformer"}
 """Keys that are newer than the hash, with the default at which they are left out of it."""
+NOT_HASHED = "guidance"
+"""A field of the sampling that replays hold for each step. A world may get another default."""
 
 
 PNG_OVERHEAD = 4096
@@ -233,6 +231,7 @@ def _hashed(config: GenieConfig) -> dict[str, Any]:
         part, key = path.split(".")
         if values[part][key] == default:
             del values[part][key]
+    del values["sampling"][NOT_HASHED]
     return values
 
 

@@ -41,7 +41,7 @@ def _run(options: Namespace) -> None:
 
 
 COMMAND = Command(
-    order=9,
+    order=10,
     about="measure what each action of a world does, and which do the same",
     example="",
     options=_options,

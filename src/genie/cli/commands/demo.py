@@ -226,7 +226,7 @@ def _run(options: Namespace) -> None:
 
 
 COMMAND = Command(
-    order=11,
+    order=13,
     about="make a small world of the sample videos, report, and play it",
     example="",
     options=_options,

@@ -258,7 +258,7 @@ def _run(options: Namespace) -> None:
 
 
 COMMAND = Command(
-    order=10,
+    order=12,
     about="say what this machine has, and what would be slow or missing",
     example="",
     options=_options,

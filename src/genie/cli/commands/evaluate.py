@@ -30,7 +30,7 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         help="folder of the report; WORLD/evaluation when left out, evaluation/NAME where WORLD is "
-        "no folder, `comparison` for several",
+        "no folder, `comparison` for several; the protocol genieredux adds -genieredux",
     )
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
     quick = "a smaller protocol that takes a third of the time"
@@ -70,13 +70,16 @@ def _run(options: Namespace) -> None:
         return
     require(data is not None, "--data is missing: the clip store to measure on")
     require_device(values["device"])
+    # Another protocol's report does not take the place of the full one.
+    kind = "" if values["protocol"] == "genie" else f"-{values['protocol']}"
     if len(worlds) > 1:
-        folder = Path(out or "comparison")
+        folder = Path(out or f"comparison{kind}")
         print(markdown(compare(worlds, data, folder, **values)))
         print(f"{folder / 'comparison.html'}: the worlds side by side")
         return
     world = Path(worlds[0])
-    beside = world / "evaluation" if world.is_dir() else Path("evaluation") / world.name
+    inside = f"evaluation{kind}"
+    beside = world / inside if world.is_dir() else Path(inside) / world.name
     folder = Path(out or beside)
     report = evaluate(worlds[0], data, folder, **values)
     print_headlines(report)

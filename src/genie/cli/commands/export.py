@@ -51,7 +51,7 @@ def _run(options: Namespace) -> None:
 
 
 COMMAND = Command(
-    order=9,
+    order=11,
     about="write a world as ONNX graphs or as a site, to play it without PyTorch",
     example="",
     options=_options,

@@ -72,7 +72,7 @@ def _cell(value: Any) -> str:
 
 
 COMMAND = Command(
-    order=7,
+    order=8,
     about="tie real actions, by name, to the latent actions of a world",
     example="",
     options=_options,

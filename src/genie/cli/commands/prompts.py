@@ -32,7 +32,7 @@ def _run(options: Namespace) -> None:
 
 
 COMMAND = Command(
-    order=8,
+    order=9,
     about="choose the prompts of a world anew from held-out frames",
     example="",
     options=_options,

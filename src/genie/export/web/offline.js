@@ -1,28 +1,37 @@
 // The service worker of an exported site: what was fetched once is there without a network.
-// VERSION is replaced by a hash of the site's files when the site is written.
+// VERSION and FILES are put in when the site is written: a hash of all files, and those of the page.
 
-const CACHE = "genie-VERSION";
+const OWN = `genie ${registration.scope} `; // other sites of this host have caches of their own
+const CACHE = `${OWN}VERSION`;
+const PAGE = FILES;
 
-addEventListener("install", () => skipWaiting());
+addEventListener("install", (event) => {
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(
+    PAGE.map((file) => new Request(file, { cache: "reload" })),
+  )));
+});
 
 addEventListener("activate", (event) => {
   event.waitUntil((async () => {
-    const names = await caches.keys();
-    await Promise.all(names.filter((name) => name.startsWith("genie-") && name !== CACHE).map((name) => caches.delete(name)));
+    const others = (await caches.keys()).filter((name) => name.startsWith(OWN) && name !== CACHE);
+    await Promise.all(others.map((name) => caches.delete(name)));
     await clients.claim();
   })());
 });
 
 addEventListener("fetch", (event) => {
   const { method, url } = event.request;
-  if (method === "GET" && new URL(url).origin === location.origin) event.respondWith(answer(event.request));
+  if (method === "GET" && new URL(url).origin === location.origin) event.respondWith(answer(event));
 });
 
-async function answer(request) {
-  const cache = await caches.open(CACHE);
-  const found = await cache.match(request, { ignoreSearch: request.mode === "navigate" });
+async function answer(event) {
+  const { request } = event;
+  const cache = await caches.open(CACHE).catch(() => null);
+  const found = await cache?.match(request, { ignoreSearch: request.mode === "navigate" });
   if (found) return found;
-  const response = await fetch(request);
-  if (response.status === 200) await cache.put(request, response.clone());
+  const response = await fetch(request, { cache: "no-cache" }); // not what an older site left behind
+  if (cache && response.status === 200) {
+    event.waitUntil(cache.put(request, response.clone()).catch(() => {})); // the storage may be full
+  }
   return response;
 }

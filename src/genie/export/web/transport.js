@@ -29,9 +29,10 @@ export class Connection extends EventTarget {
   #asked = 0;
   #answers = new Map();
 
-  open(world) {
+  async open(world) {
     this.#world = world;
     connections.set(world.name, this);
+    await controlled();
     this.openNow();
   }
 
@@ -42,7 +43,7 @@ export class Connection extends EventTarget {
     this.#worker = new Worker(new URL("tab/worker.js", import.meta.url), { type: "module" });
     this.#worker.addEventListener("message", ({ data }) => this.#receive(data));
     this.#worker.addEventListener("error", () => {
-      this.#emit("lost", { reason: "The worker of this page could not start. Reload the page.", final: true });
+      this.#emit("lost", { reason: "The worker of this page could not start. Reload the page or update the browser.", final: true });
     });
     const { address, prompts } = this.#world;
     const absolute = (path) => new URL(path, import.meta.url).href;
@@ -90,6 +91,16 @@ export class Connection extends EventTarget {
   #emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
+}
+
+/** Waits until the service worker keeps what is fetched, so that one visit is enough to play offline. */
+function controlled() {
+  const { serviceWorker } = navigator;
+  if (!serviceWorker || serviceWorker.controller) return null;
+  return new Promise((resolve) => {
+    serviceWorker.addEventListener("controllerchange", resolve, { once: true });
+    setTimeout(resolve, 2000);
+  });
 }
 
 /** What this browser lacks to play, as a sentence; "" if nothing. */

@@ -32,7 +32,7 @@ class Game {
   undo(steps) {
     const kept = Math.max(0, this.actions.length - steps);
     this.actions.length = this.sampling.length = kept;
-    this.rewindTo = kept;
+    this.rewindTo = Math.min(kept, this.rewindTo ?? kept); // two undos may come before a turn
     this.hiddenUntil = kept;
   }
 
@@ -41,7 +41,7 @@ class Game {
     [this.state, this.step] = [state, step];
     this.marks.set(step, state);
     for (const mark of this.marks.keys()) {
-      const spacing = 2 ** Math.floor(Math.log2(Math.max(1, (step - mark) / 2)));
+      const spacing = 2 ** Math.floor(Math.log2(Math.max(1, step - mark)));
       if (mark > step || mark % spacing) this.marks.delete(mark);
     }
   }
@@ -129,9 +129,14 @@ export class Session {
       }
       if (this.#inRealTime()) {
         const wait = this.#due - performance.now();
-        if (wait > 0) await new Promise((resolve) => { setTimeout(resolve, wait); });
+        if (wait > 0) {
+          await new Promise((resolve) => {
+            this.#wake = resolve; // what needs no tick does not wait for one
+            setTimeout(resolve, wait);
+          });
+          continue;
+        }
         this.#due = Math.max(this.#due, performance.now()) + (1000 * this.#every) / this.#world.about.fps;
-        if (!this.#hasWork()) continue;
       }
       await this.#turn();
       await letMessagesIn();
@@ -161,6 +166,7 @@ export class Session {
     const game = this.#game;
     const started = performance.now();
     if (game.needsTurn) {
+      this.#previews = [];
       if (game.state === null) game.put(await this.#world.start(game.begin.frame, game.begin.seed), 0);
       if (game.rewindTo !== null) game.rewind();
       game.shows = false;
@@ -234,20 +240,14 @@ export class Session {
     let given;
     try {
       given = await this.#promptOf(prompt);
+      this.#check(actions, sampling);
     } catch (error) {
+      if (prompt === 0 && !given) throw error; // without the first picture there is nothing to start from
       refused(error.message);
-      return;
-    }
-    if (actions.some((action) => !(action >= 0 && action < about.num_actions))) {
-      refused(`actions: this world has 0 to ${about.num_actions - 1}`);
       return;
     }
     const begin = { prompt, ...given, seed: seed ?? crypto.getRandomValues(new Uint32Array(1))[0] >>> 1 };
     const changes = sampling.length ? sampling : [{ step: 0, sampling: this.#sampling }];
-    if (changes.some((change) => !this.#canPlay(change.sampling))) {
-      refused("this game was played with sampling that a tab cannot play");
-      return;
-    }
     const perStep = actions.map((_, step) => changes.findLast((change) => change.step <= step).sampling);
     this.#games.set(this.#current, new Game(begin, [...actions], perStep));
     [this.#seq, this.#paused, this.#held, this.#tapped] = [seq, false, [], null];
@@ -255,13 +255,26 @@ export class Session {
     this.#post("note", { type: "started", prompt: index, seed: begin.seed });
   }
 
+  /** Throws what is wrong with the actions and the sampling of a game that is opened. */
+  #check(actions, changes) {
+    const { num_actions: count } = this.#world.about;
+    if (actions.some((action) => !(action >= 0 && action < count))) {
+      throw new Error(`actions: this world has 0 to ${count - 1}`);
+    }
+    if (changes.length && (changes[0].step !== 0 || !changes.every(({ sampling }) => this.#canPlay(sampling)))) {
+      throw new Error("this game was played with sampling that a tab cannot play");
+    }
+  }
+
   /** The graphs hold top-k, and whether confidence decides. */
-  #canPlay(sampling) {
+  #canPlay({ steps, order, mask_schedule: schedule, temperature, top_k: topK = 0, guidance = 0 }) {
     const { sampling: own, graphs } = this.#world.about;
-    const byConfidence = (order) => order === "confidence";
-    return (sampling.top_k ?? 0) === own.top_k
-      && byConfidence(sampling.order) === byConfidence(own.order)
-      && (!sampling.guidance || Boolean(graphs.guided_step));
+    const orders = own.order === "confidence" ? ["confidence"] : ["random", "halton"];
+    return steps >= 1 && temperature >= 0
+      && orders.includes(order)
+      && ["cosine", "linear", "exponential"].includes(schedule)
+      && topK === own.top_k
+      && (guidance === 0 || (guidance > 0 && Boolean(graphs.guided_step)));
   }
 
   #keys({ held, pressed = null, seq }) {

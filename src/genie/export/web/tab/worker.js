@@ -5,15 +5,17 @@ import { World } from "./world.js";
 
 let world, session;
 
-addEventListener("message", async ({ data: { kind, ...rest } }) => {
-  try {
-    if (kind === "open") await open(rest);
-    if (kind === "message") await session?.receive(rest.message);
-    if (kind === "reconstruct") await reconstruct(rest);
-  } catch (error) {
-    fail(error);
-  }
+let handled = Promise.resolve(); // a message waits for those before it
+
+addEventListener("message", ({ data }) => {
+  handled = handled.then(() => handle(data)).catch(fail);
 });
+
+async function handle({ kind, ...rest }) {
+  if (kind === "open") await open(rest);
+  if (kind === "message") await session?.receive(rest.message);
+  if (kind === "reconstruct") await reconstruct(rest);
+}
 
 async function open({ address, prompts }) {
   world = await World.load(address, (share) => post("loading", share));
@@ -27,10 +29,11 @@ function post(name, detail) {
 }
 
 function fail(error) {
-  const memory = error instanceof RangeError || /memory|allocat/i.test(error.message);
+  const words = String(error?.message ?? error); // WebAssembly may throw numbers
+  const memory = error instanceof RangeError || /memory|alloc|OOM/i.test(words);
   const reason = memory
     ? "This device has too little memory for the world. Close other tabs and try again."
-    : `The world could not be played: ${error.message}.`;
+    : `The world could not be played: ${words}.`;
   post("lost", { reason, final: true });
 }
 
@@ -41,6 +44,7 @@ async function promptOf(prompt, addresses) {
     const bytes = Uint8Array.from(atob(prompt[0]), (letter) => letter.charCodeAt(0));
     return { frame: await pixelsOf(new Blob([bytes])), png: prompt[0] };
   }
+  if (!(prompt in addresses)) throw new Error(`prompt: ${prompt} does not exist`);
   const response = await fetch(addresses[prompt]);
   if (!response.ok) throw new Error(`prompt: ${addresses[prompt]} is missing`);
   const blob = await response.blob();
@@ -65,6 +69,10 @@ async function pixelsOf(blob) {
 }
 
 async function reconstruct({ number, picture }) {
-  const rgb = world ? await world.reconstruct(await pixelsOf(picture)) : null;
-  post("reconstructed", { number, rgb });
+  let rgb = null;
+  try {
+    rgb = world ? await world.reconstruct(await pixelsOf(picture)) : null;
+  } finally {
+    post("reconstructed", { number, rgb });
+  }
 }
