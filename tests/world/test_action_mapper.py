@@ -170,5 +170,5 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 
 def test_impossible_sizes_are_refused():
-    with pytest.raises(UserError, match="from 1 to 1024 actions"):
+    with pytest.raises(UserError, match="from 1 to 4096"):
         replace(mapper_of().config, num_actions=0)

@@ -110,9 +110,6 @@ def _copy_page(site: Path) -> None:
             (site / file.name).write_bytes(file.read_bytes())
     web = Path(str(resources.files("genie.export") / "web"))
     shutil.copytree(web, site, dirs_exist_ok=True)
-    page = (site / "index.html").read_text("utf-8")
-    register = "<script>navigator.serviceWorker?.register('offline.js').catch(() => {})</script>"
-    (site / "index.html").write_text(page.replace("</head>", f"  {register}\n</head>"), "utf-8")
     worker = (site / SERVICE_WORKER).read_text("utf-8")
     version, files = _digest(site), json.dumps(["./", *_page_files(site)])
     worker = worker.replace("${OWN}VERSION", "${OWN}" + version).replace("= FILES", f"= {files}")

@@ -38,9 +38,7 @@ class ClipQuery(BaseModel):
     format: Format = Field("mp4", description="png is a ZIP archive of numbered images.")
     seed: int = Field(0, ge=0, lt=2**31, description="Of all random numbers.")
     prompt: int = Field(0, ge=0, description="Index of the world's prompt, without an upload.")
-    scale: int | None = Field(
-        None, ge=1, le=64, description="Factor by which the frames are enlarged."
-    )
+    scale: int | None = Field(None, ge=1, le=64, description="Factor that enlarges the frames.")
 
 
 def parse_actions(

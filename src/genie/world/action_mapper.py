@@ -69,7 +69,7 @@ class MapperConfig:
     def __post_init__(self) -> None:
         """Refuses sizes that no mapper has."""
         inside = 1 <= self.num_actions <= 4096 and 1 <= len(self.action_names) <= 1024
-        require(inside, "num_actions, action_names: expected at most 4096 and 1024, at least 1")
+        require(inside, "num_actions, action_names: expected from 1 to 4096 and from 1 to 1024")
         require(1 <= self.width <= 1024, "width: expected from 1 to 1024")
 
 

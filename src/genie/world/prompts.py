@@ -64,6 +64,11 @@ def prompt_clips(prompt: Any, height: int, width: int) -> tuple[np.ndarray, bool
     return (clip[None] if clip.ndim == 3 else clip)[None], False
 
 
+def frame_count(prompt: np.ndarray) -> int:
+    """Returns the number of frames of a prompt `uint8 (H, W, 3)` or `(T, H, W, 3)`."""
+    return len(prompt) if prompt.ndim == 4 else 1
+
+
 def save_prompts(pictures: Iterable[np.ndarray], world: Path) -> None:
     """Writes images into a world's folder, where `load_prompts` finds them.
 

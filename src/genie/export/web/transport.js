@@ -94,10 +94,12 @@ export class Connection extends EventTarget {
 }
 
 /** Waits until the service worker keeps what is fetched, so that one visit is enough to play offline. */
-function controlled() {
-  const { serviceWorker } = navigator;
-  if (!serviceWorker || serviceWorker.controller) return null;
-  return new Promise((resolve) => {
+async function controlled() {
+  const { serviceWorker } = navigator; // there is none where pages are not secure
+  const address = new URL("offline.js", import.meta.url);
+  const registered = await serviceWorker?.register(address).catch(() => null);
+  if (!registered || serviceWorker.controller) return;
+  await new Promise((resolve) => {
     serviceWorker.addEventListener("controllerchange", resolve, { once: true });
     setTimeout(resolve, 2000);
   });

@@ -28,11 +28,10 @@ from genie.serving.http.auth import AuthConfig, AuthMiddleware, http_error
 from genie.serving.http.uploads import decode_upload
 from genie.serving.limits import Limits, RequestRejected, read_upload
 from genie.serving.play.connection import Connection
-from genie.serving.play.start import frame_count
 from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World
 from genie.serving.service import ServedWorld, Service, WorldService
 from genie.world.action_names import ActionNames
-from genie.world.prompts import crop_and_resize
+from genie.world.prompts import crop_and_resize, frame_count
 
 STATIC = Path(__file__).parents[1] / "static"
 PAGE_HEADERS = {
@@ -143,9 +142,19 @@ def _first_of(invalid: RequestValidationError) -> str:
     return f"{words} The parameters are {', '.join(clips.ClipQuery.model_fields)}."
 
 
-def _errors(**statuses: str) -> dict[int | str, dict[str, Any]]:
-    about = {int(status[1:]): words for status, words in statuses.items()}
-    return {s: {"model": ErrorResponse, "description": words} for s, words in about.items()}
+_STATUSES = {
+    403: "Names are not saved for this world.",
+    404: "There is no such world or prompt.",
+    408: "The upload took too long.",
+    413: "The upload has too many bytes or pixels.",
+    415: "The image has an unknown format.",
+    422: "The upload is damaged or does not fit, or a parameter is wrong.",
+    503: "The server is full, not ready or failed; the header Retry-After may have the seconds.",
+}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {s: {"model": ErrorResponse, "description": _STATUSES[s]} for s in statuses}
 
 
 def _content(about: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -153,17 +162,9 @@ def _content(about: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": about, "content": dict.fromkeys(kinds, binary)}}
 
 
-_NAMES_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": TypeAdapter(ActionNames).json_schema(),
-                "example": asdict(ActionNames(("left", "right", "", "jump"))),
-            }
-        },
-    }
-}
+_NAMES = asdict(ActionNames(("left", "right", "", "jump")))
+_NAMES_SCHEMA = {"schema": TypeAdapter(ActionNames).json_schema(), "example": _NAMES}
+_NAMES_BODY = {"requestBody": {"required": True, "content": {"application/json": _NAMES_SCHEMA}}}
 _UPLOAD_BODY = {
     "requestBody": {
         "description": "The start image in PNG, JPEG, WebP or GIF format. It is cropped and "
@@ -172,14 +173,7 @@ _UPLOAD_BODY = {
         "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-_UPLOAD_ERRORS = _errors(
-    _404="There is no such world.",
-    _408="The upload took too long.",
-    _413="The image has too many bytes or pixels.",
-    _415="The image has an unknown format.",
-    _422="The image is damaged, or a parameter is wrong.",
-    _503="The server is full; the header Retry-After has the seconds to wait.",
-)
+_UPLOAD_ERRORS = _errors(404, 408, 413, 415, 422, 503)
 
 
 def _add_world_routes(app: FastAPI, service: Service) -> None:
@@ -194,8 +188,7 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
         "/worlds/{name}/prompts/{index}.png",
         tags=["worlds"],
         response_class=Response,
-        responses=_content("The image.", "image/png")
-        | _errors(_404="There is no such world or prompt.", _422="The index is not a number."),
+        responses=_content("The image.", "image/png") | _errors(404, 422),
     )
     def prompt(
         name: str = example,
@@ -210,13 +203,7 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
     @app.put(
         "/worlds/{name}/names",
         tags=["worlds"],
-        responses=_errors(
-            _403="Names are not saved for this world.",
-            _404="There is no such world.",
-            _408="The request took too long.",
-            _413="The request is too large.",
-            _422="The names do not fit the world.",
-        ),
+        responses=_errors(403, 404, 408, 413, 422),
         openapi_extra=_NAMES_BODY,
     )
     async def save_names(request: Request, name: str = example) -> ActionNames:
@@ -248,14 +235,14 @@ def _add_world_routes(app: FastAPI, service: Service) -> None:
 
 
 def _add_operator_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/health", tags=["operation"], responses=_errors(_503="A world failed."))
+    @app.get("/health", tags=["operation"], responses=_errors(503))
     async def health() -> dict[str, str]:
         """Returns whether the server works; if not, restart it."""
         if service.failure is not None:
             raise HTTPException(503, "A world failed; restart the server.")
         return {"status": "ok"}
 
-    @app.get("/ready", tags=["operation"], responses=_errors(_503="Not ready."))
+    @app.get("/ready", tags=["operation"], responses=_errors(503))
     async def ready() -> dict[str, str]:
         """Returns whether the server accepts requests: all worlds are warm and it is running."""
         service.require_ready()

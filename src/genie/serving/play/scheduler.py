@@ -26,7 +26,6 @@ import numpy as np
 from genie.core.config import UserError, require, to_dict
 from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Turn, TurnResults
 from genie.serving.play.session import Session
-from genie.serving.play.start import frame_count
 from genie.serving.protocol import (
     ClientMessage,
     Picture,
@@ -36,6 +35,7 @@ from genie.serving.protocol import (
     VideoMessage,
 )
 from genie.serving.video_export import CODECS, Format, decode_frames, display_scale, encode
+from genie.world.prompts import frame_count
 from genie.world.replay import Replay, world_hash
 
 EXPENSIVE_PAUSE = 3.0  # after turns outside the shared batch, relative to their duration

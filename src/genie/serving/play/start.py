@@ -14,15 +14,11 @@ from genie.serving.play.batch import StartGame
 from genie.serving.protocol import MAX_MASKGIT_STEPS, ProtocolError, StartMessage
 from genie.world.inputs import check_guidance, check_range
 from genie.world.maskgit import SamplingConfig
+from genie.world.prompts import frame_count
 from genie.world.replay import SamplingChange, check_order, decode_prompt, expand_changes
 
 if TYPE_CHECKING:
     from genie.world.config import GenieConfig
-
-
-def frame_count(prompt: np.ndarray) -> int:
-    """Returns the number of frames of a prompt `uint8 (H, W, 3)` or `(T, H, W, 3)`."""
-    return len(prompt) if prompt.ndim == 4 else 1
 
 
 @contextlib.contextmanager
