@@ -184,6 +184,32 @@ def test_a_missing_extra_names_the_command(monkeypatch):
 
 
 @procgen
+def test_procgen_goes_on_from_saved_states_in_any_game():
+    games = make_env_batch("procgen:coinrun", mode="easy", options={})(3, EASY, 1)
+    try:
+        actions = np.random.default_rng(0).integers(15, size=(20, 3))
+        go = np.zeros(3, bool)
+        for row in actions[:5]:
+            games.step(row, go)
+        saved, shown, levels = games.save(), games.observe(), games.levels
+        after = []
+        for row in actions:
+            games.step(row, go)
+            after.append(games.observe())
+        games.restore(saved)
+        assert (games.observe() == shown).all()
+        assert games.levels == levels
+        for row, frames in zip(actions, after, strict=True):
+            games.step(row, go)
+            assert (games.observe() == frames).all()
+        games.restore([saved[1]] * 3)
+        games.step(actions[0, [1, 1, 1]], go)
+        assert (games.observe() == after[0][1]).all()
+    finally:
+        games.close()
+
+
+@procgen
 def test_procgen_levels_and_restart(capfd):
     games = make_env_batch("procgen:maze", mode="easy", options={"use_backgrounds": False})(
         3, LevelRange(40, 10), 1

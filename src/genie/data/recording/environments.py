@@ -9,7 +9,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
@@ -208,6 +208,15 @@ class ProcgenBatch:
     def sample(self) -> np.ndarray:
         """Draws an action of each game, int64 (N,)."""
         return self._random.integers(self._actions, size=self.num)
+
+    def save(self) -> list[bytes]:
+        """Returns the state of each game, random numbers included."""
+        return self._games.get_state()
+
+    def restore(self, states: Sequence[bytes]) -> None:
+        """Goes on from saved states, one for each game, also of other games of the same options."""
+        self._games.set_state(list(states))
+        self.levels = self._current_levels()
 
     def close(self) -> None:
         """Frees the games."""
