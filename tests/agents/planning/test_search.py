@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genie.agents.plan import SearchConfig, refit, search
+from genie.agents.planning.search import SearchConfig, refit, search
 from genie.core.config import UserError
 
 WANTED = torch.tensor([3, 1, 4, 1, 5, 2, 6, 5, 3, 5, 0, 7])

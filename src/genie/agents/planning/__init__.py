@@ -1,0 +1,1 @@
+"""Planning towards a goal picture, in a world or in the real simulator."""
