@@ -35,13 +35,13 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_each_command_of_the_docs_can_be_typed(line, capsys, tmp_path, monkeypatch):
-    name, *arguments = shlex.split(line)[1:]
+    name, arguments = main.split_command(shlex.split(line)[1:])
     monkeypatch.chdir(tmp_path)
     if "--from" in arguments:  # its configuration gives the defaults
         world = arguments[arguments.index("--from") + 1]
         write_world(tmp_path / world, to_dict(GenieConfig()), {})
     if "--print_config" in arguments:
-        assert main.main([name, *arguments]) == 0
+        assert main.main([*name.split(), *arguments]) == 0
     else:
         main._parsed(name, main.COMMANDS[name], arguments)
 

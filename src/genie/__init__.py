@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import genie.envs as _environments  # registers the ids with Gymnasium  # noqa: F401
 
 if TYPE_CHECKING:
+    from genie.agents.agent import Agent
     from genie.agents.mapping import map_actions
     from genie.core.config import UserError
     from genie.data.prepare import prepare
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ActionMapper": "genie.world.action_mapper",
+    "Agent": "genie.agents.agent",
     "ClipStore": "genie.data.store",
     "PredictedFrame": "genie.world.state",
     "Dynamics": "genie.models.dynamics",
@@ -63,6 +65,7 @@ _HOMES = {
 
 __all__ = [
     "ActionMapper",
+    "Agent",
     "ClipStore",
     "Dynamics",
     "DynamicsConfig",

@@ -1,9 +1,12 @@
 """A store of labelled play, made once."""
 
 import pytest
+import square_game
 from toy import made_store
 
 from sharing import once
+
+square_game.register()
 
 
 @pytest.fixture(scope="session")

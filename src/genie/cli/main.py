@@ -109,23 +109,42 @@ def _warnings_as_notes(debug: bool) -> Iterator[None]:
 
 
 def _dispatch(arguments: list[str]) -> None:
-    name = arguments[0] if arguments else "--help"
-    if name in ("-h", "--help", "help"):
+    name, rest = split_command(arguments)
+    if name in COMMANDS:
+        command = COMMANDS[name]
+        command.run(_parsed(name, command, rest))
+    elif name in ("", "help"):
         print(_overview())
     elif name in ("-V", "--version"):
         print(f"genie {__version__}")
-    elif name in COMMANDS:
-        command = COMMANDS[name]
-        command.run(_parsed(name, command, arguments[1:]))
+    elif name in _groups() and rest[:1] in ([], ["--help"], ["-h"]):
+        print(_overview(f"{name} "))
     else:
-        close = get_close_matches(name, COMMANDS, n=1)
+        asked = " ".join([name, *rest[:1]]) if name in _groups() else name
+        close = get_close_matches(asked, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(COMMANDS)}"
-        raise UserError(f"there is no command {name!r}; {hint}")
+        raise UserError(f"there is no command {asked!r}; {hint}")
 
 
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.about}" for name, command in COMMANDS.items()]
+def split_command(arguments: list[str]) -> tuple[str, list[str]]:
+    """Returns the command, of one word or two, and its arguments."""
+    two = " ".join(arguments[:2])
+    if two in COMMANDS:
+        return two, arguments[2:]
+    name = "".join(arguments[:1])
+    return "" if name in ("-h", "--help") else name, arguments[1:]
+
+
+def _groups() -> set[str]:
+    return {name.split()[0] for name in COMMANDS if " " in name}
+
+
+def _overview(group: str = "") -> str:
+    commands = {name: c for name, c in COMMANDS.items() if name.startswith(group)}
+    width = max(map(len, commands))
+    lines = [f"  {name:{width}}  {command.about}" for name, command in commands.items()]
+    if group:
+        return "\n".join([f"usage: genie {group}COMMAND [options]", "", *lines])
     examples = [f"  genie {c.example}" for c in COMMANDS.values() if c.example]
     return "\n".join(
         [

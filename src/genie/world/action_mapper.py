@@ -6,7 +6,6 @@ holds the hash of its world. `genie map` makes one from a few labelled steps.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -16,17 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import safetensors
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genie.core.config import UserError, from_record, require, shown, to_dict
-from genie.core.io import replacing
 from genie.models.action_predictor import ActionPredictor
-from genie.world import checkpoint, inputs
+from genie.world import inputs
+from genie.world.checkpoint import Part
 from genie.world.replay import world_hash
 
 if TYPE_CHECKING:
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 
 FOLDER = "mapper"
 """Of a mapper, inside the folder of its world."""
-FORMAT, VERSION = "genie-mapper", 1
+PART = Part("a mapper", "genie map", "genie-mapper")
 SYNONYMS = {"jump": "up", "none": "noop", "nothing": "noop", "stand": "noop", "wait": "noop"}
 """Words that people say for words in the names of actions."""
 SMOOTHING = 1.0
@@ -135,10 +132,8 @@ class ActionMapper(nn.Module):
         """
         inside = Path(folder) / FOLDER
         folder = inside if inside.is_dir() else Path(folder)
-        mapper = cls(from_record(MapperConfig, _read_config(folder)))
-        wanted = {name: tuple(value.shape) for name, value in mapper.state_dict().items()}
-        checkpoint.check_shapes(wanted, checkpoint.read_shapes(folder), folder)
-        mapper.load_state_dict(checkpoint.read_weights(folder))
+        mapper = cls(from_record(MapperConfig, PART.read_config(folder)))
+        PART.load(folder, mapper)
         if world is not None:
             mapper.require_world(world)
         return mapper.eval().requires_grad_(False)
@@ -149,18 +144,7 @@ class ActionMapper(nn.Module):
         Raises:
             UserError: the folder cannot be written; what was there is kept.
         """
-        folder = Path(folder)
-        text = json.dumps(
-            {"format": FORMAT, "version": VERSION, "config": to_dict(self.config)}, indent=2
-        )
-        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        try:
-            with replacing(folder / checkpoint.WEIGHTS) as path:
-                save_file(tensors, path, metadata={FORMAT: str(VERSION)})
-            with replacing(folder / checkpoint.CONFIG) as path:
-                path.write_text(text + "\n", "utf-8")
-        except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"cannot write a mapper to {folder}: {error}") from error
+        PART.write(Path(folder), to_dict(self.config), self.state_dict())
 
     def require_world(self, world: Genie) -> None:
         """Raises `UserError` for a world that is not the mapper's own."""
@@ -225,6 +209,13 @@ class ActionMapper(nn.Module):
     ) -> Float[Tensor, "b a"]:
         """Returns how likely each latent action is, for real actions at frames."""
         return self._latents_of_all(frames)[torch.arange(len(frames)), actions]
+
+    @torch.no_grad()
+    def reals_of_all(self, frames: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b a k"]:
+        """Returns how likely each real action is for each latent one at frames."""
+        if self.config.kind == "network":
+            return self.real_predictor.for_all(frames[:, None]).softmax(-1)
+        return row_shares(self.counts).expand(len(frames), -1, -1)
 
     def _latents_of_all(self, frames: Tensor) -> Float[Tensor, "b k a"]:
         """How likely each latent action is for each real one at frames."""
@@ -312,21 +303,6 @@ def smoothed_shares(counts: Int[Tensor, "g k"]) -> Float[Tensor, "g k"]:
     every = counts.sum(0) + 0.1
     rows = counts + SMOOTHING * every / every.sum()
     return rows / rows.sum(1, keepdim=True)
-
-
-def _read_config(folder: Path) -> Any:
-    path = folder / checkpoint.CONFIG
-    require(path.is_file(), f"{folder}: there is no mapper here; make one with `genie map`")
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
-    known = isinstance(values, dict) and values.get("format") == FORMAT
-    require(known, f"{folder}: there is no mapper here; make one with `genie map`")
-    version = values.get("version")
-    words = f"{folder}: a mapper of version {version}, this program reads version {VERSION}"
-    require(version == VERSION, f"{words}; make it again with `genie map`")
-    return values.get("config")
 
 
 def _parts(name: str) -> frozenset[str]:

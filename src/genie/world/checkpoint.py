@@ -6,12 +6,13 @@ import errno
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from genie.core.config import UserError, require
 from genie.core.io import replacing
@@ -89,13 +90,83 @@ def read_config(folder: str | Path) -> Any:
     return values.get("config")
 
 
-def read_shapes(folder: str | Path) -> dict[str, Shape]:
-    """Reads the shapes of a world's weights from the header of the file only.
+@dataclass(frozen=True)
+class Part:
+    """How something that belongs to a world, such as a mapper, lies on disk.
+
+    Attributes:
+        what: it is, with its article.
+        command: that makes one.
+        format: as its `config.json` says.
+        version: of the format.
+        weights: name of the file of weights.
+    """
+
+    what: str
+    command: str
+    format: str
+    version: int = 1
+    weights: str = WEIGHTS
+
+    def write(self, folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        """Writes configuration and weights; each file is replaced in one step.
+
+        Raises:
+            UserError: the folder cannot be written; what was there is kept.
+        """
+        values = {"format": self.format, "version": self.version, "config": config}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        try:
+            with replacing(folder / self.weights) as path:
+                save_file(tensors, path, metadata={self.format: str(self.version)})
+            with replacing(folder / CONFIG) as path:
+                path.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(f"cannot write {self.what} to {folder}: {error}") from error
+
+    def read_config(self, folder: Path) -> Any:
+        """Reads the configuration.
+
+        Raises:
+            UserError: there is none, or one of another version.
+        """
+        path = folder / CONFIG
+        missing = f"{folder}: there is no {self.what.split()[-1]} here; make one with"
+        require(path.is_file(), f"{missing} `{self.command}`")
+        try:
+            values = json.loads(path.read_text("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: not readable as JSON ({error})") from None
+        known = isinstance(values, dict) and values.get("format") == self.format
+        require(known, f"{missing} `{self.command}`")
+        version = values.get("version")
+        words = f"{folder}: {self.what} of version {version}, this program reads version"
+        again = f"make it again with `{self.command}`"
+        require(version == self.version, f"{words} {self.version}; {again}")
+        return values.get("config")
+
+    def load(self, folder: Path, module: nn.Module) -> None:
+        """Loads weights into a module.
+
+        Raises:
+            UserError: the file is damaged, or has the weights of another configuration.
+        """
+        wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+        check_shapes(wanted, read_shapes(folder, self.weights), folder)
+        module.load_state_dict(read_weights(folder, self.weights))
+
+
+def read_shapes(folder: str | Path, name: str = WEIGHTS) -> dict[str, Shape]:
+    """Reads the shapes of weights from the header of the file only.
+
+    Args:
+        folder: of a world.
+        name: of the file of weights.
 
     Raises:
         UserError: the file is cut short or damaged.
     """
-    path = Path(folder) / WEIGHTS
+    path = Path(folder) / name
     with _damage_named(path), safetensors.safe_open(path, "pt") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
@@ -154,13 +225,17 @@ def check_shapes(wanted: Mapping[str, Shape], shapes: Mapping[str, Shape], folde
         )
 
 
-def read_weights(folder: str | Path) -> dict[str, Tensor]:
-    """Reads the weights of a world to the CPU.
+def read_weights(folder: str | Path, name: str = WEIGHTS) -> dict[str, Tensor]:
+    """Reads weights to the CPU.
+
+    Args:
+        folder: of a world.
+        name: of the file of weights.
 
     Raises:
         UserError: the file is cut short or damaged.
     """
-    path = Path(folder) / WEIGHTS
+    path = Path(folder) / name
     with _damage_named(path):
         return load_file(path)
 

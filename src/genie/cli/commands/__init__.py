@@ -1,9 +1,9 @@
-"""The commands of `genie`: each module here is one, by its name."""
+"""The commands of `genie`: each module here is one, by its name, also those of packages."""
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,18 @@ class Command:
 
 
 def find_commands() -> dict[str, Command]:
-    """Returns all commands by name, in the order of the overview."""
-    names = [module.name for module in pkgutil.iter_modules(__path__)]
-    commands = {name: import_module(f"{__name__}.{name}").COMMAND for name in names}
+    """Returns all commands by name, in the order of the overview.
+
+    A module in a package is a command of two words: `agent/clone.py` is `genie agent clone`.
+    """
+    commands = dict(_found(__name__, __path__))
     return dict(sorted(commands.items(), key=lambda item: item[1].order))
+
+
+def _found(package: str, path: Iterable[str], words: str = "") -> Iterator[tuple[str, Command]]:
+    for info in pkgutil.iter_modules(path):
+        module = import_module(f"{package}.{info.name}")
+        if info.ispkg:
+            yield from _found(module.__name__, module.__path__, f"{words}{info.name} ")
+        else:
+            yield f"{words}{info.name}", module.COMMAND

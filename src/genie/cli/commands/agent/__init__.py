@@ -1,0 +1,1 @@
+"""The commands `genie agent ...`: each module here is one, by its name."""
