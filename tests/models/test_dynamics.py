@@ -364,6 +364,8 @@ def test_loss_in_eval_mode_is_a_loss_too():
         ({"layers": 0}, "layers"),
         ({"changed_token_weight": 0.0}, "changed_token_weight"),
         ({"static_action_dropout": 1.5}, "static_action_dropout"),
+        ({"own_context": -0.1}, "own_context"),
+        ({"own_context_passes": 0}, "own_context_passes"),
         ({"spatial_attention": False}, "action_conditioning"),
     ],
 )
@@ -392,6 +394,40 @@ def test_the_order_of_parameters_is_that_of_0_1():
     assert all(name.startswith("transformer.") for name in order[4:-8])
     assert order[-8:-4] == ["head.weight", "head.bias", "previous.weight", "drawn.weight"]
     assert order[-4:] == ["around.weight", "around.bias", "copy.weight", "copy.bias"]
+
+
+def learned(config: DynamicsConfig, steps: int) -> Dynamics:
+    """Trained on `counting`."""
+    model = build(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(steps):
+        loss, _ = model.loss(*counting(16, seed=step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize(("context", "steps"), [("clean", 40), ("masked", 80)])
+def test_context_can_be_what_the_model_itself_predicts(context, steps):
+    config = replace(CONFIG, context=context, own_context=1.0, own_context_passes=2)
+    tokens, actions = counting(8, seed=999)
+
+    def own(model: Dynamics) -> Tensor:
+        level = torch.zeros(len(tokens), dtype=torch.int64)
+        return model._with_own_frames(tokens, model._previous_actions(actions), level)
+
+    torch.manual_seed(0)
+    model = learned(replace(config, own_context=0.3), steps)
+    model.config = config
+    before, after = own(build(config)), own(model)
+    assert before.shape == after.shape == tokens.shape
+    assert before.max() < VOCABULARY
+    for seen in (before, after):
+        assert torch.equal(seen[:, 0], tokens[:, 0])
+    right = [(seen == tokens)[:, 1:].float().mean() for seen in (before, after)]
+    assert right[0] < 0.2
+    assert right[1] > right[0] + 0.3
 
 
 @torch.no_grad()

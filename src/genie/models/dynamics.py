@@ -61,6 +61,12 @@ class DynamicsConfig(TransformerConfig):
         unconditional_fraction: fraction of all steps whose action is hidden in training ("none
             known"). The model then also learns what comes next whatever the action is, which
             classifier-free guidance needs (Ho and Salimans 2022, arXiv 2207.12598).
+        own_context: fraction of the context frames that are the model's own predictions in training,
+            as they are in play. The targets stay those of the video, so the model learns to come
+            back from its errors (parallel scheduled sampling, Duckworth et al. 2019,
+            arXiv 1906.04331). Each pass costs a forward pass more.
+        own_context_passes: passes of predictions; each sees those of the pass before as context,
+            so errors are as old as the number of passes.
         label_smoothing: of the cross-entropy, in [0, 1).
     """
 
@@ -77,6 +83,8 @@ class DynamicsConfig(TransformerConfig):
     static_action_dropout: float = 0.0
     action_dropout: float = 0.0
     unconditional_fraction: float = 0.0
+    own_context: float = 0.0
+    own_context_passes: int = 1
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -92,8 +100,15 @@ class DynamicsConfig(TransformerConfig):
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
         require_at_most(self, corruption_levels=1024)
         require(self.changed_token_weight > 0, "changed_token_weight: must be above 0")
-        for name in ("static_action_dropout", "action_dropout", "unconditional_fraction"):
+        for name in (
+            "static_action_dropout",
+            "action_dropout",
+            "unconditional_fraction",
+            "own_context",
+        ):
             require(0 <= getattr(self, name) <= 1, f"{name}: must lie in [0, 1]")
+        require(self.own_context_passes >= 1, "own_context_passes: must be at least 1")
+        require_at_most(self, own_context_passes=64)
         require(0 <= self.label_smoothing < 1, "label_smoothing: must lie in [0, 1)")
 
 
@@ -231,8 +246,11 @@ class Dynamics(nn.Module):
             tokens, self.vocabulary, corruption, config.corruption_levels
         )
         actions = self._with_dropout(tokens, actions) if self.training else actions
+        previous_actions = self._previous_actions(actions)
+        if self.training and config.own_context:
+            context = self._with_own_frames(context, previous_actions, level)
         streams = self._two_streams if config.context == "clean" else self._one_stream
-        x, previous = streams(tokens, context, masked, self._previous_actions(actions), level)
+        x, previous = streams(tokens, context, masked, previous_actions, level)
         return masked_cross_entropy(
             self.head,
             x,
@@ -253,6 +271,21 @@ class Dynamics(nn.Module):
             static=config.static_action_dropout,
             hidden=config.unconditional_fraction,
         )
+
+    @torch.no_grad()
+    def _with_own_frames(self, given: Tensor, previous_actions: Tensor, level: Tensor) -> Tensor:
+        """Replaces some frames of a context by what the model samples for them in one step."""
+        streams = self._two_streams if self.config.context == "clean" else self._one_stream
+        everywhere = torch.ones_like(given[:, 1:], dtype=torch.bool)
+        chosen = torch.rand(given[:, 1:, :1].shape, device=given.device) < self.config.own_context
+        context = given
+        for _ in range(self.config.own_context_passes):
+            x, previous = streams(given, context, everywhere, previous_actions, level)
+            logits = self.head(x, previous)
+            sampled = (logits - torch.empty_like(logits).exponential_().log()).argmax(dim=-1)
+            frames = torch.where(chosen, sampled, given[:, 1:])
+            context = torch.cat([given[:, :1], frames], dim=1)
+        return context
 
     def _two_streams(
         self,

@@ -68,6 +68,8 @@ MAY_DIFFER = {
             "static_action_dropout",
             "action_dropout",
             "unconditional_fraction",
+            "own_context",
+            "own_context_passes",
             "label_smoothing",
         )
     ),
