@@ -1,6 +1,6 @@
 """What all tests share: shapes checked against signatures, one thread, the same random numbers.
 
-With `pytest -n auto`, as `make test` runs it, every core takes a part. A file stays on one worker,
+With `pytest -n auto`, as `make test` runs it, there are three processes for two cores. A file stays on one worker,
 where its fixtures are made once. A test marked `long` goes before all others, by itself unless it
 is marked with an `xdist_group`.
 """
@@ -27,9 +27,10 @@ WORKERS = 8
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Counts cores that this process may use; xdist counts those without hyper-threading."""
+    """Three for two cores that this process may use: tests wait for servers and browsers."""
     usable = getattr(os, "sched_getaffinity", None)
-    return min(WORKERS, len(usable(0)) if usable else os.cpu_count() or 1)
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    return min(WORKERS, cores + cores // 2)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,7 +8,7 @@ import pytest
 from browsing import ARGUMENTS, CHROMIUM
 
 from genie import Genie, UserError
-from genie.export.site import RUNTIME_FILES, _runtime_folder, export_site
+from genie.export.site import RUNTIME_FILES, _fetch, export_site
 from small import TINY, save_world
 
 GUIDED = {"dynamics": {**TINY["dynamics"], "unconditional_fraction": 0.2}}
@@ -30,12 +30,10 @@ def world(folder):
 
 @pytest.fixture(scope="session")
 def runtime(tmp_path_factory):
-    """The files of onnxruntime-web, empty ones where npm cannot fetch them."""
+    """The files of npm packages, empty ones where npm cannot fetch them."""
     kept = tmp_path_factory.mktemp("runtime")
     try:
-        with _runtime_folder(None) as found:
-            for name in RUNTIME_FILES:
-                (kept / name).write_bytes((found / name).read_bytes())
+        _fetch(kept)
     except UserError:
         for name in RUNTIME_FILES:
             (kept / name).write_bytes(b"")

@@ -1,15 +1,18 @@
 """An exported site on a plain file server, in a real browser: the same games as in Python."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from browsing import needs_chromium, press, step, wait_until
+from browsing import FIREFOX, needs_chromium, needs_firefox, press, step, wait_until
+from firefox import firefox
 from PIL import Image
 
 from genie import SamplingConfig, UserError
+from genie.data.video import read_video
 from genie.export.onnx import put
 from genie.export.site import RUNTIME_FILES, WORLDS, _described, export_site
 from genie.serving.protocol import World
@@ -209,6 +212,36 @@ class TestInTheBrowser:
         playing.wait_for_selector("#canvas[data-frame]", timeout=60_000)
         play(playing, ["1", "2"])
 
+    def test_the_last_minute_is_saved_as_a_film(self, playing, tmp_path):
+        press(playing, "Step by step T")
+        seen = [shown(playing)]
+        for number, key in enumerate("1423", start=1):
+            playing.keyboard.press(key)
+            wait_until(
+                playing, "n => document.getElementById('step').textContent == n", str(number)
+            )
+            seen.append(shown(playing))
+        press(playing, "Undo Z")
+        wait_until(playing, "() => document.getElementById('step').textContent == '3'")
+        for format in ("gif", "mp4"):
+            with playing.expect_download() as download:
+                playing.click(f"[data-video={format}]")
+            film = tmp_path / download.value.suggested_filename
+            download.value.save_as(film)
+            assert film.stem == "toy"
+            frames = [pixels for _, pixels in read_video(film)]
+            assert frames[0].shape == (256, 256, 3)
+            for frame, wanted in zip(frames, seen[:4], strict=True):
+                assert np.abs(frame[8::16, 8::16].astype(int) - wanted).mean() < 12, film
+
+    def test_axe_finds_nothing(self, playing):
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+        playing.evaluate("document.querySelector('details').open = true")
+        for width in (390, 1280):
+            playing.set_viewport_size({"width": width, "height": 800})
+            found = axe.Axe().run(playing).response["violations"]
+            assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found] == []
+
     def test_a_missing_graph_is_a_sentence(self, browser, address, runtime):
         context = browser.new_context(service_workers="block")
         page = context.new_page()
@@ -228,6 +261,37 @@ class TestInTheBrowser:
         page.wait_for_selector("#canvas[data-frame]", timeout=60_000)
         context.close()
         assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
+
+
+class TestInFirefox:
+    pytestmark = needs_firefox
+
+    def test_a_game_of_python_and_films(self, address, world, folder, runtime, tmp_path):
+        if not (runtime / RUNTIME_FILES[0]).stat().st_size:
+            pytest.skip("npm could not fetch the packages")
+        prompt = np.array(Image.open(folder / "prompts" / "1.png"))
+        replay = Replay.of_game(world, "toy", prompt, seed=3, actions=[3, 0, 1, 2, 2, 1])
+        file = tmp_path / "game.json"
+        file.write_text(json.dumps(dataclasses.asdict(replay)))
+        with firefox(FIREFOX, tmp_path / "profile") as page:
+            page.goto(address)
+            page.wait_until("document.querySelector('#canvas').dataset.frame > 0", seconds=60)
+            page.choose_file("#replay", file)
+            page.wait_until("document.querySelector('#step').textContent === '6'", seconds=60)
+            pixels = np.array(page.evaluate(f"({PIXELS})()")).reshape(16, 16, 4)[..., :3]
+            *_, last = replay.frames(world)
+            np.testing.assert_allclose(pixels, last.astype(int), atol=1)
+            for format in ("gif", "mp4"):
+                page.click(f"[data-video={format}]")
+                page.wait_until(
+                    "/downloads/.test(document.querySelector('#save-status').textContent)"
+                )
+                page.evaluate("document.querySelector('#save-status').textContent = ''")
+            page.keep_screenshot("site")
+            assert page.problems == []
+            assert [
+                url for url in page.asked if not url.startswith((address, "blob:", "data:"))
+            ] == []
 
 
 def read(values):
@@ -286,7 +350,7 @@ def test_bad_input_is_named_before_anything_is_written(folder, tmp_path, monkeyp
     with pytest.raises(UserError, match=r"runtime: ort\.wasm\.min\.mjs, .* not found"):
         export_site([folder], out, runtime=tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"npm is missing: install Node\.js, or unpack"):
+    with pytest.raises(UserError, match=r"npm is missing: install Node\.js, or copy"):
         export_site([folder], out)
     assert not out.exists()
     out.mkdir()

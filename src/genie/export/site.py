@@ -1,4 +1,4 @@
-"""Worlds as a site that any file server serves: the page, the graphs and ONNX Runtime Web."""
+"""Worlds as a site that any file server serves: the page, the graphs and what runs them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
@@ -17,13 +17,34 @@ from genie.core.config import UserError, require
 from genie.export.onnx import DESCRIPTION, Weights, export_onnx, name_of, put
 from genie.world.hub import world_folder
 
-RUNTIME_VERSION = "1.30.0"
-"""Of onnxruntime-web (MIT licence), https://www.npmjs.com/package/onnxruntime-web."""
-RUNTIME_FILES = (
-    "ort.wasm.min.mjs",
-    "ort-wasm-simd-threaded.mjs",
-    "ort-wasm-simd-threaded.wasm",
+
+@dataclass(frozen=True)
+class Package:
+    """A package of npm's registry that a site needs.
+
+    Attributes:
+        name: and version, as npm wants them.
+        folder: of its files in the package.
+        files: that are copied.
+    """
+
+    name: str
+    folder: str
+    files: tuple[str, ...]
+
+
+PACKAGES = (
+    # Plays the graphs (MIT licence).
+    Package(
+        "onnxruntime-web@1.30.0",
+        "dist",
+        ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
+    ),
+    # Put frames that the browser encodes into a file (Mozilla Public License 2.0), and make GIFs (MIT).
+    Package("mediabunny@1.61.0", "dist/bundles", ("mediabunny.min.mjs",)),
+    Package("gifenc@1.0.3", "dist", ("gifenc.esm.js",)),
 )
+RUNTIME_FILES = tuple(name for package in PACKAGES for name in package.files)
 SERVER_FILES = {"connection.js", "transport.js", "docs.css", "docs.html", "docs.js"}
 """Of the page of `genie play`, those that need its server."""
 WORLDS, SERVICE_WORKER = "worlds.json", "offline.js"
@@ -44,15 +65,15 @@ def export_site(
         worlds: folders of worlds, ids on the Hugging Face Hub or names of bundled worlds.
         out: folder to write. An earlier site in it is replaced.
         weights: as of `export_onnx`.
-        runtime: folder with the files of onnxruntime-web, for machines without npm. They come from
-            npm's registry when left out.
+        runtime: folder with the files of `PACKAGES`, for machines without npm. They come from npm's
+            registry when left out.
 
     Returns:
         The folder.
 
     Raises:
         UserError: there is no such world, two have the same name, the folder holds something else,
-            or ONNX Runtime Web cannot be had.
+            or a package cannot be had.
     """
     out = Path(out).resolve()
     require(_is_free(out), f"{out}: holds something that is not a site; name another folder")
@@ -65,7 +86,7 @@ def export_site(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         site = Path(temporary) / "site"
         site.mkdir(0o777)
-        _copy_runtime(site / "ort", runtime)
+        _copy_runtime(site / "packages", runtime)
         for world, name in zip(worlds, names, strict=True):
             export_onnx(world, site / "worlds" / name, weights)
         described = [_described(site, name) for name in names]
@@ -131,30 +152,32 @@ def _digest(site: Path) -> str:
 
 
 def _copy_runtime(to: Path, folder: str | Path | None) -> None:
-    with _runtime_folder(folder) as found:
-        missing = [name for name in RUNTIME_FILES if not (found / name).is_file()]
-        require(not missing, f"runtime: {', '.join(missing)} not found in {found}")
-        to.mkdir()
-        for name in RUNTIME_FILES:
-            shutil.copy(found / name, to / name)
-
-
-@contextmanager
-def _runtime_folder(folder: str | Path | None) -> Iterator[Path]:
-    if folder is not None:
-        yield Path(folder)
+    to.mkdir()
+    if folder is None:
+        _fetch(to)
         return
-    package = f"onnxruntime-web@{RUNTIME_VERSION}"
-    advice = f"unpack {package} and name its folder `dist` with --runtime"
+    missing = [name for name in RUNTIME_FILES if not (Path(folder) / name).is_file()]
+    require(not missing, f"runtime: {', '.join(missing)} not found in {folder}")
+    for name in RUNTIME_FILES:
+        shutil.copy(Path(folder) / name, to / name)
+
+
+def _fetch(to: Path) -> None:
+    """Copies the files of all packages, which npm fetches."""
+    names = [package.name for package in PACKAGES]
+    advice = f"copy {', '.join(RUNTIME_FILES)} of {', '.join(names)} to a folder and name it with --runtime"
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(f"npm is missing: install Node.js, or {advice}")
     with tempfile.TemporaryDirectory() as temporary:
-        command = [npm, "pack", package, "--pack-destination", temporary, "--loglevel=error"]
+        command = [npm, "pack", *names, "--pack-destination", temporary, "--loglevel=error"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        archives = list(Path(temporary).glob("*.tgz"))
-        if done.returncode or not archives:
+        if done.returncode:
             why = (done.stderr.strip().splitlines() or ["no answer"])[0]
-            raise UserError(f"{package} could not be fetched ({why}): {advice}")
-        shutil.unpack_archive(archives[0], temporary, "gztar", filter="data")
-        yield Path(temporary) / "package" / "dist"
+            raise UserError(f"{', '.join(names)} could not be fetched ({why}): {advice}")
+        for package in PACKAGES:
+            archive = Path(temporary) / f"{package.name.replace('@', '-')}.tgz"
+            unpacked = Path(temporary) / package.name
+            shutil.unpack_archive(archive, unpacked, "gztar", filter="data")
+            for name in package.files:
+                shutil.copy(unpacked / "package" / package.folder / name, to / name)

@@ -17,7 +17,7 @@ export async function reconstruct(world, blob) {
   return connections.get(world.name)?.reconstruct(blob) ?? null;
 }
 
-export const videoFormats = [];
+export const videoFormats = typeof VideoEncoder === "undefined" ? ["gif"] : ["mp4", "gif"];
 
 const connections = new Map();
 

@@ -1,5 +1,6 @@
 // The worker of a tab: loads a world, and plays the messages of the page.
 
+import { encodeFilm } from "./film.js";
 import { Session } from "./session.js";
 import { World } from "./world.js";
 
@@ -19,7 +20,12 @@ async function handle({ kind, ...rest }) {
 
 async function open({ address, prompts }) {
   world = await World.load(address, (share) => post("loading", share));
-  session = new Session(world, post, (prompt) => promptOf(prompt, prompts));
+  session = new Session(
+    world,
+    post,
+    (prompt) => promptOf(prompt, prompts),
+    (frames, format) => encodeFilm(frames, format, world.about),
+  );
   session.run().catch(fail);
   post("open");
 }

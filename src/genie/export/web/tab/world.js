@@ -1,13 +1,13 @@
 // A world in the tab: the graphs of `genie export`, run by ONNX Runtime Web. States are values.
 
-import * as ort from "../ort/ort.wasm.min.mjs";
+import * as ort from "../packages/ort.wasm.min.mjs";
 import { maskedCounts, stepInputs, tokenOrder } from "./maskgit.js";
 import { makeKey } from "./random.js";
 
 const ARRAYS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array, bool: Uint8Array };
 
 ort.env.wasm.numThreads = 1; // more need headers that plain file servers do not send
-ort.env.wasm.wasmPaths = new URL("../ort/", import.meta.url).href;
+ort.env.wasm.wasmPaths = new URL("../packages/", import.meta.url).href;
 
 export class World {
   #sessions;
