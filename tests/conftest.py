@@ -1,8 +1,8 @@
 """What all tests share: shapes checked against signatures, one thread, the same random numbers.
 
-With `pytest -n auto`, as `make test` runs it, there are three processes for two cores. A file stays on one worker,
-where its fixtures are made once. A test marked `long` goes before all others, by itself unless it
-is marked with an `xdist_group`.
+With `pytest -n auto`, as `make test` runs it, three workers share two cores. A file stays on one
+worker, where its fixtures are made once. A test marked `long` goes before all others, by itself
+unless it is marked with an `xdist_group`.
 """
 
 from __future__ import annotations

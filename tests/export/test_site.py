@@ -24,8 +24,7 @@ PIXELS = """() => {
     const canvas = document.querySelector("canvas"), { width, height } = canvas;
     return [...canvas.getContext("2d").getImageData(0, 0, width, height).data];
 }"""
-
-
+AT_STEP = "number => document.getElementById('step').textContent == number"
 # All graphs and weights are in the cache of the service worker.
 KEPT = """async () => {
     const caught = await Promise.all((await caches.keys()).map(async (name) =>
@@ -55,7 +54,7 @@ def play(page, keys):
     press(page, "Step by step T")
     for number, key in enumerate(keys, start=1):
         page.keyboard.press(key)
-        wait_until(page, "n => document.getElementById('step').textContent == n", str(number))
+        wait_until(page, AT_STEP, str(number))
 
 
 def saved(page):
@@ -212,7 +211,7 @@ class TestInTheBrowser:
         playing.wait_for_selector("#canvas[data-frame]", timeout=60_000)
         play(playing, ["1", "2"])
 
-    def test_the_last_minute_is_saved_as_a_film(self, playing, tmp_path):
+    def test_the_last_minute_is_saved_as_a_video(self, playing, tmp_path):
         press(playing, "Step by step T")
         seen = [shown(playing)]
         for number, key in enumerate("1423", start=1):
@@ -226,13 +225,13 @@ class TestInTheBrowser:
         for format in ("gif", "mp4"):
             with playing.expect_download() as download:
                 playing.click(f"[data-video={format}]")
-            film = tmp_path / download.value.suggested_filename
-            download.value.save_as(film)
-            assert film.stem == "toy"
-            frames = [pixels for _, pixels in read_video(film)]
+            file = tmp_path / download.value.suggested_filename
+            download.value.save_as(file)
+            assert file.stem == "toy"
+            frames = [pixels for _, pixels in read_video(file)]
             assert frames[0].shape == (256, 256, 3)
             for frame, wanted in zip(frames, seen[:4], strict=True):
-                assert np.abs(frame[8::16, 8::16].astype(int) - wanted).mean() < 12, film
+                assert np.abs(frame[8::16, 8::16].astype(int) - wanted).mean() < 12, file
 
     def test_axe_finds_nothing(self, playing):
         axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -266,7 +265,7 @@ class TestInTheBrowser:
 class TestInFirefox:
     pytestmark = needs_firefox
 
-    def test_a_game_of_python_and_films(self, address, world, folder, runtime, tmp_path):
+    def test_a_game_of_python_and_videos(self, address, world, folder, runtime, tmp_path):
         if not (runtime / RUNTIME_FILES[0]).stat().st_size:
             pytest.skip("npm could not fetch the packages")
         prompt = np.array(Image.open(folder / "prompts" / "1.png"))

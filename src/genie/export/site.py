@@ -40,8 +40,9 @@ PACKAGES = (
         "dist",
         ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
     ),
-    # Put frames that the browser encodes into a file (Mozilla Public License 2.0), and make GIFs (MIT).
+    # Writes video files of frames that the browser encodes (Mozilla Public License 2.0).
     Package("mediabunny@1.61.0", "dist/bundles", ("mediabunny.min.mjs",)),
+    # Makes GIFs (MIT).
     Package("gifenc@1.0.3", "dist", ("gifenc.esm.js",)),
 )
 RUNTIME_FILES = tuple(name for package in PACKAGES for name in package.files)
@@ -165,7 +166,8 @@ def _copy_runtime(to: Path, folder: str | Path | None) -> None:
 def _fetch(to: Path) -> None:
     """Copies the files of all packages, which npm fetches."""
     names = [package.name for package in PACKAGES]
-    advice = f"copy {', '.join(RUNTIME_FILES)} of {', '.join(names)} to a folder and name it with --runtime"
+    files = f"{', '.join(RUNTIME_FILES)} of {', '.join(names)}"
+    advice = f"copy {files} to a folder and name it with --runtime"
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(f"npm is missing: install Node.js, or {advice}")

@@ -61,9 +61,9 @@ class DynamicsConfig(TransformerConfig):
         unconditional_fraction: fraction of all steps whose action is hidden in training ("none
             known"). The model then also learns what comes next whatever the action is, which
             classifier-free guidance needs (Ho and Salimans 2022, arXiv 2207.12598).
-        own_context: fraction of the context frames that are the model's own predictions in training,
-            as they are in play. The targets stay those of the video, so the model learns to come
-            back from its errors (parallel scheduled sampling, Duckworth et al. 2019,
+        own_context: fraction of the context frames that are the model's own predictions in
+            training, as they are in play. The targets stay those of the video, so the model learns
+            to come back from its errors (parallel scheduled sampling, Duckworth et al. 2019,
             arXiv 1906.04331). Each pass costs a forward pass more.
         own_context_passes: passes of predictions; each sees those of the pass before as context,
             so errors are as old as the number of passes.

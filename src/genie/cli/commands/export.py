@@ -33,7 +33,8 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         metavar="FOLDER",
-        help="for a site: folder with the files of npm packages that it needs; fetched by npm when left out",
+        help="for a site: folder with the files of the npm packages that it needs, for machines "
+        "without npm",
     )
 
 

@@ -3,7 +3,7 @@
 const MAX_GAMES = 4;
 const MAX_QUEUED = 8; // single steps that may wait
 const MAX_UNACKNOWLEDGED = 2; // frames on their way to the page
-const FILM_SECONDS = 60;
+const VIDEO_SECONDS = 60;
 
 /** The actions of a game. The state follows: steps that it lacks are played again. */
 class Game {
@@ -12,7 +12,7 @@ class Game {
     this.state = null;
     this.step = -1; // of the state
     this.marks = new Map(); // earlier states by their step, fewer the older they are
-    this.film = []; // [step, frame] of the last minute
+    this.video = []; // step and frame of the last minute
     this.rewindTo = null;
     this.shows = false; // its frame is due without a step
     this.hiddenUntil = 0; // frames of earlier steps were shown already
@@ -36,12 +36,12 @@ class Game {
     this.actions.length = this.sampling.length = kept;
     this.rewindTo = Math.min(kept, this.rewindTo ?? kept); // two undos may come before a turn
     this.hiddenUntil = kept;
-    this.film = this.film.filter(([step]) => step <= kept);
+    this.video = this.video.filter(([step]) => step <= kept);
   }
 
-  /** Keeps a frame for a film of `most` frames. */
+  /** Keeps a frame for a video of `most` frames. */
   keep(step, frame, most) {
-    this.film = [...this.film.filter(([other]) => other < step), [step, frame]].slice(-most);
+    this.video = [...this.video.filter(([other]) => other < step), [step, frame]].slice(-most);
   }
 
   /** Takes the state after a step. */
@@ -69,7 +69,7 @@ class Game {
       hiddenUntil: this.actions.length,
     });
     made.marks = new Map(this.marks);
-    made.film = [...this.film];
+    made.video = [...this.video];
     return made;
   }
 }
@@ -77,7 +77,7 @@ class Game {
 /**
  * Plays the messages of the page (genie/serving/protocol.py) on a `World`. `post(name, detail)`
  * sends an event of a connection; `promptOf(prompt)` returns {frame, png} of a start message's prompt;
- * `encode(frames, format)` returns a film as a Blob.
+ * `encode(frames, format)` returns a video as a Blob.
  */
 export class Session {
   #world;
@@ -125,7 +125,7 @@ export class Session {
       sampling: () => this.#choose(message),
       peek: () => this.#queuePreviews(message.steps),
       save: () => this.#save(),
-      film: () => { this.#film(message.format); }, // the game goes on meanwhile
+      film: () => { this.#sendVideo(message.format); }, // the game goes on meanwhile
       ack: () => this.#acknowledge(message.frame),
     };
     await handlers[message.type]?.();
@@ -208,7 +208,7 @@ export class Session {
   }
 
   #show(game, frame, step, lastInput, started) {
-    game.keep(step, frame, FILM_SECONDS * this.#world.about.fps);
+    game.keep(step, frame, VIDEO_SECONDS * this.#world.about.fps);
     if (game !== this.#game || step < game.hiddenUntil) return;
     this.#frameId += 1;
     this.#latest = this.#packed(frame, step, lastInput, started);
@@ -357,8 +357,8 @@ export class Session {
     this.#send();
   }
 
-  async #film(format) {
-    const frames = (this.#game?.film ?? []).map(([, frame]) => frame);
+  async #sendVideo(format) {
+    const frames = (this.#game?.video ?? []).map(([, frame]) => frame);
     if (!frames.length) return;
     try {
       this.#post("video", { picture: await this.#encode(frames, format) });

@@ -1,7 +1,7 @@
 // The worker of a tab: loads a world, and plays the messages of the page.
 
-import { encodeFilm } from "./film.js";
 import { Session } from "./session.js";
+import { encodeVideo } from "./video.js";
 import { World } from "./world.js";
 
 let world, session;
@@ -24,7 +24,7 @@ async function open({ address, prompts }) {
     world,
     post,
     (prompt) => promptOf(prompt, prompts),
-    (frames, format) => encodeFilm(frames, format, world.about),
+    (frames, format) => encodeVideo(frames, format, world.about),
   );
   session.run().catch(fail);
   post("open");

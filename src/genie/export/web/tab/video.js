@@ -1,4 +1,4 @@
-// Films of a game, as files: the browser's own encoder for videos, gifenc for GIF.
+// A game as a file: a video by the browser's own encoder, or a GIF.
 
 const SIDE = 256; // pixels of a frame's longer side
 const BITS = 4e6; // a second
@@ -8,9 +8,9 @@ const CODECS = [["mp4", "avc"], ["webm", "vp9"], ["webm", "vp8"], ["mp4", "av1"]
  * Encodes frames, Uint8Array of height x width x 3. Returns a Blob: a GIF, or the first kind of video
  * that this browser can encode.
  */
-export async function encodeFilm(frames, format, { height, width, fps }) {
+export async function encodeVideo(frames, format, { height, width, fps }) {
   const scale = Math.max(1, Math.floor(SIDE / Math.max(height, width)));
-  const encode = format === "gif" ? encodeGif : encodeVideo;
+  const encode = format === "gif" ? encodeGif : encodeHere;
   return encode(frames.map(withAlpha), { height, width, scale, fps });
 }
 
@@ -39,7 +39,7 @@ async function encodeGif(frames, { height, width, scale, fps }) {
   return new Blob([gif.bytes()], { type: "image/gif" });
 }
 
-async function encodeVideo(frames, { height, width, scale, fps }) {
+async function encodeHere(frames, { height, width, scale, fps }) {
   const bunny = await import("../packages/mediabunny.min.mjs");
   const even = (size) => size * scale + ((size * scale) % 2); // as 4:2:0 needs it
   const canvas = new OffscreenCanvas(even(width), even(height));
