@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "genie-replay", 1
 SAMPLER_VERSION = 2
 """Part of a world's hash. It increases when a seed gives other frames than before."""
-ADDED = {"dynamics.unconditional_share": 0.0, "tokenizer.backbone": "transformer"}
+ADDED = {
+    "dynamics.unconditional_share": 0.0,
+    "dynamics.own_context": 0.0,
+    "dynamics.own_context_passes": 1,
+    "tokenizer.backbone": "transformer",
+}
 """Keys that are newer than the hash, with the default at which they are left out of it."""
 NOT_HASHED = "guidance"
 """A field of the sampling that replays hold for each step. A world may get another default."""
