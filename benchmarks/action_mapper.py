@@ -33,19 +33,25 @@ BASELINES = ("commonest", "frame_alone", "supervised")
 
 
 def curve(
-    world: str, store: ClipStore, options: argparse.Namespace, save: Callable[[dict], None]
+    world: str,
+    store: ClipStore,
+    options: argparse.Namespace,
+    known: list[dict[str, Any]],
+    save: Callable[[dict], None],
 ) -> None:
-    """Measures and saves figures for each number of labels."""
+    """Measures and saves figures for each number of labels; those of other numbers are kept."""
     genie = Genie.from_pretrained(world, "cpu")
-    pool = read_steps(genie, store, "train", 2 * max(options.labels))
+    pool = read_steps(genie, store, "train", options.repeats * max(options.labels))
     held_out = read_steps(genie, store, "val", options.held_out)
-    lines = []
+    lines = {line["labels"]: line for line in known}
     for labels in options.labels:
         began = time.process_time()
         repeats = options.repeats
         line = measure_labels(pool, held_out, labels, repeats, baselines=options.baselines)
-        lines.append(line | {"seconds": round(time.process_time() - began, 1)})
-        save({"curve": lines, "information": vars(Information.of(held_out))})
+        spent = round(time.process_time() - began, 1)
+        lines[labels] = line | {"held_out": len(held_out), "seconds": spent}
+        save({"curve": [lines[n] for n in sorted(lines)]})
+    save({"information": vars(Information.of(held_out))})
     if options.class_weights:
         weighted = {
             str(power): measure_labels(
@@ -138,7 +144,7 @@ def main() -> None:
                 options.json.write_text(as_text(results), "utf-8")
 
         if not options.no_curve:
-            curve(world, store, options, save)
+            curve(world, store, options, worlds.get(world, {}).get("curve", []), save)
         if options.games:
             save(by_name(world, store, options))
     if options.plot:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from genie.agents.agent import Agent, AgentConfig, AgentPlayer, latent_actions_hash
+from genie.agents.agent import Agent, AgentConfig, AgentPlayer
 from genie.core.config import UserError
 from genie.models.policy_network import PolicyNetworkConfig
-from genie.world.action_mapper import ActionMapper, MapperConfig
+from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions_hash
 from genie.world.genie import Genie
 from small import TINY
 
@@ -21,7 +21,7 @@ def agent_of(real=False, mapped=False, world=""):
     size = replace(SIZE, real_actions=3) if real else SIZE
     mapper = None
     if mapped:
-        mapper = ActionMapper(MapperConfig("dictionary", NAMES, 4, ("hash",), 12))
+        mapper = ActionMapper(MapperConfig("dictionary", NAMES, 4, "hash", 12))
         mapper.counts.copy_(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 4], [2, 0, 0]]))
     agent = Agent(AgentConfig(size, NAMES if real else (), world), mapper=mapper)
     for head in (agent.policy.to_latent, agent.policy.to_real):
@@ -120,7 +120,7 @@ def test_what_is_no_agent_is_said(tmp_path):
         (lambda: AgentConfig(SIZE, NAMES), "3 names for 0 real actions"),
         (
             lambda: Agent(
-                AgentConfig(SIZE), mapper=ActionMapper(MapperConfig("dictionary", NAMES, 7, (), 1))
+                AgentConfig(SIZE), mapper=ActionMapper(MapperConfig("dictionary", NAMES, 7, "", 1))
             ),
             "the mapper is not for 4 latent actions",
         ),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from toy import NAMES, PERMUTATION, ToyWorld, made_store
+from toy import NAMES, PERMUTATION, ToyWorld, made_steps, made_store
 
 from genie.agents.labelled_steps import read_steps
 from genie.core.config import UserError
@@ -35,7 +35,7 @@ def test_fewer_steps_are_the_first_of_more(store):
     assert torch.equal(few.frames, more.first(20).frames)
     assert torch.equal(few.true, more.true[:20])
     assert not torch.equal(read_steps(ToyWorld(), store, "val", 20, seed=4).frames, few.frames)
-    sampled = more.sample(30, seed=1)
+    sampled = more.sample(30, 1)
     assert len(sampled) == 30
     assert torch.equal(sampled.latent, PERMUTATION[sampled.true])
 
@@ -50,3 +50,10 @@ def test_what_a_store_lacks_is_said(store, tmp_path):
     large.config.height = 32
     with pytest.raises(UserError, match="its frames are 16x16, those of the world 16x32"):
         read_steps(large, store, "train", 1)
+
+
+def test_samples_share_no_step_where_there_are_enough():
+    steps = made_steps(torch.zeros(10, dtype=torch.int64), torch.zeros(10, dtype=torch.int64))
+    samples = [set(steps.sample(3, number).episodes.tolist()) for number in range(3)]
+    assert len(set.union(*samples)) == 9
+    assert steps.sample(3, 3).episodes.tolist() == [9, 0, 1]  # then as few as can be

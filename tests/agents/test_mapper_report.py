@@ -43,7 +43,8 @@ def test_baselines_have_as_many_labels_and_no_latent_actions():
     frames = torch.full((320, 2, 16, 16, 3), 90, dtype=torch.uint8)
     frames[:, 1] = (40 + 60 * true).to(torch.uint8)[:, None, None, None]
     steps = made_steps(torch.zeros_like(true), true, frames)
-    few, unseen = steps.sample(120, 0), steps.sample(300, 1)
+    order = torch.randperm(320, generator=torch.Generator().manual_seed(0))
+    few, unseen = steps.take(order[:120]), steps.take(order[120:])
     found = measure_baselines(few, unseen, 0, QUICK)
     assert found["supervised"]["accuracy"] > 0.9
     assert found["frame_alone"]["accuracy"] < 0.4
@@ -61,5 +62,9 @@ def test_figures_over_repeats_have_intervals(store):
     assert accuracy["low"] < accuracy["mean"] < accuracy["high"]
     assert set(found["dictionary"]["to_real"]["recall"]) == set(NAMES)
     assert (found["labels"], found["repeats"], len(ticks)) == (4, 3, 3)
+    assert found["disjoint"]
+    assert not measure_labels(pool, unseen, 60, 2, kinds=("dictionary",), baselines=False)[
+        "disjoint"
+    ]
     once = measure_labels(pool, unseen, 60, 1, kinds=("dictionary",), baselines=False)
     assert once["dictionary"]["to_real"]["accuracy"] == {"mean": 1}

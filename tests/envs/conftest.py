@@ -4,7 +4,7 @@ import pytest
 import torch
 from prompted import PROMPTS
 
-from genie.world.action_mapper import ActionMapper, MapperConfig, hashes
+from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions_hash
 from genie.world.genie import Genie
 from genie.world.prompts import save_prompts
 from small import TINY
@@ -35,6 +35,6 @@ def folder(world, tmp_path_factory):
 def mapper(world):
     """A game of six actions, of which latent actions 3, 1 and 0 are the first three."""
     names = ("noop", "left", "right", "up", "left+up", "right+up")
-    mapper = ActionMapper(MapperConfig("dictionary", names, 4, hashes(world), 12))
+    mapper = ActionMapper(MapperConfig("dictionary", names, 4, latent_actions_hash(world), 12))
     mapper.counts[[3, 1, 0], [0, 1, 2]] = 4
     return mapper

@@ -126,8 +126,8 @@ def test_real_actions_need_the_mapper_of_the_world(world, folder, mapper):
         GenieEnv(folder, actions="real")
     with pytest.raises(UserError, match="mapper: give the folder of a mapper"):
         GenieEnv(world, PROMPTS[0], actions="real")
-    other = ActionMapper(replace(mapper.config, world=("another",)))
-    with pytest.raises(UserError, match="this mapper was made for another world"):
+    other = ActionMapper(replace(mapper.config, latent_actions="another"))
+    with pytest.raises(UserError, match="this mapper was made for other latent actions"):
         GenieEnv(world, PROMPTS[0], actions="real", mapper=other)
     with pytest.raises(UserError, match="only of use with actions='real'"):
         GenieEnv(world, PROMPTS[0], mapper=mapper)

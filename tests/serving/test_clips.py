@@ -35,7 +35,7 @@ def test_other_actions_are_refused_with_advice(text, words):
 @pytest.fixture
 def mapper():
     """A game whose left and right are the actions 2 and 1."""
-    found = ActionMapper(MapperConfig("dictionary", ("left", "right"), 4, ("dots",), 2))
+    found = ActionMapper(MapperConfig("dictionary", ("left", "right"), 4, "dots", 2))
     found.counts[[2, 1], [0, 1]] = 1
     return found
 

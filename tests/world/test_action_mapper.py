@@ -6,8 +6,9 @@ import pytest
 import torch
 from untrained import CONFIG, stirred
 
+from genie import Genie, SamplingConfig
 from genie.core.config import UserError
-from genie.world.action_mapper import ActionMapper, MapperConfig, hashes, read_mapper
+from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions_hash, read_mapper
 
 NAMES = ("noop", "left", "right", "up", "right+up", "down")
 COUNTS = torch.tensor(
@@ -17,8 +18,8 @@ FRAME = np.full((16, 16, 3), 90, np.uint8)
 FRAMES = np.full((2000, 16, 16, 3), 90, np.uint8)
 
 
-def mapper_of(kind="dictionary", world=("hash",)):
-    mapper = ActionMapper(MapperConfig(kind, NAMES, 4, world, 28, width=8))
+def mapper_of(kind="dictionary", latent_actions="hash"):
+    mapper = ActionMapper(MapperConfig(kind, NAMES, 4, latent_actions, 28, width=8))
     mapper.counts.copy_(COUNTS)
     return mapper
 
@@ -105,7 +106,7 @@ def test_a_network_looks_at_the_frame():
 
 @pytest.mark.parametrize("kind", ["dictionary", "network"])
 def test_a_saved_mapper_is_loaded_by_its_world_only(world, tmp_path, kind):
-    made = mapper_of(kind, hashes(world))
+    made = mapper_of(kind, latent_actions_hash(world))
     made.save_pretrained(tmp_path / "mapper")
     assert sorted(path.name for path in (tmp_path / "mapper").iterdir()) == [
         "config.json",
@@ -118,13 +119,28 @@ def test_a_saved_mapper_is_loaded_by_its_world_only(world, tmp_path, kind):
             assert torch.equal(loaded.state_dict()[name], value)
     other = stirred(CONFIG)
     other.actions.to_latent.weight.data += 1
-    with pytest.raises(UserError, match="this mapper was made for another world"):
+    with pytest.raises(UserError, match="this mapper was made for other latent actions"):
         ActionMapper.from_pretrained(tmp_path, other)
 
 
 def test_a_world_in_bfloat16_is_the_same_world(world):
     half = stirred(CONFIG).to(torch.bfloat16)
-    mapper_of(world=hashes(world)).require_world(half)
+    mapper_of(latent_actions=latent_actions_hash(world)).require_world(half)
+
+
+def test_what_a_mapper_does_not_depend_on_may_change(world):
+    """Defaults of sampling, the tokenizer and the dynamics; but not the latent actions."""
+    other = stirred(replace(CONFIG, sampling=SamplingConfig(steps=7), fps=3.0))
+    other.dynamics.head.linear.weight.data += 1
+    mapper_of(latent_actions=latent_actions_hash(world)).require_world(other)
+    other.actions.quantizer.codebook += 1
+    assert latent_actions_hash(other) != latent_actions_hash(world)
+
+
+def test_a_mapper_of_a_bundled_world_is_found_by_name():
+    world = Genie.from_pretrained("coinrun-tiny", "cpu")
+    mapper = ActionMapper.from_pretrained("coinrun-tiny", world)
+    assert {"left", "right", "up"} <= set(mapper.labelled_names)
 
 
 def test_a_folder_without_a_mapper_and_a_damaged_one_are_refused(tmp_path):
@@ -154,13 +170,13 @@ def test_a_folder_without_a_mapper_and_a_damaged_one_are_refused(tmp_path):
 def test_a_server_goes_on_without_a_mapper_that_does_not_fit(world, tmp_path, caplog):
     assert read_mapper(None, world) is None
     assert read_mapper(tmp_path, world) is None
-    mapper_of(world=hashes(world)).save_pretrained(tmp_path / "mapper")
+    mapper_of(latent_actions=latent_actions_hash(world)).save_pretrained(tmp_path / "mapper")
     found = read_mapper(tmp_path, world)
     assert found is not None
     assert found.labelled_names == ["noop", "left", "right", "up", "right+up"]
-    mapper_of(world=("another",)).save_pretrained(tmp_path / "mapper")
+    mapper_of(latent_actions="another").save_pretrained(tmp_path / "mapper")
     assert read_mapper(tmp_path, world) is None
-    assert "is ignored: this mapper was made for another world" in caplog.text
+    assert "is ignored: this mapper was made for other latent actions" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):

@@ -12,6 +12,7 @@ from genie.evaluation.metrics.separation import separation
 from genie.evaluation.protocol.rollouts import RolloutPlayer
 from genie.world import bundled
 from genie.world.action_groups import read_groups
+from genie.world.action_mapper import ActionMapper
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from genie.world.prompts import load_prompts
@@ -64,6 +65,14 @@ def test_its_actions_are_measured_with_its_own_sampling(folder, world):
     assert groups, "genie actions WORLD --data STORE"
     measured = json.loads((folder / "actions.json").read_text())
     assert measured["guidance"] == world.config.sampling.guidance
+
+
+def test_its_mapper_is_small_and_its_own(folder, world):
+    mapper = ActionMapper.from_pretrained(folder, world)
+    assert {"left", "right", "up", "right+up"} <= set(mapper.labelled_names)
+    assert sum(f.stat().st_size for f in (folder / "mapper").iterdir()) < 300_000
+    report = json.loads((folder / "mapper" / "report.json").read_text())
+    assert report["labels"] == mapper.config.labels
 
 
 def test_replays_of_it_are_still_accepted():

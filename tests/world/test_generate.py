@@ -5,7 +5,7 @@ import torch
 
 from genie.core.config import UserError
 from genie.data.images import read_image
-from genie.world.action_mapper import ActionMapper, MapperConfig, hashes
+from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions_hash
 from genie.world.generate import generate
 from genie.world.genie import Genie
 from small import TEAL, save_world
@@ -80,7 +80,8 @@ def test_what_cannot_be_is_refused(world, tmp_path, options, sentence):
 def test_names_are_played_by_the_mapper_of_the_world(world, tmp_path):
     """The game has the actions left and right, latent actions 2 and 0."""
     genie = Genie.from_pretrained(world, device="cpu")
-    mapper = ActionMapper(MapperConfig("dictionary", ("left", "right"), 3, hashes(genie), 9))
+    about = MapperConfig("dictionary", ("left", "right"), 3, latent_actions_hash(genie), 9)
+    mapper = ActionMapper(about)
     mapper.counts.copy_(torch.tensor([[0, 5], [0, 0], [4, 0]]))
     mapper.save_pretrained(tmp_path / "mine")
     with pytest.raises(UserError, match="there is no mapper here"):

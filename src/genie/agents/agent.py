@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 from genie.core.config import UserError, from_record, require, to_dict
 from genie.core.io import replacing
 from genie.models.policy_network import PolicyNetwork, PolicyNetworkConfig, fast_precision
-from genie.world.action_mapper import FOLDER, ActionMapper
+from genie.world.action_mapper import FOLDER, ActionMapper, latent_actions_hash
 from genie.world.checkpoint import Part
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class AgentConfig:
         action_names: names of the real actions that the network rates, in the order of their
             numbers. Without any, a mapper names them.
         latent_actions: hash of the latent action model whose actions the network rates, see
-            `latent_actions_hash`; "" if it rates real actions only.
+            `genie.world.action_mapper`; "" if it rates real actions only.
         made_by: the command that made it.
         labels: labelled steps that it was made from.
     """
@@ -51,22 +50,6 @@ class AgentConfig:
         """Refuses names for other actions than there are."""
         named, rated = len(self.action_names), self.policy.real_actions
         require(named == rated, f"action_names: {named} names for {rated} real actions")
-
-
-def latent_actions_hash(world: Genie) -> str:
-    """Returns the SHA-256 of a world's latent action model, in hexadecimal.
-
-    Latent actions mean the same in all worlds with this model, also where only the dynamics were
-    trained further. The hash is the same for a world in bfloat16.
-    """
-    config = world.config
-    about = (config.height, config.width, config.num_actions, config.actions.downsample)
-    digest = hashlib.sha256(repr(about).encode())
-    for name, weight in sorted(world.actions.state_dict().items()):
-        rounded = weight.detach().cpu().to(torch.bfloat16) if weight.is_floating_point() else weight
-        digest.update(f"{name} {tuple(weight.shape)}".encode())
-        digest.update(rounded.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 class Agent:

@@ -55,10 +55,13 @@ class LabelledSteps:
         """Returns the first `count` of the steps."""
         return self.take(torch.arange(count))
 
-    def sample(self, count: int, seed: int) -> LabelledSteps:
-        """Returns `count` of the steps, sampled without repeats."""
-        generator = torch.Generator().manual_seed(seed)
-        return self.take(torch.randperm(len(self), generator=generator)[:count])
+    def sample(self, count: int, number: int) -> LabelledSteps:
+        """Returns `count` of the steps, other ones for each number.
+
+        Samples share no step as long as there are enough, and as few as can be otherwise.
+        """
+        first = number * count
+        return self.take(torch.arange(first, first + count) % len(self))
 
     @property
     def counts(self) -> Int[Tensor, "a k"]:
@@ -96,7 +99,7 @@ def read_steps(
         store: frames and true actions.
         split: of the store.
         count: how many steps.
-        seed: of the choice. Fewer steps of the same seed are the first of more.
+        seed: of the choice and the order. Fewer steps of the same seed are the first of more.
         on_step: called after each batch, of which there are `count` / `BATCH`, rounded up.
 
     Raises:

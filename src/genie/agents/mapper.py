@@ -49,7 +49,7 @@ class FitConfig:
 def fit_mapper(
     steps: LabelledSteps,
     kind: Kind,
-    world: tuple[str, ...] = (),
+    latent_actions: str = "",
     seed: int = 0,
     config: FitConfig | None = None,
 ) -> ActionMapper:
@@ -58,7 +58,7 @@ def fit_mapper(
     Args:
         steps: labelled steps.
         kind: "dictionary" or "network".
-        world: hashes of the world, see `genie.world.action_mapper.hashes`.
+        latent_actions: hash of the world's, see `genie.world.action_mapper.latent_actions_hash`.
         seed: of the training of networks.
         config: of their training.
 
@@ -67,7 +67,8 @@ def fit_mapper(
     """
     require(len(steps) > 0, "labels: at least 1 labelled step is needed")
     config = config or FitConfig()
-    about = MapperConfig(kind, steps.names, steps.num_actions, world, len(steps), config.width)
+    sizes = steps.num_actions, latent_actions, len(steps), config.width
+    about = MapperConfig(kind, steps.names, *sizes)
     with torch.random.fork_rng([]):
         mapper = ActionMapper(about)
     mapper.counts.copy_(steps.counts)

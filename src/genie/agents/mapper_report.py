@@ -110,18 +110,19 @@ def measure_labels(
     """Makes mappers from a number of labelled steps and measures them on held-out ones.
 
     Args:
-        pool: steps that labels are sampled from.
+        pool: steps in random order that labels are sampled from.
         held_out: steps that are measured.
         labels: N.
-        repeats: how often N steps are sampled, from seed 0 on.
+        repeats: how often N steps are sampled. Samples share no step where the pool allows it.
         kinds: of the mappers.
         baselines: whether to measure the baselines too.
         config: of the training of networks.
         on_step: called after each repeat.
 
     Returns:
-        `labels`, and for each kind and baseline its figures, each as the mean over repeats with an
-        interval of 95 %.
+        `labels`, whether the samples are `disjoint`, and for each kind and baseline its figures,
+        each as the mean over repeats with an interval of 95 %. Samples that share steps make it
+        too narrow.
     """
     config, runs = config or FitConfig(), list[Section]()
     for seed in range(repeats):
@@ -132,7 +133,8 @@ def measure_labels(
         }
         runs.append(run | (measure_baselines(steps, held_out, seed, config) if baselines else {}))
         on_step()
-    return {"labels": labels, "repeats": repeats} | _over_runs(runs, _interval)
+    about = {"labels": labels, "repeats": repeats, "disjoint": repeats * labels <= len(pool)}
+    return about | _over_runs(runs, _interval)
 
 
 def _over_runs(runs: Sequence[Any], join: Callable[[list[float]], Any]) -> Any:

@@ -17,7 +17,7 @@ from genie.core.io import replacing
 from genie.core.numbers import seed_of
 from genie.core.progress import progress_bars
 from genie.data.store import ClipStore
-from genie.world.action_mapper import FOLDER, Kind, hashes
+from genie.world.action_mapper import FOLDER, Kind, latent_actions_hash
 from genie.world.action_names import writable_folder
 from genie.world.genie import Genie
 from genie.world.hub import world_folder
@@ -96,7 +96,7 @@ def map_actions(
     known = Information.of(steps, seed)
     if not known.above_chance:
         warnings.warn(_uninformative(labels, known), stacklevel=2)
-    mapper = fit_mapper(steps, kind, hashes(genie.float()), seed, config)
+    mapper = fit_mapper(steps, kind, latent_actions_hash(genie), seed, config)
     report: dict[str, Any] = {
         "world": Path(world).name,
         "data": Path(data).name,

@@ -1,15 +1,15 @@
 """Between the actions of the real game, which have names, and the latent actions of a world.
 
 A mapper is a folder beside the world, `WORLD/mapper`: `config.json` and `model.safetensors`. It
-holds the hash of its world. `genie map` makes one from a few labelled steps.
+holds the hash of the world's latent actions. `genie map` makes one from a few labelled steps.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,14 +24,14 @@ from genie.core.config import UserError, from_record, require, shown, to_dict
 from genie.models.action_predictor import ActionPredictor
 from genie.world import inputs
 from genie.world.checkpoint import Part
-from genie.world.replay import world_hash
+from genie.world.hub import world_folder
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie
 
 FOLDER = "mapper"
 """Of a mapper, inside the folder of its world."""
-PART = Part("a mapper", "genie map", "genie-mapper")
+PART = Part("a mapper", "genie map", "genie-mapper", version=2)
 SYNONYMS = {"jump": "up", "none": "noop", "nothing": "noop", "stand": "noop", "wait": "noop"}
 """Words that people say for words in the names of actions."""
 SMOOTHING = 1.0
@@ -51,7 +51,7 @@ class MapperConfig:
         kind: "dictionary" counts which actions occur together. "network" also sees the frame.
         action_names: names of the real actions, in the order of their numbers.
         num_actions: A, the number of latent actions.
-        world: hashes of the world, one for each type of its weights.
+        latent_actions: hash of those of its world, see `latent_actions_hash`.
         labels: labelled steps that it was made from.
         width: channels of the first layer of a network.
     """
@@ -59,7 +59,7 @@ class MapperConfig:
     kind: Kind
     action_names: tuple[str, ...]
     num_actions: int
-    world: tuple[str, ...]
+    latent_actions: str
     labels: int
     width: int = 16
 
@@ -70,13 +70,20 @@ class MapperConfig:
         require(1 <= self.width <= 1024, "width: expected from 1 to 1024")
 
 
-def hashes(world: Genie) -> tuple[str, ...]:
-    """Returns the hashes of a world as it is and with weights in bfloat16.
+def latent_actions_hash(world: Genie) -> str:
+    """Returns the SHA-256 of a world's latent action model, in hexadecimal.
 
-    Args:
-        world: as it was loaded in float32.
+    Latent actions mean the same in all worlds with this model. The tokenizer, the dynamics and the
+    sampling may be others. The hash is the same for a world in bfloat16.
     """
-    return world_hash(world), world_hash(deepcopy(world).to(torch.bfloat16))
+    config = world.config
+    about = (config.height, config.width, config.num_actions, config.actions.downsample)
+    digest = hashlib.sha256(repr(about).encode())
+    for name, weight in sorted(world.actions.state_dict().items()):
+        rounded = weight.to("cpu", torch.bfloat16 if weight.is_floating_point() else weight.dtype)
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(rounded.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class ActionMapper(nn.Module):
@@ -114,24 +121,32 @@ class ActionMapper(nn.Module):
     @property
     def labelled_names(self) -> list[str]:
         """Names of the real actions that occur in the labelled steps."""
-        seen = self.counts.sum(0).tolist()
-        return [name for name, count in zip(self.names, seen, strict=True) if count]
+        return [self.names[action] for action in self.labelled_actions.tolist()]
+
+    @property
+    def labelled_actions(self) -> Int[Tensor, " n"]:
+        """Numbers of the real actions that occur in the labelled steps."""
+        return self.counts.sum(0).nonzero()[:, 0]
 
     # -- files ------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, world: Genie | None = None) -> ActionMapper:
+    def from_pretrained(
+        cls, name: str | Path, world: Genie | None = None, **hub: Any
+    ) -> ActionMapper:
         """Loads a mapper.
 
         Args:
-            folder: of the mapper, or of a world that has one beside it.
+            name: folder of the mapper, or a world that has one: its folder, its id on the Hugging
+                Face Hub or its name in the package.
             world: that it is used with. None does not check that it is the mapper's own.
+            hub: passed to `huggingface_hub.snapshot_download`.
 
         Raises:
             UserError: there is no mapper, it is damaged, or it belongs to another world.
         """
-        inside = Path(folder) / FOLDER
-        folder = inside if inside.is_dir() else Path(folder)
+        folder = world_folder(name, **hub)
+        folder = folder / FOLDER if (folder / FOLDER).is_dir() else folder
         mapper = cls(from_record(MapperConfig, PART.read_config(folder)))
         PART.load(folder, mapper)
         if world is not None:
@@ -149,9 +164,9 @@ class ActionMapper(nn.Module):
     def require_world(self, world: Genie) -> None:
         """Raises `UserError` for a world that is not the mapper's own."""
         require(
-            world_hash(world) in self.config.world,
-            "this mapper was made for another world, or another training of it; make one with "
-            "`genie map` for this world",
+            latent_actions_hash(world) == self.config.latent_actions,
+            "this mapper was made for other latent actions: of another world, or of another "
+            "training of them; make one with `genie map` for this world",
         )
 
     # -- names ------------------------------------------------------------------------------------
@@ -224,13 +239,12 @@ class ActionMapper(nn.Module):
         return row_shares(self.counts.T).expand(len(frames), -1, -1)
 
     @torch.no_grad()
-    def _distinct_latents(self, frames: Tensor, actions: Tensor) -> Float[Tensor, "b a"]:
-        """By how much real actions make each latent one likelier than it is anyway."""
+    def distinct_latents(self, frames: UInt8[Tensor, "b h w 3"]) -> Int[Tensor, "b k"]:
+        """Returns the latent action of each real one: the one that it makes likelier by most."""
         every = self._latents_of_all(frames)
         share = self.counts.sum(0).float() / self.counts.sum().clamp_min(1)
-        own = every[torch.arange(len(frames)), actions]
         # A real action that is like all of them, or unknown, gets its likeliest latent action.
-        return own - torch.einsum("k,bka->ba", share, every) + 1e-4 * own
+        return (every - torch.einsum("k,bka->ba", share, every)[:, None] + 1e-4 * every).argmax(-1)
 
     def to_real(
         self, frames: Any, latents: Any, rng: np.random.Generator | None = None
@@ -275,9 +289,24 @@ class ActionMapper(nn.Module):
         """
         batch, single = _batch(frames)
         given = self.indices_of(actions, len(batch))
-        if rng is None:
-            return _chosen(self._distinct_latents(batch, given), None, single)
-        return _chosen(self.latent_probabilities(batch, given), rng, single)
+        if rng is not None:
+            return _chosen(self.latent_probabilities(batch, given), rng, single)
+        latents = self.distinct_latents(batch)[torch.arange(len(batch)), given].numpy()
+        return int(latents[0]) if single else latents
+
+    def to_played(self, frames: UInt8[Tensor, "b h w 3"], actions: Sequence[int]) -> list[int]:
+        """Returns the latent actions that players' actions play, some of which are real ones.
+
+        Args:
+            frames: what each player sees.
+            actions: a latent action each, or A + n for the real action `labelled_names[n]`.
+        """
+        played = torch.tensor(actions)
+        real = played >= self.config.num_actions
+        if real.any():
+            wanted = self.labelled_actions[played[real] - self.config.num_actions]
+            played[real] = torch.from_numpy(self.to_latent(frames.cpu()[real], wanted))
+        return played.tolist()
 
 
 def read_mapper(folder: Path | None, world: Genie) -> ActionMapper | None:

@@ -29,7 +29,7 @@ from genie.models.latent_actions import LatentActionModel
 from genie.models.layers.compile import compile_method, require_compiler
 from genie.world import checkpoint, inputs, maskgit, rng
 from genie.world.config import GenieConfig
-from genie.world.hub import upload, world_folder
+from genie.world.hub import copy_companions, upload, world_folder
 from genie.world.maskgit import SamplingConfig
 from genie.world.prompts import load_prompts, prompt_clips, save_prompts
 from genie.world.reference import generate_reference
@@ -49,9 +49,14 @@ class Genie(nn.Module):
     Args:
         config: a `GenieConfig`, or the same as nested dicts.
 
+    Attributes:
+        folder: that it was loaded from; None for a new world.
+
     Raises:
         UserError: the configuration is impossible; the message names the field.
     """
+
+    folder: Path | None = None
 
     def __init__(self, config: GenieConfig | Mapping[str, Any] | None = None):
         super().__init__()
@@ -97,6 +102,7 @@ class Genie(nn.Module):
         checkpoint.check_shapes(cls._shapes(config), shapes, folder)
         world = cls(config)
         world.load_state_dict(checkpoint.read_weights(folder))
+        world.folder = folder
         return world.to(device, dtype).eval()
 
     @classmethod
@@ -122,10 +128,13 @@ class Genie(nn.Module):
     ) -> str:
         """Uploads the world to the Hugging Face Hub and returns its address.
 
+        What lies beside it in the folder that it was loaded from is sent too: prompts, names and
+        groups of its actions, and its mapper.
+
         Args:
             repo_id: "user/name".
             prompts: images to start games from, as `genie.world.prompts.load_prompts` reads them.
-                For example, the folder `prompts/` of a run.
+                They take the place of those in the folder.
             private: whether a new repository is private.
             token: of the Hub; that of your login when left out.
         """
@@ -134,7 +143,10 @@ class Genie(nn.Module):
 
         def write(folder: Path) -> None:
             self.save_pretrained(folder)
-            save_prompts(images, folder)
+            if self.folder is not None:
+                copy_companions(self.folder, folder)
+            if prompts is not None:
+                save_prompts(images, folder)
 
         return upload(write, repo_id, private, token)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 from genie.core.config import UserError
 from genie.world import bundled, checkpoint
+
+COMPANIONS = ("prompts/*", "names.json", "actions.json", "mapper/*")
+"""Files beside a world that go with it: prompts, what is known of its actions, and its mapper."""
 
 
 def world_folder(name: str | Path, **hub: Any) -> Path:
@@ -25,6 +29,15 @@ def world_folder(name: str | Path, **hub: Any) -> Path:
     if Path(name).is_dir() and (inside is None or (Path(name) / checkpoint.CONFIG).is_file()):
         return Path(name)
     return inside or _download(str(name), **hub)
+
+
+def copy_companions(world: Path, folder: Path) -> None:
+    """Copies the files that go with a world into another folder."""
+    for pattern in COMPANIONS:
+        for file in world.glob(pattern):
+            target = folder / file.relative_to(world)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
 
 
 def upload(
@@ -52,8 +65,7 @@ def _download(repo_id: str, **options: Any) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        files = [checkpoint.CONFIG, checkpoint.WEIGHTS, "prompts/*", "names.json", "actions.json"]
-        files.append("mapper/*")
+        files = [checkpoint.CONFIG, checkpoint.WEIGHTS, *COMPANIONS]
         return Path(snapshot_download(repo_id, allow_patterns=files, **options))
     except HFValidationError:
         raise UserError(f"{repo_id}: there is no such world folder") from None
