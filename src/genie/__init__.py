@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from genie.world.config import GenieConfig
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
+    from genie.world.reward_model import RewardModel
     from genie.world.state import PredictedFrame, State
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOMES = {
     "GenieVectorEnv": "genie.envs.vector",
     "LatentActionConfig": "genie.models.latent_actions",
     "LatentActionModel": "genie.models.latent_actions",
+    "RewardModel": "genie.world.reward_model",
     "SamplingConfig": "genie.world.maskgit",
     "StageConfig": "genie.presets.schedule",
     "State": "genie.world.genie",
@@ -76,6 +78,7 @@ __all__ = [
     "LatentActionConfig",
     "LatentActionModel",
     "PredictedFrame",
+    "RewardModel",
     "SamplingConfig",
     "StageConfig",
     "State",

@@ -7,6 +7,7 @@ from prompted import PROMPTS
 from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions_hash
 from genie.world.genie import Genie
 from genie.world.prompts import save_prompts
+from genie.world.reward_model import RewardModel, RewardModelConfig, new_heads
 from small import TINY
 
 
@@ -38,3 +39,13 @@ def mapper(world):
     mapper = ActionMapper(MapperConfig("dictionary", names, 4, latent_actions_hash(world), 12))
     mapper.counts[[3, 1, 0], [0, 1, 2]] = 4
     return mapper
+
+
+@pytest.fixture(scope="module")
+def reward_model(world):
+    """Random weights, so that steps earn and end as it happens."""
+    torch.manual_seed(2)
+    heads = new_heads(world)
+    for head in (heads.to_reward, heads.to_end):
+        torch.nn.init.normal_(head.weight, std=0.2)
+    return RewardModel(RewardModelConfig(heads.config, hashes(world)), heads).eval()

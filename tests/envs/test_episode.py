@@ -1,6 +1,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from prompted import PROMPTS
 
 from genie.core.config import UserError
@@ -49,3 +50,30 @@ def test_misuse_is_explained(world, tmp_path):
     env.reset()
     with pytest.raises(UserError, match="out of range"):
         env.step(4)
+
+
+def test_learned_outcomes_are_those_of_the_state_before_and_the_action(world, reward_model):
+    env = GenieEnv(world, PROMPTS, reward=reward_model)
+    for seed in (3, 4):  # the first step after a reset is of the new game
+        env.reset(seed=seed)
+        for action in (2, 0, 3):
+            before = env._state
+            expected, end = reward_model.outcome(before, torch.tensor([action]))
+            _, reward, terminated, _, _ = env.step(action)
+            assert reward == pytest.approx(expected.item())
+            assert terminated == end.item()
+            others, _ = reward_model(env._state, torch.tensor([action]))
+            assert reward != pytest.approx(others.item())
+
+
+def test_learned_rewards_are_found_beside_the_world(world, folder, reward_model, tmp_path):
+    with pytest.raises(UserError, match="genie train --stages"):
+        GenieEnv(folder, reward="learned")
+    reward_model.save_pretrained(tmp_path / "own")
+    env = GenieEnv(folder, reward=tmp_path / "own")
+    env.reset(seed=0)
+    assert env.step(1)[1] != 0
+    with pytest.raises(UserError, match="leave reward_fn"):
+        GenieEnv(folder, reward=tmp_path / "own", reward_fn=lambda *_: 0.0)
+    with pytest.raises(UserError, match="not loaded by name"):
+        GenieEnv(world, PROMPTS, reward="learned")

@@ -46,6 +46,31 @@ def test_a_batch_of_games_equals_single_games_across_their_ends(world):
     assert len({t for _, t in restarts}) > 2
 
 
+def test_learned_outcomes_of_a_batch_are_those_of_single_games(world, reward_model):
+    """The step that starts an episode anew earns nothing, and the next one is its first."""
+    options = {"reward": reward_model, "horizon": 3}
+    envs, alone = GenieVectorEnv(world, 3, PROMPTS, **options), singles(world, 3, **options)
+    envs.reset(seed=[4, 9, 2])
+    for env, seed in zip(alone, (4, 9, 2), strict=True):
+        env.reset(seed=seed)
+    ended, seen = np.zeros(3, bool), []
+    for t in range(14):
+        actions = np.array([t % 4, (t + 1) % 4, 3])
+        _, rewards, terminated, truncated, _ = envs.step(actions)
+        for i, env in enumerate(alone):
+            if ended[i]:
+                env.reset()
+                outcome = (0.0, False, False)
+            else:
+                outcome = env.step(actions[i])[1:4]
+                assert outcome[0] != 0
+            np.testing.assert_allclose(rewards[i], outcome[0], rtol=1e-4)
+            assert (terminated[i], truncated[i]) == outcome[1:]
+            seen.append(outcome[1:])
+        ended = terminated | truncated
+    assert {(True, False), (False, True)} <= set(seen)
+
+
 def test_one_forward_steps_all_games(world, monkeypatch):
     sizes, step = [], Genie.step
     monkeypatch.setattr(

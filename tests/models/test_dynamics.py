@@ -81,6 +81,22 @@ def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: Dynami
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("config", VARIANTS[:3], ids=name)
+def test_features_of_a_clip_are_those_of_the_game_after_each_of_its_frames(config: DynamicsConfig):
+    model = stirred(config)
+    tokens = torch.randint(0, VOCABULARY, (2, 9, 6))
+    actions = torch.randint(0, ACTIONS, (2, 8))
+    whole = model.features(tokens, actions)
+    state = model.prefill(tokens[:, :1], actions[:, :0])
+    torch.testing.assert_close(state.features, whole[:, 0], atol=1e-5, rtol=0)
+    for t in range(1, 9):
+        state = model.commit(tokens[:, t], model.step_context(actions[:, t - 1], state))
+        torch.testing.assert_close(state.features, whole[:, t], atol=1e-4, rtol=0)
+        started = model.prefill(tokens[:, : t + 1], actions[:, :t])
+        torch.testing.assert_close(started.features, whole[:, t], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_training_sees_what_play_sees():
     """The masked copy of each frame in the two-stream forward equals a cached draft of it."""
     model = stirred()

@@ -4,10 +4,20 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from recorded import made_recording, played_again
 
 from genie.core.config import UserError
 from genie.data.sampler import BatchIndex
-from genie.training.batches import FrameBatches, PrefetchLoader, TokenBatches, segment_starts
+from genie.data.store import ClipStore
+from genie.training.batches import (
+    FrameBatches,
+    PrefetchLoader,
+    RewardBatches,
+    TokenBatches,
+    segment_starts,
+)
+from sharing import once
+from small import save_store
 
 
 @pytest.fixture
@@ -83,3 +93,61 @@ def test_errors_while_reading_arrive():
 
     with pytest.raises(UserError, match="gone"):
         next(iter(PrefetchLoader(broken, BatchIndex(0))))
+
+
+def test_outcomes_are_those_of_the_real_game(tmp_path_factory):
+    """Of the step after each frame, of the last step, and of the first one after a reset."""
+    pytest.importorskip("procgen")
+    recording = ClipStore.open(once(tmp_path_factory, "recording", made_recording) / "store")
+    labels, episodes = recording.labels(last=True), recording.episodes_in_split("train")
+    rows = [slice(e.start, e.start + e.length) for e in episodes]
+    real = played_again([labels[each].tolist() for each in rows])
+    numbers = np.arange(len(recording))[:, None]
+    batches = RewardBatches(
+        recording,
+        frames=4,
+        batch=64,
+        features=lambda tokens, actions: tokens.float()[..., None],
+        tokens=numbers,
+        actions=labels,
+        evidence=np.zeros((len(recording), 3), np.float32),
+        episodes=episodes,
+    )
+    found = [batches(BatchIndex(seed=0, step=step)) for step in range(40)]
+    features, _, rewards, ends, weights, _ = (
+        torch.cat(parts) for parts in zip(*found, strict=True)
+    )
+    told = {
+        int(row): (reward, end)
+        for row, reward, end in zip(features[:, 0, 0], rewards, ends, strict=True)
+    }
+    assert (weights > 0).all()
+    for each, (frames, earned, ended) in zip(rows, real, strict=True):
+        error = np.abs(recording.read(each.start, each.stop - each.start).astype(int) - frames)
+        assert error.mean(axis=(1, 2, 3)).max() < 6
+        seen = [t for t in range(each.stop - each.start) if each.start + t in told]
+        assert {0, len(earned) - 1} <= set(seen)
+        assert [told[each.start + t] for t in seen] == [(earned[t], ended[t]) for t in seen]
+    assert sum(map(sum, (ended for *_, ended in real))) == len(episodes)
+    assert rewards.max() > 0
+
+
+def test_every_step_counts_alike_though_last_ones_are_sampled_more(tmp_path):
+    lengths, rng = (9, 30, 14), np.random.default_rng(0)
+    clips = [("train", rng.integers(0, 255, (n, 8, 8, 3), np.uint8)) for n in lengths]
+    tagged = save_store(tmp_path, *clips)
+    count = sum(lengths)
+    np.save(tmp_path / "rewards.npy", np.zeros(count, np.float32))
+    np.save(tmp_path / "ends.npy", np.zeros(count, np.int8))
+    rows = np.arange(count)[:, None]
+    batches = RewardBatches(
+        tagged, 4, 32, lambda tokens, actions: tokens.float()[..., None], rows,
+        np.zeros(count, np.int64), np.zeros((count, 2), np.float32), tagged.episodes,
+    )  # fmt: skip
+    total, often = np.zeros(count), np.zeros(count)
+    for step in range(120):
+        features, *_, weights, _ = batches(BatchIndex(seed=1, step=step))
+        np.add.at(total, features[:, 0, 0].long().numpy(), weights.numpy())
+        np.add.at(often, features[:, 0, 0].long().numpy(), 1)
+    assert abs(total / total.mean() - 1).max() < 0.3
+    assert often[8] > 4 * often[0]

@@ -154,7 +154,10 @@ def write_store(
     _save(out / "source_frames.npy", np.concatenate([clip.source_frames for clip in clips]))
     names = _all_action_names(manifests)
     if names is not None:
-        rows = [_labels(clip, manifests[clip.task], names) for clip in clips]
+        rows = [_actions(clip, manifests[clip.task], names) for clip in clips]
+        _save(out / "step_labels.npy", np.concatenate(rows))
+        for actions in rows:
+            actions[-1] = -1
         _save(out / "labels.npy", np.concatenate(rows))
     if any(m["clips"] and m["rewards"] is not None for m in manifests):
         outcomes = [_outcomes(clip, manifests[clip.task]) for clip in clips]
@@ -196,13 +199,14 @@ def _all_action_names(manifests: Sequence[dict[str, Any]]) -> list[str] | None:
     return list(dict.fromkeys(name for names in known for name in names))
 
 
-def _labels(clip: StoredClip, manifest: dict[str, Any], names: Sequence[str]) -> np.ndarray:
+def _actions(clip: StoredClip, manifest: dict[str, Any], names: Sequence[str]) -> np.ndarray:
+    """Returns the true actions i64 (T,) of the steps from each frame of a clip."""
     labels = np.full(clip.length, -1, np.int64)
     if manifest["actions"] is None:
         return labels
     actions = np.array(manifest["actions"], np.int64)
     place = np.array([names.index(name) for name in manifest["action_names"]], np.int64)
-    for t, (now, then) in enumerate(zip(clip.source_frames, clip.source_frames[1:], strict=False)):
+    for t, (now, then) in enumerate(_spans(clip, len(actions))):
         between = actions[now:then]
         between = between[(between >= 0) & (between < len(place))]
         if len(between):

@@ -7,6 +7,8 @@ A store is a folder:
 - `source_frames.npy`: (N,) int32, which frame of its video each stored frame was.
 - `labels.npy`: (N,) int64, the true action from each frame to the next, -1 where it is unknown. It
   is there only where the videos had sidecars, and training never reads it.
+- `step_labels.npy`: the same, and at the last frame of an episode the true action of a step whose
+  frame was not recorded.
 - `rewards.npy`: (N,) float32, the reward of the step from each frame to the next.
 - `ends.npy`: (N,) int8, whether that step ended the episode.
 - `derived/`: arrays computed from the frames, such as tokens and latent actions (`cache.py`).
@@ -268,18 +270,21 @@ class ClipStore:
         """Which frame of its video each stored frame was, int32 (N,)."""
         return np.load(self.path / "source_frames.npy")
 
-    def labels(self, split: str | None = None) -> np.ndarray | None:
+    def labels(self, split: str | None = None, *, last: bool = False) -> np.ndarray | None:
         """Returns the true actions, for evaluation only, or None where no video had a sidecar.
 
         Args:
             split: only the frames of this split, in the order of `frames_in_split`; None is all.
+            last: also of steps at the end of an episode whose frame was not recorded; older stores
+                do not have them.
 
         Returns:
             int64 (N,): the action from each stored frame to the next, an index into `action_names`.
             It is -1 where it is unknown and at the last frame of an episode. Where more than
             one frame of the video lies between two stored frames, it is the most frequent action.
         """
-        return self._beside("labels", split)
+        whole = last and (self.path / "step_labels.npy").exists()
+        return self._beside("step_labels" if whole else "labels", split)
 
     def rewards(self, split: str | None = None) -> np.ndarray | None:
         """Returns the rewards that were recorded, or None where no sidecar had any.

@@ -18,11 +18,14 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
+    from genie.world.reward_model import RewardModel
     from genie.world.state import State
 
 DEFAULT_HORIZON = 256
 ACTIONS = ("latent", "real")
 """Which actions an environment takes: those of the world, or those of the real game."""
+LEARNED = "learned"
+"""Says that reward and end are those of the reward model beside the world."""
 
 RewardFn = Callable[[np.ndarray, int, np.ndarray, dict[str, Any]], float]
 TerminationFn = Callable[[np.ndarray, int, np.ndarray, dict[str, Any]], bool]
@@ -39,6 +42,7 @@ class Rules:
     termination_fn: TerminationFn | None
     sampling: SamplingConfig | None
     mapper: ActionMapper | None = None
+    reward_model: RewardModel | None = None
 
     def __post_init__(self) -> None:
         if self.horizon is not None:
@@ -89,12 +93,30 @@ class Rules:
         batch = np.stack([clip if clip.ndim == 4 else clip[None] for clip in clips])
         return self.world.start(batch, seeds).split()
 
+    def learned(self, before: State, latents: np.ndarray) -> list[tuple[float, bool]]:
+        """Returns (reward, terminated) of each game, as the reward model says before the step."""
+        if self.reward_model is None:
+            return [(0.0, False)] * len(latents)
+        import torch
+
+        actions = torch.as_tensor(latents, device=self.world.device)
+        rewards, ends = self.reward_model.outcome(before, actions)
+        return list(zip(rewards.tolist(), ends.tolist(), strict=True))
+
     def outcome(
-        self, frame: np.ndarray, action: int, after: np.ndarray, info: dict[str, Any]
+        self,
+        frame: np.ndarray,
+        action: int,
+        after: np.ndarray,
+        info: dict[str, Any],
+        learned: tuple[float, bool] = (0.0, False),
     ) -> tuple[float, bool, bool]:
         """Returns (reward, terminated, truncated) of one transition."""
-        reward = self.reward_fn(frame, action, after, info) if self.reward_fn else 0.0
-        ended = self.termination_fn(frame, action, after, info) if self.termination_fn else False
+        reward, ended = learned
+        if self.reward_fn:
+            reward = self.reward_fn(frame, action, after, info)
+        if self.termination_fn:
+            ended = self.termination_fn(frame, action, after, info)
         return float(reward), bool(ended), self.horizon is not None and info["step"] >= self.horizon
 
 
@@ -108,6 +130,7 @@ def rules_of(
     sampling: SamplingConfig | None,
     actions: str = "latent",
     mapper: ActionMapper | str | Path | None = None,
+    reward: RewardModel | str | Path | None = None,
 ) -> Rules:
     """Loads the world, where it is given by name, prompts and mapper; arguments of `GenieEnv`."""
     folder = world
@@ -119,7 +142,28 @@ def rules_of(
         world = Genie.from_pretrained(folder, device=device)
     prompts = load_prompts(prompt, world.config.height, world.config.width, folder)
     known = _mapper(world, folder, actions, mapper)
-    return Rules(world, prompts, horizon, reward_fn, termination_fn, sampling, known)
+    own = None
+    if reward is not None:
+        clear = reward_fn is None and termination_fn is None
+        require(clear, "reward: gives reward and end; leave reward_fn and termination_fn out")
+        own = _reward_model(world, folder, reward)
+    return Rules(world, prompts, horizon, reward_fn, termination_fn, sampling, known, own)
+
+
+def _reward_model(
+    world: Genie, folder: Genie | str | Path, reward: RewardModel | str | Path
+) -> RewardModel:
+    from genie.world.reward_model import RewardModel
+
+    if isinstance(reward, RewardModel):
+        reward.require_world(world)
+        return reward
+    beside = folder if reward == LEARNED else reward
+    if isinstance(beside, str | Path):
+        return RewardModel.from_pretrained(beside, world)
+    raise UserError(
+        "reward: give a RewardModel or its folder, because the world was not loaded by name"
+    )
 
 
 def _mapper(

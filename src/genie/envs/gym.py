@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
+    from genie.world.reward_model import RewardModel
     from genie.world.state import State
 
 
@@ -50,10 +51,14 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         actions: `"latent"`, or `"real"` for the actions of the real game, numbered as there.
         mapper: of real actions: an `ActionMapper` or its folder. None takes the one beside the
             world, which `genie map` makes.
+        reward: `"learned"` takes reward and end from the reward model beside the world, which
+            `genie train --stages [reward]` makes; a `RewardModel` or its folder does as well. The
+            reward is the expected one, and the end is sampled. Both are those of the state before
+            the step and of the action.
 
     Raises:
-        UserError: there is no prompt or mapper, the mapper is of another world, or `horizon` is
-            not positive.
+        UserError: there is no prompt, mapper or reward model, one of them is of another world, or
+            `horizon` is not positive.
 
     Bruce et al. 2024 (arXiv 2402.15391), section 3.3, trains agents in such an environment.
     """
@@ -73,10 +78,20 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         device: str | None = None,
         actions: str = "latent",
         mapper: ActionMapper | str | Path | None = None,
+        reward: RewardModel | str | Path | None = None,
     ) -> None:
         self.render_mode = checked_render_mode(render_mode)
         self.rules = rules_of(
-            world, prompt, device, horizon, reward_fn, termination_fn, sampling, actions, mapper
+            world,
+            prompt,
+            device,
+            horizon,
+            reward_fn,
+            termination_fn,
+            sampling,
+            actions,
+            mapper,
+            reward,
         )
         self.metadata = {**self.metadata, "render_fps": round(self.rules.world.config.fps)}
         self.observation_space = self.rules.observation_space
@@ -114,13 +129,14 @@ class GenieEnv(gymnasium.Env[np.ndarray, np.int64]):
         rules, frame = self.rules, pixels(before)
         actions = inputs.check_actions(action, len(rules.action_names), 1)
         latent = int(rules.latent_actions(frame[None], actions)[0])
+        (learned,) = rules.learned(before, np.array([latent]))
         _, self._state = rules.world.step(before, latent, rules.sampling)
         after = pixels(self._state)
         self._info = {**self._info, "step": self._info["step"] + 1}
         info = dict(self._info)
         if rules.mapper is not None:
             info["latent_action"] = latent
-        reward, terminated, truncated = rules.outcome(frame, int(actions[0]), after, info)
+        reward, terminated, truncated = rules.outcome(frame, int(actions[0]), after, info, learned)
         return after, reward, terminated, truncated, info
 
     def get_action_meanings(self) -> list[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
     from genie.world.maskgit import SamplingConfig
+    from genie.world.reward_model import RewardModel
     from genie.world.state import State
 
 
@@ -51,6 +52,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         device: see `GenieEnv`.
         actions: see `GenieEnv`.
         mapper: see `GenieEnv`.
+        reward: see `GenieEnv`; all games are rated at once.
 
     Raises:
         UserError: there is no prompt, or a number is not positive.
@@ -77,6 +79,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         device: str | None = None,
         actions: str = "latent",
         mapper: ActionMapper | str | Path | None = None,
+        reward: RewardModel | str | Path | None = None,
     ) -> None:
         words = "num_envs: expected a whole number of games above 0"
         num_envs = whole_number(num_envs, words)
@@ -84,7 +87,16 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.render_mode = checked_render_mode(render_mode)
         limit = min((n for n in (horizon, max_episode_steps) if n is not None), default=None)
         self.rules = rules_of(
-            world, prompt, device, limit, reward_fn, termination_fn, sampling, actions, mapper
+            world,
+            prompt,
+            device,
+            limit,
+            reward_fn,
+            termination_fn,
+            sampling,
+            actions,
+            mapper,
+            reward,
         )
         self.metadata = {**self.metadata, "render_fps": round(self.rules.world.config.fps)}
         self.num_envs = num_envs
@@ -133,6 +145,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         inputs.check_range(actions, len(self.rules.action_names), "actions")
         running, before = ~self._ended, self._frames()
         latents = self.rules.latent_actions(before, actions)
+        assert self._games is not None
+        learned = self.rules.learned(self._games, latents)
         self._games = self._advance(latents, running)
         frames, infos = self._frames(), [dict(info) for info in self._infos]
         rewards = np.zeros(self.num_envs, np.float64)
@@ -141,7 +155,9 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             infos[i]["step"] = self._infos[i]["step"] = self._infos[i]["step"] + 1
             if self.rules.mapper is not None:
                 infos[i]["latent_action"] = int(latents[i])
-            outcome = self.rules.outcome(before[i], int(actions[i]), frames[i], infos[i])
+            outcome = self.rules.outcome(
+                before[i], int(actions[i]), frames[i], infos[i], learned[i]
+            )
             rewards[i], terminated[i], truncated[i] = outcome
         self._ended = terminated | truncated
         return frames, rewards, terminated, truncated, self._merged(infos)

@@ -173,6 +173,18 @@ class Dynamics(nn.Module):
         x = self._embed(tokens, self._shifted(tokens), self._previous_actions(actions))
         return DynamicsState(tokens[:, -1], self.transformer.prefill(x))
 
+    def features(
+        self, tokens: Int[Tensor, "b t s"], actions: Int[Tensor, "b t-1"]
+    ) -> Float[Tensor, "b t s f"]:
+        """Computes `DynamicsState.features` of every frame of clips, in one causal forward pass.
+
+        Args:
+            tokens: clips, none masked.
+            actions: the action between each frame and the next.
+        """
+        x = self._embed(tokens, self._shifted(tokens), self._previous_actions(actions))
+        return self.embedding.trim(self.transformer.values(x))
+
     def step_context(self, action: Int[Tensor, " b"], state: DynamicsState) -> StepContext:
         """Computes what all MaskGIT steps over the next frame share.
 

@@ -30,6 +30,17 @@ class DynamicsState:
         """Number of finished frames per player."""
         return self.cache.time
 
+    @property
+    def features(self) -> Float[Tensor, "b s f"]:
+        """What the dynamics keep of the last frame: the values of all layers, side by side.
+
+        Later frames attend to them, so they tell of the frame and of those before it. They are in
+        the cache, so they take no computation.
+        """
+        values, players = self.cache.values, torch.arange(len(self.tokens), device=self.time.device)
+        last = values[:, (self.time - 1) % values.shape[1], players]
+        return last[:, :, -self.tokens.shape[1] :].permute(1, 2, 0, 3, 4).flatten(2)
+
     def select(self, rows: Int[Tensor, " n"]) -> DynamicsState:
         """Returns the state of some of the players.
 

@@ -103,6 +103,37 @@ class StageConfig:
         """Whether the stage has no budget at all."""
         return self.steps == 0 and self.minutes == 0
 
+    @property
+    def in_worlds(self) -> bool:
+        """Whether its model is a part of every world, so that runs from worlds go on with it."""
+        return True
+
+
+@dataclass(frozen=True)
+class RewardStageConfig(StageConfig):
+    """Training of the heads for reward and end of an episode.
+
+    Attributes:
+        episodes: how many episodes with known rewards to learn from; 0 takes all.
+    """
+
+    batch_size: int = 32
+    clip_frames: int = 8
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-4
+    warmup_steps: int = 20
+    ema_decay: float = 0.99
+    episodes: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.episodes >= 0, f"episodes: {self.episodes} is negative")
+
+    @property
+    def in_worlds(self) -> bool:
+        """Worlds have no such heads before the stage has run."""
+        return False
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -139,6 +170,8 @@ class TrainConfig:
         tokenizer: the stage that trains `VideoTokenizer` on frames.
         actions: the stage that trains `LatentActionModel` on frames.
         dynamics: the stage that trains `Dynamics` on cached tokens and actions.
+        reward: the stage that trains heads for reward and end of an episode on features of the
+            dynamics. It needs videos with sidecars, and is left out without steps or minutes.
         seed: of the weights, of the order of clips and of all random numbers inside a step.
         precision: "32", or "bf16" for mixed precision.
         compile: whether to pass the losses through `torch.compile`. It compiles for about a minute
@@ -167,6 +200,7 @@ class TrainConfig:
     tokenizer: StageConfig = StageConfig(steps=20_000)
     actions: StageConfig = StageConfig(steps=20_000)
     dynamics: StageConfig = StageConfig(steps=20_000)
+    reward: RewardStageConfig = RewardStageConfig()
     seed: int = 0
     precision: Literal["32", "bf16"] = "32"
     compile: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genie.data.sampler import BatchIndex
-from genie.data.store import ClipStore
+from genie.data.store import ClipStore, Episode
 from genie.presets.schedule import Augmentation
 from genie.training import augment
 
@@ -137,6 +137,80 @@ class TokenBatches:
         numbers = first + np.arange(clips) * float(index.micro_batches)
         fraction = self.prompt_fraction
         return np.floor((numbers + 1) * fraction) > np.floor(numbers * fraction)
+
+
+@dataclass(frozen=True)
+class RewardBatches:
+    """Steps of a store with what they earned, for the heads of reward and end.
+
+    A game ends once an episode, and in many games that is where the reward is. So half of the clips
+    are the last ones of their episodes. The weights make up for that, and for the fewer clips that
+    hold the first and last steps of episodes: each step counts alike in the expected loss.
+
+    Args:
+        store: where the episodes are; its rewards and ends are known.
+        frames: T, frames per clip.
+        batch: clips per optimizer step.
+        features: gives the dynamics' features (B,T,S,F) of tokens (B,T,S) and actions (B,T-1).
+        tokens: (N,S) of all frames.
+        actions: (N,) latent action from each frame to the next; -1 at the last of an episode.
+        evidence: (N,A) see `RewardHeads.loss`.
+        episodes: to learn from; shorter ones than a clip are left out.
+    """
+
+    store: ClipStore
+    frames: int
+    batch: int
+    features: Callable[[Tensor, Tensor], Tensor]
+    tokens: np.ndarray
+    actions: np.ndarray
+    evidence: np.ndarray
+    episodes: Sequence[Episode]
+    outcomes: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    windows: np.ndarray = field(init=False, repr=False)
+    last: np.ndarray = field(init=False, repr=False)
+    holders: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rewards, ends = self.store.rewards(), self.store.ends()
+        assert rewards is not None
+        assert ends is not None
+        object.__setattr__(self, "outcomes", (rewards, ends))
+        spans = [(e.start, e.start + e.length - self.frames + 1) for e in self.episodes]
+        starts = [np.arange(*span) for span in spans if span[0] < span[1]]
+        object.__setattr__(self, "windows", np.concatenate(starts))
+        object.__setattr__(self, "last", np.array([clips[-1] for clips in starts]))
+        begun = np.bincount(self.windows, minlength=len(self.store))
+        over = np.concatenate([np.zeros(self.frames, begun.dtype), begun])[: len(begun)]
+        object.__setattr__(self, "holders", np.cumsum(begun - over))
+
+    def __call__(self, index: BatchIndex) -> Batch:
+        """Returns features (N,S,F), latent actions, rewards, ends, weights (N,) and evidence (N,A).
+
+        A step leads on from the frame that its features are of. Where no frame follows, its action
+        is -1. Where its outcome is unknown, its weight is 0.
+        """
+        starts, weights = self._clips(index)
+        rows = starts[:, None] + np.arange(self.frames)
+        rewards, ends = (known[rows] for known in self.outcomes)
+        weights = weights[:, None] / self.holders[rows]
+        weights = np.where(np.isfinite(rewards) & (ends >= 0), weights, 0)
+        tokens, actions = (
+            torch.from_numpy(part[rows].astype(np.int64)) for part in (self.tokens, self.actions)
+        )
+        with torch.no_grad():
+            features = self.features(tokens, actions[:, :-1])
+        told = (np.nan_to_num(rewards), (ends == 1).astype(np.float32), weights.astype(np.float32))
+        steps = [torch.from_numpy(part).flatten() for part in told]
+        evidence = torch.from_numpy(self.evidence[rows]).flatten(0, 1)
+        return features.flatten(0, 1), actions.flatten(), *steps, evidence
+
+    def _clips(self, index: BatchIndex) -> tuple[np.ndarray, np.ndarray]:
+        evenly = index.clip_starts(self.windows, self.batch)
+        ending = index.clip_starts(self.last, self.batch, salt=1)
+        starts = np.where(np.arange(len(evenly)) % 2 == 0, evenly, ending)
+        often = 1 + len(self.windows) / len(self.last)
+        return starts, np.where(np.isin(starts, self.last), 2 / often, 2.0)
 
 
 def segment_starts(store: ClipStore, frames: int, split: str | None = None) -> np.ndarray:

@@ -204,14 +204,12 @@ def share_minutes(train: TrainConfig, stages: Sequence[str], minutes: float) -> 
     """Returns a schedule whose `stages` take `minutes` together, in place of their own budgets.
 
     They are shared in proportion to the stages' own minutes, or their own steps where not all of
-    them have minutes. With joint training the dynamics take the share of the actions as well.
+    them have minutes. Stages without a budget get a share only where none of `stages` has one. With
+    joint training the dynamics take the share of the actions as well.
     """
     require(minutes > 0, f"minutes: {minutes}, must be above 0")
-    run = [
-        name
-        for name in STAGES
-        if name in stages and not TABLE[name].joined(train) and not getattr(train, name).skipped
-    ]
+    named = [name for name in STAGES if name in stages and not TABLE[name].joined(train)]
+    run = [name for name in named if not getattr(train, name).skipped] or named
     budgets: dict[str, StageConfig] = {name: getattr(train, name) for name in run}
     unit = "minutes" if all(stage.minutes for stage in budgets.values()) else "steps"
     weights = {name: float(getattr(stage, unit)) for name, stage in budgets.items()}
@@ -327,7 +325,12 @@ def _check_unchanged(folder: Path, recorded: RunConfig, settings: RunConfig) -> 
         raise UserError(
             f"{folder} was begun on other data; name the same store, or train into another folder"
         )
-    before, now = _fixed_settings(recorded), _fixed_settings(settings)
+    later = [
+        name
+        for name, stage in TABLE.items()
+        if stage.optional and not (folder / "checkpoints" / f"{name}.ckpt").exists()
+    ]
+    before, now = _fixed_settings(recorded, later), _fixed_settings(settings, later)
     different = [key for key in before | now if before.get(key) != now.get(key)]
     if different:
         named = ", ".join(f"{key} {before.get(key)} (now {now.get(key)})" for key in different[:4])
@@ -337,8 +340,8 @@ def _check_unchanged(folder: Path, recorded: RunConfig, settings: RunConfig) -> 
         )
 
 
-def _fixed_settings(settings: RunConfig) -> dict[str, Any]:
-    """The settings that must stay, by dotted name."""
+def _fixed_settings(settings: RunConfig, later: Sequence[str]) -> dict[str, Any]:
+    """The settings that must stay, by dotted name; those of stages that come `later` need not."""
     world, train = to_dict(settings.world), to_dict(settings.train)
     del world["sampling"]
     for key in MAY_CHANGE:
@@ -346,4 +349,6 @@ def _fixed_settings(settings: RunConfig) -> dict[str, Any]:
     for name in STAGES:
         for key in STAGE_MAY_CHANGE:
             del train[name][key]
+    for name in later:
+        del train[name]
     return {**finetune.flat(world, "world."), **finetune.flat(train, "train.")}

@@ -144,6 +144,8 @@ def finetune_schedule(train: TrainConfig) -> TrainConfig:
     """
 
     def gentle(stage: StageConfig) -> StageConfig:
+        if not stage.in_worlds:
+            return stage
         rate = max(stage.learning_rate / LR_FACTOR, stage.final_learning_rate)
         steps = min(stage.warmup_steps, WARMUP_STEPS)
         return replace(stage, learning_rate=rate, warmup_steps=steps)

@@ -61,7 +61,11 @@ def schedule_with(stage):
 
 
 def test_stages_are_those_of_the_schedule_in_its_order():
-    assert list(find_stages()) == list(TrainConfig().stages) == ["tokenizer", "actions", "dynamics"]
+    assert (
+        list(find_stages())
+        == list(TrainConfig().stages)
+        == [*("tokenizer", "actions", "dynamics", "reward")]
+    )
     before = set()
     for name, stage in TABLE.items():
         assert stage.name == name

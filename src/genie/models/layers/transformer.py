@@ -209,6 +209,16 @@ class STTransformer(nn.Module):
                     ring[layer, slots] = frames_first.to(ring.dtype)  # autocast has another type
         return replace(cache, time=cache.time + frames)
 
+    def values(self, x: Float[Tensor, "b t s d"]) -> Float[Tensor, "b t s f"]:
+        """Computes the values that a cache would hold of each frame, of all layers side by side."""
+        angles = rotary(torch.arange(x.shape[1], device=x.device), self.config.key_width)
+        mask = causal_window_mask(x.shape[1], self.config.window, x.device)
+        kept = []
+        for block in self.blocks:
+            x, (_, value) = block(x, angles, mask)
+            kept.append(value.permute(0, 3, 1, 2, 4).flatten(3))
+        return torch.cat(kept, dim=-1)
+
     def step(
         self, x: Float[Tensor, "b 1 s d"], cache: TemporalCache, view: CacheView | None = None
     ) -> tuple[Float[Tensor, "b 1 s d"], TemporalCache]:
