@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from genie.core.config import require
+from genie.core.config import UserError, require
 from genie.core.progress import Tick, ignore_tick
 from genie.models.layers.transformer import receptive_field
 
@@ -84,6 +84,26 @@ def require_labels(store: ClipStore) -> np.ndarray:
     return labels
 
 
+def held_out_split(store: ClipStore) -> str:
+    """Returns the split to measure on: val, or else test.
+
+    Raises:
+        UserError: there is neither.
+    """
+    for split in ("val", "test"):
+        if split in store.splits:
+            return split
+    raise UserError(f"{store.path}: there is no held-out split; prepare more videos")
+
+
+def require_size(world: Genie, store: ClipStore) -> None:
+    """Raises `UserError` for a store whose frames have another size than the world's."""
+    config = world.config
+    fits = (store.height, store.width) == (config.height, config.width)
+    sizes = f"{store.width}x{store.height}, those of the world {config.width}x{config.height}"
+    require(fits, f"{store.path}: its frames are {sizes}; prepare the videos in that size")
+
+
 def read_steps(
     world: Genie,
     store: ClipStore,
@@ -106,9 +126,7 @@ def read_steps(
         UserError: the store has no true actions, or not as many, or its frames have another size.
     """
     config, labels = world.config, require_labels(store)
-    fits = (store.height, store.width) == (config.height, config.width)
-    sizes = f"{store.width}x{store.height}, those of the world {config.width}x{config.height}"
-    require(fits, f"{store.path}: its frames are {sizes}; prepare the videos in that size")
+    require_size(world, store)
     rows, episodes, before = _labelled_rows(store, labels, split)
     require(
         count <= len(rows),

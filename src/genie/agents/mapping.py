@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genie.agents.labelled_steps import BATCH, LabelledSteps, read_steps, require_labels
+from genie.agents.labelled_steps import (
+    BATCH,
+    LabelledSteps,
+    held_out_split,
+    read_steps,
+    require_labels,
+)
 from genie.agents.mapper import FitConfig, Information, fit_mapper
 from genie.agents.mapper_report import KINDS, measure_labels, measure_mapper
 from genie.core.config import Device, UserError, require
@@ -102,7 +108,7 @@ def map_actions(
         "data": Path(data).name,
         "kind": kind,
         "labels": labels,
-        "held_out": {"split": _held_out_split(store), "steps": len(unseen)},
+        "held_out": {"split": held_out_split(store), "steps": len(unseen)},
         "mutual_information": {"found": known.found, "chance_95": known.chance},
         "mapper": measure_mapper(mapper, unseen),
     }
@@ -130,9 +136,9 @@ def _read(
     true = require_labels(store)
     there, unseen = (
         int((true[store.frames_in_split(split)] >= 0).sum())
-        for split in ("train", _held_out_split(store))
+        for split in ("train", held_out_split(store))
     )
-    split = _held_out_split(store)
+    split = held_out_split(store)
     require(unseen > 0, f"{store.path}: no step of the split {split!r} has a label to measure on")
     # Repeats share as few steps as can be, or intervals would be too narrow.
     most = max(max(labels), min(there, POOL, max(labels) * max(1, repeats)))
@@ -140,15 +146,8 @@ def _read(
     with progress_bars(progress)("Latent actions", sum(-(-n // BATCH) for n in sizes)) as tick:
         return (
             read_steps(world, store, "train", sizes[0], seed, tick),
-            read_steps(world, store, _held_out_split(store), sizes[1], seed, tick),
+            read_steps(world, store, held_out_split(store), sizes[1], seed, tick),
         )
-
-
-def _held_out_split(store: ClipStore) -> str:
-    for split in ("val", "test"):
-        if split in store.splits:
-            return split
-    raise UserError(f"{store.path}: there is no held-out split; prepare more videos")
 
 
 def _folder_beside(world: str | Path) -> Path:

@@ -87,6 +87,20 @@ class Returns:
         low, high = np.quantile(self._drawn() - other._drawn(), [0.025, 0.975])
         return {"mean": self.mean - other.mean, "low": float(low), "high": float(high)}
 
+    def share(self, random: Returns, best: Returns) -> dict[str, float]:
+        """Returns how far this is from random play to the best player: 0 to 1, or beyond.
+
+        Returns:
+            The share of the difference with its 95 % interval, from a bootstrap over the levels,
+            which are the same for all three.
+        """
+        own, low, high = (returns._drawn() for returns in (self, random, best))
+        drawn = (own - low) / np.where(high == low, np.nan, high - low)
+        gap = best.mean - random.mean
+        limits = np.nanquantile(drawn, [0.025, 0.975]) if gap else (np.nan, np.nan)
+        mean = (self.mean - random.mean) / gap if gap else np.nan
+        return {"mean": mean, "low": float(limits[0]), "high": float(limits[1])}
+
     def figures(self) -> dict[str, float]:
         """Returns mean, interval and mean length, for a report."""
         low, high = self.interval()

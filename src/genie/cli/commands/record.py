@@ -15,13 +15,26 @@ def _options(parser: ArgumentParser) -> None:
     from genie.data.recording.record import record
 
     parser.add_argument("env", help="procgen:<game> or gym:<Gymnasium id>")
-    parser.add_function_arguments(record, skip={"env"})
+    parser.add_argument(
+        "--policy",
+        default="sticky",
+        help="random takes any action at each step. sticky keeps the action with probability "
+        "sticky_action_prob. restless is sticky, but takes another after one that changed no "
+        "pixel. mixture is sticky with random_action_prob random actions. Experts, of whose "
+        "actions random_action_prob are replaced: runner runs to the right in CoinRun; lookahead "
+        "tries its actions out in copies of the game, for CoinRun too; sb3:PATH is a checkpoint of "
+        "Stable-Baselines3, which runs the code in it",
+    )
+    parser.add_function_arguments(record, skip={"env", "policy"})
 
 
 def _run(options: Namespace) -> None:
+    from genie.agents.experts.named import policy_of
     from genie.data.recording.record import record
 
-    report = record(**values_of(options))
+    values = values_of(options)
+    policy = policy_of(values.pop("policy"), values["seed"])
+    report = record(**values, policy=policy)
     frames, episodes = sum(report.frames.values()), sum(report.episodes.values())
     print(
         f"{report.out}: {frames:,} frames in {episodes:,} videos, "

@@ -175,6 +175,7 @@ class ProcgenBatch:
         options: Mapping[str, Any],
     ) -> None:
         self.num = num
+        self._another = lambda count: ProcgenBatch(name, count, levels, seed, mode, options)
         with _dependencies_named("procgen"):
             procgen = _quiet_import("procgen")
         self._games = procgen.ProcgenGym3Env(
@@ -208,6 +209,10 @@ class ProcgenBatch:
     def sample(self) -> np.ndarray:
         """Draws an action of each game, int64 (N,)."""
         return self._random.integers(self._actions, size=self.num)
+
+    def another(self, num: int) -> ProcgenBatch:
+        """Returns games of the same kind, in which saved states can be tried out."""
+        return self._another(num)
 
     def save(self) -> list[bytes]:
         """Returns the state of each game, random numbers included."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -12,7 +12,22 @@ from genie.core.config import UserError, require
 from genie.data.recording.environments import EnvBatch
 
 PolicyName = Literal["random", "sticky", "restless", "mixture"]
-Policy = Callable[[np.ndarray], Any]
+Function = Callable[[np.ndarray], Any]
+
+
+@runtime_checkable
+class Expert(Protocol):
+    """A policy that needs to know more of the games than what they show."""
+
+    def attach(self, games: EnvBatch) -> Callable[[np.ndarray, np.ndarray], Any]:
+        """Returns the player of some games.
+
+        It takes frames u8 (N,H,W,3) and where an episode begins (N,), and returns actions (N,).
+        """
+        ...
+
+
+Policy = Function | Expert
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,7 @@ class PolicyConfig:
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} must be within 0..1, got {value}")
         names = get_args(PolicyName)
-        known = callable(self.policy) or self.policy in names
+        known = callable(self.policy) or isinstance(self.policy, Expert) or self.policy in names
         require(known, f"no policy {self.policy!r}; choose {', '.join(names)} or a function")
 
     @property
@@ -61,6 +76,7 @@ class ActionSampler:
         self._random = np.random.default_rng([seed % 2**63, 1])
         self._allowed_actions = _allowed_actions(config.actions, games.action_names)
         self._held = self._sample()
+        self._player = _player_of(config.policy, games)
         self._seen: np.ndarray | None = None
 
     def __call__(self, frames: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -76,8 +92,8 @@ class ActionSampler:
         policy = self._config.policy
         if policy == "random":
             return self._sample()
-        if callable(policy):
-            return self._with_random(self._checked(policy(frames)))
+        if self._player is not None:
+            return self._with_random(self._checked(self._player(frames, first)))
         changes = first | (self._random.random(len(first)) >= self._config.sticky_action_prob)
         if policy == "restless":
             if self._seen is not None:
@@ -108,6 +124,15 @@ class ActionSampler:
             f"the policy must return {self._games.num} actions within 0..{len(names) - 1}",
         )
         return actions
+
+
+def _player_of(
+    policy: PolicyName | Policy, games: EnvBatch
+) -> Callable[[np.ndarray, np.ndarray], Any] | None:
+    """What chooses the actions, where that is not left to chance."""
+    if isinstance(policy, str):
+        return None
+    return policy.attach(games) if isinstance(policy, Expert) else lambda frames, _: policy(frames)
 
 
 def _mix(actions: np.ndarray, others: np.ndarray, where: np.ndarray) -> np.ndarray:

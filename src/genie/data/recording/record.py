@@ -101,7 +101,8 @@ def record(
             `sticky_action_prob`. `restless` is sticky, but takes another action after one that
             changed no pixel, so that games with walls keep moving. `mixture` is sticky with
             `random_action_prob` random actions. Or a function from observations u8 (N,H,W,3) to N
-            actions, of which `random_action_prob` are replaced.
+            actions, or an expert of `genie.agents.experts`. Of their actions `random_action_prob`
+            are replaced.
         sticky_action_prob: probability to keep the action, 0..1.
         random_action_prob: share of random actions of `mixture` and of a function, 0..1.
         actions: play only these actions, by name, such as `["left", "noop", "right"]`; a name given

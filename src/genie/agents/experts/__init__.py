@@ -1,0 +1,1 @@
+"""Players with skill, for recording expert videos."""
