@@ -8,7 +8,7 @@ import torch
 
 import genie
 from genie.models.dynamics import DynamicsConfig
-from genie.models.latent_actions import LatentActionConfig
+from genie.models.latent_actions.motion import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.vq import VQConfig
 from genie.models.tokenizers.transformer import VideoTokenizerConfig

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from genie.envs.vector import GenieVectorEnv
     from genie.evaluation.evaluate import evaluate
     from genie.models.dynamics import Dynamics, DynamicsConfig
-    from genie.models.latent_actions import LatentActionConfig, LatentActionModel
+    from genie.models.latent_actions.base import LatentActionModel
+    from genie.models.latent_actions.motion import LatentActionConfig
     from genie.models.tokenizers.transformer import VideoTokenizer, VideoTokenizerConfig
     from genie.presets.registry import create_genie_large, create_genie_small
     from genie.presets.schedule import StageConfig, TrainConfig
@@ -46,8 +47,8 @@ _HOMES = {
     "GenieConfig": "genie.world.genie",
     "GenieEnv": "genie.envs.gym",
     "GenieVectorEnv": "genie.envs.vector",
-    "LatentActionConfig": "genie.models.latent_actions",
-    "LatentActionModel": "genie.models.latent_actions",
+    "LatentActionConfig": "genie.models.latent_actions.motion",
+    "LatentActionModel": "genie.models.latent_actions.base",
     "RewardModel": "genie.world.reward_model",
     "SamplingConfig": "genie.world.maskgit",
     "StageConfig": "genie.presets.schedule",

@@ -14,7 +14,6 @@ import torch
 
 from genie.agents.labelled_steps import LabelledSteps
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
-from genie.models.layers.transformer import TransformerConfig
 
 SIDE, CELL = 16, 4
 NAMES = ("noop", "right", "left", "up")
@@ -62,8 +61,7 @@ class ToyWorld:
     def __init__(self, noise: bool = False) -> None:
         self.config = SimpleNamespace(height=SIDE, width=SIDE, num_actions=4)
         self.device, self.noise, self.actions = torch.device("cpu"), noise, self
-        self.actions.config.encoder = TransformerConfig(layers=1, width=16, heads=2, window=1)
-        self.actions.config.num_frame_differences = 1
+        self.past = 1
 
     def infer(self, frames: torch.Tensor) -> torch.Tensor:
         if self.noise:

@@ -20,7 +20,7 @@ from genie.data.prepare import prepare
 from genie.data.recording.record import record
 from genie.evaluation.config import CoherenceConfig, EvaluationConfig
 from genie.models.dynamics import DynamicsConfig
-from genie.models.latent_actions import LatentActionConfig
+from genie.models.latent_actions.motion import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.lfq import LFQConfig
 from genie.models.quantizers.registry import KINDS

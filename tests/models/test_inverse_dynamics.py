@@ -10,7 +10,7 @@ from genie.models.inverse_dynamics import (
     encoder_parameters,
     width_for,
 )
-from genie.models.latent_actions import LatentActionConfig, LatentActionModel
+from genie.models.latent_actions.motion import LatentActionConfig
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_it_is_about_as_large_as_asked():
 
 
 def test_the_encoder_of_a_latent_action_model_is_all_but_its_decoder():
-    actions = LatentActionModel(LatentActionConfig(patch=4), (16, 16), 4)
+    actions = LatentActionConfig(patch=4).build((16, 16), 4)
     decoder = ("decoder", "from_latent", "to_motion", "quantizer")
     rest = sum(w.numel() for n, w in actions.named_parameters() if not n.startswith(decoder))
     assert encoder_parameters(actions) == rest > 0

@@ -1,7 +1,8 @@
 import pytest
 from sizes import millions
 
-from genie.presets import paper, registry
+from genie.models.dynamics import DynamicsConfig
+from genie.presets import paper, registry, small
 
 # Millions of parameters that the paper states for the dynamics of its scaling study (table in the
 # appendix), and for the parts of the largest model.
@@ -42,3 +43,28 @@ def test_the_fast_study_has_fewer_tokens_and_the_same_training():
     fast, study = paper.coinrun_fast(), paper.coinrun()
     assert (fast.world.tokenizer.patch, study.world.tokenizer.patch) == (16, 4)
     assert fast.train == study.train
+
+
+@pytest.mark.parametrize("preset", [paper.coinrun_paper(), small.tiny_paper()])
+def test_the_papers_rules_leave_none_of_ours(preset):
+    world, train = preset.world, preset.train
+    assert (world.actions.kind, world.actions.downsample) == ("pixels", 1)
+    assert world.actions.continuous_fraction == world.actions.motion_weight == 0
+    assert (world.tokenizer.quantizer.kind, world.tokenizer.motion_weight) == ("vq", 0)
+    dynamics, plain = world.dynamics, DynamicsConfig()
+    assert (dynamics.context, dynamics.mask_ratio) == ("masked", "uniform")
+    assert (dynamics.action_conditioning, dynamics.copy_head) == ("add", False)
+    for name in ("static_action_dropout", "action_dropout", "unconditional_fraction"):
+        assert getattr(dynamics, name) == getattr(plain, name) == 0
+    assert (world.sampling.steps, world.sampling.temperature) == (25, 2)
+    assert train.joint
+    assert {stage.optimizer for stage in train.stages.values()} == {"adamw"}
+    windows = {part.window for part in (world.tokenizer.encoder, world.actions.encoder, dynamics)}
+    assert windows == {train.dynamics.clip_frames}
+
+
+def test_the_paper_s_rules_change_no_size_of_the_study():
+    ours, theirs = millions(paper.coinrun()), millions(paper.coinrun_paper())
+    assert theirs["tokenizer"] == ours["tokenizer"]
+    assert theirs["actions"] == pytest.approx(ours["actions"], rel=0.03)
+    assert theirs["dynamics"] == pytest.approx(ours["dynamics"], rel=0.05)

@@ -14,7 +14,7 @@ def test_every_preset_survives_json(name: str):
 
 
 def test_an_unknown_preset_lists_the_choices():
-    with pytest.raises(UserError, match="tiny, coinrun-fast, coinrun"):
+    with pytest.raises(UserError, match="tiny, tiny-paper, coinrun-fast, coinrun"):
         registry.get("gigantic")
 
 

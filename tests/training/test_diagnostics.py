@@ -5,7 +5,7 @@ import torch
 
 from genie.data.sampler import BatchIndex
 from genie.models.dynamics import Dynamics
-from genie.models.latent_actions import LatentActionConfig, LatentActionModel
+from genie.models.latent_actions.motion import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.fsq import FSQConfig
 from genie.training import diagnostics
@@ -35,7 +35,7 @@ def trained(model, batch, steps, rate=1e-2):
 def latent_actions():
     layers = TransformerConfig(layers=1, width=32, heads=2, window=1)
     config = LatentActionConfig(patch=4, max_displacement=3, encoder=layers, decoder=layers)
-    return LatentActionModel(config, (16, 16), 4)
+    return config.build((16, 16), 4)
 
 
 @pytest.fixture(scope="module")

@@ -284,3 +284,25 @@ def test_a_world_with_convolutions_is_trained_played_and_measured(
     )
     report = evaluate(out, store, tmp_path / "report", config=few, progress=False)
     assert report["tokenizer"]["codebook"]["size"] == 64
+
+
+BUDGET = {"steps": 2, "minutes": 0, "batch_size": 2, "clip_frames": 4}
+
+
+def test_a_world_by_the_papers_rules_is_trained_and_played(store, capsys, tmp_path):
+    out, clip = tmp_path / "world", tmp_path / "clip.gif"
+    sizes = {"layers": 1, "width": 16, "heads": 2, "window": 4}
+    parts = ("tokenizer.encoder", "tokenizer.decoder", "actions.encoder", "actions.decoder")
+    given = {f"{part}.{key}": sizes[key] for part in (*parts, "dynamics") for key in sizes}
+    given |= {f"train.{stage}.{key}": BUDGET[key] for stage in STAGES for key in BUDGET}
+    options = [f"--{key}={value}" for key, value in given.items()]
+    options += ["--height=16", "--width=16", "--num_actions=3", "--tokenizer.quantizer.codes=16"]
+    command = ["train", "--preset", "tiny-paper", "--data", str(store.path), "--out", str(out)]
+    assert main([*command, *options]) == 0
+    assert "the world is ready" in capsys.readouterr().out
+    world = Genie.from_pretrained(out, device="cpu")
+    assert world.config.actions.kind == "pixels"
+    assert world.actions.quantizer.initialized
+    assert (world.config.dynamics.context, world.config.sampling.temperature) == ("masked", 2.0)
+    assert main(["generate", str(out), "--actions", "0,1,2", "--out", str(clip)]) == 0
+    assert clip.stat().st_size > 0

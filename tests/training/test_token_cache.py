@@ -12,7 +12,7 @@ from forked import in_a_process
 from genie.core.config import UserError
 from genie.data.cache import ArrayCache
 from genie.data.store import ClipStore
-from genie.models.latent_actions import LatentActionModel
+from genie.models.latent_actions.base import LatentActionModel
 from genie.models.tokenizers.transformer import VideoTokenizer
 from genie.training import token_cache
 from genie.training.token_cache import (

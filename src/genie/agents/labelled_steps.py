@@ -13,7 +13,6 @@ from torch import Tensor
 
 from genie.core.config import UserError, require
 from genie.core.progress import Tick, ignore_tick
-from genie.models.layers.transformer import receptive_field
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -162,9 +161,7 @@ def _frames_and_latents(
     world: Genie, store: ClipStore, rows: np.ndarray, before: np.ndarray, on_step: Tick
 ) -> tuple[Tensor, Tensor]:
     actions = world.actions
-    # The differences to frames before reach further back than the attention does.
-    past = receptive_field(actions.config.encoder) + actions.config.num_frame_differences
-    seen = np.minimum(before, past)
+    seen = np.minimum(before, actions.past)
     frames = torch.empty((len(rows), 2, store.height, store.width, 3), dtype=torch.uint8)
     latent = torch.empty(len(rows), dtype=torch.int64)
     for batch in _batches(seen):

@@ -140,8 +140,10 @@ def translated(cls: type, values: Any) -> Any:
 def _translated_part(hint: Any, values: Any) -> Any:
     if isinstance(values, list | tuple):
         return [_translated_part(hint, item) for item in values]
+    if not isinstance(values, Mapping):
+        return values
     kinds = kinds_of(hint)
-    if not kinds or not isinstance(values, Mapping):
+    if not kinds:
         return translated(hint, values)
     names = {old: new for each in kinds.values() for old, new in renamed(each).items()}
     names = {old: new for old, new in names.items() if new not in values}

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from genie.models.dynamics import DynamicsConfig
-from genie.models.latent_actions import LatentActionConfig
+from genie.models.latent_actions.motion import LatentActionConfig
+from genie.models.latent_actions.pixels import PixelActionConfig
 from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.vq import VQConfig
 from genie.models.tokenizers.transformer import VideoTokenizerConfig
@@ -56,6 +57,40 @@ def coinrun() -> Preset:
         precision="bf16",
     )
     return Preset("the paper's CoinRun study (appendix F)", world, train)
+
+
+PAPER_DYNAMICS = DynamicsConfig(
+    window=16,
+    context="masked",
+    action_conditioning="add",
+    mask_ratio="uniform",
+    context_corruption=0.0,
+    copy_head=False,
+    changed_token_weight=1.0,
+)
+"""Dynamics that are trained as in the paper, of any size."""
+
+PAPER_SAMPLING = SamplingConfig(steps=25, temperature=2.0, order="confidence")
+"""As the paper plays (section 2.2)."""
+
+
+def coinrun_paper() -> Preset:
+    """Returns the CoinRun study with the paper's rules in all places, without any of ours.
+
+    The paper leaves open how patches become one latent action (`models/latent_actions/pixels.py`)
+    and the order in which tokens are kept, which is MaskGIT's: the most confident first.
+    """
+    base = coinrun()
+    layers = TransformerConfig(layers=8, width=512, heads=8, window=16)
+    world = replace(
+        base.world,
+        tokenizer=replace(base.world.tokenizer, l1_weight=0.0, motion_weight=0.0),
+        actions=PixelActionConfig(patch=4, encoder=layers, decoder=layers, dim=32),
+        dynamics=replace(PAPER_DYNAMICS, layers=12, width=512, heads=8),
+        sampling=PAPER_SAMPLING,
+    )
+    train = replace(base.train, joint=True, prompt_encoding_fraction=1.0)
+    return Preset("the CoinRun study by the paper's rules alone", world, train)
 
 
 def coinrun_fast() -> Preset:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from genie.models.dynamics import DynamicsConfig
-from genie.models.latent_actions import LatentActionConfig
+from genie.models.latent_actions.motion import LatentActionConfig
+from genie.models.latent_actions.pixels import PixelActionConfig
 from genie.models.layers.transformer import TransformerConfig
 from genie.models.quantizers.fsq import FSQConfig
+from genie.models.quantizers.vq import VQConfig
 from genie.models.tokenizers.transformer import VideoTokenizerConfig
 from genie.presets import paper
 from genie.presets.preset import Preset
@@ -65,6 +67,43 @@ def tiny() -> Preset:
     return Preset(
         "64x64 patch 8, trains and plays (10 to 15 frames/s) on two CPU cores", world, train
     )
+
+
+def tiny_paper() -> Preset:
+    """Returns a world for two CPU cores by the rules of `coinrun-paper`."""
+    layers = TransformerConfig(layers=2, width=128, heads=4, window=8)
+    narrow = replace(layers, width=96, heads=3)
+    world = GenieConfig(
+        tokenizer=VideoTokenizerConfig(
+            patch=8,
+            encoder=layers,
+            decoder=layers,
+            quantizer=VQConfig(codes=512, dim=32),
+            l1_weight=0.0,
+            motion_weight=0.0,
+        ),
+        actions=PixelActionConfig(patch=8, encoder=narrow, decoder=narrow, dim=32),
+        dynamics=replace(paper.PAPER_DYNAMICS, layers=4, width=160, heads=5, window=8),
+        sampling=paper.PAPER_SAMPLING,
+    )
+    stage = StageConfig(
+        minutes=12,
+        batch_size=8,
+        clip_frames=8,
+        learning_rate=1e-3,
+        final_learning_rate=1e-4,
+        warmup_steps=50,
+        ema_decay=0.99,
+    )
+    train = TrainConfig(
+        tokenizer=stage,
+        actions=replace(stage, ema_decay=0),
+        dynamics=replace(stage, minutes=28),
+        joint=True,
+        prompt_encoding_fraction=1.0,
+        previews_every=200,
+    )
+    return Preset("the paper's rules alone, at the size of `tiny`", world, train)
 
 
 def coinrun_tiny() -> Preset:

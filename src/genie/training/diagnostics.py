@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics
-from genie.models.latent_actions import LatentActionModel
+from genie.models.latent_actions.base import LatentActionModel
 from genie.models.layers.pixels import motion_mask
 from genie.models.quantizers.base import perplexity
 from genie.models.quantizers.registry import KINDS

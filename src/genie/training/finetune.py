@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genie.core.config import UserError, from_record, require, to_dict
 from genie.data.store import ClipStore
-from genie.models.latent_actions import LatentActionModel
+from genie.models.latent_actions.base import LatentActionModel
 from genie.models.layers.kmeans import kmeans_plus_plus, lloyd
 from genie.models.quantizers.registry import KINDS
 from genie.models.quantizers.vq import KMEANS_ITERATIONS

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from genie.models.dynamics import Dynamics
-from genie.models.latent_actions import LatentActionModel
+from genie.models.latent_actions.base import LatentActionModel
 
 
 class JointModel(nn.Module):

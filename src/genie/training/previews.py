@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genie.data.store import ClipStore
-from genie.models.latent_actions import LatentActionModel
+from genie.models.latent_actions.base import LatentActionModel
 from genie.models.layers.pixels import psnr, squared_error
 from genie.models.quantizers.base import perplexity
 from genie.training.callbacks import PreviewImages

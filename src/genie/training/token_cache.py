@@ -27,8 +27,7 @@ from genie.core.config import UserError
 from genie.data.cache import Span
 from genie.data.store import ClipStore, Episode
 from genie.models.backbone import TokenizerBackbone
-from genie.models.latent_actions import LatentActionModel
-from genie.models.layers.transformer import receptive_field
+from genie.models.latent_actions.base import LatentActionModel
 
 FRAMES_AT_ONCE = 256
 SHORTEST_CHUNK = 64
@@ -123,8 +122,7 @@ def precompute_actions(
     Returns:
         int64 (N,); -1 at the last frame of each episode.
     """
-    # The differences to frames before reach further back than the attention does.
-    past = receptive_field(actions.config.encoder) + actions.config.num_frame_differences
+    past = actions.past
     size = max(SHORTEST_CHUNK, past)
 
     def infer(frames: Tensor, past: int) -> np.ndarray:
@@ -138,7 +136,7 @@ def precompute_actions(
     # so the array on disk means nothing there.
     episodes = store.episodes if past > 1 else _shared(store)
     chunks = list(_chunks(episodes, size=size, past=past, ahead=1))
-    device = actions.to_latent.weight.device
+    device = actions.device
     name = f"actions-{fingerprint(actions)}"
     actions_of_frames = np.array(_precomputed(store, name, chunks, infer, device, advance))
     actions_of_frames[[episode.start + episode.length - 1 for episode in store.episodes]] = -1

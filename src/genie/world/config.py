@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from genie.core.config import require, require_at_most
 from genie.models.dynamics import DynamicsConfig
-from genie.models.latent_actions import LatentActionConfig
+from genie.models.latent_actions.motion import LatentActionConfig
+from genie.models.latent_actions.registry import ActionsConfig
 from genie.models.tokenizers.registry import TokenizerConfig
 from genie.models.tokenizers.transformer import VideoTokenizerConfig
 from genie.world.maskgit import SamplingConfig
@@ -21,7 +22,7 @@ class GenieConfig:
         fps: frames per second at which the world was recorded and is played.
         num_actions: A, number of latent actions.
         tokenizer, actions, dynamics: the three models; the fields of the tokenizer depend on its
-            `backbone`.
+            `backbone`, those of the actions on their `kind`.
         sampling: how frames are sampled unless a caller gives other settings.
     """
 
@@ -30,7 +31,7 @@ class GenieConfig:
     fps: float = 15.0
     num_actions: int = 8
     tokenizer: TokenizerConfig = field(default_factory=VideoTokenizerConfig)
-    actions: LatentActionConfig = field(default_factory=LatentActionConfig)
+    actions: ActionsConfig = field(default_factory=LatentActionConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
@@ -52,5 +53,4 @@ class GenieConfig:
     @property
     def layers(self) -> int:
         """Number of blocks of all models together."""
-        stacks = (self.actions.encoder, self.actions.decoder, self.dynamics)
-        return self.tokenizer.layers + sum(stack.layers for stack in stacks)
+        return self.tokenizer.layers + self.actions.layers + self.dynamics.layers

@@ -25,7 +25,7 @@ from genie.core.numbers import seeds_of, whole_number
 from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics, current_name
 from genie.models.dynamics_state import StepContext
-from genie.models.latent_actions import LatentActionModel
+from genie.models.latent_actions.base import LatentActionModel
 from genie.models.layers.compile import compile_method, require_compiler
 from genie.world import checkpoint, inputs, maskgit, rng
 from genie.world.config import GenieConfig
@@ -66,7 +66,7 @@ class Genie(nn.Module):
         self.config = config
         size = (config.height, config.width)
         self.tokenizer: TokenizerBackbone = config.tokenizer.build(size)
-        self.actions = LatentActionModel(config.actions, size, config.num_actions)
+        self.actions: LatentActionModel = config.actions.build(size, config.num_actions)
         self.dynamics = Dynamics(
             config.dynamics, self.tokenizer.grid, self.tokenizer.vocabulary, config.num_actions
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics
-from genie.models.latent_actions import LatentActionModel
+from genie.models.latent_actions.base import LatentActionModel
 from genie.world import maskgit, rng
 from genie.world.maskgit import SamplingConfig
 

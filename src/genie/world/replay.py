@@ -39,6 +39,7 @@ ADDED = {
     "dynamics.own_context": 0.0,
     "dynamics.own_context_passes": 1,
     "tokenizer.backbone": "transformer",
+    "actions.kind": "motion",
 }
 """Keys that are newer than the hash, with the default at which they are left out of it."""
 NOT_HASHED = "guidance"

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics
 from genie.models.dynamics_state import DynamicsState, StepContext
-from genie.models.latent_actions import LatentActionModel
+from genie.models.latent_actions.base import LatentActionModel
 from genie.models.layers.cache import DecoderCache, TemporalCache
 from genie.world import maskgit, rng
 from genie.world.maskgit import SamplingConfig

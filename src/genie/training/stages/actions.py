@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from genie.core.progress import say
-from genie.models.latent_actions import LatentActionModel
+from genie.models.latent_actions.base import LatentActionModel
 from genie.training import diagnostics, previews
 from genie.training.finetune import BaseWorld
 from genie.training.reporting import Diagnostic, DiagnosticWarnings
@@ -46,7 +46,7 @@ class ActionsStage(Stage):
 def diagnose_actions(actions: nn.Module, clips: Tensor) -> list[Diagnostic]:
     """Measures a latent action model on clips u8 (B,T,H,W,3)."""
     assert isinstance(actions, LatentActionModel)
-    clips = clips.to(actions.mean.device)
+    clips = clips.to(actions.device)
     found = [diagnostics.latent_gain(actions, clips)]
     if actions.quantizer.initialized:
         found.append(diagnostics.action_perplexity(actions, clips))

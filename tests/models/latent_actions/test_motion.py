@@ -2,9 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from moving import moving_block
 
 from genie.core.config import UserError
-from genie.models.latent_actions import RECENT_PER_CODE, LatentActionConfig, LatentActionModel
+from genie.models.latent_actions.base import RECENT_PER_CODE, LatentActionModel
+from genie.models.latent_actions.motion import LatentActionConfig
 from genie.models.layers.transformer import TransformerConfig
 from genie.presets.schedule import StageConfig
 from genie.training.optimizers import build_optimizer
@@ -19,25 +21,7 @@ CONFIG = LatentActionConfig(
 
 def build(config: LatentActionConfig = CONFIG) -> LatentActionModel:
     torch.manual_seed(0)
-    return LatentActionModel(config, (16, 16), 4)
-
-
-def moving_block(count: int, frames: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """A bright 4x4 block that one of four actions moves by 4 pixels, never over the edge."""
-    generator = torch.Generator().manual_seed(seed)
-    moves = torch.tensor([[-4, 0], [4, 0], [0, -4], [0, 4]])
-    actions = torch.zeros(count, frames - 1, dtype=torch.int64)
-    video = torch.full((count, frames, 16, 16, 3), 20, dtype=torch.uint8)
-    for clip in range(count):
-        place = torch.randint(0, 4, (2,), generator=generator) * 4
-        for t in range(frames):
-            y, x = place.tolist()
-            video[clip, t, y : y + 4, x : x + 4] = 230
-            if t + 1 < frames:
-                inside = ((place + moves >= 0) & (place + moves <= 12)).all(dim=1).float()
-                actions[clip, t] = torch.multinomial(inside, 1, generator=generator)
-                place = place + moves[actions[clip, t]]
-    return video, actions
+    return config.build((16, 16), 4)
 
 
 def test_action_t_sees_frame_t_plus_one_and_nothing_later():
@@ -62,16 +46,6 @@ def test_a_second_change_shows_the_speed_before_the_action(changes, seen):
     moved = (before - after).abs().amax(dim=(0, 2)) > 1e-5
     assert moved.tolist() == [bool(x) for x in seen]
     assert model.train().loss(frames)[0].isfinite()
-
-
-def test_one_action_for_each_step_within_range():
-    model = build()
-    frames, _ = moving_block(3)
-    actions = model.infer(frames)
-    assert actions.shape == (3, 4)
-    assert actions.min() >= 0
-    assert actions.max() < 4
-    assert model.reconstruct(frames).shape == (3, 4, 16, 16, 3)
 
 
 @pytest.mark.long
@@ -111,7 +85,7 @@ def test_before_it_learns_nearly_nothing_changes(reach):
 @torch.no_grad()
 def test_the_same_move_is_the_same_action_at_every_patch():
     torch.manual_seed(0)
-    model = LatentActionModel(replace(CONFIG, patch_overlap=2), (32, 32), 4).eval()
+    model = replace(CONFIG, patch_overlap=2).build((32, 32), 4).eval()
 
     def latent(top: int, left: int, down: int, right: int) -> torch.Tensor:
         frames = torch.full((1, 2, 32, 32, 3), 20, dtype=torch.uint8)
@@ -150,15 +124,6 @@ def test_only_patches_that_changed_are_pooled():
         assert torch.allclose(model._latents(frames), pooled, atol=1e-5)
 
 
-@pytest.mark.parametrize(("shrink", "patch"), [(1, 4), (3, 4), (2, 16)])
-def test_any_frame_size(shrink, patch):
-    config = replace(CONFIG, downsample=shrink, patch=patch)
-    model = LatentActionModel(config, (17, 23), 4)
-    frames = torch.randint(0, 256, (2, 3, 17, 23, 3), dtype=torch.uint8)
-    assert model.reconstruct(frames).shape[2:4] == (-(-17 // shrink), -(-23 // shrink))
-    assert model.train().loss(frames)[0].isfinite()
-
-
 def test_latents_are_centred_over_the_batch_while_it_learns_and_as_remembered_later():
     model = build().train()
     frames, _ = moving_block(8)
@@ -181,25 +146,6 @@ def test_actions_are_told_from_smaller_frames():
     assert model.reconstruct(frames).shape == (2, 4, 8, 8, 3)
     loss, _ = model.train().loss(frames)
     assert loss.isfinite()
-
-
-def test_inferring_learns_nothing_even_in_training_mode():
-    model = build().train()
-    frames, _ = moving_block(4)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.infer(frames)
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_latents_are_continuous_first_and_codes_later():
-    model = build().train()
-    frames, _ = moving_block(8)
-    _, logs = model.loss(frames, 0.1)
-    assert "perplexity" not in logs
-    assert not model.quantizer.initialized
-    _, logs = model.loss(frames, 0.9)
-    assert "perplexity" in logs
-    assert model.quantizer.initialized
 
 
 def test_codes_are_placed_from_many_steps():

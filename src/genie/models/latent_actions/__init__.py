@@ -1,0 +1,1 @@
+"""Latent action models: the action between two frames, by one of several networks."""
