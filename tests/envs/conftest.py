@@ -7,7 +7,7 @@ from prompted import PROMPTS
 from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions_hash
 from genie.world.genie import Genie
 from genie.world.prompts import save_prompts
-from genie.world.reward_model import RewardModel, RewardModelConfig, new_heads
+from genie.world.reward_model import RewardModel, RewardModelConfig, hashes, new_heads
 from small import TINY
 
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from genie.core.config import UserError
-from genie.world.action_mapper import hashes
 from genie.world.genie import Genie
-from genie.world.reward_model import FOLDER, RewardModel, RewardModelConfig, new_heads
+from genie.world.reward_model import FOLDER, RewardModel, RewardModelConfig, hashes, new_heads
 from small import TEAL, TINY
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from genie.core.config import UserError
 from genie.world import bundled, checkpoint
 
-COMPANIONS = ("prompts/*", "names.json", "actions.json", "mapper/*")
-"""Files beside a world that go with it: prompts, what is known of its actions, and its mapper."""
+COMPANIONS = ("prompts/*", "names.json", "actions.json", "mapper/*", "reward/*")
+"""Files beside a world that go with it: prompts, what is known of its actions, and what is learned."""
 
 
 def world_folder(name: str | Path, **hub: Any) -> Path:

@@ -6,6 +6,7 @@ A reward model lies beside its world, in the folder `reward`: `config.json`, `mo
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,15 @@ class RewardModelConfig:
 
     heads: RewardHeadsConfig
     world: tuple[str, ...] = ()
+
+
+def hashes(world: Genie) -> tuple[str, ...]:
+    """Returns the hashes of a world as it is and with weights in bfloat16.
+
+    Args:
+        world: as it was loaded in float32.
+    """
+    return world_hash(world), world_hash(deepcopy(world).to(torch.bfloat16))
 
 
 class RewardModel(nn.Module):

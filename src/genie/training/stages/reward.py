@@ -16,9 +16,9 @@ from genie.training.batches import RewardBatches
 from genie.training.checkpointing import read_checkpoint
 from genie.training.stages.base import Stage, StageContext, StageInputs
 from genie.training.token_cache import fingerprint, precompute_actions, precompute_tokens
-from genie.world.action_mapper import hashes, smoothed_shares
+from genie.world.action_mapper import smoothed_shares
 from genie.world.reward_figures import Section, measure_reward, require_outcomes
-from genie.world.reward_model import FOLDER, RewardModel, RewardModelConfig, new_heads
+from genie.world.reward_model import FOLDER, RewardModel, RewardModelConfig, hashes, new_heads
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore, Episode
