@@ -12,7 +12,7 @@ from genie.core.config import UserError
 from genie.world import bundled, checkpoint
 
 COMPANIONS = ("prompts/*", "names.json", "actions.json", "mapper/*", "reward/*")
-"""Files beside a world that go with it: prompts, what is known of its actions, and what is learned."""
+"""Files beside a world that go with it: prompts, what its actions do, its mapper and rewards."""
 
 
 def world_folder(name: str | Path, **hub: Any) -> Path:
