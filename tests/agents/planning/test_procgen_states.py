@@ -1,12 +1,8 @@
-import importlib.util
-
 import numpy as np
 import pytest
 
 from genie.agents.planning.procgen_states import agent_position
 from genie.data.recording.environments import LevelRange, make_env_batch
-
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("procgen") is None, reason="needs procgen")
 
 
 @pytest.mark.parametrize("game", ["coinrun", "miner"])
