@@ -72,7 +72,8 @@ def test_the_effect_says_which_way_how_fast_and_in_how_many_games(groups):
     assert right.pixels[0] == pytest.approx(1.8, abs=0.2)
     assert right.pixels[1] == 0
     assert right.effect == (
-        f"Scrolls left {right.pixels[0]:.1f} px a step in 100% (other actions 0%), of 24 games."
+        f"Goes right {right.pixels[0]:.1f} px a step (the scene scrolls left) in 100% "
+        "(other actions 0%), of 24 games."
     )
     stay = next(group for group in groups.groups if 5 in group.actions)
     assert stay.effect == "Hardly moves in 100% (other actions 0%), of 24 games."

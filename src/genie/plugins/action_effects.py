@@ -231,8 +231,8 @@ class _Effects:
             return f"hardly moves {often}"
         axis, sign = AXES[way]
         speed = (sign * self.motion[:, action][went][..., axis]).clamp_min(0).mean()
-        what = f"scrolls {OPPOSITE[way]}" if self.scrolls else f"goes {way}"
-        return f"{what} {speed:.1f} px a step {often}"
+        seen = f" (the scene scrolls {OPPOSITE[way]})" if self.scrolls else ""
+        return f"goes {way} {speed:.1f} px a step{seen} {often}"
 
 
 def _ways(motion: Float[Tensor, "*games T 2"], far: float) -> Bool[Tensor, "*games 5"]:
