@@ -54,6 +54,10 @@ MAY_DIFFER = {
         for name in (
             "continuous_fraction",
             "latent_noise",
+            "embedding_noise",
+            "entropy_weight",
+            "smoothness_weight",
+            "consistency_weight",
             "motion_weight",
             "commitment_weight",
             "ema_decay",

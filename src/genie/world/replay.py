@@ -40,6 +40,10 @@ ADDED = {
     "dynamics.own_context_passes": 1,
     "tokenizer.backbone": "transformer",
     "actions.kind": "motion",
+    "actions.embedding_noise": 0.0,
+    "actions.entropy_weight": 0.0,
+    "actions.smoothness_weight": 0.0,
+    "actions.consistency_weight": 0.0,
 }
 """Keys that are newer than the hash, with the default at which they are left out of it."""
 NOT_HASHED = "guidance"

@@ -12,8 +12,9 @@ from genie.models.latent_actions.registry import ActionsConfig
 from genie.models.layers.transformer import TransformerConfig
 
 LAYERS = TransformerConfig(layers=2, width=32, heads=4, window=2)
+SIZES = {"encoder": LAYERS, "decoder": LAYERS, "channels": 16}
 KINDS = {
-    name: kind(patch=4, dim=4, encoder=LAYERS, decoder=LAYERS)
+    name: kind(patch=4, dim=4, **{key: SIZES[key] for key in SIZES if hasattr(kind(), key)})
     for name, kind in kinds_of(ActionsConfig).items()
 }
 
@@ -36,7 +37,7 @@ def test_one_action_for_each_step_and_a_frame_of_each(config):
     assert actions.max() < 4
     assert model.latents(frames).shape == (3, 4, 4)
     assert model.reconstruct(frames).shape == (3, 4, 16, 16, 3)
-    assert config.layers == 4
+    assert config.layers == 4, config
 
 
 def test_a_latent_depends_on_no_frame_that_is_later_or_longer_ago_than_it_says(config):
@@ -64,6 +65,8 @@ def test_a_prediction_sees_no_frame_that_is_not_before_it(config):
 
 def test_a_latent_that_is_not_the_same_changes_the_prediction(config):
     model, (frames, _) = build(config).train(), moving_block(2)
+    for weight in model.parameters():  # what starts as nothing would hide it
+        torch.nn.init.normal_(weight, std=0.1)
     pixels = model._pixels(frames)
     latents = torch.randn(2, 4, 4, requires_grad=True)
     loss = model._predict(pixels, latents).square().mean()
@@ -95,6 +98,33 @@ def test_inferring_learns_nothing_even_in_training_mode(config):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["entropy_weight", "smoothness_weight", "consistency_weight"])
+def test_each_loss_of_latents_moves_the_encoder_and_is_off_by_default(config, name):
+    frames = torch.cat([moving_block(6)[0]] * 2)
+    gradients = []
+    for weight in (0.0, 10.0):
+        model = build(replace(config, continuous_fraction=0.0, **{name: weight})).train()
+        loss, _ = model.loss(frames)
+        loss.backward()
+        gradients.append((loss.item(), model.to_latent.weight.grad.clone()))
+    assert getattr(type(config)(), name) == 0
+    assert gradients[0][0] < gradients[1][0]
+    assert (gradients[1][1] - gradients[0][1]).abs().max() > 1e-4
+
+
+def test_noise_on_a_code_reaches_the_decoder_in_training_only(config):
+    frames, _ = moving_block(4)
+    model = build(replace(config, continuous_fraction=0.0, embedding_noise=1.0))
+    seen = []
+    model.from_latent.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
+    model.train().loss(frames)
+    model.eval().loss(frames)
+    codes = model.quantizer.codebook
+    distances = [torch.cdist(vectors.flatten(0, -2), codes).amin(1) for vectors in seen]
+    assert distances[0].mean() > 0.5
+    assert distances[1].max() < 1e-3
+
+
 @pytest.mark.parametrize(("downsample", "patch"), [(1, 4), (3, 4), (2, 16)])
 def test_any_frame_size(config, downsample, patch):
     model = replace(config, downsample=downsample, patch=patch).build((17, 23), 4)
@@ -106,7 +136,15 @@ def test_any_frame_size(config, downsample, patch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"dim": 1}, {"continuous_fraction": 1.0}, {"patch": 0}, {"downsample": 0}]
+    "change",
+    [
+        {"dim": 1},
+        {"continuous_fraction": 1.0},
+        {"patch": 0},
+        {"downsample": 0},
+        {"entropy_weight": -1.0},
+        {"embedding_noise": -1.0},
+    ],
 )
 def test_impossible_values_name_the_field(config, change):
     with pytest.raises(UserError, match=next(iter(change))):

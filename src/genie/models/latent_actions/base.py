@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie.core.config import require, require_at_most
+from genie.models.latent_actions.regularizers import code_entropy_gap, inconsistency, roughness
 from genie.models.layers.compile import graph_break
 from genie.models.layers.kmeans import count
 from genie.models.layers.pixels import downsample, motion_mask, psnr, to_float, to_uint8
@@ -42,6 +43,12 @@ class BaseConfig:
         commitment_weight: weight of the loss that keeps latents near their code, while the encoder
             learns.
         ema_decay: decay of the moving average that is the codebook, per step.
+        embedding_noise: standard deviation of noise on the code's vector that the decoder gets in
+            training, so that nearby vectors come to mean the same.
+        entropy_weight: weight of `code_entropy_gap`: all codes are to be used alike.
+        smoothness_weight: weight of `roughness`: an action is likely to go on.
+        consistency_weight: weight of `inconsistency`: like changes are to have like latents. These
+            three act while the encoder learns, the first one only where there are codes.
     """
 
     kind: str
@@ -53,6 +60,10 @@ class BaseConfig:
     motion_weight: float = 9.0
     commitment_weight: float = 0.25
     ema_decay: float = 0.98
+    embedding_noise: float = 0.0
+    entropy_weight: float = 0.0
+    smoothness_weight: float = 0.0
+    consistency_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
@@ -61,6 +72,13 @@ class BaseConfig:
         require_at_most(self, downsample=1024, patch=1024, dim=1024)
         require(self.dim >= 2, "dim: must be at least 2, because latents are normalised")
         require(0 <= self.continuous_fraction < 1, "continuous_fraction: must lie in [0, 1)")
+        for name in (
+            "embedding_noise",
+            "entropy_weight",
+            "smoothness_weight",
+            "consistency_weight",
+        ):
+            require(getattr(self, name) >= 0, f"{name}: must not be negative")
 
     @property
     def layers(self) -> int:
@@ -197,7 +215,7 @@ class LatentActionModel(nn.Module, ABC):
     def loss(
         self, frames: UInt8[Tensor, "b t h w 3"], progress: float = 1.0
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Returns the error of the predicted next frames plus the commitment loss, and figures.
+        """Returns the error of the predicted next frames plus the losses of latents, and figures.
 
         Args:
             frames: clips.
@@ -206,10 +224,10 @@ class LatentActionModel(nn.Module, ABC):
         """
         frames = self.downsampled(frames)
         pixels = self._pixels(frames)
-        latents, codes, commitment = self._bottleneck(frames, progress)
+        latents, codes, own_loss = self._bottleneck(frames, pixels, progress)
         weight = 1 + self.config.motion_weight * motion_mask(frames)[:, 1:]
         error = self._predict(pixels, latents) - pixels[:, 1:]
-        loss = (weight * error.square()).mean() / weight.mean() + commitment
+        loss = (weight * error.square()).mean() / weight.mean() + own_loss
         standing = (pixels[:, 1:] - pixels[:, :-1]).square()
         logs = {
             "psnr": psnr(error.detach().square().mean(), peak=2.0),
@@ -220,16 +238,35 @@ class LatentActionModel(nn.Module, ABC):
             logs["perplexity"] = perplexity(count(codes, self.num_actions))
         return loss, logs
 
-    def _bottleneck(self, frames: Tensor, progress: float) -> tuple[Tensor, Tensor | None, Tensor]:
-        """What the decoder gets, its codes if there are any, and the commitment loss."""
+    def _bottleneck(
+        self, frames: Tensor, pixels: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What the decoder gets, its codes if there are any, and the losses of the latents."""
         fraction = self.config.continuous_fraction
         frozen = 0 < fraction <= progress
         if progress >= fraction and self.training and not self.quantizer.known_initialized:
             graph_break(self._init_codebook)
         features = self._latents(frames, learn=self.training and not frozen)
         if progress < fraction:
-            return self._noisy(features), None, features.new_zeros(())
-        return self.quantizer(features.detach() if frozen else features)
+            return self._noisy(features), None, self._regularization(features, pixels, False)
+        vectors, codes, commitment = self.quantizer(features.detach() if frozen else features)
+        if self.training and self.config.embedding_noise:
+            vectors = vectors + self.config.embedding_noise * torch.randn_like(vectors)
+        if frozen:
+            return vectors, codes, commitment
+        return vectors, codes, commitment + self._regularization(features, pixels, True)
+
+    def _regularization(self, features: Tensor, pixels: Tensor, has_codes: bool) -> Tensor:
+        config, latents = self.config, self.quantizer.normalise(features)
+        loss = features.new_zeros(())
+        if config.entropy_weight and has_codes:
+            gap = code_entropy_gap(latents, self.quantizer.codebook)
+            loss = loss + config.entropy_weight * gap
+        if config.smoothness_weight:
+            loss = loss + config.smoothness_weight * roughness(latents)
+        if config.consistency_weight:
+            loss = loss + config.consistency_weight * inconsistency(latents, pixels)
+        return loss
 
     def _noisy(self, features: Tensor) -> Tensor:
         latents = self.quantizer.normalise(features)

@@ -53,6 +53,9 @@ class LatentActionConfig(BaseConfig):
         commitment_weight: weight of the loss that keeps latents near their code, while the encoder
             learns.
         ema_decay: decay of the moving average that is the codebook, per step.
+        embedding_noise: standard deviation of noise on the code's vector in training.
+        entropy_weight, smoothness_weight, consistency_weight: of the losses in
+            `models/latent_actions/regularizers.py`.
     """
 
     kind: Literal["motion"] = "motion"

@@ -35,6 +35,9 @@ class PixelActionConfig(BaseConfig):
         motion_weight: extra weight of pixels that changed; 0 in the paper.
         commitment_weight: weight of the loss that keeps latents near their code.
         ema_decay: decay of the moving average that is the codebook, per step.
+        embedding_noise: standard deviation of noise on the code's vector in training.
+        entropy_weight, smoothness_weight, consistency_weight: of the losses in
+            `models/latent_actions/regularizers.py`.
         encoder: sees the frames up to the one that an action led to.
         decoder: sees the frames before it and their actions.
     """
