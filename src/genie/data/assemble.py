@@ -7,6 +7,8 @@ interrupted run ends with the same bytes as an uninterrupted one.
 from __future__ import annotations
 
 import json
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -50,6 +52,34 @@ class StoredClip:
         return self.start + self.length
 
 
+class FramesOfVideo(ABC):
+    """The frames of a video, where clips are copied from."""
+
+    @abstractmethod
+    def read(self, first: int, count: int) -> np.ndarray:
+        """Returns frames u8 (count,H,W,3)."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Removes them; they are in the store for good."""
+
+
+class RawFrames(FramesOfVideo):
+    """Frames one after the other in a file, as `decode` writes them."""
+
+    def __init__(self, path: Path, config: PrepareConfig) -> None:
+        self._path, self._shape = path, (config.height, config.width, 3)
+
+    def read(self, first: int, count: int) -> np.ndarray:
+        """Returns frames u8 (count,H,W,3)."""
+        offset, shape = first * math.prod(self._shape), (count, *self._shape)
+        return np.memmap(self._path, np.uint8, "r", offset=offset, shape=shape)
+
+    def drop(self) -> None:
+        """Removes the file."""
+        self._path.unlink(missing_ok=True)
+
+
 class ShardWriter:
     """Appends clips to the array, one whole file at a time, and remembers how many are done."""
 
@@ -59,8 +89,8 @@ class ShardWriter:
         self._progress = out / WORK_FOLDER / "progress.json"
         self._done = json.loads(self._progress.read_text()) if self._progress.exists() else 0
         self._buffer = np.empty((self._size, config.height, config.width, 3), np.uint8)
-        self._array = _open_array(out / "frames", config)
-        self._parts: list[tuple[int, Path]] = []
+        self._array = open_array(out / "frames", config)
+        self._videos: list[tuple[int, FramesOfVideo]] = []
         self.frames = 0
         self.clips: list[StoredClip] = []
 
@@ -79,7 +109,7 @@ class ShardWriter:
             for left in self._out.glob(pattern):
                 left.unlink(missing_ok=True)
 
-    def append(self, number: int, task: DecodeTask, clips: Sequence[dict[str, Any]]) -> None:
+    def append(self, number: int, video: FramesOfVideo, clips: Sequence[dict[str, Any]]) -> None:
         """Adds the clips of a video, unless they are in the array already."""
         for row in clips:
             clip = StoredClip(
@@ -93,20 +123,18 @@ class ShardWriter:
             )
             self.clips.append(clip)
             if clip.end > self._done * self._size:
-                self._copy(task, clip)
+                self._copy(video, clip)
             self.frames = clip.end
-        self._parts.append((self.frames, task.part))
-        self._drop_parts()
+        self._videos.append((self.frames, video))
+        self._drop_videos()
 
-    def _copy(self, task: DecodeTask, clip: StoredClip) -> None:
-        shape = (self._config.height, self._config.width, 3)
-        offset = clip.offset * int(np.prod(shape))
-        part = np.memmap(task.part, np.uint8, "r", offset=offset, shape=(clip.length, *shape))
+    def _copy(self, video: FramesOfVideo, clip: StoredClip) -> None:
         at = max(clip.start, self._done * self._size)
         while at < clip.end:
             shard, place = divmod(at, self._size)
             count = min(clip.end - at, self._size - place)
-            self._buffer[place : place + count] = part[at - clip.start : at - clip.start + count]
+            frames = video.read(clip.offset + at - clip.start, count)
+            self._buffer[place : place + count] = frames
             at += count
             if place + count == self._size:
                 self._write(shard, self._size)
@@ -118,9 +146,9 @@ class ShardWriter:
         with replacing(self._progress) as path:
             path.write_text(json.dumps(self._done))
 
-    def _drop_parts(self) -> None:
-        while self._parts and self._parts[0][0] <= self._done * self._size:
-            self._parts.pop(0)[1].unlink(missing_ok=True)
+    def _drop_videos(self) -> None:
+        while self._videos and self._videos[0][0] <= self._done * self._size:
+            self._videos.pop(0)[1].drop()
 
     def finish(self) -> None:
         """Writes the last file and gives the array its final length."""
@@ -132,7 +160,8 @@ class ShardWriter:
             self._write(shard, count)
 
 
-def _open_array(folder: Path, config: PrepareConfig) -> Any:
+def open_array(folder: Path, config: PrepareConfig) -> Any:
+    """Opens the array of frames in a folder, a new one where there is none."""
     import tensorstore
 
     spec = zarr_spec(folder, config.height, config.width)

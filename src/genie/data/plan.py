@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from genie.core.config import UserError, from_record, require
 from genie.core.io import replacing
@@ -86,15 +87,40 @@ class PreparePlan:
         fps: frames per second to resample to.
         files: names of the videos, sorted.
         file_stats: (size in bytes, time of the last change in nanoseconds) of each video.
+        shard: which share of the videos is prepared, as `parse_shard` reads it; None for all.
     """
 
     config: PrepareConfig
     fps: float
     files: list[str]
     file_stats: list[tuple[int, int]]
+    shard: str | None = None
+
+    @property
+    def own_files(self) -> list[int]:
+        """Numbers of the files that are prepared: every n-th one in a shard of n."""
+        number, count = parse_shard(self.shard) if self.shard is not None else (1, 1)
+        return list(range(number - 1, len(self.files), count))
 
 
-def start_or_resume(out: Path, config: PrepareConfig, videos: Mapping[str, Source]) -> PreparePlan:
+def parse_shard(text: str) -> tuple[int, int]:
+    """Reads a share of the videos, such as "2/8": the second of eight.
+
+    Raises:
+        UserError: it is none.
+    """
+    number, _, count = text.partition("/")
+    known = number.isascii() and number.isdigit() and count.isascii() and count.isdigit()
+    require(
+        known and 1 <= int(number) <= int(count),
+        f"shard: expected a share such as 2/8, the second of eight; got {text!r}",
+    )
+    return int(number), int(count)
+
+
+def start_or_resume(
+    out: Path, config: PrepareConfig, videos: Mapping[str, Source], shard: str | None = None
+) -> PreparePlan:
     """Returns the plan of an unfinished run that was asked for the same, else begins a new one.
 
     Raises:
@@ -103,13 +129,13 @@ def start_or_resume(out: Path, config: PrepareConfig, videos: Mapping[str, Sourc
     work = out / WORK_FOLDER
     files, file_stats = list(videos), all_file_stats(videos)
     plan = _read_plan(work / "plan.json")
-    if plan and (plan.config, plan.files, plan.file_stats) == (config, files, file_stats):
+    if plan is not None and plan == PreparePlan(config, plan.fps, files, file_stats, shard):
         return plan
     if not work.is_dir():
         require(not any(out.iterdir()), f"{out}: holds other files; choose another --out")
     remove_unfinished(out)
     fps = config.fps or _common_fps(videos)
-    plan = PreparePlan(config, fps, files, file_stats)
+    plan = PreparePlan(config, fps, files, file_stats, shard)
     work.mkdir(parents=True, exist_ok=True)
     with replacing(work / "plan.json") as path:
         path.write_text(json.dumps({"version": _WORK_VERSION, **asdict(plan)}))
@@ -124,15 +150,18 @@ def remove_unfinished(out: Path) -> None:
 
 def _read_plan(path: Path) -> PreparePlan | None:
     try:
-        plan = json.loads(path.read_text())
-        if plan["version"] != _WORK_VERSION:
-            return None
-        config = from_record(PrepareConfig, plan["config"])
-        return PreparePlan(
-            config, plan["fps"], plan["files"], [tuple(pair) for pair in plan["file_stats"]]
-        )
+        values = json.loads(path.read_text())
+        return plan_from(values) if values["version"] == _WORK_VERSION else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def plan_from(values: Mapping[str, Any]) -> PreparePlan:
+    """Returns the plan of what `asdict` made of it, as read from JSON."""
+    config = from_record(PrepareConfig, values["config"])
+    stats = [(int(size), int(time)) for size, time in values["file_stats"]]
+    files = [str(name) for name in values["files"]]
+    return PreparePlan(config, float(values["fps"]), files, stats, values.get("shard"))
 
 
 def _common_fps(videos: Mapping[str, Source]) -> float:

@@ -21,7 +21,8 @@ from genie.core.config import UserError, require
 from genie.core.machine import available_cores
 from genie.core.progress import Progress
 from genie.core.renamed_keys import translated
-from genie.data.assemble import ShardWriter, write_store
+from genie.data import parts
+from genie.data.assemble import RawFrames, ShardWriter, write_store
 from genie.data.decode import DecoderPool, DecodeTask
 from genie.data.plan import (
     WORK_FOLDER,
@@ -29,6 +30,7 @@ from genie.data.plan import (
     PreparePlan,
     all_file_stats,
     inputs_digest,
+    parse_shard,
     remove_unfinished,
     start_or_resume,
 )
@@ -79,6 +81,7 @@ def prepare(
     max_static_fraction: float = 0.95,
     scene_threshold: float = 0.25,
     val_fraction: float = 0.1,
+    shard: str | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> PrepareReport:
@@ -102,6 +105,10 @@ def prepare(
         max_static_fraction: clips with a larger share of steps without change are dropped.
         scene_threshold: mean difference, 0..1, that counts as a cut.
         val_fraction: share of the videos to hold out.
+        shard: share of the videos to prepare, such as "2/8" for the second of eight. It makes a
+            part of a store, and `genie.data.merge.merge` joins all parts. Any scheduler can run
+            the shards, on as many machines. Give `fps` for many videos, or each shard first reads
+            the rate of all of them.
         workers: processes that decode; None takes one per CPU core, 0 or 1 decodes in this process.
             A script that uses more needs the usual `if __name__ == "__main__":`.
         progress: show a progress bar.
@@ -122,16 +129,32 @@ def prepare(
         val_fraction,
     )
     require(source.is_dir(), f"{source}: no such folder; give the folder that holds the videos")
+    if shard is not None:
+        parse_shard(shard)
     if (out / "store.json").exists():
+        require(shard is None, f"{out}: holds a whole store; choose another --out for a shard")
         return _finished(out, source, config)
     videos = find_videos(source)
     left_out = find_left_out(source)
     require(len(videos) > 0, _no_videos(source, left_out))
+    if (out / parts.FILE).exists():
+        return _finished_part(out, config, videos, shard)
+    with writing(out):
+        plan = start_or_resume(out, config, videos, shard)
+        workers = available_cores() if workers is None else workers
+        return _run(out, plan, videos, left_out, workers, progress)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Locks the folder of a store that is made; says so where the disk is full.
+
+    Raises:
+        UserError: another process writes to it, or the disk is full.
+    """
     try:
         with _lock(out):
-            plan = start_or_resume(out, config, videos)
-            workers = available_cores() if workers is None else workers
-            return _run(out, plan, videos, left_out, workers, progress)
+            yield
     except Exception as error:
         if not _is_disk_full(error):
             raise
@@ -177,7 +200,42 @@ def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
             f"{out}: was prepared from other videos than {source} holds now; "
             "choose another --out, or remove the folder"
         )
-    return _report(store, videos, complete_before=True)
+    return report_of(store, _count_kinds(videos), complete_before=True)
+
+
+def _finished_part(
+    out: Path, config: PrepareConfig, videos: Mapping[str, Source], shard: str | None
+) -> PrepareReport:
+    part = parts.read_part(out)
+    files, stats = list(videos), all_file_stats(videos)
+    same = part.plan == PreparePlan(config, part.plan.fps, files, stats, shard)
+    require(
+        same,
+        f"{out}: holds shard {part.plan.shard} that was prepared with other settings or from "
+        "other videos; choose another --out, or remove the folder",
+    )
+    return _report_of_part(out, part, complete_before=True)
+
+
+def _report_of_part(
+    out: Path, part: parts.StorePart, complete_before: bool = False
+) -> PrepareReport:
+    named = {part.plan.files[number]: each for number, each in part.manifests.items()}
+    return PrepareReport(
+        store=out,
+        videos=len(part.manifests),
+        episodes=part.clips,
+        frames={f"shard {part.plan.shard}": part.frames},
+        fps=part.plan.fps,
+        skipped={name: each["skipped"] for name, each in named.items() if each["skipped"]},
+        notes={
+            name: each["note"]
+            for name, each in named.items()
+            if each["note"] and not each["skipped"]
+        },
+        complete_before=complete_before,
+        kinds=dict(part.kinds),
+    )
 
 
 def _run(
@@ -189,27 +247,37 @@ def _run(
     progress: bool,
 ) -> PrepareReport:
     work = out / WORK_FOLDER
+    files = [(number, plan.files[number]) for number in plan.own_files]
     tasks = [
         DecodeTask(videos[name], name, work / f"{number:07d}.raw", plan.config, plan.fps)
-        for number, name in enumerate(plan.files)
+        for number, name in files
     ]
     shards = ShardWriter(out, plan.config)
     shards.drop_unfinished(tasks)
-    manifests: list[dict[str, Any]] = []
+    manifests: dict[int, dict[str, Any]] = {}
     bar = Progress("preparing", len(tasks), unit="videos", show=progress)
     with DecoderPool(tasks, workers) as decoders, bar:
-        for number, task in enumerate(tasks):
-            decoders.wait(number)
-            manifests.append(json.loads(task.manifest.read_text()))
-            shards.append(number, task, manifests[-1]["clips"])
-            bar.update(number + 1, f"{shards.frames:,} frames")
+        for done, ((number, _), task) in enumerate(zip(files, tasks, strict=True)):
+            decoders.wait(done)
+            manifests[number] = json.loads(task.manifest.read_text())
+            video = RawFrames(task.part, plan.config)
+            shards.append(number, video, manifests[number]["clips"])
+            bar.update(done + 1, f"{shards.frames:,} frames")
+    kinds = _count_kinds(videos)
+    if plan.shard is not None:
+        shards.finish()
+        part = parts.StorePart(plan, manifests, left_out, kinds)
+        parts.write_part(out, part)
+        shutil.rmtree(work)
+        return _report_of_part(out, part)
     if not shards.clips:
         remove_unfinished(out)
-        raise UserError(_nothing_usable(videos, manifests, left_out))
+        root = next(iter(videos.values())).root
+        raise UserError(nothing_usable(root, plan.files, list(manifests.values()), left_out))
     shards.finish()
-    write_store(out, plan, manifests, shards.clips, left_out)
+    write_store(out, plan, list(manifests.values()), shards.clips, left_out)
     shutil.rmtree(work)
-    return _report(ClipStore.open(out), videos)
+    return report_of(ClipStore.open(out), kinds)
 
 
 def _no_videos(source: Path, left_out: Mapping[str, str]) -> str:
@@ -223,23 +291,25 @@ def _shortened(reasons: Sequence[str]) -> str:
     return "; ".join(reasons[:3]) + more
 
 
-def _nothing_usable(
-    videos: Mapping[str, Source],
+def nothing_usable(
+    where: Path,
+    files: Sequence[str],
     manifests: Sequence[dict[str, Any]],
     left_out: Mapping[str, str],
 ) -> str:
-    root = next(iter(videos.values())).root
-    reasons = [f"{name}: {m['skipped']}" for name, m in zip(videos, manifests, strict=True)]
+    """Says that no video could be used, with the first reasons and what to do."""
+    reasons = [f"{name}: {m['skipped']}" for name, m in zip(files, manifests, strict=True)]
     reasons += [f"{name}: {why}" for name, why in left_out.items()]
     return (
-        f"{root}: none of its {len(videos)} videos is usable; {_shortened(reasons)}. "
+        f"{where}: none of its {len(files)} videos is usable; {_shortened(reasons)}. "
         "Give other videos, or lower --min_frames or raise --max_static_fraction"
     )
 
 
-def _report(
-    store: ClipStore, videos: Mapping[str, Source], complete_before: bool = False
+def report_of(
+    store: ClipStore, kinds: Mapping[str, int], complete_before: bool = False
 ) -> PrepareReport:
+    """Returns what became of the videos of a whole store."""
     return PrepareReport(
         store=store.path,
         videos=store.prepared["videos"],
@@ -249,8 +319,12 @@ def _report(
         skipped=store.prepared["skipped"],
         notes=store.prepared["notes"],
         complete_before=complete_before,
-        kinds=dict(Counter(source.plural for source in videos.values())),
+        kinds=dict(kinds),
     )
+
+
+def _count_kinds(videos: Mapping[str, Source]) -> dict[str, int]:
+    return dict(Counter(source.plural for source in videos.values()))
 
 
 def _is_disk_full(error: Exception) -> bool:

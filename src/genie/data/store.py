@@ -161,6 +161,10 @@ class ClipStore:
                 "it goes on where it stopped"
             )
         require(
+            table.is_file() or not (path / "part.json").exists(),
+            f"{path}: is a part of a store; join all parts with `genie merge`",
+        )
+        require(
             table.is_file(),
             f"{path}: not a clip store (no store.json); make one with `genie prepare`",
         )

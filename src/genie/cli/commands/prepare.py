@@ -11,6 +11,8 @@ from genie.cli.options import values_of
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from genie.data.prepare import PrepareReport
+
 
 SHOWN_NOTES = 10
 """Of the notes on videos; all of them are in the store."""
@@ -26,7 +28,11 @@ def _options(parser: ArgumentParser) -> None:
 def _run(options: Namespace) -> None:
     from genie.data.prepare import prepare
 
-    report = prepare(**values_of(options))
+    print_report(prepare(**values_of(options)))
+
+
+def print_report(report: PrepareReport) -> None:
+    """Prints what became of the videos, the first problems on standard error."""
     for problems in (report.skipped, report.notes):
         for video, reason in list(problems.items())[:SHOWN_NOTES]:
             print(f"note: {video}: {reason}", file=sys.stderr)

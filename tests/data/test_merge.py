@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from sample_videos import HERE, moving_square
+from test_prepare import content
+
+from genie.core.config import UserError
+from genie.data import store as store_module
+from genie.data.merge import merge
+from genie.data.prepare import prepare
+from genie.data.store import ClipStore
+from genie.data.video import write_video
+
+
+@pytest.fixture
+def source(make_videos):
+    """Videos, a copy, a broken one, and one with true actions."""
+    folder = make_videos(5)
+    shutil.copy(folder / "clip-0.mp4", folder / "copy.mp4")
+    (folder / "broken.mp4").write_text("not a video")
+    sidecar = {"actions": [0, 1] * 20, "action_names": ["left", "up"], "rewards": [0.1] * 40}
+    (folder / "clip-1.actions.json").write_text(json.dumps(sidecar))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _small_files(monkeypatch):
+    monkeypatch.setattr(store_module, "SHARD_FRAMES", 32)
+
+
+def parts_of(source, folder, count, **options):
+    made = []
+    for number in range(1, count + 1):
+        made.append(folder / f"part-{number}")
+        report = prepare(source, made[-1], shard=f"{number}/{count}", **{**HERE, **options})
+        assert set(report.frames) == {f"shard {number}/{count}"}
+    return made
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_merged_shards_are_what_one_process_makes(source, tmp_path, count):
+    whole = prepare(source, tmp_path / "whole", **HERE)
+    parts = parts_of(source, tmp_path, count)
+    before = [content(part) for part in parts]
+    merged = merge(tmp_path / "merged", parts[::-1], progress=False)
+    assert content(tmp_path / "merged") == content(tmp_path / "whole")
+    assert merged.frames == whole.frames
+    assert (merged.episodes, merged.videos, merged.kinds) == (6, 7, whole.kinds)
+    assert "broken.mp4" in merged.skipped
+    assert [content(part) for part in parts] == before
+    assert prepare(source, tmp_path / "merged", **HERE).complete_before
+
+
+def test_a_finished_shard_is_not_made_again(source, tmp_path):
+    (part, _) = parts_of(source, tmp_path, 2)
+    before = content(part)
+    assert prepare(source, part, shard="1/2", **HERE).complete_before
+    for other in ({"shard": "2/2"}, {"shard": "1/2", "min_frames": 8}, {}):
+        with pytest.raises(UserError, match="holds shard 1/2 that was prepared with other"):
+            prepare(source, part, **HERE, **other)
+    assert content(part) == before
+    with pytest.raises(UserError, match="genie merge"):
+        ClipStore.open(part)
+
+
+KILLED = """
+import os, signal, sys
+from genie.data import assemble, store
+from genie.data.merge import merge
+store.SHARD_FRAMES = 32
+write, calls = assemble.ShardWriter._write, []
+def killing(*args):
+    write(*args)
+    calls.append(1)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+assemble.ShardWriter._write = killing
+merge(sys.argv[1], sys.argv[2:], progress=False)
+"""
+
+
+def test_a_killed_merge_goes_on(source, tmp_path):
+    prepare(source, tmp_path / "whole", **HERE)
+    parts, out = parts_of(source, tmp_path, 2), tmp_path / "merged"
+    command = [sys.executable, "-c", KILLED, out, *parts]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    with pytest.raises(UserError, match="unfinished"):
+        ClipStore.open(out)
+    merge(out, parts, progress=False)
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_parts_that_do_not_belong_together_are_refused(source, tmp_path):
+    parts, out = parts_of(source, tmp_path, 3), tmp_path / "out"
+    with pytest.raises(UserError, match="shard 2 of 3 is missing"):
+        merge(out, [parts[0], parts[2]], progress=False)
+    twice = tmp_path / "twice"
+    shutil.copytree(parts[1], twice)
+    with pytest.raises(UserError, match="shard 2 of 3 was given twice"):
+        merge(out, [*parts, twice], progress=False)
+    (of_two, _) = parts_of(source, tmp_path / "two", 2)
+    with pytest.raises(UserError, match="are of 2, 3 shards"):
+        merge(out, [*parts, of_two], progress=False)
+    (other, *_) = parts_of(source, tmp_path / "other", 3, min_frames=8)
+    with pytest.raises(UserError, match="other settings or from other videos"):
+        merge(out, [*parts[1:], other], progress=False)
+    write_video(source / "more.mp4", moving_square(20), 15)
+    (more, *_) = parts_of(source, tmp_path / "more", 3)
+    with pytest.raises(UserError, match="other settings or from other videos"):
+        merge(out, [*parts[1:], more], progress=False)
+    with pytest.raises(UserError, match="is no finished part"):
+        merge(out, [tmp_path / "two"], progress=False)
+    assert not out.exists()
+
+
+def test_nothing_usable_in_any_part_is_an_error(tmp_path):
+    source = tmp_path / "videos"
+    source.mkdir()
+    for name in "abc":
+        (source / f"{name}.mp4").write_text("broken")
+    parts = parts_of(source, tmp_path, 2)
+    with pytest.raises(UserError, match=r"none of its 3 videos is usable; a\.mp4: cannot"):
+        merge(tmp_path / "out", parts, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4", ""])
+def test_a_share_that_is_none_is_a_sentence(source, tmp_path, shard):
+    with pytest.raises(UserError, match="shard: expected a share such as 2/8"):
+        prepare(source, tmp_path / "out", shard=shard, **HERE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_taken_is_left_alone(source, tmp_path):
+    parts, whole = parts_of(source, tmp_path, 1), tmp_path / "whole"
+    prepare(source, whole, **HERE)
+    with pytest.raises(UserError, match="holds a store already"):
+        merge(whole, parts, progress=False)
+    with pytest.raises(UserError, match="holds a whole store"):
+        prepare(source, whole, shard="1/2", **HERE)
+    with pytest.raises(UserError, match="holds other files"):
+        merge(source, parts, progress=False)
+    assert os.listdir(parts[0])
