@@ -50,9 +50,9 @@ def inconsistency(
 ) -> Float[Tensor, ""]:
     """Returns a contrastive loss: steps whose pixels change alike are to have like latents.
 
-    For each step with a similar one it is the negative logarithm of the share that similar steps
-    have among all others, by the exponential of the cosine of latents (InfoNCE, van den Oord et al.
-    2018, arXiv 1807.03748). It is 0 where no two steps are similar.
+    Other steps weigh by the exponential of the cosine of latents. The loss of a step is the negative
+    logarithm of the share that similar steps have in this weight (InfoNCE, van den Oord et al. 2018,
+    arXiv 1807.03748). Steps without a similar one are left out, and without any the loss is 0.
 
     Args:
         latents: of steps.
