@@ -50,9 +50,10 @@ def inconsistency(
 ) -> Float[Tensor, ""]:
     """Returns a contrastive loss: steps whose pixels change alike are to have like latents.
 
-    Other steps weigh by the exponential of the cosine of latents. The loss of a step is the negative
-    logarithm of the share that similar steps have in this weight (InfoNCE, van den Oord et al. 2018,
-    arXiv 1807.03748). Steps without a similar one are left out, and without any the loss is 0.
+    Other steps weigh by the exponential of the cosine of latents. The loss of a step is the
+    negative logarithm of the share that similar steps have in this weight (InfoNCE, van den Oord et
+    al. 2018, arXiv 1807.03748). Steps without a similar one are left out, and without any the loss
+    is 0.
 
     Args:
         latents: of steps.
