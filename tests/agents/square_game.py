@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
+import tensorstore
 from toy import CELL, MOVES, NAMES, SIDE
 
+from genie.data.store import ClipStore, Episode, write_table, zarr_spec
+
 SQUARE = "gym:GenieTest/Square-v0"
-DARK, LIGHT = 40, 80
+DARK, LIGHT = 5, 95
 RIGHT, LEFT = NAMES.index("right"), NAMES.index("left")
 LENGTH = 6
 
@@ -43,6 +48,13 @@ class Square(gymnasium.Env):
         return frame
 
 
+class Unnamed(Square):
+    """The same without names of its actions."""
+
+    def get_action_meanings(self):
+        return []
+
+
 def expert(frames: np.ndarray) -> np.ndarray:
     """The right action for frames (N, 16, 16, 3)."""
     return np.where(np.median(frames[..., 1], axis=(1, 2)) < 60, RIGHT, LEFT)
@@ -52,3 +64,34 @@ def register() -> None:
     """Makes the game known to Gymnasium, once."""
     if "GenieTest/Square-v0" not in gymnasium.registry:
         gymnasium.register("GenieTest/Square-v0", Square, disable_env_checker=True)
+        gymnasium.register("GenieTest/Unnamed-v0", Unnamed, disable_env_checker=True)
+
+
+def expert_store(folder: Path, train: int = 30, val: int = 8) -> ClipStore:
+    """A store of expert play, its true actions and its rewards."""
+    clips, actions = [], []
+    for seed in range(train + val):
+        game = Square("rgb_array")
+        frames, played = [game.reset(seed=seed)[0]], []
+        for _ in range(LENGTH):
+            played.append(int(expert(frames[-1][None])[0]))
+            frames.append(game.step(played[-1])[0])
+        clips.append(np.stack(frames))
+        actions.append([*played, -1])
+    splits, length = ["train"] * train + ["val"] * val, LENGTH + 1
+    episodes = [
+        Episode(i, f"{i}.mp4", split, i * length, length, str(i)) for i, split in enumerate(splits)
+    ]
+    spec = zarr_spec(folder / "frames", SIDE, SIDE)
+    shape = [len(splits) * length, SIDE, SIDE, 3]
+    tensorstore.open(spec, create=True, shape=shape).result().write(np.concatenate(clips)).result()
+    np.save(folder / "labels.npy", np.array(actions).flatten())
+    rewards = np.where(np.array(actions) >= 0, 1.0, np.nan).astype(np.float32)
+    np.save(folder / "rewards.npy", rewards.flatten())
+    ends = np.array([[0] * (LENGTH - 1) + [1, -1]] * len(splits), np.int8)
+    np.save(folder / "ends.npy", ends.flatten())
+    write_table(
+        folder, height=SIDE, width=SIDE, fps=10.0, episodes=episodes, prepared={},
+        action_names=NAMES,
+    )  # fmt: skip
+    return ClipStore.open(folder)
