@@ -4,7 +4,7 @@ from genie.agents.cloning.fit import CloneConfig
 from genie.models.policy_network import PolicyNetwork
 
 QUICK = CloneConfig(
-    frames=2, channels=(4,), hidden=16, steps=60, batch=32, learning_rate=1e-2, checks=6
+    frames=2, channels=(4,), hidden=16, steps=45, batch=32, learning_rate=1e-2, checks=5
 )
 
 

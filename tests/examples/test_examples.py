@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import square_game
 
 from example_modules import EXAMPLES, example_module
+from genie.agents.agent import Agent, AgentConfig
 from genie.core.config import from_dict
 from genie.data.video import read_video, write_video
+from genie.models.policy_network import PolicyNetworkConfig
 from genie.presets import registry
 from genie.presets.registry import Preset
 from genie.presets.schedule import StageConfig, TrainConfig
@@ -14,6 +17,7 @@ from genie.world.genie import Genie
 from small import TINY, save_world
 
 TESTED = {
+    "agent",
     "custom_reward",
     "gymnasium_ppo",
     "play_from_python",
@@ -43,6 +47,16 @@ def test_play_from_python(world, tmp_path, capsys):
     example("play_from_python")([str(world), str(prompt), "--actions", "3,1,2", "--out", str(clip)])
     assert len(list(read_video(clip))) == 4
     assert capsys.readouterr().out.count("button") == 4
+
+
+def test_agent(tmp_path, capsys):
+    square_game.register()
+    size = PolicyNetworkConfig(16, 16, 3, (4,), 8, real_actions=4)
+    Agent(AgentConfig(size, square_game.NAMES)).save_pretrained(tmp_path / "mine")
+    out = tmp_path / "game.mp4"
+    example("agent")([str(tmp_path / "mine"), "--env", square_game.SQUARE, "--out", str(out)])
+    assert len(list(read_video(out))) == square_game.LENGTH
+    assert "'right': 0.25" in capsys.readouterr().out
 
 
 def test_custom_reward(world, capsys):
