@@ -5,10 +5,12 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from browsing import ARGUMENTS, CHROMIUM
 
 from genie import Genie, UserError
 from genie.export.site import RUNTIME_FILES, _fetch, export_site
+from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions_hash
 from small import TINY, save_world
 
 GUIDED = {"dynamics": {**TINY["dynamics"], "unconditional_fraction": 0.2}}
@@ -20,7 +22,18 @@ def folder(tmp_path_factory):
     prompts = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     made = save_world(tmp_path_factory.mktemp("export") / "toy", *prompts, **GUIDED)
     (made / "names.json").write_text(json.dumps({"names": ["left", "", "", "jump"]}))
+    _mapper_of(Genie.from_pretrained(made, "cpu")).save_pretrained(made / "mapper")
     return made
+
+
+def _mapper_of(world):
+    """A network of random weights: the latent actions of real ones depend on the frame."""
+    names, about = ("noop", "left", "right"), latent_actions_hash(world)
+    torch.manual_seed(0)
+    mapper = ActionMapper(MapperConfig("network", names, 4, about, 9, width=8))
+    mapper.counts[[1, 2, 3], [1, 2, 2]] = 3
+    torch.nn.init.normal_(mapper.latent_predictor.to_logits.weight, std=5)
+    return mapper
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,16 @@ from example_modules import example_module
 from genie import Genie, SamplingConfig, UserError
 from genie.core.config import to_dict
 from genie.export.graphs import play_graphs
-from genie.export.onnx import DESCRIPTION, OPSET, WEIGHTS, WeightsFile, export_onnx, model_of
+from genie.export.onnx import (
+    DESCRIPTION,
+    OPSET,
+    WEIGHTS,
+    WeightsFile,
+    _labels,
+    export_onnx,
+    model_of,
+)
+from genie.world.action_mapper import ActionMapper, MapperConfig
 from small import TINY
 
 onnx = pytest.importorskip("onnx")
@@ -97,6 +106,28 @@ def test_the_description_says_how_the_graphs_are_called(exported, world):
         ):
             assert {x.name: x.shape for x in found} == {n: v["shape"] for n, v in wanted.items()}
             assert not any("64" in x.type for x in found), "browsers have no 64-bit tensors"
+
+
+def test_real_actions_play_the_latent_ones_of_the_mapper(exported, folder, world):
+    mapper = ActionMapper.from_pretrained(folder, world)
+    session = onnxruntime.InferenceSession(exported / "play_real.onnx")
+    colours = np.random.default_rng(1).integers(0, 256, (20, 1, 1, 3), np.uint8)
+    frames = colours.repeat(16, 1).repeat(16, 2)
+    found = np.concatenate([session.run(None, {"frame": frame[None]}) for frame in frames])
+    for name, latents in zip(("left", "right"), found.T, strict=True):
+        assert latents.tolist() == mapper.to_latent(frames, name).tolist()
+    assert len(np.unique(found[:, 0])) > 1
+
+
+def test_a_dictionary_is_a_list_in_the_description(world, tmp_path):
+    mapper = ActionMapper(MapperConfig("dictionary", ("noop", "left", "right"), 4, "", 9))
+    mapper.counts[[3, 0], [1, 2]] = 2
+    labels = _labels(tmp_path, "toy", world.config, mapper)
+    assert (labels["real_actions"], labels["real_latents"]) == (["left", "right"], [3, 0])
+    assert [graph.name for graph in play_graphs(world, mapper)] == [
+        graph.name for graph in play_graphs(world)
+    ]
+    assert _labels(tmp_path, "toy", world.config, None)["real_actions"] == []
 
 
 def test_graphs_share_their_weights_and_hold_no_path(exported, world):

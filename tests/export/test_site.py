@@ -17,7 +17,8 @@ from genie.export.onnx import put
 from genie.export.site import RUNTIME_FILES, WORLDS, _described, export_site
 from genie.serving.protocol import World
 from genie.world import maskgit, rng
-from genie.world.replay import Replay
+from genie.world.action_mapper import ActionMapper
+from genie.world.replay import Replay, decode_prompt
 
 pytestmark = pytest.mark.xdist_group("export")
 PIXELS = """() => {
@@ -119,6 +120,16 @@ class TestInTheBrowser:
         assert replay["actions"] == [0, 1, 3, 3, 2, 0]
         *_, last = read(replay).frames(world)
         np.testing.assert_allclose(shown(playing), last.astype(int), atol=1)
+
+    def test_real_actions_are_those_of_python(self, playing, world, folder):
+        press(playing, "Real actions A")
+        play(playing, ["2", "1", "ArrowRight", "1"])
+        replay = saved(playing)
+        mapper, state = ActionMapper.from_pretrained(folder, world), world.start(*begun(replay))
+        for action, played in zip((5, 4, 5, 4), replay["actions"], strict=True):
+            assert mapper.to_played(state.frame[None], [action]) == [played]
+            _, state = world.step(state, played)
+        np.testing.assert_allclose(shown(playing), state.frame.numpy().astype(int), atol=1)
 
     def test_a_game_of_python_is_played_again_in_the_tab(self, playing, world, tmp_path):
         replay = saved(playing)
@@ -293,6 +304,12 @@ class TestInFirefox:
             ] == []
 
 
+def begun(values):
+    """Prompt and seed of a replay."""
+    replay = read(values)
+    return decode_prompt(replay.prompt, (16, 16)), replay.seed
+
+
 def read(values):
     """A replay from what the page saves."""
     from genie.core.config import from_record
@@ -305,6 +322,7 @@ def test_the_site_lists_its_worlds_as_the_page_wants_them(site, folder):
     assert listed["name"] == "toy"
     assert listed["names"] == ["left", "", "", "jump"]
     assert listed["can_guide"]
+    assert listed["real_actions"] == ["left", "right"]
     assert listed.keys() == {*World.model_fields, "address"} - {"protocol"}
     for prompt in listed["prompts"]:
         with Image.open(site / prompt) as picture:

@@ -9,11 +9,11 @@ from genie.serving.limits import Limits, RateLimiter, RequestRejected, Slots, re
 def test_a_rate_limit_allows_a_burst_and_then_its_rate():
     now = 0.0
     rate = RateLimiter(10, clock=lambda: now)
-    assert [rate.allows() for _ in range(21)] == [True] * 20 + [False]
-    now = 0.5
-    assert [rate.allows() for _ in range(6)] == [True] * 5 + [False]
+    assert [rate.wait_for() for _ in range(22)] == [0] * 20 + [0.1, 0.2]
+    now = 0.7
+    assert [rate.wait_for() for _ in range(6)] == pytest.approx([0] * 5 + [0.1])
     now = 1000.0
-    assert sum(rate.allows() for _ in range(100)) == 20
+    assert sum(rate.wait_for() == 0 for _ in range(100)) == 20
 
 
 def test_slots_are_taken_and_given_back():

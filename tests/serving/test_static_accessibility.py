@@ -31,7 +31,8 @@ def test_axe_finds_nothing(page, scheme, width):
     page.wait_for_selector("#games:not([hidden])")
     press(page, "Link")
     page.wait_for_selector("#link-field:not([hidden])")
-    page.evaluate("document.querySelector('#naming').hidden = false")
+    for part in ("naming", "real", "real-hint"):
+        page.evaluate("id => { document.getElementById(id).hidden = false; }", part)
     page.evaluate("document.querySelector('#worlds-section').hidden = false")
     for hidden in ("warning", "again"):
         page.evaluate("id => document.getElementById(id).hidden = false", hidden)

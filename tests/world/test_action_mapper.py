@@ -6,7 +6,7 @@ import pytest
 import torch
 from untrained import CONFIG, stirred
 
-from genie import Genie, SamplingConfig
+from genie import SamplingConfig
 from genie.core.config import UserError
 from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions_hash, read_mapper
 
@@ -135,12 +135,6 @@ def test_what_a_mapper_does_not_depend_on_may_change(world):
     mapper_of(latent_actions=latent_actions_hash(world)).require_world(other)
     other.actions.quantizer.codebook += 1
     assert latent_actions_hash(other) != latent_actions_hash(world)
-
-
-def test_a_mapper_of_a_bundled_world_is_found_by_name():
-    world = Genie.from_pretrained("coinrun-tiny", "cpu")
-    mapper = ActionMapper.from_pretrained("coinrun-tiny", world)
-    assert {"left", "right", "up"} <= set(mapper.labelled_names)
 
 
 def test_a_folder_without_a_mapper_and_a_damaged_one_are_refused(tmp_path):

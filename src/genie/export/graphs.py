@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int32, UInt8
 from torch import Tensor, nn
 
 from genie.world import step
+from genie.world.action_mapper import ActionMapper
 from genie.world.genie import Genie
 
 CACHE = ("time", "keys", "values")
@@ -35,15 +37,32 @@ class Graph:
     outputs: tuple[str, ...]
 
 
+class PlayReal(nn.Module):
+    """The latent actions that the labelled real actions of a mapper play at a frame."""
+
+    labelled: Tensor
+
+    def __init__(self, mapper: ActionMapper):
+        super().__init__()
+        self.mapper = mapper
+        self.register_buffer("labelled", mapper.labelled_actions)
+
+    def forward(self, frame: UInt8[Tensor, "1 h w 3"]) -> Int32[Tensor, " n"]:
+        """Returns a latent action for each of `labelled_names`."""
+        return self.mapper.distinct_latents(frame)[0, self.labelled].int()
+
+
 @torch.no_grad()
-def play_graphs(world: Genie) -> list[Graph]:
+def play_graphs(world: Genie, mapper: ActionMapper | None = None) -> list[Graph]:
     """Returns the graphs with which one player plays a world.
 
     They are `tokenize`, `start` (with a prompt of one frame), `maskgit_step`, `guided_step` where
-    the world was trained for guidance, `decode` and `commit`.
+    the world was trained for guidance, `decode` and `commit`, and `play_real` where the mapper sees
+    frames.
 
     Args:
         world: on the CPU, in float32, not compiled.
+        mapper: of its real actions.
     """
     config, sampling = world.config, world.config.sampling
     frame = torch.zeros(1, 1, config.height, config.width, 3, dtype=torch.uint8)
@@ -81,6 +100,8 @@ def play_graphs(world: Genie) -> list[Graph]:
     ]
     if config.dynamics.unconditional_fraction > 0:
         made.insert(3, Graph("guided_step", maskgit, guided, ("sampled",)))
+    if mapper is not None and mapper.config.kind == "network":
+        made.append(Graph("play_real", PlayReal(mapper), {"frame": frame[0]}, ("latents",)))
     return made
 
 

@@ -20,7 +20,9 @@ from genie.core.config import UserError, require, to_dict
 from genie.export.graphs import Graph, play_graphs
 from genie.world import inputs
 from genie.world.action_groups import players_groups
+from genie.world.action_mapper import ActionMapper, read_mapper
 from genie.world.action_names import read_names
+from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from genie.world.hub import world_folder
 from genie.world.prompts import load_prompts, save_prompts
@@ -75,8 +77,9 @@ def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless
         made = Path(temporary) / "export"
         made.mkdir(0o777)
         save_prompts(load_prompts(None, loaded.config.height, loaded.config.width, folder), made)
-        labels = _labels(folder, name_of(world), loaded.config.num_actions)
-        _write(loaded, labels, made, weights)
+        mapper = read_mapper(folder, loaded)
+        labels = _labels(folder, name_of(world), loaded.config, mapper)
+        _write(play_graphs(loaded, mapper), loaded, labels, made, weights)
         put(made, out)
     return out
 
@@ -116,17 +119,29 @@ def _is_free(out: Path) -> bool:
         return False
 
 
-def _labels(folder: Path, name: str, num_actions: int) -> dict[str, Any]:
-    """Returns what players read about a world and its actions."""
+def _labels(
+    folder: Path, name: str, config: GenieConfig, mapper: ActionMapper | None
+) -> dict[str, Any]:
+    """Returns what players read about a world and its actions.
+
+    A mapper that is a dictionary chooses the same latent actions at every frame: `real_latents`.
+    """
+    latents = None
+    if mapper is not None and mapper.config.kind == "dictionary":
+        frame = torch.zeros(1, config.height, config.width, 3, dtype=torch.uint8)
+        latents = mapper.distinct_latents(frame)[0, mapper.labelled_actions].tolist()
     return {
         "name": name,
-        "action_names": read_names(folder, num_actions),
-        "action_groups": players_groups(folder, num_actions),
+        "action_names": read_names(folder, config.num_actions),
+        "action_groups": players_groups(folder, config.num_actions),
+        "real_actions": mapper.labelled_names if mapper else [],
+        "real_latents": latents,
     }
 
 
-def _write(world: Genie, labels: dict[str, Any], folder: Path, weights: Weights) -> None:
-    graphs = play_graphs(world)
+def _write(
+    graphs: list[Graph], world: Genie, labels: dict[str, Any], folder: Path, weights: Weights
+) -> None:
     table = WeightsFile(folder / WEIGHTS, weights)
     for graph in graphs:
         model = model_of(graph)

@@ -119,7 +119,7 @@ def _described(site: Path, name: str) -> dict[str, object]:
         "prompts": [f"{address}/prompts/{file.name}" for file in prompts],
         "names": about["action_names"],
         "buttons": about["action_groups"],
-        "real_actions": [],
+        "real_actions": about["real_actions"],
         "can_name": False,
         "can_guide": "guided_step" in about["graphs"],
     }

@@ -81,24 +81,12 @@ class RateLimiter:
         self._per_second, self._clock = per_second, clock
         self._room, self._seen = 2 * per_second, clock()
 
-    def allows(self) -> bool:
-        """Counts one event and returns whether it is within the rate."""
-        self._gain()
-        if self._room < 1:
-            return False
-        self._room -= 1
-        return True
-
-    def wait_for(self, events: float) -> float:
+    def wait_for(self, events: float = 1) -> float:
         """Counts events and returns the seconds to wait until they are within the rate."""
-        self._gain()
-        self._room -= events
-        return max(0.0, -self._room / self._per_second) if events else 0.0
-
-    def _gain(self) -> None:
         now = self._clock()
         gained = (now - self._seen) * self._per_second
-        self._room, self._seen = min(2 * self._per_second, self._room + gained), now
+        self._room, self._seen = min(2 * self._per_second, self._room + gained) - events, now
+        return max(0.0, -self._room / self._per_second) if events else 0.0
 
 
 class Slots:

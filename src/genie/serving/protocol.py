@@ -82,7 +82,7 @@ class World(BaseModel):
         prompts: URLs of the images that games start from.
         names: of the actions, "" for an action without a name.
         buttons: the actions that are worth a button each; none where they were not measured.
-        real_actions: names of the real game's actions that clips may have; none without a mapper.
+        real_actions: names of the real game's actions that can be played; none without a mapper.
         can_name: whether players may save names.
         can_guide: whether players may set guidance, see `genie.SamplingConfig`.
     """
@@ -133,6 +133,9 @@ class StartMessage(_Message):
 
 class KeysMessage(_Message):
     """The actions whose keys are held now, in the order of pressing; the last one is played.
+
+    In a world of A actions, A + n is the real action n of `World.real_actions`, here as in other
+    messages but a start. A replay holds the latent actions that were played.
 
     An action in `pressed` is played once, held or not. A client that sends a press there first, and
     in `held` half a step later, makes a tap one step however late its release arrives. Without
@@ -203,9 +206,10 @@ class CloseMessage(_Message):
 
 
 class PreviewMessage(_Message):
-    """Requests a preview of each action, held for this many steps."""
+    """Requests a preview of each latent or each real action, held for this many steps."""
 
     type: Literal["peek"]
+    real: bool = False
     steps: Annotated[int, Field(ge=1, le=8)] = 1
 
 

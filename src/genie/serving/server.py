@@ -26,7 +26,6 @@ from genie.serving.limits import Limits
 from genie.serving.service import ServedWorld, Service
 from genie.world import bundled
 from genie.world.action_names import writable_folder
-from genie.world.hub import world_folder
 from genie.world.prompts import load_prompts
 from genie.world.threads import use_single_thread_if_fast
 
@@ -90,7 +89,7 @@ def serve(
     bundle = bundled.names() if prompts is None else [bundled.DEFAULT]
     with contextlib.closing(_listen(host, port)) as listener:
         served_worlds = [
-            _load(world, prompts, fps, device, dtype, compile, action_names)
+            _load(world, prompts, device, dtype, action_names, fps=fps, compiled=compile)
             for world in worlds or bundle
         ]
         with _warm_worlds(served_worlds):
@@ -174,22 +173,20 @@ class Server(uvicorn.Server):
 def _load(
     world: Genie | str | Path,
     prompts: Any = None,
-    fps: float | None = None,
     device: str | None = None,
     dtype: str = "float32",
-    compile: bool = False,
     action_names: bool = False,
+    **options: Any,
 ) -> ServedWorld:
-    folder, name, own = None, "world", None
+    name, own = "world", None
     if isinstance(world, str | Path):
         from genie.world.genie import Genie
 
-        folder, own = world_folder(world), writable_folder(world)
-        name = Path(world).resolve().name
-        world = Genie.from_pretrained(folder, device, dtype)
+        name, own = Path(world).resolve().name, writable_folder(world)
+        world = Genie.from_pretrained(world, device, dtype)
+    folder, can_name = world.folder, action_names and own is not None
     images = load_prompts(prompts, world.config.height, world.config.width, folder or world)
-    can_name = action_names and own is not None
-    return ServedWorld(name, world, images, fps, folder, can_name, compiled=compile)
+    return ServedWorld(name, world, images, folder=folder, can_name=can_name, **options)
 
 
 @contextlib.contextmanager

@@ -79,11 +79,11 @@ class WorldService:
         self.fps = served.pace
         metrics = service.metrics
         sizes = batch_sizes(service.limits.players) if served.compiled else ()
-        games = InstrumentedGameBatch(self.world, self.prompts, sizes).measure(metrics, self.name)
-        self.scheduler = BatchScheduler(
-            games, self.fps, self.name, reader=service.reader, encoder=service.encoder
-        )
         self.mapper = read_mapper(served.folder, self.world)
+        games = InstrumentedGameBatch(self.world, self.prompts, sizes, self.mapper)
+        games.measure(metrics, self.name)
+        threads = service.reader, service.encoder
+        self.scheduler = BatchScheduler(games, self.fps, self.name, *threads)
         self.clip_scheduler = ClipScheduler(self.scheduler, self.world, self.mapper)
         # A game continues from the last frame of a clip.
         last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]

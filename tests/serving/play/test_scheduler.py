@@ -81,10 +81,10 @@ def test_a_fault_of_one_player_does_not_affect_others(dot_world, dot_prompts, mo
             monkeypatch.setattr(games, "_rewind", fails)
             await scheduler.receive(one, parse('{"type":"undo","seq":2}'))
         elif fault == "picture":
-            shown = games._count
+            shown = games._shown
             own = one.key
             monkeypatch.setattr(
-                games, "_count", lambda game: (fails if game == own else shown)(game)
+                games, "_shown", lambda game, *more: (fails if game == own else shown)(game, *more)
             )
         else:
             monkeypatch.setattr(one, fault, fails)

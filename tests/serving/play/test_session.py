@@ -19,6 +19,7 @@ from genie.serving.play.batch import (
 )
 from genie.serving.play.session import MAX_GAMES, STALLED_AFTER, Session, SessionClosed
 from genie.serving.protocol import HEADER, Codec, ProtocolError, StartMessage, decode_picture, parse
+from genie.world.action_mapper import ActionMapper, MapperConfig
 from genie.world.config import GenieConfig
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import encode_frame
@@ -484,3 +485,89 @@ def test_the_state_follows_the_actions_whatever_the_player_does(dot_world, dot_p
         assert [step for step, _ in game.video_frames] == list(range(len(game.actions) + 1))
     games.run_maintenance(session.take_maintenance())
     assert sorted(games._games) == sorted((0, number) for number in session._games)
+
+
+@pytest.fixture
+def named(dot_world, dot_prompts):
+    """A session of a game whose left and right are the latent actions 1 and 3."""
+    mapper = ActionMapper(MapperConfig("dictionary", ("down", "left", "right"), 4, "", 2))
+    mapper.counts[[1, 3], [1, 2]] = 1
+    games = GameBatch(dot_world, dot_prompts, mapper=mapper)
+    session = Session(0, WORLD, (1, 1), real_actions=2)
+    notify(session, "start", seq=1, prompt=0, seed=5)
+    return session, games
+
+
+def round_of(session, games):
+    """Takes one turn; what it leads to is shown by the second function."""
+    games.run_maintenance(session.take_maintenance())
+    results = games.advance({session.key: session.take_turn()})
+    (result,) = results.values()
+    return result, lambda: session.show(result, 0)
+
+
+def all_rounds(session, games):
+    while session.wants_turn(0):
+        round_of(session, games)[1]()
+
+
+def place(games, session):
+    shown = decode_picture(games.advance({session.key: ShowFrame()})[session.key].picture)
+    return tuple(np.argwhere(shown[..., 0])[0])
+
+
+LEFT, RIGHT = 4, 5  # beside four latent actions
+
+
+def test_real_actions_are_played_by_latent_ones_which_the_game_keeps(named):
+    session, games = named
+    for action in (LEFT, 3, RIGHT, RIGHT):
+        notify(session, "step", seq=1, action=action)
+    assert session.game.actions == [LEFT, 3, RIGHT, RIGHT]
+    all_rounds(session, games)
+    assert session.game.actions == [1, 3, 3, 3]
+    assert place(games, session) == (15, 13)
+    notify(session, "undo", seq=2, steps=2)
+    notify(session, "step", seq=3, action=LEFT)
+    all_rounds(session, games)
+    assert (session.game.actions, place(games, session)) == ([1, 3, 1], (13, 14))
+    notify(session, "keys", seq=4, held=[0, RIGHT])
+    round_of(session, games)[1]()
+    assert session.game.actions[-1] == 3
+    for message in ({"action": 6}, {"action": -1}):
+        with pytest.raises(ProtocolError, match="this world has 0 to 5"):
+            notify(session, "step", seq=5, **message)
+
+
+def test_a_branch_and_an_undo_during_a_round_know_the_latent_actions_too(named):
+    session, games = named
+    all_rounds(session, games)
+    notify(session, "step", seq=1, action=LEFT)
+    _, show = round_of(session, games)
+    notify(session, "branch")
+    notify(session, "step", seq=2, action=RIGHT)
+    show()
+    all_rounds(session, games)
+    assert session.game.actions == [1, 3]
+    notify(session, "step", seq=3, action=LEFT)
+    _, show = round_of(session, games)
+    notify(session, "undo", seq=4, steps=2)
+    notify(session, "step", seq=5, action=RIGHT)  # where another action is still on its way
+    show()
+    all_rounds(session, games)
+    assert session.game.actions == [1, 3]
+    notify(session, "switch", game=0)
+    all_rounds(session, games)
+    assert session.game.actions == [1]
+
+
+def test_previews_are_of_real_actions_where_the_player_has_those(named):
+    session, games = named
+    all_rounds(session, games)
+    arrives(session)
+    notify(session, "peek", real=True, steps=2)
+    all_rounds(session, games)
+    previews = [m for m in iter(session.ready, None) if HEADER.unpack_from(m)[2]]
+    assert [HEADER.unpack_from(m)[2] for m in previews] == [LEFT + 1, RIGHT + 1]
+    dots = [decode_picture((Codec.WEBP, m[HEADER.size :]))[..., 0].argmax() for m in previews]
+    assert [divmod(int(dot), 24) for dot in dots] == [(12, 14), (14, 12)]

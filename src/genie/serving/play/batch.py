@@ -14,6 +14,7 @@ from genie.serving.protocol import Picture, encode_picture
 from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
+    from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
     from genie.world.state import PredictedFrame, State
 
@@ -38,7 +39,7 @@ class StartGame:
 
 @dataclass(frozen=True)
 class PlayAction:
-    """A turn that plays a latent action; without sampling with that of the world."""
+    """A turn that plays an action, as `to_played` of a mapper takes it; None: world's sampling."""
 
     action: int
     sampling: SamplingConfig | None = None
@@ -116,6 +117,7 @@ class TurnResult:
         picture: encoded current frame of the game.
         generation_ms: milliseconds that the turn took.
         step: number of steps since the prompt.
+        action: the latent action of the last step, if there was one.
         previews: encoded frames, after the last `PreviewActions` only.
     """
 
@@ -123,6 +125,7 @@ class TurnResult:
     generation_ms: float
     step: int = 0
     previews: tuple[Picture, ...] = ()
+    action: int | None = None
 
 
 TurnResults = dict[Hashable, TurnResult | Exception]
@@ -134,6 +137,7 @@ class _GameStates:
 
     snapshots: tuple[tuple[int, State], ...]
     step: int = 0
+    action: int | None = None
 
 
 @dataclass
@@ -169,11 +173,13 @@ class GameBatch:
         prompts: images or clips that games start from.
         batch_sizes: ascending sizes that the world was compiled for. A batch is padded to the next
             one. Empty for a world that is not compiled.
+        mapper: of real actions.
     """
 
     world: Genie
     prompts: Sequence[np.ndarray]
     batch_sizes: Sequence[int] = ()
+    mapper: ActionMapper | None = None
     _games: dict[Hashable, _GameStates] = field(default_factory=dict)
     _single: dict[Hashable, State] = field(default_factory=dict)
     _batches: list[_StateBatch] = field(default_factory=list)
@@ -273,7 +279,7 @@ class GameBatch:
         if turn.first or preview is None:
             state = self._state(game)
             preview = type(state).stack([state] * len(turn.actions))
-        predicted = self.world.predict(preview, list(turn.actions), turn.sampling)
+        _, predicted = self._predict(preview, turn.actions, turn.sampling)
         if turn.last:
             return tuple(encode_picture(frame) for frame in _pixels(predicted))
         self._previews[game] = self.world.commit(predicted)
@@ -286,8 +292,8 @@ class GameBatch:
     def _result(
         self, game: Hashable, started: float, previews: tuple[Picture, ...] = ()
     ) -> TurnResult:
-        picture = encode_picture(_pixels(self._state(game)))
-        return TurnResult(picture, _ms_since(started), self._games[game].step, previews)
+        picture, states = encode_picture(_pixels(self._state(game))), self._games[game]
+        return TurnResult(picture, _ms_since(started), states.step, previews, states.action)
 
     def _step(
         self, actions: Mapping[Hashable, int], sampling: SamplingConfig | None
@@ -295,20 +301,24 @@ class GameBatch:
         started = time.perf_counter()
         batch = self._gather(tuple(actions))
         padding = [0] * (self._padded(len(actions)) - len(actions))
-        predicted = self.world.predict(batch.state, [*actions.values(), *padding], sampling)
+        played, predicted = self._predict(batch.state, [*actions.values(), *padding], sampling)
         frames = _pixels(predicted)[: len(actions)]
         batch.predicted = predicted
         spent = _ms_since(started)
-        shown = zip(actions, frames, strict=True)
-        return {game: _attempt(self._shown, game, frame, spent) for game, frame in shown}
+        shown = zip(actions, frames, played, strict=False)
+        return {game: _attempt(self._shown, game, *more, spent) for game, *more in shown}
 
-    def _shown(self, game: Hashable, frame: np.ndarray, spent: float) -> TurnResult:
-        return TurnResult(encode_picture(frame), spent, self._count(game))
+    def _predict(
+        self, state: State, actions: Sequence[int], sampling: SamplingConfig | None
+    ) -> tuple[Sequence[int], PredictedFrame]:
+        """Returns the latent actions that are played, and what they lead to."""
+        played = self.mapper.to_played(state.frame, actions) if self.mapper else list(actions)
+        return played, self.world.predict(state, played, sampling)
 
-    def _count(self, game: Hashable) -> int:
-        states = self._games[game]
-        self._games[game] = replace(states, step=states.step + 1)
-        return states.step + 1
+    def _shown(self, game: Hashable, frame: np.ndarray, action: int, spent: float) -> TurnResult:
+        step = self._games[game].step + 1
+        self._games[game] = replace(self._games[game], step=step, action=action)
+        return TurnResult(encode_picture(frame), spent, step, action=action)
 
     def _commit(self, batch: _StateBatch) -> None:
         assert batch.predicted is not None

@@ -92,7 +92,7 @@ class Connection:
                 message = await self._websocket.receive()
                 if message["type"] == "websocket.disconnect":
                     return
-                if not rate.allows():
+                if rate.wait_for():
                     most = self._limits.messages_per_second
                     raise ProtocolError(f"a player may send {most:g} messages per second")
                 await self._handle(message.get("text"), work)

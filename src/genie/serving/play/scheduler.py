@@ -64,7 +64,6 @@ class BatchScheduler:
         games: GameBatch,
         fps: float,
         name: str = "world",
-        *,
         reader: Executor | None = None,
         encoder: Executor | None = None,
     ) -> None:
@@ -88,7 +87,9 @@ class BatchScheduler:
         number = next(self._numbers)
         config = replace(self._games.world.config, fps=self.fps)
         prompt_frames = [frame_count(prompt) for prompt in self._games.prompts]
-        self.sessions[number] = Session(number, config, prompt_frames, on_delivery)
+        mapper = self._games.mapper
+        real = len(mapper.labelled_names) if mapper else 0
+        self.sessions[number] = Session(number, config, prompt_frames, on_delivery, real)
         return self.sessions[number]
 
     def leave(self, session: Session) -> None:
@@ -258,10 +259,13 @@ class BatchScheduler:
         start = game.begin.prompt
         note = {"type": "replay", "gallery": start if isinstance(start, int) else None}
         prompt = self._games.prompts[start] if isinstance(start, int) else start
-        played = game.begin.seed, game.actions.copy(), game.sampling.copy()
+        world = self._games.world
+        # Real actions that wait for their turn have no latent one yet.
+        actions = [*itertools.takewhile(lambda a: a < world.config.num_actions, game.actions)]
+        played = game.begin.seed, actions, game.sampling[: len(actions)]
 
         def write() -> str:
-            world, known = self._games.world, {"fps": self.fps, "hash": self._hash}
+            known = {"fps": self.fps, "hash": self._hash}
             replay = Replay.of_game(world, self._name, prompt, *played, **known)
             return json.dumps(note | {"replay": to_dict(replay)})
 

@@ -44,7 +44,7 @@ class GameHistory:
 
     Attributes:
         begin: the first turn.
-        actions, sampling: of each step.
+        actions, sampling: of each step. Real actions become latent ones when they are played.
         queued_turns: to take before any action.
         step: of the batched state; -1 before the first frame.
         hidden_until: frames of earlier steps were shown already and are not sent again.
@@ -64,11 +64,6 @@ class GameHistory:
         """Number of steps that the batched state lacks."""
         return len(self.actions) - self.step
 
-    @property
-    def has_state(self) -> bool:
-        """Whether it has a batched state, or will have one after this round."""
-        return not any(isinstance(order, batch.StartGame) for order in self.queued_turns)
-
     def play(self, action: int, sampling: SamplingConfig) -> None:
         """Adds a step."""
         self.actions.append(action)
@@ -78,15 +73,15 @@ class GameHistory:
         """Removes the last steps."""
         kept = max(0, len(self.actions) - steps)
         del self.actions[kept:], self.sampling[kept:]
-        self.queued_turns = [
-            order for order in self.queued_turns if not isinstance(order, batch.Rewind)
-        ]
-        self.queued_turns.append(batch.Rewind(kept))
+        others = [turn for turn in self.queued_turns if not isinstance(turn, batch.Rewind)]
+        self.queued_turns = [*others, batch.Rewind(kept)]
         self.hidden_until = kept
 
     def update(self, result: TurnResult) -> None:
-        """Records the step and the image of the batched state."""
+        """Records the step, the latent action and the image of the batched state."""
         self.step = result.step
+        if result.action is not None and result.step and not self.queued_turns:
+            self.actions[result.step - 1] = result.action
         while self.video_frames and self.video_frames[-1][0] >= result.step:
             self.video_frames.pop()
         self.video_frames.append((result.step, result.picture))
@@ -111,6 +106,7 @@ class Session:
         world: configuration of the world, with the frame rate of the server.
         prompt_frames: number of frames of each prompt in the gallery.
         on_delivery: called with the seconds from sending a frame to its acknowledgement.
+        real_actions: how many a mapper knows; their numbers follow those of the latent ones.
     """
 
     def __init__(
@@ -119,9 +115,11 @@ class Session:
         world: GenieConfig,
         prompt_frames: Sequence[int],
         on_delivery: Callable[[float], object] = lambda seconds: None,
+        real_actions: int = 0,
     ) -> None:
         self.number, self._on_delivery = number, on_delivery
         self._world, self._prompt_frames = world, prompt_frames
+        self._real = range(world.num_actions, world.num_actions + real_actions)
         self._sampling = world.sampling
         self._games: dict[int, GameHistory] = {}
         self._current = 0
@@ -191,8 +189,8 @@ class Session:
                 self._close(number)
             case protocol.SamplingMessage():
                 self._choose_sampling(message)
-            case protocol.PreviewMessage(steps=steps):
-                self._queue_previews(steps)
+            case protocol.PreviewMessage():
+                self._queue_previews(message)
             case protocol.AckMessage(frame=frame):
                 self._acknowledge(frame)
             case protocol.StartMessage() | protocol.SaveMessage() | protocol.VideoMessage():
@@ -356,7 +354,7 @@ class Session:
         return self._queued_previews[0]
 
     def _check(self, actions: list[int]) -> None:
-        check_range(np.array(actions, object), self._world.num_actions)
+        check_range(np.array(actions, object), self._real.stop)
 
     def _set_held_keys(self, message: protocol.KeysMessage) -> None:
         pressed = message.pressed
@@ -373,8 +371,9 @@ class Session:
             game.play(message.action, self._sampling)
             self._seq = message.seq
 
-    def _queue_previews(self, steps: int) -> None:
-        every = tuple(range(self._world.num_actions))
+    def _queue_previews(self, message: protocol.PreviewMessage) -> None:
+        steps = message.steps
+        every = tuple(self._real if message.real else range(self._world.num_actions))
         self._pending_previews = []
         self._queued_previews = deque(
             batch.PreviewActions(
@@ -393,7 +392,7 @@ class Session:
         if self.game is None or len(self._games) >= MAX_GAMES:
             return
         number = next(self._game_numbers)
-        if self.game.has_state:
+        if self.game.begin not in self.game.queued_turns:  # it has a state after this round
             self._maintenance.append(batch.CopyGame(self.key, (self.number, number)))
         self._games[number] = self.game.copy()
         self._current = number

@@ -1,6 +1,6 @@
 // The world's actions on the page: on-screen buttons with previews, and their names and keys.
 
-import { allActions, holdWithButton, keyLabel, keyName, mainActions } from "./controls.js";
+import { allActions, holdWithButton, keyLabel, keyName, mainActions, realActions } from "./controls.js";
 import { $, announce, element } from "./page.js";
 
 let world, bindings;
@@ -9,19 +9,18 @@ let waitingFor = null; // the action that the next key is bound to
 /** Builds the on-screen keys and the list of names. */
 export function buildButtons(playedWorld, keyBindings, held) {
   [world, bindings] = [playedWorld, keyBindings];
-  const actions = allActions(world);
+  const actions = [...allActions(world), ...realActions(world)];
   $("pad").replaceChildren(...actions.map((action) => padButton(action, held)));
   $("buttons").replaceChildren(...actions.map(nameRow));
   bindings.addEventListener("change", showBindings);
-  $("naming").hidden = !world.can_name;
   $("save-names").addEventListener("click", saveNames);
-  $("all-actions-field").hidden = mainActions(world).length === world.num_actions;
   showBindings();
   showActions();
 }
 
 /** The actions that have a button now. */
 export function shownActions() {
+  if (bindings.real) return realActions(world);
   return $("all-actions").checked ? allActions(world) : mainActions(world);
 }
 
@@ -31,11 +30,15 @@ export function showActions() {
   for (const list of [$("pad"), $("buttons")]) {
     [...list.children].forEach((item, action) => { item.hidden = !shown.includes(action); });
   }
+  $("naming").hidden = bindings.real || !world.can_name;
+  $("all-actions-field").hidden = bindings.real || mainActions(world).length === world.num_actions;
+  $("names-hint").hidden = bindings.real;
+  $("real-hint").hidden = !bindings.real;
 }
 
 /** What an action was measured to do, "" where it was not. */
 function effectOf(action) {
-  if (world.buttons.length === 0) return "";
+  if (world.buttons.length === 0 || action >= world.num_actions) return "";
   const button = world.buttons.find(({ actions }) => actions.includes(action));
   if (!button) return "No effect of its own was measured.";
   const [main] = button.actions;
@@ -97,13 +100,17 @@ function padButton(action, held) {
 }
 
 function nameRow(action) {
+  const key = element("button", { type: "button" });
+  key.addEventListener("click", () => waitFor(waitingFor === action ? null : action));
+  key.addEventListener("blur", () => waitingFor === action && waitFor(null));
+  if (action >= world.num_actions) {
+    const number = element("b", {}, String(action - world.num_actions + 1));
+    return element("li", {}, number, element("span", {}, nameOf(action)), key);
+  }
   const name = element("input", { type: "text", maxLength: 20, value: bindings.names[action] });
   name.placeholder = `action ${action + 1}`;
   name.setAttribute("aria-label", `Name of action ${action + 1}`);
   name.addEventListener("change", () => bindings.name(action, name.value));
-  const key = element("button", { type: "button" });
-  key.addEventListener("click", () => waitFor(waitingFor === action ? null : action));
-  key.addEventListener("blur", () => waitingFor === action && waitFor(null));
   return element("li", {}, element("b", {}, String(action + 1)), name, key, element("small", { className: "quiet" }, effectOf(action)));
 }
 
@@ -136,17 +143,19 @@ function showBindings() {
     const keys = bindings.keysOf(action);
     const waiting = waitingFor === action;
     const field = item.querySelector("input");
-    if (field !== document.activeElement) field.value = bindings.names[action];
+    if (field && field !== document.activeElement) field.value = bindings.names[action];
     const button = item.querySelector("button");
     button.textContent = waiting ? "press a key…" : keys.map(keyLabel).join(" ") || "no key";
     button.setAttribute("aria-pressed", String(waiting));
-    button.setAttribute("aria-label", `Keys of action ${action + 1}: ${keys.map(keyName).join(", ") || "none"}`);
+    const called = action < world.num_actions ? `action ${action + 1}` : nameOf(action);
+    button.setAttribute("aria-label", `Keys of ${called}: ${keys.map(keyName).join(", ") || "none"}`);
     const [, label, small] = $("pad").children[action].children;
     const byKeyboard = keys.filter((code) => !code.startsWith("Pad"));
     label.textContent = bindings.names[action] || String(action + 1);
     label.className = bindings.names[action] ? "named" : "";
     small.textContent = byKeyboard.map(keyLabel).join(" ");
-    const parts = [`Action ${action + 1}`, bindings.names[action], ...byKeyboard.map(keyName)];
+    const number = action < world.num_actions ? `Action ${action + 1}` : "Real action";
+    const parts = [number, bindings.names[action], ...byKeyboard.map(keyName)];
     $("pad").children[action].setAttribute("aria-label", parts.filter(Boolean).join(", "));
   }
 }

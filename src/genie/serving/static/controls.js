@@ -13,37 +13,47 @@ const MAX_NAME = 20;
 
 /**
  * Actions held by any source, in the order of pressing, and the time of the last press in the page's
- * clock. Event "change".
+ * clock. Event "change", whose `pressing` says whether it was a press.
  */
 export class Held extends EventTarget {
   #sources = new Map(); // what holds it ("Digit1", "button 3") -> action
   pressedAt = 0;
+  joined = (actions) => actions; // what several actions are together
 
   get actions() {
-    return [...new Set(this.#sources.values())];
+    return this.joined([...new Set(this.#sources.values())]);
   }
 
   press(source, action, at = performance.now()) {
     if (this.#sources.has(source)) return;
     this.pressedAt = at;
     this.#sources.set(source, action);
-    this.dispatchEvent(new Event("change"));
+    this.#changed(true);
   }
 
   release(source) {
-    if (this.#sources.delete(source)) this.dispatchEvent(new Event("change"));
+    if (this.#sources.delete(source)) this.#changed(false);
   }
 
   releaseAll() {
     if (this.#sources.size === 0) return;
     this.#sources.clear();
-    this.dispatchEvent(new Event("change"));
+    this.#changed(false);
+  }
+
+  #changed(pressing) {
+    this.dispatchEvent(Object.assign(new Event("change"), { pressing }));
   }
 }
 
-/** Every action of a world. */
+/** Every action that the world has learned. */
 export function allActions(world) {
   return Array.from({ length: world.num_actions }, (_, action) => action);
+}
+
+/** The actions of the real game that a mapper knows. Their numbers follow those of the learned ones. */
+export function realActions(world) {
+  return world.real_actions.map((_, i) => world.num_actions + i);
 }
 
 /** The actions that have a button: one of those that do the same, and none that does nothing of its own. */
@@ -55,8 +65,11 @@ export function mainActions(world) {
 /**
  * The keys and names of a world's actions. The player's own names are stored in the browser.
  * An action without one has the name that comes with the world, or one made from its effect.
+ * `real` says whether keys play the actions of the real game, which have keys of their own.
  */
 export class Bindings extends EventTarget {
+  real = false;
+  #keys; // of learned and of real actions
   #storageKey;
   #measuredNames;
   #ownNames; // null: the player chose no name; "": the player removed it
@@ -69,14 +82,33 @@ export class Bindings extends EventTarget {
     this.worldNames = world.names;
     this.#measuredNames = Object.fromEntries(world.buttons.map(({ actions, name }) => [actions[0], name]));
     this.arrowActions = mainActions(world);
+    this.realNames = world.real_actions;
     const stored = remembered(this.#storageKey);
-    const valid = ([, action]) => Number.isInteger(action) && action >= 0 && action < numActions;
-    this.keys = Object.fromEntries(Object.entries(stored?.keys ?? this.#defaults()).filter(valid));
+    const valid = (actions) => ([, action]) => actions.includes(action);
+    const kept = (keys, actions) => Object.fromEntries(Object.entries(keys).filter(valid(actions)));
+    this.#keys = {
+      learned: kept(stored?.keys ?? this.#defaults(), allActions(world)),
+      real: kept(stored?.realKeys ?? this.#realDefaults(), realActions(world)),
+    };
     this.#ownNames = Array.from({ length: numActions }, (_, a) => stored?.names?.[a]?.toString().slice(0, MAX_NAME) ?? null);
   }
 
+  get keys() {
+    return this.real ? this.#keys.real : this.#keys.learned;
+  }
+
+  /** The names of learned actions, then those of real ones. */
   get names() {
-    return this.#ownNames.map((name, action) => name ?? this.#givenName(action));
+    return [...this.#ownNames.map((name, action) => name ?? this.#givenName(action)), ...this.realNames];
+  }
+
+  /** Real actions that are held together as the game's one action for both, such as right+up. */
+  joined(actions) {
+    if (!this.real || actions.length < 2) return actions;
+    const parts = (name) => [...new Set(name.split("+"))].sort().join("+");
+    const wanted = parts(actions.map((action) => this.names[action]).join("+"));
+    const both = this.realNames.findIndex((name) => parts(name) === wanted);
+    return both < 0 ? actions : [this.numActions + both];
   }
 
   /** The names that are worth saving: without those made from effects. */
@@ -92,11 +124,13 @@ export class Bindings extends EventTarget {
   action(code) {
     if (Object.hasOwn(this.keys, code)) return this.keys[code];
     const digit = /^(?:Digit|Numpad)([1-9])$/.exec(code);
-    return digit && digit[1] <= this.numActions ? digit[1] - 1 : undefined;
+    const [first, count] = this.real ? [this.numActions, this.realNames.length] : [0, this.numActions];
+    return digit && digit[1] <= count ? first + Number(digit[1]) - 1 : undefined;
   }
 
   keysOf(action) {
-    return Object.keys(this.keys).filter((code) => this.keys[code] === action);
+    const keys = action < this.numActions ? this.#keys.learned : this.#keys.real;
+    return Object.keys(keys).filter((code) => keys[code] === action);
   }
 
   bind(code, action) {
@@ -133,8 +167,16 @@ export class Bindings extends EventTarget {
     return Object.fromEntries([...arrows, ...pad]);
   }
 
+  #realDefaults() {
+    const wanted = (code) => this.realNames.findIndex((name) => ARROW_NAMES[code].includes(name));
+    return Object.fromEntries(
+      ARROWS.filter((code) => wanted(code) >= 0).map((code) => [code, this.numActions + wanted(code)]),
+    );
+  }
+
   #save() {
-    remember(this.#storageKey, { keys: this.keys, names: this.#ownNames });
+    const { learned, real } = this.#keys;
+    remember(this.#storageKey, { keys: learned, realKeys: real, names: this.#ownNames });
     this.dispatchEvent(new Event("change"));
   }
 }

@@ -72,7 +72,8 @@ function start(prompt, seed = null, more = {}) {
 
 function hint() {
   const verb = stepping ? "Press" : "Hold";
-  return `${linkError}${verb} a key from 1 to ${Math.min(9, world.num_actions)}, an arrow or a button`;
+  const digits = Math.min(9, bindings.real ? world.real_actions.length : world.num_actions);
+  return `${linkError}${verb} a key from 1 to ${digits}, an arrow or a button`;
 }
 
 function reset() {
@@ -111,6 +112,23 @@ function setStepping(value) {
   connection.send({ type: "pause", paused: value });
   if (value) overlay(hint());
   announce(value ? "Step by step: a key is one step" : "Real time: the world runs while a key is held");
+}
+
+/** Lets keys and buttons play the actions of the real game, or those that the world learned. */
+function setReal(value) {
+  held.releaseAll();
+  bindings.real = value;
+  remember("genie.real", value);
+  $("real").setAttribute("aria-pressed", String(value));
+  $("idle").value = WAIT;
+  showActions();
+  fillIdle();
+  sendIdle();
+  [lastPlayed] = shownActions();
+  if (!$("overlay").hidden && !paused) overlay(hint());
+  previewedAt = 0;
+  previewSoon();
+  announce(value ? "Buttons and keys play actions of the real game" : "Buttons and keys play the learned actions");
 }
 
 function playStep(action, at = performance.now()) {
@@ -217,7 +235,7 @@ function previewSoon() {
   previewTimer = setTimeout(() => {
     if (!$("previews").checked || document.hidden || !atRest() || lastShown === previewedAt) return;
     previewedAt = lastShown;
-    connection.send({ type: "peek", steps: PREVIEW_STEPS });
+    connection.send({ type: "peek", steps: PREVIEW_STEPS, real: bindings.real });
   }, PREVIEW_AFTER_MS);
 }
 
@@ -268,6 +286,7 @@ function build() {
   bindings = new Bindings(world);
   measures = new Measures(world.fps, expectedRate);
   buildPrompts(world, (prompt) => start(prompt));
+  held.joined = (actions) => bindings.joined(actions);
   buildButtons(world, bindings, held);
   buildRecording(connection, world, openGame, videoFormats);
   $("previews").checked = remembered("genie.peeking") ?? true;
@@ -284,12 +303,13 @@ function wire() {
     KeyN: { run: () => start(gameStarts.get(current).prompt) },
     KeyP: { run: () => pause(!paused) },
     KeyT: { run: () => setStepping(!stepping) },
+    KeyA: { run: () => world.real_actions.length && setReal(!bindings.real) },
     KeyB: { run: branch },
     KeyZ: { run: undo, repeats: true },
     Period: { run: singleStep, repeats: true },
   };
   const buttons = {
-    reset: "KeyR", reseed: "KeyN", pause: "KeyP", mode: "KeyT", branch: "KeyB", undo: "KeyZ", single: "Period",
+    reset: "KeyR", reseed: "KeyN", pause: "KeyP", mode: "KeyT", real: "KeyA", branch: "KeyB", undo: "KeyZ", single: "Period",
   };
   for (const [id, code] of Object.entries(buttons)) $(id).addEventListener("click", commands[code].run);
   listenToKeys(held, bindings, commands, capture);
@@ -331,9 +351,9 @@ function holdSoon(pressed) {
   }, (HELD_AFTER * 1000 * Number($("pace").value)) / world.fps);
 }
 
-held.addEventListener("change", () => {
+held.addEventListener("change", ({ pressing }) => {
   const actions = held.actions;
-  const pressed = actions.filter((action) => !wasHeld.includes(action));
+  const pressed = pressing ? actions.filter((action) => !wasHeld.includes(action)) : [];
   wasHeld = actions;
   lastPlayed = actions.at(-1) ?? lastPlayed;
   showHeld(actions);
@@ -422,6 +442,8 @@ async function open() {
   build();
   wire();
   if (remembered("genie.stepping")) setStepping(true);
+  $("real").hidden = world.real_actions.length === 0;
+  if (remembered("genie.real") && world.real_actions.length) setReal(true);
   connection.open(world);
 }
 

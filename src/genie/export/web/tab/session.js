@@ -123,7 +123,7 @@ export class Session {
       switch: () => this.#switch(message.game),
       close: () => this.#close(message.game),
       sampling: () => this.#choose(message),
-      peek: () => this.#queuePreviews(message.steps),
+      peek: () => this.#queuePreviews(message),
       save: () => this.#save(),
       film: () => { this.#sendVideo(message.format); }, // the game goes on meanwhile
       ack: () => this.#acknowledge(message.frame),
@@ -196,8 +196,12 @@ export class Session {
     this.#previews = [];
     const { step, state } = game;
     const seq = this.#seqOf(game);
-    const predicted = await this.#world.predict(state, game.actions[step], game.sampling[step]);
+    const sampling = game.sampling[step];
+    const action = await this.#world.latentOf(game.actions[step], state.frame);
+    const predicted = await this.#world.predict(state, action, sampling);
     const wanted = game.rewindTo === null && game.state === state;
+    const stays = game.rewindTo === null || game.rewindTo > step;
+    if (stays) game.actions[step] = action; // replays hold what was played
     if (wanted) this.#show(game, predicted.frame, step + 1, seq, started);
     const next = await this.#world.commit(predicted);
     if (game.rewindTo === null || game.rewindTo > step) game.put(next, step + 1);
@@ -231,7 +235,8 @@ export class Session {
   async #preview(game, started) {
     const preview = this.#previews[0];
     const from = preview.state ?? game.state;
-    const predicted = await this.#world.predict(from, preview.action, this.#sampling);
+    const action = await this.#world.latentOf(preview.action, from.frame);
+    const predicted = await this.#world.predict(from, action, this.#sampling);
     preview.left -= 1;
     if (this.#previews[0] !== preview) return; // the game went on meanwhile
     if (preview.left > 0) {
@@ -347,8 +352,9 @@ export class Session {
     };
   }
 
-  #queuePreviews(steps) {
-    const actions = Array.from({ length: this.#world.about.num_actions }, (_, action) => action);
+  #queuePreviews({ steps, real }) {
+    const { num_actions: count, real_actions: names } = this.#world.about;
+    const actions = real ? names.map((_, i) => count + i) : Array.from({ length: count }, (_, action) => action);
     this.#previews = actions.map((action) => ({ action, left: steps, state: null }));
   }
 
@@ -372,7 +378,9 @@ export class Session {
     if (!game) return;
     const { about } = this.#world;
     const { prompt, png, seed } = game.begin;
-    const perStep = game.sampling.length ? game.sampling : [this.#sampling];
+    const waiting = game.actions.findIndex((action) => action >= about.num_actions);
+    const actions = game.actions.slice(0, waiting < 0 ? undefined : waiting);
+    const perStep = actions.length ? game.sampling.slice(0, actions.length) : [this.#sampling];
     const sampling = perStep
       .map((settings, step) => ({ step, sampling: settings }))
       .filter(({ step, sampling: settings }) => step === 0
@@ -382,7 +390,7 @@ export class Session {
       gallery: typeof prompt === "number" ? prompt : null,
       replay: {
         world: about.name, hash: about.hash, fps: about.fps, prompt: [png], seed, sampling,
-        actions: [...game.actions], dtype: "float32", format: "genie-replay", version: 1,
+        actions, dtype: "float32", format: "genie-replay", version: 1,
       },
     });
   }

@@ -57,6 +57,14 @@ export class World {
     return { frame, seed: state.seed, previous: tokens, dynamics, decoder };
   }
 
+  /** The latent action that an action plays at a frame. Real actions are numbered after the latent ones. */
+  async latentOf(action, frame) {
+    const { num_actions: count, real_latents: fixed } = this.about;
+    if (action < count) return action;
+    const latents = fixed ?? (await this.#run("play_real", { frame })).latents;
+    return latents[action - count];
+  }
+
   /** What the tokenizer makes of a frame. */
   async reconstruct(frame) {
     const state = await this.start(frame, 0);
