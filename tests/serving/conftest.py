@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from genie.models.dynamics import DynamicsConfig
+from genie.models.latent_actions.motion import LatentActionConfig
 from genie.models.tokenizers.transformer import VideoTokenizerConfig
 from genie.serving import ServedWorld, create_server
 from genie.serving.protocol import HEADER
@@ -68,6 +69,7 @@ class DotConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     tokenizer: VideoTokenizerConfig = field(default_factory=VideoTokenizerConfig)
+    actions: LatentActionConfig = field(default_factory=LatentActionConfig)
 
 
 class DotWorld:

@@ -77,23 +77,22 @@ class WorldService:
     def __init__(self, served: ServedWorld, service: Service) -> None:
         self.name, self.world, self.prompts = served.name, served.world, served.prompts
         self.fps = served.pace
-        metrics = service.metrics
         sizes = batch_sizes(service.limits.players) if served.compiled else ()
         self.mapper = read_mapper(served.folder, self.world)
         games = InstrumentedGameBatch(self.world, self.prompts, sizes, self.mapper)
-        games.measure(metrics, self.name)
+        games.measure(service.metrics, self.name)
         threads = service.reader, service.encoder
         self.scheduler = BatchScheduler(games, self.fps, self.name, *threads)
         self.clip_scheduler = ClipScheduler(self.scheduler, self.world, self.mapper)
         # A game continues from the last frame of a clip.
-        last = [prompt if prompt.ndim == 3 else prompt[-1] for prompt in self.prompts]
-        self.prompt_images = [png(picture) for picture in last]
+        self.prompt_images = [png(p if p.ndim == 3 else p[-1]) for p in self.prompts]
         self._served = served
         self.action_names = read_names(served.folder, self.world.config.num_actions)
         groups = players_groups(served.folder, self.world.config.num_actions)
         self.buttons = [Button(**group) for group in groups]
         self.warm = False
-        metrics.sessions.labels(self.name).set_function(lambda: len(self.scheduler.sessions))
+        players = self.scheduler.sessions
+        service.metrics.sessions.labels(self.name).set_function(lambda: len(players))
 
     async def run(self) -> None:
         """Warms up, then runs the scheduler until it is cancelled."""
