@@ -1,5 +1,8 @@
 """Every example runs, at a minute size."""
 
+import itertools
+import shutil
+
 import numpy as np
 import pytest
 import square_game
@@ -8,17 +11,20 @@ from example_modules import EXAMPLES, example_module
 from genie.agents.agent import Agent, AgentConfig
 from genie.core.config import from_dict
 from genie.data.video import read_video, write_video
+from genie.envs.vector import GenieVectorEnv
 from genie.models.policy_network import PolicyNetworkConfig
 from genie.presets import registry
 from genie.presets.registry import Preset
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
-from small import TINY, save_world
+from genie.world.reward_model import RewardModel, RewardModelConfig, hashes, new_heads
+from small import TINY, save_store, save_world
 
 TESTED = {
     "agent",
     "custom_reward",
+    "dream_ppo",
     "gymnasium_ppo",
     "play_from_python",
     "play_onnx",  # in tests/export/test_onnx.py, which has an exported world
@@ -69,6 +75,39 @@ def test_gymnasium_ppo(world, capsys):
     budget = ["--steps", "16", "--rollout", "16", "--horizon", "8", "--episodes", "1"]
     example("gymnasium_ppo")([str(world), "--policy", "MlpPolicy", *budget])
     assert "reward of an episode" in capsys.readouterr().out
+
+
+def test_dream_ppo(world, tmp_path, capsys):
+    pytest.importorskip("stable_baselines3")
+    own = shutil.copytree(world, tmp_path / "own")
+    genie = Genie.from_pretrained(own, "cpu")
+    heads = new_heads(genie)
+    model = RewardModel(RewardModelConfig(heads.config, hashes(genie)), heads)
+    model.save_pretrained(own / "reward")
+    clip = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
+    store = save_store(tmp_path / "store", ("train", clip))
+    small = ["--steps", "16", "--games", "4", "--horizon", "3", "--starts", "5", "--levels", "0"]
+    small += ["--policy", "MlpPolicy", "--dtype", "float32"]
+    example("dream_ppo")([str(own), str(store.path), *small])
+    assert "16 steps of the dream" in capsys.readouterr().out
+
+
+def test_ended_games_of_a_dream_start_anew_in_the_step_after(world):
+    pytest.importorskip("stable_baselines3")
+    games = GenieVectorEnv(
+        world, 2, horizon=3, reward_fn=lambda *step: 1.0,
+        termination_fn=lambda frame, action, after, info: info["prompt"] == 1,
+    )  # fmt: skip
+    env = example_module("dream_ppo").DreamVecEnv(games)
+    env.reset()
+    seen = [env.step(np.zeros(2, int)) for _ in range(12)]
+    for before, (frames, rewards, dones, infos) in itertools.pairwise(seen):
+        assert (rewards == ~dones).all()
+        for game in np.flatnonzero(dones):
+            assert np.array_equal(infos[game]["terminal_observation"], before[0][game])
+            assert not np.array_equal(infos[game]["terminal_observation"], frames[game])
+    cut_off = {info["TimeLimit.truncated"] for *_, infos in seen for info in infos if info}
+    assert cut_off == {False, True}
 
 
 @pytest.mark.long
