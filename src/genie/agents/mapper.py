@@ -197,3 +197,11 @@ class Information:
     def above_chance(self) -> bool:
         """Whether the latent actions tell anything."""
         return self.found > self.chance
+
+    def warning(self, labels: int) -> str:
+        """Returns what to say of latent actions that tell nothing in so many labelled steps."""
+        return (
+            f"in {labels:,} labelled steps the latent actions say no more about the real ones than "
+            f"chance does (mutual information {self.found:.3f} nats, chance {self.chance:.3f}): "
+            "names will do little; give more labels, or train the latent actions longer"
+        )

@@ -101,7 +101,7 @@ def map_actions(
     steps = pool.first(labels)
     known = Information.of(steps, seed)
     if not known.above_chance:
-        warnings.warn(_uninformative(labels, known), stacklevel=2)
+        warnings.warn(known.warning(labels), stacklevel=2)
     mapper = fit_mapper(steps, kind, latent_actions_hash(genie), seed, config)
     report: dict[str, Any] = {
         "world": Path(world).name,
@@ -153,14 +153,6 @@ def _read(
 def _folder_beside(world: str | Path) -> Path:
     own = writable_folder(world)
     return own / FOLDER if own is not None else Path("mappers") / Path(world).name
-
-
-def _uninformative(labels: int, known: Information) -> str:
-    return (
-        f"in {labels:,} labelled steps the latent actions say no more about the real ones than "
-        f"chance does (mutual information {known.found:.3f} nats, chance {known.chance:.3f}): "
-        "names will do little; give more labels, or train the latent actions longer"
-    )
 
 
 def _write(report: dict[str, Any], folder: Path) -> None:

@@ -142,6 +142,11 @@ def random_player(config: RealGameConfig, seed: int = 0) -> Player:
     return lambda frames, games, first: rng.integers(count, size=len(games))
 
 
+def steady_player(action: int) -> Player:
+    """Returns a player that always takes the same action."""
+    return lambda frames, games, first: np.full(len(games), action)
+
+
 def action_names(config: RealGameConfig) -> list[str]:
     """Returns the names of the game's actions.
 

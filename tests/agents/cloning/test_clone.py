@@ -35,6 +35,7 @@ def test_a_clone_comes_close_to_the_expert_and_is_saved(expert_video, tmp_path, 
     assert report["expert"]["return"] == LENGTH
     assert report["references"]["oracle"]["mean"] > 0.8 * LENGTH
     assert report["references"]["random play"]["mean"] < 0.6 * LENGTH
+    assert report["references"]["commonest action"]["mean"] == pytest.approx(LENGTH / 2, abs=3)
     (line,) = report["curve"]
     assert set(line) == {
         "labels", "dictionary", "labels alone", "shuffled, dictionary", "shuffled, head"
@@ -72,3 +73,16 @@ def test_what_cannot_be_cloned_is_said(expert_video, tmp_path):
         clone("toy", expert_video.path, **{**options, "game": other})
     with pytest.raises(UserError, match="there is no held-out split"):
         clone("toy", made_store(tmp_path / "train", 2, 0).path, **options)
+
+
+def test_what_says_little_is_noted(expert_video, tmp_path, monkeypatch):
+    """Without training, the oracle is no better than one action; noise has no information."""
+    world = module.Genie.from_pretrained("toy")
+    monkeypatch.setattr(world.actions, "infer", ToyWorld(noise=True).infer)
+    options = {"labels": 30, "out": tmp_path, "decoders": [], **OPTIONS}
+    options["training"] = replace(QUICK, steps=1)
+    with pytest.warns(UserWarning, match="say no more about|say little about") as notes:
+        clone("toy", expert_video.path, **options)
+    said = " ".join(str(note.message) for note in notes)
+    assert "the latent actions say no more about the real ones than chance" in said
+    assert "record more expert video, or train for longer" in said

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,14 @@ from genie.agents.cloning.fit import CloneConfig, fit_policy
 from genie.agents.cloning.study import Study
 from genie.agents.labelled_steps import held_out_split, require_labels, require_size
 from genie.agents.mapper import Information
-from genie.agents.real_game import RealGameConfig, Returns, action_names, measure, random_player
+from genie.agents.real_game import (
+    RealGameConfig,
+    Returns,
+    action_names,
+    measure,
+    random_player,
+    steady_player,
+)
 from genie.core.config import Device, UserError, require, to_dict
 from genie.core.io import replacing
 from genie.core.numbers import seed_of
@@ -112,11 +121,14 @@ def clone(
         )
     pool = steps.labelled(max(labels, *counts, 0), seed)
     kept = Study(folder / "study", {
-        "world": latent_actions_hash(genie), "steps": len(steps), "seed": seed,
+        "world": latent_actions_hash(genie), "video": _fingerprint(store), "seed": seed,
         "training": to_dict(training), "game": to_dict(game),
     })  # fmt: skip
     cloning = _Cloning(kept, genie, steps, pool, training, seed, bars)
     measuring = _Measuring(kept, unseen, game, seed, bars)
+    known = Information.of(pool.take(torch.arange(labels)).pairs(), seed)
+    if not known.above_chance:
+        warnings.warn(known.warning(labels), stacklevel=2)
     agent = cloning.agent(decoder, labels)
     report: Section = {
         "world": Path(world).name,
@@ -127,6 +139,7 @@ def clone(
         "expert": _about_expert(steps, unseen) | {"loss": cloning.loss("latent")},
         "references": measuring.references(cloning, baselines),
     }
+    _note_weak_oracle(report["references"])
     kinds = [*decoders, *(_BASELINES if baselines else ())]
     report["curve"] = [
         _curve_line(cloning, measuring, n, kinds, baselines) for n in sorted({labels, *counts})
@@ -134,6 +147,11 @@ def clone(
     agent.save_pretrained(folder, _card_lines(report))
     _write(report, folder)
     return CloneResult(folder, report)
+
+
+def _fingerprint(store: ClipStore) -> str:
+    """SHA-256 of which video it is."""
+    return hashlib.sha256(" ".join(e.hash for e in store.episodes).encode()).hexdigest()
 
 
 def _require_fit(world: Genie, store: ClipStore, game: RealGameConfig) -> None:
@@ -146,6 +164,18 @@ def _require_fit(world: Genie, store: ClipStore, game: RealGameConfig) -> None:
         f"{game.env} has the actions {', '.join(names)}, {store.path} has {', '.join(own)}; "
         "name the game of the video with --env",
     )
+
+
+def _note_weak_oracle(references: Section) -> None:
+    """Says when the game cannot tell a good clone from a constant action."""
+    steady = references["commonest action"]
+    if "oracle" in references and references["oracle"]["mean"] <= steady["high"]:
+        warnings.warn(
+            f"the oracle earns {references['oracle']['mean']:.2f} and the commonest action alone "
+            f"{steady['mean']:.2f}: shares of the oracle's return say little about what was "
+            "learned; record more expert video, or train for longer",
+            stacklevel=3,
+        )
 
 
 class _Cloning:
@@ -172,6 +202,11 @@ class _Cloning:
     def loss(self, name: str) -> float:
         """The loss of a policy on steps that were held back, in nats."""
         return self._trained(name)[1]
+
+    @property
+    def commonest(self) -> int:
+        """The commonest true action of the labelled steps."""
+        return int(self._pool.true.bincount().argmax())
 
     def oracle(self) -> Agent:
         """Cloned from the true actions of all steps."""
@@ -216,12 +251,19 @@ class _Measuring:
         self._unseen = unseen.labelled(int((unseen.true >= 0).sum()), seed)
 
     def references(self, cloning: _Cloning, baselines: bool) -> Section:
-        """Random play, and the oracle with its accuracy."""
+        """Random play, the commonest action of the labels, and the oracle with its accuracy."""
         found = {"random play": self._random().figures()}
+        found["commonest action"] = self.commonest(cloning).figures()
         if baselines:
             oracle = self._of_agent("oracle", cloning.oracle)
             found["oracle"] = self.earned("oracle", cloning.oracle).figures() | oracle
         return found
+
+    def commonest(self, cloning: _Cloning) -> Returns:
+        """What the commonest action of the labelled steps earns, taken all the time."""
+        action = cloning.commonest
+        player = steady_player(action)
+        return self._kept.games(f"action {action}", lambda: self._play("commonest action", player))
 
     def section(self, name: str, make: Callable[[], Agent], compared: bool) -> Section:
         """The figures of an agent, and its share of the oracle's return above random play."""
