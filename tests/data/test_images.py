@@ -1,11 +1,12 @@
 import io
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from genie.core.config import UserError
-from genie.data.images import over_black, png, read_image, rgb
+from genie.data.images import over_black, png, png_archive, read_image, rgb
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -137,3 +138,12 @@ def test_a_picture_of_countless_pixels_is_refused(tmp_path, monkeypatch):
 def test_png_keeps_every_pixel():
     with Image.open(io.BytesIO(png(COLOURS)), formats=["PNG"]) as image:
         np.testing.assert_array_equal(rgb(image), COLOURS)
+
+
+def test_an_archive_has_the_exact_frames_in_order():
+    frames = list(np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), np.uint8))
+    with zipfile.ZipFile(io.BytesIO(png_archive(iter(frames), 2))) as archive:
+        assert archive.namelist() == [f"{i:04d}.png" for i in range(5)]
+        for name, frame in zip(archive.namelist(), frames, strict=True):
+            picture = np.asarray(Image.open(io.BytesIO(archive.read(name))))
+            np.testing.assert_array_equal(picture[::2, 1::2], frame)

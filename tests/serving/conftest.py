@@ -75,6 +75,8 @@ class DotConfig:
 class DotWorld:
     """`start` puts the dot where the prompt is brightest; actions 0 to 3 move it by one pixel."""
 
+    folder = None
+
     def __init__(self) -> None:
         self.config, self.dtype = DotConfig(), torch.float32
         self.batches: list[int] = []

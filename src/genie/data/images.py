@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,15 @@ def png(frame: np.ndarray, scale: int = 1) -> bytes:
     """A frame uint8 (H, W, 3), enlarged by a whole factor, as the content of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def png_archive(frames: Iterable[np.ndarray], scale: int = 1) -> bytes:
+    """Frames, each as of `png`, as the content of a ZIP archive of numbered PNG files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
+        for number, frame in enumerate(frames):
+            archive.writestr(f"{number:04d}.png", png(frame, scale))
     return buffer.getvalue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,10 +15,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from genie.core.config import require
-from genie.data.images import over_black
+from genie.data.images import over_black, png_archive
 from genie.data.streams import frame_rate, moments, open_video
 
 Fit = Literal["crop", "letterbox", "resize"]
+Format = Literal["mp4", "gif", "png"]
 
 
 @dataclass(frozen=True)
@@ -356,6 +358,23 @@ def write_video(
         for frame in frames:
             writer.write(frame)
     return path
+
+
+def encode(frames: Iterable[np.ndarray], format: Format, fps: float, scale: int) -> bytes:
+    """Encodes frames, which are taken one at a time.
+
+    Args:
+        frames: u8 (H,W,3), at least one.
+        format: an mp4 that browsers play, a GIF, or a ZIP archive of numbered PNG images.
+        fps: frames per second.
+        scale: factor by which the frames are enlarged.
+    """
+    if format == "png":
+        return png_archive(frames, scale)
+    with tempfile.TemporaryDirectory(prefix="genie-video-") as folder:
+        # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
+        path = Path(folder) / f"video.{format}"
+        return write_video(path, frames, fps, scale=scale, pixel_format="yuv420p").read_bytes()
 
 
 def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int) -> Path:

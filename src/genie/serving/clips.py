@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from genie.core.config import UserError, require
-from genie.serving.video_export import Format, display_scale
+from genie.data.video import Format
+from genie.serving.video_export import display_scale
 from genie.world import inputs
 
 if TYPE_CHECKING:

@@ -85,6 +85,7 @@ class World(BaseModel):
         real_actions: names of the real game's actions that can be played; none without a mapper.
         can_name: whether players may save names.
         can_guide: whether players may set guidance, see `genie.SamplingConfig`.
+        has_agent: whether an agent can play.
     """
 
     name: str
@@ -99,6 +100,7 @@ class World(BaseModel):
     real_actions: list[str] = []
     can_name: bool
     can_guide: bool
+    has_agent: bool = False
 
 
 class _Message(BaseModel):
@@ -149,10 +151,11 @@ class KeysMessage(_Message):
 
 
 class IdleMessage(_Message):
-    """Sets the action that is played while no key is held; None waits for a key."""
+    """Sets the action that is played while no key is held; None waits for a key or the agent."""
 
     type: Literal["idle"]
     action: int | None
+    agent: bool = False
 
 
 class PauseMessage(_Message):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI
 
+from genie.agents.autoplay import Autoplay
 from genie.core.config import UserError, require
 from genie.serving.http.app import create_server
 from genie.serving.http.auth import AuthConfig, is_loopback, is_wildcard
@@ -52,6 +53,7 @@ def serve(
     device: str | None = None,
     dtype: str = "float32",
     compile: bool = False,
+    agent: str | Path | None = None,
 ) -> None:
     """Serves worlds until Ctrl+C or SIGTERM.
 
@@ -73,6 +75,7 @@ def serve(
         device: for worlds given as a path; None chooses.
         dtype: of their weights, as `Genie.from_pretrained` takes it.
         compile: compiles the worlds (`Genie.compile`).
+        agent: folder of an agent that plays for players who let it.
 
     Raises:
         UserError: a token is missing, the port is taken, two worlds have the same name, or a world
@@ -89,7 +92,7 @@ def serve(
     bundle = bundled.names() if prompts is None else [bundled.DEFAULT]
     with contextlib.closing(_listen(host, port)) as listener:
         served_worlds = [
-            _load(world, prompts, device, dtype, action_names, fps=fps, compiled=compile)
+            _load(world, prompts, device, dtype, action_names, agent, fps=fps, compiled=compile)
             for world in worlds or bundle
         ]
         with _warm_worlds(served_worlds):
@@ -176,6 +179,7 @@ def _load(
     device: str | None = None,
     dtype: str = "float32",
     action_names: bool = False,
+    agent: str | Path | None = None,
     **options: Any,
 ) -> ServedWorld:
     name, own = "world", None
@@ -186,7 +190,9 @@ def _load(
         world = Genie.from_pretrained(world, device, dtype)
     folder, can_name = world.folder, action_names and own is not None
     images = load_prompts(prompts, world.config.height, world.config.width, folder or world)
-    return ServedWorld(name, world, images, folder=folder, can_name=can_name, **options)
+    player = None if agent is None else Autoplay.from_pretrained(agent, world)
+    own_parts: dict[str, Any] = {"folder": folder, "can_name": can_name, "agent": player}
+    return ServedWorld(name, world, images, **own_parts, **options)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from genie.agents.autoplay import Autoplay
 from genie.core.config import require
 from genie.data.images import png
 from genie.serving.clips import ClipScheduler
@@ -45,6 +46,7 @@ class ServedWorld:
         folder: of the world, with the names of its actions.
         can_name: whether players may save names in the folder.
         compiled: whether the world is compiled, once per batch size.
+        agent: plays for players who let it.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ServedWorld:
     folder: Path | None = None
     can_name: bool = False
     compiled: bool = False
+    agent: Autoplay | None = None
 
     def __post_init__(self) -> None:
         """Checks that there is a prompt and a frame rate."""
@@ -82,7 +85,7 @@ class WorldService:
         games = InstrumentedGameBatch(self.world, self.prompts, sizes, self.mapper)
         games.measure(service.metrics, self.name)
         threads = service.reader, service.encoder
-        self.scheduler = BatchScheduler(games, self.fps, self.name, *threads)
+        self.scheduler = BatchScheduler(games, self.fps, self.name, *threads, served.agent)
         self.clip_scheduler = ClipScheduler(self.scheduler, self.world, self.mapper)
         # A game continues from the last frame of a clip.
         self.prompt_images = [png(p if p.ndim == 3 else p[-1]) for p in self.prompts]
@@ -116,6 +119,7 @@ class WorldService:
             real_actions=self.mapper.labelled_names if self.mapper else [],
             can_name=self._served.can_name,
             can_guide=config.dynamics.unconditional_fraction > 0,
+            has_agent=self._served.agent is not None,
         )
 
     def require_names(self) -> None:

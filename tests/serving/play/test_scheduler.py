@@ -7,6 +7,7 @@ import time
 from itertools import pairwise
 
 import pytest
+from autoplaying import Always
 
 from genie.core.config import to_dict
 from genie.serving.play import start
@@ -60,6 +61,23 @@ def run_scheduler(games, play, fps=50):
             ticking.cancel()
 
     return asyncio.run(running())
+
+
+def test_an_agent_plays_for_those_who_let_it(dot_world, dot_prompts):
+    async def play():
+        agent = Always(1)
+        scheduler = BatchScheduler(GameBatch(dot_world, dot_prompts), 50, agent=agent)
+        ticking = asyncio.create_task(scheduler.run())
+        let, waits = [await joined(scheduler, RUNS[0]) for _ in range(2)]
+        await scheduler.receive(let, parse('{"type":"idle","action":null,"agent":true}'))
+        await until(lambda: steps_of(let)[0] > 4)
+        ticking.cancel()
+        return let.game.actions, waits.game.actions, agent.seen
+
+    played, waited, seen = asyncio.run(play())
+    assert set(played) == {1}
+    assert waited == []
+    assert (seen[0], seen[-1]) == (1, 2)
 
 
 @pytest.mark.parametrize("fault", ["start", "rewind", "take_turn", "show", "picture"])

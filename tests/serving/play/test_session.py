@@ -161,6 +161,22 @@ def test_the_idle_action_is_played_without_keys(playing):
     assert turns(playing) is None
 
 
+def test_an_agent_chooses_what_is_played_without_keys_while_it_is_asked_to(playing):
+    assert not playing.wants_turn(0)
+    notify(playing, "idle", action=None, agent=True)
+    assert playing.take_turn() == ShowFrame()  # so that it sees a frame to begin with
+    draws(playing)
+    playing.follow(2, [0.25, 0.25, 0.5, 0.0])
+    assert json.loads(playing.ready()) == {"type": "agent", "chances": [0.25, 0.25, 0.5, 0.0]}
+    for seq, held, played in ((2, [], 2), (3, [1], 1), (4, [], 2)):
+        notify(playing, "keys", seq=seq, held=held)
+        assert playing.take_turn() == act(played)
+        draws(playing)
+    notify(playing, "idle", action=None)
+    playing.follow(3, [0.0, 0.0, 0.0, 1.0])  # it answers too late
+    assert not playing.wants_turn(0)
+
+
 def test_a_pause_stops_the_clock_and_a_start_ends_it(playing):
     notify(playing, "keys", seq=2, held=[1])
     notify(playing, "pause", paused=True)

@@ -25,6 +25,7 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8000, help="TCP port; 0 takes any free one")
     parser.add_argument("--fps", type=float | None, help="frames per second; the world's own")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--agent", help="folder of an agent; the page can let it play the world")
     speed_options(parser)
 
 
@@ -40,6 +41,8 @@ def _run(options: Namespace) -> None:
         "only; use `genie serve` with a token for other machines, or a tunnel, for example: "
         "ssh -L 8000:127.0.0.1:8000 THIS-MACHINE",
     )
+    known = options.agent is None or options.world is not None
+    require(known, "agent: name the world that the agent plays, as in genie play WORLD --agent A")
     serve(
         *([options.world] if options.world else []),
         host=options.host,
@@ -53,6 +56,7 @@ def _run(options: Namespace) -> None:
         device=options.device,
         dtype=options.dtype,
         compile=options.compile,
+        agent=options.agent,
     )
 
 

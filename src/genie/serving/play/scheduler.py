@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from genie.agents.autoplay import Autoplay
 from genie.core.config import UserError, require, to_dict
+from genie.data.video import Format, encode
 from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Turn, TurnResults
 from genie.serving.play.session import Session
 from genie.serving.protocol import (
@@ -34,7 +36,7 @@ from genie.serving.protocol import (
     VideoFormat,
     VideoMessage,
 )
-from genie.serving.video_export import CODECS, Format, decode_frames, display_scale, encode
+from genie.serving.video_export import CODECS, decode_frames, display_scale
 from genie.world.prompts import frame_count
 from genie.world.replay import Replay, world_hash
 
@@ -57,6 +59,7 @@ class BatchScheduler:
         name: of the world in replays.
         reader: parses starts and writes replays; None takes the event loop's default threads.
         encoder: encodes videos; None likewise.
+        agent: plays for those who let it.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class BatchScheduler:
         name: str = "world",
         reader: Executor | None = None,
         encoder: Executor | None = None,
+        agent: Autoplay | None = None,
     ) -> None:
         self.sessions: dict[int, Session] = {}
         self.fps = fps
@@ -79,7 +83,7 @@ class BatchScheduler:
         self._ticks = 0
         self._expensive_from = 0.0  # earliest time of the next round outside the shared batch
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-games")
-        self._reader, self._encoder = reader, encoder
+        self._reader, self._encoder, self._agent = reader, encoder, agent
         self._videos: dict[int, asyncio.Task[None]] = {}
 
     def join(self, on_delivery: Callable[[float], object] = lambda seconds: None) -> Session:
@@ -201,6 +205,10 @@ class BatchScheduler:
             self._deliver(await self.work(lambda: self._advance(maintenance, turns)))
             if turns:  # the frames are being sent
                 await self.work(self._games.commit)
+            for session in sessions:
+                if session.agent_plays and self._agent is not None:
+                    seen = session.video_frames()[-self._agent.frames :]
+                    session.follow(*await self.work(functools.partial(self._agent, seen)))
         except Exception as error:
             log.exception("a round of %d players failed", len(turns))
             self._deliver(dict.fromkeys(turns, error))

@@ -129,6 +129,7 @@ class Session:
         self._held: list[int] = []
         self._tapped: int | None = None  # pressed since the last turn, perhaps released since
         self._idle: int | None = None
+        self.agent_plays = False
         self._paused = False
         self.every = 1  # plays at every n-th tick
         self._queued_previews: deque[batch.PreviewActions] = deque()
@@ -172,7 +173,9 @@ class Session:
                 self._set_held_keys(message)
             case protocol.IdleMessage(action=action):
                 self._check([] if action is None else [action])
-                self._idle = action
+                self._idle, self.agent_plays = action, message.agent
+                if message.agent and self.game is not None:  # it chooses when it sees a frame
+                    self.game.queued_turns = self.game.queued_turns or [batch.ShowFrame()]
             case protocol.PauseMessage(paused=paused):
                 self._paused = paused
             case protocol.PaceMessage(every=every):
@@ -288,6 +291,12 @@ class Session:
             self._frame_id, self._turn_seq, result.step, result.generation_ms, result.picture
         )
         self._changed.set()
+
+    def follow(self, action: int, chances: list[float]) -> None:
+        """Continues with what an agent chose, if it still plays, and tells the player its mind."""
+        if self.agent_plays:
+            self._idle = action
+            self.notify({"type": "agent", "chances": chances})
 
     def video_frames(self) -> list[Picture]:
         """Returns the images of the game's last minute."""

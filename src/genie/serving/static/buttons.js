@@ -89,6 +89,17 @@ export function showHeld(actions) {
   }
 }
 
+/** Shows as a bar on each button how likely an agent takes its actions; without chances there are none. */
+export function showChances(chances = null) {
+  $("pad").classList.toggle("with-chances", chances !== null);
+  for (const button of chances ? $("pad").children : []) {
+    const action = Number(button.dataset.action);
+    const group = !$("all-actions").checked && world.buttons.find(({ actions }) => actions[0] === action);
+    const chance = (group ? group.actions : [action]).reduce((sum, member) => sum + (chances[member] ?? 0), 0);
+    button.style.setProperty("--chance", chance.toFixed(3));
+  }
+}
+
 function padButton(action, held) {
   const picture = element("canvas", { width: world.width, height: world.height });
   picture.setAttribute("aria-hidden", "true");

@@ -1,6 +1,6 @@
 // The page: ties the connection, the controls and what is shown together.
 
-import { markPreviewsStale, buildButtons, capture, reservePreviewSpace, nameOf, showActions, shownActions, showHeld, showPreview } from "./buttons.js";
+import { markPreviewsStale, buildButtons, capture, reservePreviewSpace, nameOf, showActions, showChances, shownActions, showHeld, showPreview } from "./buttons.js";
 import { Bindings, Held, listenToKeys } from "./controls.js";
 import { Measures } from "./measures.js";
 import { $, announce, element, remember, remembered } from "./page.js";
@@ -21,6 +21,7 @@ let world, bindings, measures;
 let current = 0; // number of the game that is played
 let paused = false;
 let stepping = false; // step by step: a key is one step, and nothing happens without one
+let agentPlays = false; // until a key is pressed
 let pausedByHiding = false;
 let lastShown = 0;
 let lastPlayed = 0; // action
@@ -65,7 +66,7 @@ function start(prompt, seed = null, more = {}) {
   setPaused(false);
   if (stepping || replayedSteps) connection.send({ type: "pause", paused: true });
   if (replayedSteps && !stepping) setPaused(true);
-  if (stepping || idleAction() === null) overlay(replayedSteps ? "Paused" : hint());
+  if (stepping || !continues()) overlay(replayedSteps ? "Paused" : hint());
   showChosen(prompt);
   announce("New game");
 }
@@ -104,6 +105,7 @@ function pause(value) {
 
 function setStepping(value) {
   setPaused(false);
+  if (value && agentPlays) setAgentPlays(false);
   stepping = value;
   remember("genie.stepping", value);
   $("mode").setAttribute("aria-pressed", String(value));
@@ -112,6 +114,18 @@ function setStepping(value) {
   connection.send({ type: "pause", paused: value });
   if (value) overlay(hint());
   announce(value ? "Step by step: a key is one step" : "Real time: the world runs while a key is held");
+}
+
+/** Lets an agent play, or ends that; an action of the player ends it too. */
+function setAgentPlays(value) {
+  agentPlays = value;
+  $("agent").setAttribute("aria-pressed", String(value));
+  if (value && stepping) setStepping(false);
+  if (value && paused) pause(false);
+  if (!value) showChances();
+  sendIdle();
+  previewSoon();
+  announce(value ? "The agent plays until you press a key" : "You play");
 }
 
 /** Lets keys and buttons play the actions of the real game, or those that the world learned. */
@@ -152,14 +166,20 @@ function idleAction() {
   return $("idle").value === WAIT ? null : Number($("idle").value);
 }
 
+/** Whether the game goes on while no key is held. */
+function continues() {
+  return agentPlays || idleAction() !== null;
+}
+
 /** Frames per second that should come now. */
 function expectedRate() {
-  const runs = !stepping && !paused && (held.actions.length > 0 || idleAction() !== null);
+  const runs = !stepping && !paused && (held.actions.length > 0 || continues());
   return runs ? world.fps / Number($("pace").value) : 0;
 }
 
 function sendIdle() {
-  connection.send({ type: "idle", action: stepping ? null : idleAction() });
+  const idle = agentPlays ? { action: null, agent: true } : { action: stepping ? null : idleAction() };
+  connection.send({ type: "idle", ...idle });
 }
 
 function sendPace() {
@@ -227,7 +247,7 @@ async function show(frame) {
 }
 
 function atRest() {
-  return held.actions.length === 0 && (stepping || paused || idleAction() === null);
+  return held.actions.length === 0 && (stepping || paused || !continues());
 }
 
 function previewSoon() {
@@ -304,12 +324,13 @@ function wire() {
     KeyP: { run: () => pause(!paused) },
     KeyT: { run: () => setStepping(!stepping) },
     KeyA: { run: () => world.real_actions.length && setReal(!bindings.real) },
+    KeyL: { run: () => world.has_agent && setAgentPlays(!agentPlays) },
     KeyB: { run: branch },
     KeyZ: { run: undo, repeats: true },
     Period: { run: singleStep, repeats: true },
   };
   const buttons = {
-    reset: "KeyR", reseed: "KeyN", pause: "KeyP", mode: "KeyT", real: "KeyA", branch: "KeyB", undo: "KeyZ", single: "Period",
+    reset: "KeyR", reseed: "KeyN", pause: "KeyP", mode: "KeyT", real: "KeyA", agent: "KeyL", branch: "KeyB", undo: "KeyZ", single: "Period",
   };
   for (const [id, code] of Object.entries(buttons)) $(id).addEventListener("click", commands[code].run);
   listenToKeys(held, bindings, commands, capture);
@@ -355,6 +376,7 @@ held.addEventListener("change", ({ pressing }) => {
   const actions = held.actions;
   const pressed = pressing ? actions.filter((action) => !wasHeld.includes(action)) : [];
   wasHeld = actions;
+  if (pressed.length && agentPlays) setAgentPlays(false);
   lastPlayed = actions.at(-1) ?? lastPlayed;
   showHeld(actions);
   previewSoon();
@@ -384,6 +406,7 @@ connection.addEventListener("preview", ({ detail }) => detail.id === lastShown &
 connection.addEventListener("note", ({ detail }) => {
   if (detail.type === "started") gameStarts.get(current).seed = detail.seed;
   if (detail.type === "games") showGames(detail);
+  if (detail.type === "agent" && agentPlays) showChances(detail.chances);
   if (detail.type === "refused") {
     replayedSteps = 0;
     showStatus(detail.message);
@@ -443,6 +466,7 @@ async function open() {
   wire();
   if (remembered("genie.stepping")) setStepping(true);
   $("real").hidden = world.real_actions.length === 0;
+  $("agent").hidden = !world.has_agent;
   if (remembered("genie.real") && world.real_actions.length) setReal(true);
   connection.open(world);
 }
