@@ -48,8 +48,7 @@ def curve(
         began = time.process_time()
         repeats = options.repeats
         line = measure_labels(pool, held_out, labels, repeats, baselines=options.baselines)
-        spent = round(time.process_time() - began, 1)
-        lines[labels] = line | {"held_out": len(held_out), "seconds": spent}
+        lines[labels] = line | {"seconds": round(time.process_time() - began, 1)}
         save({"curve": [lines[n] for n in sorted(lines)]})
     save({"information": vars(Information.of(held_out))})
     if options.class_weights:
