@@ -107,7 +107,7 @@ class GameWorld(nn.Module):
 
     def __init__(self, obeys=True, noise=False):
         super().__init__()
-        self.config, self.device = GameConfig(), torch.device("cpu")
+        self.config, self.device, self.folder = GameConfig(), torch.device("cpu"), None
         self.obeys, self.noise = obeys, noise
         self.tokenizer, self.actions, self.dynamics = GameTokenizer(), GameActions(), GameDynamics()
 
