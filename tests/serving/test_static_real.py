@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from autoplaying import Always
 from browsing import dot, needs_chromium, press, tap, wait_for_dot, wait_until
 
 from genie.serving import create_server
@@ -25,7 +26,8 @@ def page(browser, running, dot_world, dot_prompts, monkeypatch):
     made = browser.new_page()
     errors = []
     made.on("pageerror", lambda error: errors.append(str(error)))
-    with running(create_server([ServedWorld("dots", dot_world, dot_prompts)])) as address:
+    served = ServedWorld("dots", dot_world, dot_prompts, agent=Always(1))
+    with running(create_server([served])) as address:
         made.goto(f"http://{address}/")
         made.wait_for_selector("#canvas[data-frame]")
         yield made
@@ -92,3 +94,12 @@ def test_keys_of_real_actions_are_bound_beside_those_of_learned_ones(page):
     press(page, "Real actions")
     assert page.get_by_role("button", name="Keys of action 1: left arrow").is_visible()
     assert "W" not in page.locator("#buttons li:visible button").all_inner_texts()
+
+
+def test_chances_of_an_agent_are_of_learned_actions_only(page):
+    press(page, "Real actions")
+    press(page, "Let it play")
+    wait_for_dot(page, lambda at: at[1] > 14)
+    assert page.query_selector("#pad.with-chances") is None
+    press(page, "Real actions")
+    page.wait_for_selector("#pad.with-chances")

@@ -91,7 +91,7 @@ export function showHeld(actions) {
 
 /** Shows as a bar on each button how likely an agent takes its actions; without chances there are none. */
 export function showChances(chances = null) {
-  $("pad").classList.toggle("with-chances", chances !== null);
+  $("pad").classList.toggle("with-chances", chances !== null && !bindings.real); // it rates learned actions
   for (const button of chances ? $("pad").children : []) {
     const action = Number(button.dataset.action);
     const group = !$("all-actions").checked && world.buttons.find(({ actions }) => actions[0] === action);
