@@ -123,6 +123,7 @@ def _described(site: Path, name: str) -> dict[str, object]:
         "can_name": False,
         "has_agent": False,
         "can_guide": "guided_step" in about["graphs"],
+        "has_agent": False,
     }
 
 

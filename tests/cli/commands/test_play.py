@@ -22,6 +22,12 @@ def test_options_reach_the_server(monkeypatch):
     assert (options["fps"], options["open_browser"], options["compile"]) == (9.0, True, False)
     assert main(["play", "--compile"]) == 0
     assert given.pop()[1]["limits"].players == 4
+    assert main(["play", "runs/a", "--agent", "agents/a"]) == 0
+    assert given.pop()[1]["agent"] == "agents/a"
+
+
+def test_an_agent_plays_a_world_that_is_named(capsys):
+    assert "agent: name the world that the agent plays" in fails(capsys, "play", "--agent", "a")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])
