@@ -438,6 +438,31 @@ def mapper(world: str) -> str:
     return markdown(header, rows)
 
 
+def planning() -> str:
+    """Returns the results of `genie agent plan`: goals reached, beside random play."""
+    shown = {
+        "random": "random play",
+        "latent_shooting": "world, latent actions, random shooting",
+        "latent": "world, latent actions, cross-entropy method",
+        "named": "world, real actions, cross-entropy method",
+        "simulator": "real simulator, cross-entropy method",
+    }
+    found = read("planning")["methods"]
+    rows = [
+        (
+            title, f"{found[name]['goals']}", _between(found[name]["reached"]),
+            _between(found[name]["above_random"]) if "above_random" in found[name] else "",
+            f"{found[name]['nearest']:.2f}",
+        )
+        for name, title in shown.items()
+    ]  # fmt: skip
+    return markdown(("", "goals", "reached", "above random play", "nearest, cells"), rows)
+
+
+def _between(section: Report) -> str:
+    return f"{section['mean']:.2f} ({section['low']:.2f} to {section['high']:.2f})"
+
+
 def _accuracy(section: Report) -> str:
     accuracy, recall = section["accuracy"], section["balanced_accuracy"]["mean"]
     half = accuracy["high"] - accuracy["mean"]
@@ -484,7 +509,7 @@ TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, mapper,
-        experiments,
+        planning, experiments,
     )
 }  # fmt: skip
 
