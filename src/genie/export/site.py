@@ -121,7 +121,6 @@ def _described(site: Path, name: str) -> dict[str, object]:
         "buttons": about["action_groups"],
         "real_actions": about["real_actions"],
         "can_name": False,
-        "has_agent": False,
         "can_guide": "guided_step" in about["graphs"],
         "has_agent": False,
     }
