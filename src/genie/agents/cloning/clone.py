@@ -40,12 +40,11 @@ from genie.world.genie import Genie
 from genie.world.hub import world_folder
 
 Section = dict[str, Any]
-_BASELINES = {
-    "labels alone": ("", ""),
-    "shuffled, dictionary": ("shuffled", "dictionary"),
-    "shuffled, head": ("shuffled", "head"),
+_SHUFFLED: dict[str, Decoder] = {
+    "shuffled, dictionary": "dictionary",
+    "shuffled, head": "head",
 }
-"""What is measured beside the decoders, with the policy and the decoder that it has."""
+"""Policies over shuffled latent actions, by name in the report, with their decoders."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ def clone(
             sees the frame, head reads the features of the policy, finetuned goes on to train it.
         out: folder of the agent; `agents/NAME` when left out.
         counts: numbers of labels for which the figures are measured too, such as [50,500,5000].
+            Shuffled latent actions are measured with `labels` only.
         decoders: those that are measured.
         baselines: measure the oracle, which has all labels, cloning from the labels alone and
             latent actions that are shuffled among the steps.
@@ -140,10 +140,12 @@ def clone(
         "references": measuring.references(cloning, baselines),
     }
     _note_weak_oracle(report["references"])
-    kinds = [*decoders, *(_BASELINES if baselines else ())]
-    report["curve"] = [
-        _curve_line(cloning, measuring, n, kinds, baselines) for n in sorted({labels, *counts})
-    ]
+    report["curve"] = []
+    for number in sorted({labels, *counts}):
+        kinds = [*decoders, *(["labels alone"] if baselines else ())]
+        if baselines and number == labels:  # the others would be alike
+            kinds += _SHUFFLED
+        report["curve"].append(_curve_line(cloning, measuring, number, kinds, baselines))
     agent.save_pretrained(folder, _card_lines(report))
     _write(report, folder)
     return CloneResult(folder, report)
@@ -217,8 +219,9 @@ class _Cloning:
         """An agent by its name in the report."""
         if kind == "labels alone":
             return from_labels_alone(self._pool, labels, self._config, self._seed)
-        policy, decoder = _BASELINES.get(kind, ("latent", kind))
-        return self.decoding(policy).agent(cast("Decoder", decoder), labels)
+        if kind in _SHUFFLED:
+            return self.decoding("shuffled").agent(_SHUFFLED[kind], labels)
+        return self.decoding("latent").agent(cast("Decoder", kind), labels)
 
     def _trained(self, name: str) -> tuple[PolicyNetwork, float]:
         steps, store = self._steps, self._steps.store
