@@ -15,8 +15,8 @@ def world(tmp_path_factory):
 
 
 SIZES = {
-    "env": "procgen:maze", "actions": MOVES, "goal_steps": 5, "samples": 4, "elites": 2,
-    "horizon": 3, "executed": 2, "limit": 4, "device": "cpu", "progress": False,
+    "env": "procgen:maze", "actions": MOVES, "goal_steps": 5, "samples": 2, "elites": 1,
+    "horizon": 2, "executed": 2, "limit": 2, "device": "cpu", "progress": False,
 }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_what_cannot_be_planned_is_said(world, tmp_path):
     out = tmp_path / "planning.json"
     plan_to_goals(world, out=out, goals=1, **SIZES, methods=["random"])
     with pytest.raises(UserError, match=r"results of other settings; give another file as out"):
-        plan_to_goals(world, out=out, goals=1, **SIZES | {"limit": 5}, methods=["random"])
+        plan_to_goals(world, out=out, goals=1, **SIZES | {"limit": 3}, methods=["random"])
     with pytest.raises(UserError, match="planning needs a game whose states can be saved"):
         plan_to_goals(world, out=out, **SIZES | {"env": "gym:CartPole-v1"})
     bare = save_world(tmp_path / "bare", height=64, width=64)
