@@ -7,6 +7,7 @@ from prompted import PROMPTS
 from genie.core.config import UserError
 from genie.envs.gym import GenieEnv
 from genie.envs.vector import GenieVectorEnv
+from genie.world.genie import Genie
 
 
 def test_reward_and_end_are_pluggable(world):
@@ -73,6 +74,9 @@ def test_learned_rewards_are_found_beside_the_world(world, folder, reward_model,
     env = GenieEnv(folder, reward=tmp_path / "own")
     env.reset(seed=0)
     assert env.step(1)[1] != 0
+    own = Genie.from_pretrained(folder)
+    own.folder = tmp_path / "own"
+    GenieEnv(own, PROMPTS, reward="learned")
     with pytest.raises(UserError, match="leave reward_fn"):
         GenieEnv(folder, reward=tmp_path / "own", reward_fn=lambda *_: 0.0)
     with pytest.raises(UserError, match="not loaded by name"):

@@ -146,24 +146,22 @@ def rules_of(
     if reward is not None:
         clear = reward_fn is None and termination_fn is None
         require(clear, "reward: gives reward and end; leave reward_fn and termination_fn out")
-        own = _reward_model(world, folder, reward)
+        own = _reward_model(world, reward)
     return Rules(world, prompts, horizon, reward_fn, termination_fn, sampling, known, own)
 
 
-def _reward_model(
-    world: Genie, folder: Genie | str | Path, reward: RewardModel | str | Path
-) -> RewardModel:
+def _reward_model(world: Genie, reward: RewardModel | str | Path) -> RewardModel:
     from genie.world.reward_model import RewardModel
 
     if isinstance(reward, RewardModel):
         reward.require_world(world)
         return reward
-    beside = folder if reward == LEARNED else reward
-    if isinstance(beside, str | Path):
-        return RewardModel.from_pretrained(beside, world)
-    raise UserError(
-        "reward: give a RewardModel or its folder, because the world was not loaded by name"
-    )
+    beside = world.folder if reward == LEARNED else reward
+    if beside is None:
+        raise UserError(
+            "reward: give a RewardModel or its folder, because the world was not loaded by name"
+        )
+    return RewardModel.from_pretrained(beside, world)
 
 
 def _mapper(

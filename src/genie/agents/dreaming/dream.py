@@ -136,7 +136,8 @@ def dream(
     run = _Run(Path(out), agent, learner, game, test, begun, seed)
     run.resume()
     starts = RealStarts(ClipStore.open(data), learner.policy.config.frames)
-    with Progress("Dreaming", dreams or 1, show=progress, unit="dreams") as bar:
+    unit = "dreams" if dreams else ""  # by time it shows a share
+    with Progress("Dreaming", dreams or 1, show=progress, unit=unit) as bar:
         while not run.over(dreams, minutes):
             run.test_if_due()
             began = time.perf_counter()
