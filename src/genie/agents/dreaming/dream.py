@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHECKPOINT, REPORT = "dream.ckpt", "report.json"
+SAVE_SECONDS = 60.0
+"""Time between two checkpoints; so much is lost to a kill, and a batch of dreams."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class _Run:
         self.game, self.test, self.begun = game, test, dict(begun)
         self.curve, self.tests, self.seconds = list[dict[str, float]](), dict[int, float](), 0.0
         self.first = _copied(agent.policy)
-        self.best = self.first
+        self.best, self._saved = self.first, time.monotonic()
 
     def resume(self) -> None:
         """Goes on from a checkpoint in the folder, if there is one."""
@@ -202,7 +204,7 @@ class _Run:
         every, now = self.test.every, self.learner.updates
         if every and now % every == 0 and now not in self.tests:
             self._test(now)
-        if now and now % (every or 10) == 0:
+        if now and time.monotonic() - self._saved >= SAVE_SECONDS:
             self._save()
 
     def _test(self, now: int) -> None:
@@ -220,6 +222,7 @@ class _Run:
         names = ("begun", "curve", "tests", "seconds", "first", "best")
         state = {name: getattr(self, name) for name in names}
         write_checkpoint(self.folder / CHECKPOINT, {**state, "learner": self.learner.state()})
+        self._saved = time.monotonic()
 
     def finish(self) -> Result:
         """Saves the best agent, with its figures on held-out levels."""
