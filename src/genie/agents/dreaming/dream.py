@@ -150,7 +150,7 @@ def dream(
             )
             run.add(told, time.perf_counter() - began)
             bar.note = f"{told['earned']:.2f} a dream"
-            bar.update(learner.updates if dreams else run.seconds / (60 * minutes))
+            bar.update(learner.updates if dreams else min(1.0, run.seconds / (60 * minutes)))
     return run.finish()
 
 

@@ -126,7 +126,9 @@ class ActorCritic:
             values = self._values(dreams)
             discounts = config.gamma * dreams.going
             returns = lambda_returns(dreams.rewards, discounts, values, config.lam)
-            advantages = (returns - values[:, :-1]) / max(1.0, self._range(returns))
+            advantages = returns - values[:, :-1]
+            # A critic that is off everywhere must not make all that was done likelier.
+            advantages = (advantages - advantages.mean()) / max(1.0, self._range(returns))
         data = {
             "stacks": dreams.stacks(),
             "features": dreams.features[:, :-1],
