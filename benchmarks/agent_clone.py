@@ -26,33 +26,43 @@ NAMES = {
 }
 
 
+FIGURES = {"mean": "mean return", "accuracy": "accuracy on held-out steps"}
+
+
 def plot(reports: list[dict[str, Any]], path: Path) -> None:
-    """Mean return against labels, with intervals, and the references as lines."""
+    """Return and accuracy against labels, with intervals where there are any."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(
-        1, len(reports), figsize=(6.4 * len(reports), 4.2), layout="tight", squeeze=False
+        len(reports), 2, figsize=(11, 4 * len(reports)), layout="tight", squeeze=False
     )
-    for axis, report in zip(axes[0], reports, strict=True):
-        for key, name in NAMES.items():
-            lines = [line for line in report["curve"] if key in line]
-            if not lines:
-                continue
-            labels, parts = [line["labels"] for line in lines], [line[key] for line in lines]
-            style = ":" if "shuffled" in key else "-"
-            axis.plot(labels, [p["mean"] for p in parts], style, marker="o", ms=3, label=name)
-            low, high = ([p[side] for p in parts] for side in ("low", "high"))
+    for row, report in zip(axes, reports, strict=True):
+        for axis, (figure_of, title) in zip(row, FIGURES.items(), strict=True):
+            _curves(axis, report, figure_of)
+            world = f"{report['world']}, {report['game']['env']}"
+            axis.set(xscale="log", title=world, xlabel="labelled steps", ylabel=title)
+            axis.legend(fontsize=7)
+    figure.savefig(path, dpi=90)
+
+
+def _curves(axis: Any, report: dict[str, Any], key: str) -> None:
+    for kind, name in NAMES.items():
+        lines = [line for line in report["curve"] if kind in line]
+        labels, parts = [line["labels"] for line in lines], [line[kind] for line in lines]
+        if not lines:
+            continue
+        axis.plot(labels, [part[key] for part in parts], "o-", markersize=3, label=name)
+        if key == "mean":
+            low, high = ([part[side] for part in parts] for side in ("low", "high"))
             axis.fill_between(labels, low, high, alpha=0.1)
-        for name, part in report["references"].items():
-            axis.axhline(part["mean"], color="0.5", linestyle="--", linewidth=0.8)
-            axis.annotate(name, (axis.get_xlim()[0], part["mean"]), fontsize=7, va="bottom")
-        title = f"{report['world']}, {report['game']['env']}"
-        axis.set(xscale="log", title=title, xlabel="labelled steps", ylabel="mean return")
-        axis.legend(fontsize=7)
-    figure.savefig(path, dpi=100)
+    for name, part in report["references"].items():
+        if key in part:
+            axis.axhline(part[key], color="0.5", linestyle="--", linewidth=0.8)
+            place = axis.get_yaxis_transform()
+            axis.text(0.99, part[key], name, fontsize=7, ha="right", va="bottom", transform=place)
 
 
 def main() -> None:

@@ -505,11 +505,47 @@ def experiments() -> str:
     return markdown(("date", "question", "decision"), rows)
 
 
+def clone(world: str, figure: str = "mean") -> str:
+    """Returns what `genie agent clone` measured for each number of labels: returns or accuracy."""
+    report = read("agent-clone")["worlds"][world]
+    kinds = list(dict.fromkeys(key for line in report["curve"] for key in line if key != "labels"))
+
+    def cell(line: Report, kind: str) -> str:
+        if kind not in line:
+            return ""
+        part = line[kind]
+        return _earned(part) if figure == "mean" else f"{part[figure]:.2f}"
+
+    rows = [
+        (f"{line['labels']:,}", *(cell(line, kind) for kind in kinds)) for line in report["curve"]
+    ]
+    return markdown(["labels", *kinds], rows)
+
+
+def clone_references(world: str) -> str:
+    """Returns what players without labels, or with all of them, earn beside a clone."""
+    report = read("agent-clone")["worlds"][world]
+    parts = report["references"]
+    rows = [
+        (name, _earned(part), f"{part['steps']:.0f}", _optional(part, "accuracy"))
+        for name, part in parts.items()
+    ]
+    return markdown(("player", "mean return (95 %)", "steps a game", "accuracy"), rows)
+
+
+def _optional(part: Report, key: str) -> str:
+    return f"{part[key]:.2f}" if key in part else ""
+
+
+def _earned(part: Report) -> str:
+    return f"{part['mean']:.2f} ({part['low']:.1f} to {part['high']:.1f})"
+
+
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, mapper,
-        planning, experiments,
+        clone, clone_references, planning, experiments,
     )
 }  # fmt: skip
 
