@@ -8,7 +8,7 @@ import numpy as np
 from sample_videos import HERE, moving_square
 
 from genie.data import store as store_module
-from genie.data.assemble import ShardWriter
+from genie.data.assemble import RawFrames, ShardWriter
 from genie.data.decode import DecodeTask
 from genie.data.plan import WORK_FOLDER, PrepareConfig
 from genie.data.prepare import prepare
@@ -38,7 +38,7 @@ def test_clips_fill_whole_files_and_parts_go_when_their_frames_are_in(tmp_path, 
             "source_frames": [0],
             "to_end": True,
         }
-        shards.append(number, task, [row | {"to_end": True}])
+        shards.append(number, RawFrames(task.part, config), [row | {"to_end": True}])
     assert [task.part.exists() for task in tasks] == [False, True]  # of 70 frames 64 are in
     shards.finish()
     spec = {"driver": "zarr3", "kvstore": f"file://{tmp_path}/frames/"}

@@ -4,6 +4,9 @@ from dataclasses import replace
 
 from genie.presets.schedule import StageConfig, TrainConfig
 
+STAGES = ("tokenizer", "actions", "dynamics")
+"""Those whose models are parts of every world."""
+
 
 def small_schedule(**changes: object) -> TrainConfig:
     stage = StageConfig(steps=10, batch_size=4, clip_frames=4, learning_rate=1e-3, warmup_steps=2)

@@ -8,14 +8,13 @@ import pytest
 import tensorstore
 import torch
 from safetensors.torch import load_file
-from schedules import finished_schedule, small_schedule
+from schedules import STAGES, finished_schedule, small_schedule
 
 from genie.core.config import UserError
 from genie.data.store import ClipStore, Episode, write_table, zarr_spec
 from genie.models.quantizers.fsq import FSQConfig
 from genie.models.tokenizers.registry import BACKBONES
 from genie.training import config as settings
-from genie.training.config import STAGES
 from genie.training.finetune import (
     START,
     BaseWorld,

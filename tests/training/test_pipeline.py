@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from schedules import small_schedule
+from schedules import STAGES, small_schedule
 
 from genie.cli.main import main
 from genie.core.config import UserError, to_dict
@@ -19,7 +19,6 @@ from genie.evaluation.evaluate import evaluate
 from genie.training import pipeline
 from genie.training.batches import FrameBatches
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
-from genie.training.config import STAGES
 from genie.training.interrupts import Stopped
 from genie.training.pipeline import train
 from genie.world.genie import Genie
