@@ -1,6 +1,6 @@
 """What all tests share: shapes checked against signatures, one thread, the same random numbers.
 
-With `pytest -n auto`, as `make test` runs it, two workers share a core. A file stays on one
+With `pytest -n auto`, as `make test` runs it, three workers share two cores. A file stays on one
 worker, where its fixtures are made once. A test marked `long` goes before all others, by itself
 unless it is marked with an `xdist_group`.
 """
@@ -27,10 +27,10 @@ WORKERS = 8
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core that this process may use: tests wait for servers and browsers."""
+    """Three for two cores that this process may use: tests wait for servers and browsers."""
     usable = getattr(os, "sched_getaffinity", None)
     cores = len(usable(0)) if usable else os.cpu_count() or 1
-    return min(WORKERS, 2 * cores)
+    return min(WORKERS, cores + cores // 2)
 
 
 @pytest.hookimpl(tryfirst=True)
