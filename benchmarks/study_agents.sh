@@ -24,4 +24,4 @@ record mixed --policy mixture --max_episode_frames 400 --seed 77
   --decoders '[dictionary,head]' --training.steps "$steps" --training.channels '[8,16,16]' --game.options "$look"
 "$genie" train --from coinrun-tiny --data data/all --out world --stages '[reward]' --minutes "$minutes"
 "$genie" agent dream world --data data/all --out dreamer --start clone --dreams 0 --minutes "$minutes" --game.options "$look"
-"$genie" agent plan coinrun-tiny --goals "$goals" --options "$look" --methods '[random,named,latent,simulator]' --out planning.json
+"$genie" agent plan coinrun-tiny --goals "$goals" --min_distance 4 --options "$look" --methods '[random,named,latent,simulator]' --out planning.json
