@@ -2,7 +2,8 @@
 
 Each question trains one or two stages in several ways, everything else alike, and measures them on
 held-out clips. A question about actions, dynamics or drawing needs a world whose other parts are
-trained already; "passes", "temperature", "drawing" (both), "guidance" and "level" train nothing.
+trained already; "passes", "temperature", "drawing" (both), "guidance", "reencoding" and "level"
+train nothing.
 "play" compares stores: it trains on each and measures on the held-out levels of all of them.
 
 python benchmarks/recipe.py context --data data/coinrun --base coinrun-tiny --minutes 4 --seeds 0 1
@@ -69,7 +70,10 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     ),
     "conditioning": (
         ("dynamics",),
-        {kind: {"dynamics": {"action_conditioning": kind}} for kind in ("add", "prepend", "both")},
+        {
+            kind: {"dynamics": {"action_conditioning": kind}}
+            for kind in ("add", "prepend", "both", "modulate")
+        },
     ),
     "corruption": (
         ("dynamics",),
@@ -122,6 +126,10 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "guidance": (
         DRAWING,
         {f"{strength:g}": {"sampling": {"guidance": strength}} for strength in (0, 0.5, 1, 2, 4)},
+    ),
+    "reencoding": (
+        DRAWING,
+        {f"every {n}": {"sampling": {"reencode_every": n}} for n in (0, 1, 4, 16)},
     ),
     "passes": (
         DRAWING,

@@ -27,6 +27,7 @@ VARIANTS = [
     replace(PAPERS, changed_token_weight=3.0),
     PAPERS,
     replace(PAPERS, action_conditioning="prepend"),
+    replace(CONFIG, action_conditioning="modulate"),
 ]
 
 
@@ -81,7 +82,7 @@ def test_cached_drafts_equal_the_plain_forward_over_three_windows(config: Dynami
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", VARIANTS[:3], ids=name)
+@pytest.mark.parametrize("config", [*VARIANTS[:3], VARIANTS[-1]], ids=name)
 def test_features_of_a_clip_are_those_of_the_game_after_each_of_its_frames(config: DynamicsConfig):
     model = stirred(config)
     tokens = torch.randint(0, VOCABULARY, (2, 9, 6))
@@ -218,6 +219,24 @@ def test_read_everywhere_the_loss_is_that_of_what_is_masked(config, monkeypatch)
     monkeypatch.setattr("genie.models.masking._rows", lambda masked: None)
     for one, other in zip(masked_only, told(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ["multiscale_weight", "diversity_weight"])
+def test_each_loss_of_whole_frames_is_off_by_default_and_has_a_gradient(name: str):
+    tokens, actions = counting(8)
+    gradients = []
+    for weight in (0.0, 3.0):
+        model = build(replace(CONFIG, **{name: weight})).train()
+        model.head.linear.bias.data[0] = 9.0  # it always draws the same
+        torch.manual_seed(1)
+        loss, logs = model.loss(tokens, actions)
+        loss.backward()
+        gradients.append(model.head.linear.weight.grad)
+        assert set(logs) == {"masked_cross_entropy", "masked_accuracy", "changed_cross_entropy"}
+    assert getattr(DynamicsConfig(), name) == 0
+    assert (gradients[1] - gradients[0]).abs().max() > 1e-4
+    with pytest.raises(UserError, match=name):
+        replace(CONFIG, **{name: -1.0})
 
 
 STILL, SIDE = 4, 4

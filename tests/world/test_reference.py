@@ -32,6 +32,21 @@ def test_guidance_is_the_same_with_and_without_the_cache():
     assert not close(played(guidance=2.0), played(guidance=0.0))
 
 
+@pytest.mark.parametrize("history", [1, 3], ids=["alone", "past"])
+def test_reencoding_is_the_same_with_and_without_the_cache(history: int):
+    encoder = replace(CONFIG.tokenizer.encoder, window=history)
+    world = stirred(replace(CONFIG, tokenizer=replace(CONFIG.tokenizer, encoder=encoder)))
+    prompt, actions = frames(4, 2), torch.randint(0, 4, (4, 10))
+
+    def played(every, **options):
+        sampling = SamplingConfig(steps=3, reencode_every=every)
+        return world.generate(prompt, actions, seed=7, sampling=sampling, **options)
+
+    assert close(played(3), played(3, use_cache=False))
+    assert not close(played(3), played(0))
+    assert torch.equal(played(3)[:, :4], played(0)[:, :4])  # the first one after frame 3 differs
+
+
 TIMED = """
 import sys, time, numpy as np
 from genie import Genie

@@ -72,6 +72,10 @@ def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless
     inputs.check_guidance(
         loaded.config.sampling.guidance, loaded.config.dynamics.unconditional_fraction
     )
+    require(
+        loaded.config.sampling.reencode_every == 0,
+        "sampling.reencode_every: an export does not encode frames in play; set it to 0",
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "export"

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from genie.core.config import require, require_at_most
 from genie.models.copy_head import CopyHead, TokenHead
+from genie.models.diversity import diversity_gap
 from genie.models.dynamics_state import DynamicsState, StepContext
 from genie.models.layers.cache import TemporalCache
 from genie.models.layers.compile import compile_method
-from genie.models.layers.transformer import STTransformer, TransformerConfig
+from genie.models.layers.modulation import ModulatedBlock
+from genie.models.layers.transformer import SpaceTimeBlock, STTransformer, TransformerConfig
 from genie.models.masking import (
     MaskRatio,
     corrupt_context,
@@ -23,6 +25,7 @@ from genie.models.masking import (
     two_stream_mask,
     with_action_dropout,
 )
+from genie.models.multiscale import coarse_divergence
 from genie.models.token_embedding import Conditioning, TokenEmbedding
 
 
@@ -39,7 +42,8 @@ class DynamicsConfig(TransformerConfig):
             in one forward pass. "masked" is the paper's single stream, in which every frame after
             the first is masked.
         action_conditioning: "add" adds the action to every token of the frame it leads to,
-            "prepend" gives that frame one more token, "both" does both.
+            "prepend" gives that frame one more token, "both" does both. "modulate" scales and
+            shifts features of its tokens in every block (`models/layers/modulation.py`).
         mask_ratio: fraction of masked tokens in training. "uniform" is the paper's, in [0.5, 1].
             "cosine" and "linear" follow the mask schedule of that name, down to a single masked
             token. Frames with few masked tokens teach a token to use those sampled before it.
@@ -68,6 +72,9 @@ class DynamicsConfig(TransformerConfig):
         own_context_passes: passes of predictions; each sees those of the pass before as context,
             so errors are as old as the number of passes.
         label_smoothing: of the cross-entropy, in [0, 1).
+        multiscale_weight: weight of a loss at coarser resolutions (`models/multiscale.py`).
+        diversity_weight: weight of a loss against predictions that are less diverse than the video
+            (`models/diversity.py`).
     """
 
     layers: int = 4
@@ -86,15 +93,17 @@ class DynamicsConfig(TransformerConfig):
     own_context: float = 0.0
     own_context_passes: int = 1
     label_smoothing: float = 0.0
+    multiscale_weight: float = 0.0
+    diversity_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
         super().__post_init__()
         require(self.window >= 2, "window: dynamics need at least 2 frames, the past and the next")
         require(
-            self.spatial_attention or self.action_conditioning == "add",
+            self.spatial_attention or self.action_conditioning in ("add", "modulate"),
             f"action_conditioning: {self.action_conditioning!r} gives a frame one more token, and "
-            "without attention over space nothing reads it; use 'add'",
+            "without attention over space nothing reads it; use 'add' or 'modulate'",
         )
         require(0 <= self.context_corruption <= 1, "context_corruption: must lie in [0, 1]")
         require(self.corruption_levels >= 2, "corruption_levels: must be at least 2")
@@ -110,6 +119,8 @@ class DynamicsConfig(TransformerConfig):
         require(self.own_context_passes >= 1, "own_context_passes: must be at least 1")
         require_at_most(self, own_context_passes=64)
         require(0 <= self.label_smoothing < 1, "label_smoothing: must lie in [0, 1)")
+        for name in ("multiscale_weight", "diversity_weight"):
+            require(getattr(self, name) >= 0, f"{name}: must not be negative")
 
 
 class Dynamics(nn.Module):
@@ -137,7 +148,8 @@ class Dynamics(nn.Module):
             config.corruption_levels,
             config.action_conditioning,
         )
-        self.transformer = STTransformer(config)
+        modulated = config.action_conditioning == "modulate"
+        self.transformer = STTransformer(config, ModulatedBlock if modulated else SpaceTimeBlock)
         self.head = (
             CopyHead(config.width, vocabulary, grid)
             if config.copy_head
@@ -263,7 +275,7 @@ class Dynamics(nn.Module):
             context = self._with_own_frames(context, previous_actions, level)
         streams = self._two_streams if config.context == "clean" else self._one_stream
         x, previous = streams(tokens, context, masked, previous_actions, level)
-        return masked_cross_entropy(
+        loss, logs = masked_cross_entropy(
             self.head,
             x,
             previous,
@@ -272,6 +284,22 @@ class Dynamics(nn.Module):
             changed_token_weight=config.changed_token_weight,
             label_smoothing=config.label_smoothing,
         )
+        if config.multiscale_weight or config.diversity_weight:
+            loss = loss + self._whole_frame_loss(x, previous, tokens[:, 1:], masked)
+        return loss, logs
+
+    def _whole_frame_loss(
+        self, x: Tensor, previous: Tensor, tokens: Tensor, masked: Tensor
+    ) -> Tensor:
+        """The losses that look at all tokens of frames at once."""
+        config, logits = self.config, self.head(x, previous)
+        loss = logits.new_zeros(())
+        if config.multiscale_weight:
+            coarse = coarse_divergence(logits, tokens, masked, self.grid)
+            loss = loss + config.multiscale_weight * coarse
+        if config.diversity_weight:
+            loss = loss + config.diversity_weight * diversity_gap(logits, tokens, masked)
+        return loss
 
     def _with_dropout(self, tokens: Tensor, actions: Tensor) -> Tensor:
         config = self.config

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from genie.models.layers.patches import sincos_positions
 
-Conditioning = Literal["add", "prepend", "both"]
+Conditioning = Literal["add", "prepend", "both", "modulate"]
 
 
 class TokenEmbedding(nn.Module):
@@ -27,7 +27,8 @@ class TokenEmbedding(nn.Module):
         num_actions: A; action A means "none known".
         levels: number of levels of context corruption.
         conditioning: "add" adds the action to every token of the frame it leads to, "prepend" gives
-            that frame one more token, "both" does both.
+            that frame one more token, "both" does both. "modulate" gives it one more row, which
+            `ModulatedBlock` reads.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class TokenEmbedding(nn.Module):
         conditioning: Conditioning,
     ):
         super().__init__()
-        self.prepends = conditioning in ("prepend", "both")
+        self.prepends = conditioning in ("prepend", "both", "modulate")
         self.adds = conditioning in ("add", "both")
         self.token = nn.Embedding(vocabulary + 1, width)
         self.action = nn.Embedding(num_actions + 1, width)

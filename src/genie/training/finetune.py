@@ -75,6 +75,8 @@ MAY_DIFFER = {
             "own_context",
             "own_context_passes",
             "label_smoothing",
+            "multiscale_weight",
+            "diversity_weight",
         )
     ),
 }

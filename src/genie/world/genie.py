@@ -32,6 +32,7 @@ from genie.world.config import GenieConfig
 from genie.world.hub import copy_companions, upload, world_folder
 from genie.world.maskgit import SamplingConfig
 from genie.world.prompts import load_prompts, prompt_clips, save_prompts
+from genie.world.reencoding import reencoded
 from genie.world.reference import generate_reference
 from genie.world.state import PredictedFrame, State
 
@@ -271,6 +272,8 @@ class Genie(nn.Module):
             self._sample_tokens,
         )
         frames, decoder = self.tokenizer.decode_step(tokens, state.decoder)
+        every = sampling.reencode_every
+        tokens = reencoded(self.tokenizer, tokens, frames, state.time, every)
         return PredictedFrame(state, frames, tokens, context, decoder)
 
     def _logits_fn(

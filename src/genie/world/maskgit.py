@@ -38,6 +38,9 @@ class SamplingConfig:
             The logits are (1 + g) times those with the action, less g times those with an unknown
             action. Above 0 each step runs the model twice, and the world must be trained with
             `dynamics.unconditional_fraction`.
+        reencode_every: the drawn pixels of every so many frames are encoded again, and the dynamics
+            remember these tokens instead of the sampled ones. 0 never does. It is meant against
+            drift (`world/reencoding.py`).
     """
 
     steps: int = 8
@@ -46,6 +49,7 @@ class SamplingConfig:
     temperature: float = 1.0
     top_k: int = 0
     guidance: float = 0.0
+    reencode_every: int = 0
 
     def __post_init__(self) -> None:
         """Raises `UserError` for values outside their range."""
@@ -53,6 +57,7 @@ class SamplingConfig:
         require(0 <= self.temperature < math.inf, "temperature: must be finite and not negative")
         require(self.top_k >= 0, "top_k: must not be negative (0 means all)")
         require(0 <= self.guidance < math.inf, "guidance: must be finite and not negative")
+        require(self.reencode_every >= 0, "reencode_every: must not be negative (0 never)")
 
     @property
     def model_calls(self) -> int:

@@ -11,6 +11,7 @@ from genie.models.dynamics import Dynamics
 from genie.models.latent_actions.base import LatentActionModel
 from genie.world import maskgit, rng
 from genie.world.maskgit import SamplingConfig
+from genie.world.reencoding import reencoded
 
 
 @torch.no_grad()
@@ -35,6 +36,7 @@ def generate_reference(
     """
     tokenizer, latent_actions, dynamics = models
     tokens, start = tokenizer.encode(frames), frames.shape[1]
+    drawn, every = tokens, sampling.reencode_every
     played = latent_actions.infer(frames) if start > 1 else actions[:, :0]
     for t in range(actions.shape[1]):
         past = tokens
@@ -53,5 +55,9 @@ def generate_reference(
 
         keys = rng.make_keys(seeds, tokens.shape[1])
         sampled = maskgit.sample(logits, dynamics.grid, dynamics.mask_token, sampling, keys)
+        drawn = torch.cat([drawn, sampled[:, None]], dim=1)
+        if every:
+            number = torch.full_like(seeds, tokens.shape[1])
+            sampled = reencoded(tokenizer, sampled, tokenizer.decode(drawn)[:, -1], number, every)
         tokens = torch.cat([tokens, sampled[:, None]], dim=1)
-    return tokenizer.decode(tokens)[:, start:]
+    return tokenizer.decode(drawn)[:, start:]

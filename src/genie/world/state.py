@@ -92,7 +92,7 @@ class PredictedFrame:
     Attributes:
         state: of the game before this frame.
         frames: (B, H, W, 3) uint8.
-        tokens: (B, S) of the frame.
+        tokens: (B, S) of the frame, as the dynamics remember it.
         context: of the dynamics' step.
         decoder: the decoder's cache with this frame.
     """

@@ -144,15 +144,16 @@ class STTransformer(nn.Module):
 
     Args:
         config: sizes.
+        block: class of the blocks.
     """
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, block: type[SpaceTimeBlock] = SpaceTimeBlock):
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(SpaceTimeBlock(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, bias=False)
         for name, weight in self.named_parameters():
-            if weight.ndim == 2:
+            if weight.ndim == 2 and not name.endswith("modulation.weight"):
                 # Additions to the residual stream start small, and smaller in a deep stack.
                 last = name.endswith(("out.weight", "ffn.2.weight"))
                 scale = 1 / math.sqrt(2 * config.layers) if last else 1.0

@@ -285,13 +285,14 @@ export class Session {
   }
 
   /** The graphs hold top-k, and whether confidence decides. */
-  #canPlay({ steps, order, mask_schedule: schedule, temperature, top_k: topK = 0, guidance = 0 }) {
+  #canPlay({ steps, order, mask_schedule: schedule, temperature, top_k: topK = 0, guidance = 0, reencode_every: every = 0 }) {
     const { sampling: own, graphs } = this.#world.about;
     const orders = own.order === "confidence" ? ["confidence"] : ["random", "halton"];
     return steps >= 1 && temperature >= 0
       && orders.includes(order)
       && ["cosine", "linear", "exponential"].includes(schedule)
       && topK === own.top_k
+      && every === 0
       && (guidance === 0 || (guidance > 0 && Boolean(graphs.guided_step)));
   }
 
