@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genie.core.config import UserError, from_record, require, to_dict
 from genie.core.io import replacing
-from genie.models.policy_network import PolicyNetwork, PolicyNetworkConfig, fast_precision
+from genie.models.policy_network import PolicyNetwork, PolicyNetworkConfig
 from genie.world.action_mapper import FOLDER, ActionMapper, latent_actions_hash
 from genie.world.checkpoint import Part
 
@@ -184,11 +184,10 @@ class Agent:
         return int(chosen[0]) if single else chosen
 
     def _probabilities(self, stacks: Tensor, space: Space) -> Tensor:
-        with fast_precision():
-            features = self.policy.features(stacks)
+        features = self.policy.features(stacks)
         if space == "real" and self.config.policy.real_actions:
-            return self.policy.to_real(features.float()).softmax(-1)
-        latent = self.policy.to_latent(features.float()).softmax(-1)
+            return self.policy.to_real(features).softmax(-1)
+        latent = self.policy.to_latent(features).softmax(-1)
         if space == "latent":
             return latent
         assert self.mapper is not None

@@ -118,11 +118,3 @@ def _head(features: int, actions: int) -> nn.Module:
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
-
-
-def fast_precision() -> torch.autocast:
-    """Returns the context in which networks here run: in bfloat16 if the processor has it.
-
-    That is twice as fast there. Elsewhere bfloat16 is slow, and the context changes nothing.
-    """
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())

@@ -4,6 +4,7 @@ from rewarded import GOOD, GoodAction, clips, made_policy, made_world
 
 from genie.agents.dreaming.imagine import (
     RealStarts,
+    action_logits,
     imagine,
     next_state,
     sample_by_cumulation,
@@ -28,6 +29,31 @@ def test_a_dream_is_what_the_policy_saw_and_did():
     assert torch.equal(again.frames, dreams.frames)
     other = imagine(world, GoodAction(world), policy, started, 5, seed=4)
     assert not torch.equal(other.actions, dreams.actions)
+
+
+def test_threads_share_the_games_and_change_nothing(monkeypatch):
+    world, policy = made_world(), made_policy()
+    monkeypatch.setattr("genie.agents.dreaming.imagine.SHARE", 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone = imagine(world, GoodAction(world), policy, clips(7), 2, seed=3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    shared = imagine(world, GoodAction(world), policy, clips(7), 2, seed=3)
+    assert shared.frames.shape == (7, 4, 16, 16, 3)
+    assert torch.equal(shared.frames[:, :2], clips(7))
+    for name in ("frames", "actions", "log_probs", "features"):
+        torch.testing.assert_close(getattr(shared, name), getattr(alone, name))
+    assert not torch.equal(shared.actions[:3], shared.actions[3:6])
+
+
+def test_the_policy_is_computed_in_the_precision_that_is_asked_for():
+    policy = made_policy()
+    torch.nn.init.normal_(policy.to_latent.weight)
+    with torch.no_grad():
+        exact, rough = (action_logits(policy, clips(4), d) for d in (torch.float32, torch.bfloat16))
+        assert torch.equal(exact, policy(clips(4)))
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, atol=0.2, rtol=0.1)
 
 
 def test_features_are_those_before_each_step():

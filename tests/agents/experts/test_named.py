@@ -2,6 +2,7 @@ import pytest
 
 from genie.agents.experts.lookahead import LookAhead
 from genie.agents.experts.named import policy_of
+from genie.agents.experts.nearest import Nearest
 from genie.agents.experts.runner import Runner
 from genie.core.config import UserError
 
@@ -10,6 +11,7 @@ def test_experts_have_names():
     assert policy_of("mixture") == "mixture"
     assert isinstance(policy_of("runner"), Runner)
     assert isinstance(policy_of("lookahead"), LookAhead)
+    assert policy_of("nearest", seed=3) == Nearest(seed=3)
 
 
 @pytest.mark.parametrize(

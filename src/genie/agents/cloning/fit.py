@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genie.agents.cloning.expert_steps import ExpertSteps
 from genie.core.config import require
 from genie.core.progress import Tick, ignore_tick
-from genie.models.policy_network import PolicyNetwork, PolicyNetworkConfig, fast_precision
+from genie.models.policy_network import PolicyNetwork, PolicyNetworkConfig
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Of the penalty on a head's weights; the best on steps that were held back is taken."""
@@ -93,9 +93,8 @@ def fit_policy(
     held_back, training = order[:held], order[held:]
 
     def loss_on(chosen: Tensor) -> Tensor:
-        with fast_precision():
-            features = network.features(steps.stacks(chosen, config.frames))
-        return F.cross_entropy(head(features.float()), targets[chosen])
+        features = network.features(steps.stacks(chosen, config.frames))
+        return F.cross_entropy(head(features), targets[chosen])
 
     def batch() -> Tensor:
         drawn = torch.randint(
@@ -155,9 +154,8 @@ def _mean_loss(loss_on: Callable[[Tensor], Tensor], chosen: Tensor) -> float:
 def features_of(network: PolicyNetwork, steps: ExpertSteps) -> Float[Tensor, "n hidden"]:
     """Returns the features of all steps, batch by batch."""
     parts = torch.arange(len(steps)).split(256)
-    with fast_precision():
-        found = [network.features(steps.stacks(part, network.config.frames)) for part in parts]
-    return torch.cat(found).float()
+    found = [network.features(steps.stacks(part, network.config.frames)) for part in parts]
+    return torch.cat(found)
 
 
 def fit_head(

@@ -108,7 +108,8 @@ def dream(
         learning: how it learns.
         game: the real game, with held-out levels.
         test: when and on which levels it is tested meanwhile.
-        dtype: of the world's weights.
+        dtype: in which the world and, in the dream, the policy are computed. The agent that is
+            saved computes in float32.
         device: where the world plays; chosen when left out.
         seed: of the dreams, the weights and what is sampled in the real game.
         progress: show progress.
@@ -132,7 +133,7 @@ def dream(
     first = None if start is None else Agent.from_pretrained(start, genie)
     known = _mapper(genie, folder, mapper, first, test.every > 0)
     torch.manual_seed(seed)
-    learner = ActorCritic(_policy(genie, first), learning, _features(rewards))
+    learner = ActorCritic(_policy(genie, first), learning, _features(rewards), genie.dtype)
     agent = Agent(_config(genie, learner.policy, known), learner.policy, known)
     begun = {"learning": asdict(learning), "seed": seed, "start": str(start), "world": str(world)}
     run = _Run(Path(out), agent, learner, game, test, begun, seed)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -12,13 +14,13 @@ from torch import Tensor
 
 from genie.agents.agent import last_frames
 from genie.data.store import ClipStore
-from genie.models.policy_network import PolicyNetwork, fast_precision
+from genie.models.policy_network import PolicyNetwork
 from genie.world import maskgit, rng
 from genie.world.genie import Genie
 from genie.world.state import State
 
-Policy = Callable[[UInt8[Tensor, "b t h w 3"]], Float[Tensor, "b a"]]
-"""Takes the last frames of games and returns logits of the latent actions."""
+SHARE = 16
+"""Games that a CPU thread plays together. Larger shares are not faster."""
 Outcomes = Callable[[State, Int[Tensor, " b"]], tuple[Float[Tensor, " b"], Float[Tensor, " b"]]]
 """Takes games and actions; returns expected rewards, and the probabilities of the end."""
 
@@ -77,7 +79,6 @@ class RealStarts:
         return torch.from_numpy(np.array(self._store.windows(chosen, self._frames)))
 
 
-@torch.no_grad()
 def imagine(
     world: Genie,
     outcomes: Outcomes,
@@ -91,6 +92,9 @@ def imagine(
     No end is sampled. A game goes on, and what comes after an end that was likely counts less
     (Hafner et al. 2023, arXiv 2301.04104).
 
+    On a CPU, `SHARE` games at a time are played by a thread, and as many threads work as PyTorch
+    has. What is dreamt does not depend on their number.
+
     Args:
         world: that is played.
         outcomes: of steps, such as a `RewardModel` gives them.
@@ -102,6 +106,41 @@ def imagine(
     Returns:
         What was seen and done.
     """
+    shares = clips.split(SHARE if world.device.type == "cpu" else len(clips))
+    generator = torch.Generator().manual_seed(seed)
+    seeds = torch.randint(2**62, (len(shares),), generator=generator).tolist()
+    threads = min(torch.get_num_threads(), len(shares))
+
+    def play(clips: Tensor, seed: int) -> Dreams:
+        return _play(world, outcomes, policy, clips, horizon, seed)
+
+    # Threads that share an operation wait for each other; those with their own games do not.
+    with _single_threads(threads) as each:
+        parts = list(each(play, shares, seeds))
+    return Dreams(
+        *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Dreams))
+    )
+
+
+@contextmanager
+def _single_threads(count: int) -> Iterator[Callable[..., Iterable[Dreams]]]:
+    """Yields a `map` that works on so many threads; operations on each use one CPU thread."""
+    if count == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool.map
+
+
+@torch.no_grad()
+def _play(
+    world: Genie,
+    outcomes: Outcomes,
+    policy: PolicyNetwork,
+    clips: UInt8[Tensor, "b t h w 3"],
+    horizon: int,
+    seed: int,
+) -> Dreams:
     generator = torch.Generator().manual_seed(seed)
     seeds = torch.randint(2**62, (len(clips),), generator=generator)
     state = world.start(clips.numpy(), seeds.tolist())
@@ -109,7 +148,7 @@ def imagine(
     features, steps = [state.dynamics.features.cpu()], []
     for _ in range(horizon):
         stack = torch.stack(frames[-policy.config.frames :], dim=1)
-        log_probs = action_logits(policy, stack).log_softmax(-1)
+        log_probs = action_logits(policy, stack, world.dtype).log_softmax(-1)
         actions = torch.multinomial(log_probs.exp(), 1, generator=generator)
         chosen = actions[:, 0].to(world.device)
         rewards, ends = outcomes(state, chosen)
@@ -121,9 +160,11 @@ def imagine(
     return Dreams(torch.stack(frames, 1), torch.stack(features, 1), *parts)
 
 
-def action_logits(policy: Policy, stacks: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b a"]:
-    """Returns logits of the latent actions, in the precision that is fast here."""
-    with fast_precision():
+def action_logits(
+    policy: PolicyNetwork, stacks: UInt8[Tensor, "b t h w 3"], dtype: torch.dtype
+) -> Float[Tensor, "b a"]:
+    """Returns logits of the latent actions, computed in float32 or, faster, in bfloat16."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         return policy(stacks).float()
 
 

@@ -107,10 +107,17 @@ class ActorCritic:
         policy: the actor, which sees frames.
         config: how it learns.
         features: size of what the critic sees.
+        dtype: in which the policy is computed, as in the dream: torch.float32 or torch.bfloat16.
     """
 
-    def __init__(self, policy: PolicyNetwork, config: DreamConfig, features: FeatureConfig):
-        self.policy, self.config = policy, config
+    def __init__(
+        self,
+        policy: PolicyNetwork,
+        config: DreamConfig,
+        features: FeatureConfig,
+        dtype: torch.dtype = torch.float32,
+    ):
+        self.policy, self.config, self.dtype = policy, config, dtype
         self.critic = Critic(features)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.optimizers = (
@@ -181,7 +188,7 @@ class ActorCritic:
 
     def actor_loss(self, batch: dict[str, Tensor]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Returns the loss of the policy, and its entropy."""
-        every = action_logits(self.policy, batch["stacks"]).log_softmax(-1)
+        every = action_logits(self.policy, batch["stacks"], self.dtype).log_softmax(-1)
         entropy = -(every.exp() * every).sum(-1)
         ratio = (every.gather(1, batch["actions"][:, None])[:, 0] - batch["log_probs"]).exp()
         clipped = ratio.clamp(1 - self.config.clip, 1 + self.config.clip)

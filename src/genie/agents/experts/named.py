@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from genie.agents.experts.lookahead import LookAhead
+from genie.agents.experts.nearest import Nearest
 from genie.agents.experts.runner import Runner
 from genie.agents.experts.stable_baselines import StableBaselines
 from genie.core.config import UserError
@@ -18,8 +19,8 @@ def policy_of(name: str, seed: int = 0) -> PolicyName | Policy:
     """Returns the policy of a name.
 
     Args:
-        name: of one of `genie.record`, `runner`, `lookahead`, or `sb3:PATH` for a checkpoint of
-            Stable-Baselines3.
+        name: of one of `genie.record`, `runner`, `lookahead`, `nearest`, or `sb3:PATH` for a
+            checkpoint of Stable-Baselines3.
         seed: of what the expert itself leaves to chance.
 
     Raises:
@@ -31,7 +32,9 @@ def policy_of(name: str, seed: int = 0) -> PolicyName | Policy:
         return Runner(seed)
     if name == "lookahead":
         return LookAhead()
+    if name == "nearest":
+        return Nearest(seed=seed)
     if name.startswith(CHECKPOINT):
         return StableBaselines(Path(name.removeprefix(CHECKPOINT)))
-    known = ", ".join([*get_args(PolicyName), "runner", "lookahead"])
+    known = ", ".join([*get_args(PolicyName), "runner", "lookahead", "nearest"])
     raise UserError(f"no policy {name!r}; choose {known} or {CHECKPOINT}PATH")

@@ -22,8 +22,9 @@ def _options(parser: ArgumentParser) -> None:
         "sticky_action_prob. restless is sticky, but takes another after one that changed no "
         "pixel. mixture is sticky with random_action_prob random actions. Experts, of whose "
         "actions random_action_prob are replaced: runner runs to the right in CoinRun; lookahead "
-        "tries its actions out in copies of the game, for CoinRun too; sb3:PATH is a checkpoint of "
-        "Stable-Baselines3, which runs the code in it",
+        "tries its actions out in copies of the game, for CoinRun too; nearest walks the shortest "
+        "way to the next reward, in games on a grid such as Miner and Maze; sb3:PATH is a "
+        "checkpoint of Stable-Baselines3, which runs the code in it",
     )
     parser.add_function_arguments(record, skip={"env", "policy"})
 
