@@ -183,6 +183,8 @@ class TrainConfig:
         prompt_encoding_fraction: share of the dynamics clips whose tokens were encoded from their
             own first frame, as those of a prompt are. Only used if the tokenizer's encoder sees the
             past.
+        balanced_actions: share of the dynamics clips whose last latent action is each action in
+            turn, so that rare ones are seen more often (`training/balance.py`).
         augmentation: changes of the clips of frames.
         checkpoint_minutes: write a checkpoint at least this often; 0 for never by time.
         checkpoint_steps: write a checkpoint every so many steps; 0 for never by steps.
@@ -206,6 +208,7 @@ class TrainConfig:
     compile: bool = False
     joint: bool = False
     prompt_encoding_fraction: float = 0.25
+    balanced_actions: float = 0.0
     augmentation: Augmentation = Augmentation()
     checkpoint_minutes: float = 5.0
     checkpoint_steps: int = 1000
@@ -227,6 +230,11 @@ class TrainConfig:
         require(self.seed >= 0, f"seed: {self.seed} is negative")
         share = self.prompt_encoding_fraction
         require(0 <= share <= 1, f"prompt_encoding_fraction: {share}, must lie in [0, 1]")
+        require(0 <= self.balanced_actions <= 1, "balanced_actions: must lie in [0, 1]")
+        require(
+            not (self.joint and self.balanced_actions),
+            "balanced_actions: in joint training the actions are not known before; set it to 0",
+        )
         require(self.checkpoint_minutes >= 0, "checkpoint_minutes: must not be negative")
         require(self.checkpoint_steps >= 0, "checkpoint_steps: must not be negative")
         require(self.log_every >= 1, f"log_every: {self.log_every}, must be at least 1")

@@ -15,6 +15,7 @@ from genie.data.sampler import BatchIndex
 from genie.data.store import ClipStore, Episode
 from genie.presets.schedule import Augmentation
 from genie.training import augment
+from genie.training.balance import BalancedClips
 
 Batch = tuple[Tensor, ...]
 
@@ -90,6 +91,7 @@ class TokenBatches:
         actions: (N,) action from each frame to the next; None where they are inferred on the fly.
         prompt_fraction: fraction of the clips taken from `prompt_tokens`.
         with_frames: also return the frames, for joint training.
+        balanced_actions: fraction of the clips that are chosen by their last action.
         split: the split to train on.
     """
 
@@ -101,18 +103,25 @@ class TokenBatches:
     actions: np.ndarray | None
     prompt_fraction: float = 0.25
     with_frames: bool = False
+    balanced_actions: float = 0.0
     split: str = "train"
     windows: np.ndarray = field(init=False, repr=False)
     segments: np.ndarray = field(init=False, repr=False)
+    balanced: BalancedClips | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "windows", self.store.window_starts(self.frames, self.split))
+        if self.balanced_actions and self.actions is not None:
+            clips = BalancedClips(self.windows, self.actions, self.frames, self.balanced_actions)
+            object.__setattr__(self, "balanced", clips)
         segments = segment_starts(self.store, self.frames, self.split)
         object.__setattr__(self, "segments", segments)
 
     def __call__(self, index: BatchIndex) -> Batch:
         """Returns (tokens (B,T,S), actions (B,T-1)), or (tokens, frames) for joint training."""
         starts = index.clip_starts(self.windows, self.batch)
+        if self.balanced:
+            starts = self.balanced(index, starts, self.batch)
         prompts = self._are_prompts(index, len(starts))
         if prompts.any():
             segments = index.clip_starts(self.segments, self.batch, salt=1)

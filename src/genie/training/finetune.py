@@ -16,7 +16,7 @@ from genie.data.store import ClipStore
 from genie.models.latent_actions.base import LatentActionModel
 from genie.models.layers.kmeans import kmeans_plus_plus, lloyd
 from genie.models.quantizers.registry import KINDS
-from genie.models.quantizers.vq import KMEANS_ITERATIONS
+from genie.models.quantizers.vq import KMEANS_ITERATIONS, VectorQuantizer
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.training.previews import spread_clips
 from genie.world import checkpoint
@@ -189,6 +189,11 @@ def check_fits(name: str, old: GenieConfig, new: GenieConfig) -> None:
             f"{key}: {now[key]}, but the world {name} has {before[key]}, and a vocabulary can "
             f"only be kept or widened; take {before[key]} or more",
         )
+    require(
+        new.num_actions == old.num_actions or not old.actions.lfq_codebooks,
+        f"num_actions: the actions of LFQ are bits, and with more bits each would mean something "
+        f"else; keep {old.num_actions}",
+    )
     quantizer = old.tokenizer.quantizer
     growing = " or ".join(kind for kind, cls in KINDS.items() if cls.can_grow)
     require(
@@ -228,6 +233,7 @@ def starting_world(base: BaseWorld, config: GenieConfig, store: ClipStore, frame
     )
     kept = old.config.num_actions
     if config.num_actions > kept:
+        assert isinstance(quantizer, VectorQuantizer)  # `check_fits` refuses others
         seen = _latents(world.actions, store, frames)
         quantizer.codebook[kept:] = _new_centres(
             seen, quantizer.codebook[:kept], len(quantizer.codebook)

@@ -106,7 +106,7 @@ def train(
     with StopRequest(console) as stop:
         pipeline = _Pipeline(StageRun(out, chosen.train, stop, console), store, chosen)
         running = [TABLE[name] for name in stages if chosen.trains(name)]
-        needed = {need for stage in running for need in stage.needs}
+        needed = {need for stage in running for need in stage.reads(chosen.world)}
         for name, stage in TABLE.items():
             if stage in running and not pipeline.must_stay(stage):
                 pipeline.train(stage)
@@ -131,7 +131,8 @@ class _Pipeline:
 
     def must_stay(self, stage: Stage) -> bool:
         """Whether a later stage was trained on what a stage made, or trains its model as well."""
-        after = [other.name for other in TABLE.values() if stage.name in other.needs]
+        config = self.world.config
+        after = [other.name for other in TABLE.values() if stage.name in other.reads(config)]
         return stage.joined(self.run.train) or any(
             self.run.checkpoint(name).exists() for name in after
         )

@@ -137,7 +137,7 @@ def precompute_actions(
     episodes = store.episodes if past > 1 else _shared(store)
     chunks = list(_chunks(episodes, size=size, past=past, ahead=1))
     device = actions.device
-    name = f"actions-{fingerprint(actions)}"
+    name = f"actions-{fingerprint(actions, *actions.reads)}"
     actions_of_frames = np.array(_precomputed(store, name, chunks, infer, device, advance))
     actions_of_frames[[episode.start + episode.length - 1 for episode in store.episodes]] = -1
     return actions_of_frames

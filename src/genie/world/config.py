@@ -42,6 +42,7 @@ class GenieConfig:
         require(self.fps > 0, "fps: must be positive")
         require(self.num_actions >= 2, "num_actions: must be at least 2")
         require_at_most(self, height=16_384, width=16_384, fps=1000, num_actions=4096)
+        self.actions.check_number(self.num_actions)
         smallest = min(self.height, self.width)
         for name in ("tokenizer", "actions"):
             patch = getattr(self, name).patch

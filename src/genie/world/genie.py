@@ -67,7 +67,9 @@ class Genie(nn.Module):
         self.config = config
         size = (config.height, config.width)
         self.tokenizer: TokenizerBackbone = config.tokenizer.build(size)
-        self.actions: LatentActionModel = config.actions.build(size, config.num_actions)
+        self.actions: LatentActionModel = config.actions.build_for(
+            self.tokenizer, size, config.num_actions
+        )
         self.dynamics = Dynamics(
             config.dynamics, self.tokenizer.grid, self.tokenizer.vocabulary, config.num_actions
         )

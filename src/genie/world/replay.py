@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -47,6 +48,8 @@ ADDED = {
     "actions.entropy_weight": 0.0,
     "actions.smoothness_weight": 0.0,
     "actions.consistency_weight": 0.0,
+    "actions.lfq_codebooks": 0,
+    "tokenizer.quantizer.codebooks": 1,
 }
 """Keys that are newer than the hash, with the default at which they are left out of it."""
 NOT_HASHED = "guidance"
@@ -241,9 +244,10 @@ def _hashed(config: GenieConfig) -> dict[str, Any]:
     """Returns the configuration under its oldest keys, without options that are newer."""
     values = with_old_keys(config)
     for path, default in ADDED.items():
-        part, key = path.split(".")
-        if values[part][key] == default:
-            del values[part][key]
+        *parents, key = path.split(".")
+        part = reduce(dict.__getitem__, parents, values)
+        if part.get(key) == default:
+            del part[key]
     del values["sampling"][NOT_HASHED]
     return values
 

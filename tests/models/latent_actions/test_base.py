@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from moving import moving_block
+from untrained_tokenizer import build as build_tokenizer
 
 from genie.core.config import UserError
 from genie.core.unions import kinds_of
@@ -25,8 +26,9 @@ def config(request):
 
 
 def build(config):
+    tokenizer = build_tokenizer().eval()
     torch.manual_seed(0)
-    return config.build((16, 16), 4)
+    return config.build_for(tokenizer, (16, 16), 4)
 
 
 def test_one_action_for_each_step_and_a_frame_of_each(config):
@@ -91,6 +93,23 @@ def test_from_the_first_step_the_encoder_learns_through_the_codes(config):
     assert model.to_latent.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("codebooks", [1, 2])
+def test_codes_by_lfq(config, codebooks):
+    config = replace(config, continuous_fraction=0.0, lfq_codebooks=codebooks, entropy_weight=0.1)
+    model, (frames, _) = build(config).train(), moving_block(8)
+    loss, logs = model.loss(frames)
+    loss.backward()
+    assert "perplexity" in logs
+    assert model.quantizer.to_bits.weight.grad.abs().max() > 0
+    assert model.to_latent.weight.grad.abs().max() > 0
+    actions = model.infer(frames)
+    assert 0 <= actions.min() <= actions.max() < 4
+    assert model.reconstruct(frames).shape == (8, 4, 16, 16, 3)
+    again = build(config)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.infer(frames), actions)
+
+
 def test_inferring_learns_nothing_even_in_training_mode(config):
     model, (frames, _) = build(config).train(), moving_block(4)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -127,7 +146,12 @@ def test_noise_on_a_code_reaches_the_decoder_in_training_only(config):
 
 @pytest.mark.parametrize(("downsample", "patch"), [(1, 4), (3, 4), (2, 16)])
 def test_any_frame_size(config, downsample, patch):
-    model = replace(config, downsample=downsample, patch=patch).build((17, 23), 4)
+    if config.from_tokens and downsample > 1:
+        with pytest.raises(UserError, match="downsample"):
+            replace(config, downsample=downsample)
+        return
+    config = replace(config, downsample=downsample, patch=patch)
+    model = config.build_for(build_tokenizer(size=(17, 23)), (17, 23), 4)
     frames = torch.randint(0, 256, (2, 3, 17, 23, 3), dtype=torch.uint8)
     size = (-(-17 // downsample), -(-23 // downsample))
     assert model.frame_size == size
@@ -144,6 +168,8 @@ def test_any_frame_size(config, downsample, patch):
         {"downsample": 0},
         {"entropy_weight": -1.0},
         {"embedding_noise": -1.0},
+        {"lfq_codebooks": -1},
+        {"lfq_codebooks": 1, "continuous_fraction": 0.5},
     ],
 )
 def test_impossible_values_name_the_field(config, change):

@@ -10,11 +10,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie.core.config import require, require_at_most
+from genie.models.backbone import TokenizerBackbone
+from genie.models.latent_actions.lookup_free import LookupFreeActions
 from genie.models.latent_actions.regularizers import code_entropy_gap, inconsistency, roughness
 from genie.models.layers.compile import graph_break
 from genie.models.layers.kmeans import count
 from genie.models.layers.pixels import downsample, motion_mask, psnr, to_float, to_uint8
 from genie.models.quantizers.base import perplexity
+from genie.models.quantizers.product import codes_per_book
 from genie.models.quantizers.vq import VectorQuantizer, VQConfig
 
 RECENT_PER_CODE = 64
@@ -49,6 +52,9 @@ class BaseConfig:
         smoothness_weight: weight of `roughness`: an action is likely to go on.
         consistency_weight: weight of `inconsistency`: like changes are to have like latents. These
             three act while the encoder learns, the first one only where there are codes.
+        lfq_codebooks: above 0, the codes are those of LFQ, in so many codebooks, and not a moving
+            average. The number of actions must be a power of two and `continuous_fraction` 0
+            (`models/latent_actions/lookup_free.py`).
     """
 
     kind: str
@@ -64,6 +70,7 @@ class BaseConfig:
     entropy_weight: float = 0.0
     smoothness_weight: float = 0.0
     consistency_weight: float = 0.0
+    lfq_codebooks: int = 0
 
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
@@ -79,6 +86,16 @@ class BaseConfig:
             "consistency_weight",
         ):
             require(getattr(self, name) >= 0, f"{name}: must not be negative")
+        require(self.lfq_codebooks >= 0, "lfq_codebooks: must not be negative")
+        require(
+            self.lfq_codebooks == 0 or self.continuous_fraction == 0,
+            "lfq_codebooks: LFQ has no codes to place later; set continuous_fraction to 0",
+        )
+
+    @property
+    def from_tokens(self) -> bool:
+        """Whether the tokenizer has to be trained before."""
+        return False
 
     @property
     def layers(self) -> int:
@@ -93,6 +110,23 @@ class BaseConfig:
             num_actions: A.
         """
         raise NotImplementedError
+
+    def build_for(
+        self, tokenizer: TokenizerBackbone, frame_size: tuple[int, int], num_actions: int
+    ) -> LatentActionModel:
+        """Returns a new model for a world; only a kind that sees tokens uses its tokenizer."""
+        return self.build(frame_size, num_actions)
+
+    def check_number(self, num_actions: int) -> None:
+        """Refuses a number of actions that the codes cannot have.
+
+        Raises:
+            UserError: the message names the field.
+        """
+        if self.lfq_codebooks:
+            power = num_actions & (num_actions - 1) == 0
+            require(power, f"num_actions: LFQ needs a power of two, got {num_actions}")
+            codes_per_book(num_actions, self.lfq_codebooks)
 
 
 class LatentActionModel(nn.Module, ABC):
@@ -112,10 +146,12 @@ class LatentActionModel(nn.Module, ABC):
         recent: (n, dim), latents of the last steps, the newest last; zeros where there are none.
             Saved worlds have the buffer by this name.
         quantizer: the codebook.
+        reads: other models that latents are computed with, which are no part of this one.
     """
 
     recent: Tensor
-    quantizer: VectorQuantizer
+    quantizer: VectorQuantizer | LookupFreeActions
+    reads: tuple[TokenizerBackbone, ...] = ()
 
     def __init__(self, config: BaseConfig, frame_size: tuple[int, int], num_actions: int):
         super().__init__()
@@ -151,6 +187,11 @@ class LatentActionModel(nn.Module, ABC):
         """Adds the buffers that all kinds have, at the kind's own place among its weights."""
         config = self.config
         self.register_buffer("recent", torch.zeros(RECENT_PER_CODE * self.num_actions, config.dim))
+        if config.lfq_codebooks:
+            self.quantizer = LookupFreeActions(
+                self.num_actions, config.dim, config.lfq_codebooks, config.commitment_weight
+            )
+            return
         self.quantizer = VectorQuantizer(
             VQConfig(
                 codes=self.num_actions,

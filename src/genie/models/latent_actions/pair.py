@@ -35,6 +35,7 @@ class PairActionConfig(BaseConfig):
         embedding_noise: standard deviation of noise on the code's vector in training.
         entropy_weight, smoothness_weight, consistency_weight: of the losses in
             `models/latent_actions/regularizers.py`.
+        lfq_codebooks: above 0 for codes by LFQ (`models/latent_actions/lookup_free.py`).
         channels: of all convolutions, a multiple of 8.
     """
 

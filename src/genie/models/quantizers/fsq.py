@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genie.core.config import require
 from genie.models.quantizers.base import BaseConfig, Quantized, Quantizer
+from genie.models.quantizers.product import ProductQuantizer, codes_per_book
 
 FSQ_LEVELS = {
     64: (8, 8),
@@ -29,11 +30,14 @@ class FSQConfig(BaseConfig):
 
     Attributes:
         kind: "fsq".
-        codes: size of the vocabulary, one of the paper's sizes.
+        codes: size of the vocabulary, one of the paper's sizes or, with several codebooks, a power
+            of one.
+        codebooks: number of codebooks, of which a token is the product.
     """
 
     kind: Literal["fsq"] = "fsq"
     codes: int = 1000
+    codebooks: int = 1
 
     can_collapse: ClassVar[bool] = False
 
@@ -41,11 +45,16 @@ class FSQConfig(BaseConfig):
         """Refuses sizes that the paper has no levels for."""
         super().__post_init__()
         sizes = ", ".join(map(str, FSQ_LEVELS))
-        require(self.codes in FSQ_LEVELS, f"codes: FSQ has sizes {sizes}; got {self.codes}")
+        size = codes_per_book(self.codes, self.codebooks)
+        require(size in FSQ_LEVELS, f"codes: FSQ has sizes {sizes}; got {size}")
 
-    def build(self) -> FiniteScalarQuantizer:
+    def build(self) -> Quantizer:
         """Returns a new quantizer of this configuration."""
-        return FiniteScalarQuantizer(self)
+        if self.codebooks == 1:
+            return FiniteScalarQuantizer(self)
+        codes = codes_per_book(self.codes, self.codebooks)
+        part = replace(self, codes=codes, codebooks=1)
+        return ProductQuantizer([part.build() for _ in range(self.codebooks)])
 
 
 class FiniteScalarQuantizer(Quantizer):

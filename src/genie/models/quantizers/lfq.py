@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from genie.models.quantizers.base import BaseConfig, Quantized, Quantizer, require_power_of_two
+from genie.models.quantizers.product import ProductQuantizer, codes_per_book
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,14 @@ class LFQConfig(BaseConfig):
     Attributes:
         kind: "lfq".
         codes: size of the vocabulary, a power of two.
+        codebooks: number of codebooks, of which a token is the product. With more, the entropy loss
+            looks at each alone, which takes less time and memory.
         commitment_weight: weight of the loss that keeps features near their code.
         entropy_weight: weight of the loss that spreads use over the codes.
     """
 
     kind: Literal["lfq"] = "lfq"
+    codebooks: int = 1
     commitment_weight: float = 0.25
     entropy_weight: float = 0.1
 
@@ -32,10 +36,15 @@ class LFQConfig(BaseConfig):
         """Refuses sizes that are no power of two."""
         super().__post_init__()
         require_power_of_two(self, "LFQ")
+        codes_per_book(self.codes, self.codebooks)
 
-    def build(self) -> LookupFreeQuantizer:
+    def build(self) -> Quantizer:
         """Returns a new quantizer of this configuration."""
-        return LookupFreeQuantizer(self)
+        if self.codebooks == 1:
+            return LookupFreeQuantizer(self)
+        codes = codes_per_book(self.codes, self.codebooks)
+        part = replace(self, codes=codes, codebooks=1)
+        return ProductQuantizer([part.build() for _ in range(self.codebooks)])
 
 
 class LookupFreeQuantizer(Quantizer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,8 @@ from genie.training import diagnostics, previews
 from genie.training.finetune import BaseWorld
 from genie.training.reporting import Diagnostic, DiagnosticWarnings
 from genie.training.stages.base import Stage, StageContext, StageInputs, frame_inputs
+from genie.training.token_cache import fingerprint
+from genie.world.config import GenieConfig
 
 
 class ActionsStage(Stage):
@@ -21,7 +25,13 @@ class ActionsStage(Stage):
 
     def inputs(self, context: StageContext) -> StageInputs:
         """Returns clips of frames."""
-        return frame_inputs(self, context, previews.preview_actions, diagnose_actions)
+        found = frame_inputs(self, context, previews.preview_actions, diagnose_actions)
+        others = context.world.actions.reads
+        return replace(found, fingerprint=fingerprint(*others)) if others else found
+
+    def reads(self, world: GenieConfig) -> tuple[str, ...]:
+        """The tokenizer, where latent actions are inferred from tokens."""
+        return ("tokenizer",) if world.actions.from_tokens else ()
 
     def report(self, context: StageContext) -> None:
         """Prints the perplexity of the actions."""

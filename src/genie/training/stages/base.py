@@ -21,6 +21,7 @@ from genie.training.finetune import BaseWorld
 from genie.training.reporting import Diagnostic, DiagnosticWarnings
 from genie.training.stage import StageRun
 from genie.world import inputs
+from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 
 LATER = "a later one needs its model; run it first, or all stages at once"
@@ -111,7 +112,8 @@ class Stage(ABC):
 
     Attributes:
         name: of its `StageConfig` in `TrainConfig`, of its checkpoint and of its logs.
-        needs: stages whose models it reads; they are not trained on once it has begun.
+        needs: stages whose models it reads; they are not trained on once it has begun. `reads` may
+            depend on the world.
         joins: stage that trains its model as well where `TrainConfig.joint` is set; None for none.
         optional: whether a new world may be without it.
     """
@@ -136,6 +138,10 @@ class Stage(ABC):
     @abstractmethod
     def report(self, context: StageContext) -> None:
         """Prints how good the trained model is, and warns where something is wrong."""
+
+    def reads(self, world: GenieConfig) -> tuple[str, ...]:
+        """Returns the stages whose models it reads in a world of this configuration."""
+        return self.needs
 
     def joined(self, train: TrainConfig) -> bool:
         """Whether another stage trains its model in its place."""

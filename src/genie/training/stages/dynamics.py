@@ -75,6 +75,7 @@ class DynamicsStage(Stage):
             actions,
             prompt_fraction=train.prompt_encoding_fraction,
             with_frames=train.joint,
+            balanced_actions=train.balanced_actions,
         )
 
     def report(self, context: StageContext) -> None:
