@@ -149,3 +149,13 @@ def test_a_player_remembers_the_last_frames_of_each_game():
     assert show([2, 6], [0, 2], no) == [[1, 1, 2], [5, 5, 6]]
     assert show([3, 9], [0, 1], np.array([False, True])) == [[1, 2, 3], [9, 9, 9]]
     assert show([7, 8], [2, 0], np.array([False, True])) == [[5, 6, 7], [8, 8, 8]]
+
+
+def test_a_player_sees_a_game_of_another_size_in_its_own():
+    seen = []
+    agent = agent_of()
+    agent.act = lambda frames, rng, space: seen.append(frames) or [0] * len(frames)
+    small = np.full((1, 8, 8, 3), 7, np.uint8)
+    AgentPlayer(agent)(small, np.array([0]), np.array([True]))
+    assert seen[0].shape == (1, 3, 16, 16, 3)
+    assert (seen[0] == 7).all()

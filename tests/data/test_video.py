@@ -15,7 +15,7 @@ from sample_videos import (
 
 from genie.core.config import UserError
 from genie.data.images import read_image
-from genie.data.video import VideoWriter, fit_frame, probe, read_video, write_video
+from genie.data.video import Resizer, VideoWriter, fit_frame, probe, read_video, write_video
 
 
 def frames_of(path: Path, **options) -> np.ndarray:
@@ -54,6 +54,18 @@ def test_written_larger_without_blur(tmp_path):
     assert frames.shape == (3, 64, 64, 3)
     assert np.abs(frames[:, :, 31].astype(int)).max() < 20
     assert frames[:, :, 32].min() > 235
+
+
+@pytest.mark.parametrize("size", [(20, 20), (32, 32), (12, 10)])
+def test_frames_are_scaled_as_in_videos(tmp_path, size):
+    ramp = np.linspace(0, 255, 16 * 16 * 3).reshape(1, 16, 16, 3).astype(np.uint8)
+    with VideoWriter(tmp_path / "a.mp4", 10, crf=0, size=size) as video:
+        video.write(ramp[0])
+    found = Resizer(*size)(ramp)
+    assert found.shape == (1, *size, 3)
+    (written,) = (frame for _, frame in read_video(tmp_path / "a.mp4"))
+    assert np.abs(found[0].astype(int) - written).max() <= 6  # it went by way of YUV
+    assert Resizer(16, 16)(ramp) is ramp
 
 
 def test_gif_in_and_out(tmp_path):

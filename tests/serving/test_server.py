@@ -201,7 +201,7 @@ def test_a_wildcard_address_is_not_a_host_name(monkeypatch, host, hosts, known):
     class Stop(Exception):
         pass
 
-    def made(served_worlds, access, limits):
+    def made(served_worlds, access, limits, extend):
         assert access.hosts == known
         raise Stop
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genie.core.config import UserError, from_record, require, to_dict
 from genie.core.io import replacing
+from genie.data.video import Resizer
 from genie.models.policy_network import PolicyNetwork, PolicyNetworkConfig
 from genie.world.action_mapper import FOLDER, ActionMapper, latent_actions_hash
 from genie.world.checkpoint import Part
@@ -235,7 +236,7 @@ def sampled(
 
 
 class AgentPlayer:
-    """Plays games by an agent: keeps the last frames of each.
+    """Plays games by an agent: keeps the last frames of each, scaled to the agent's size.
 
     Args:
         agent: that plays.
@@ -248,6 +249,7 @@ class AgentPlayer:
         self._space: Space | None = space
         self._rng = None if seed is None else np.random.default_rng([seed, 20])
         self._seen = dict[int, np.ndarray]()
+        self._resize = Resizer(agent.config.policy.height, agent.config.policy.width)
 
     def __call__(self, frames: np.ndarray, games: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Returns an action for each game.
@@ -257,7 +259,8 @@ class AgentPlayer:
             games: their numbers (N,).
             first: bool (N,), which have just begun.
         """
-        stacks = [self._stack(*shown) for shown in zip(frames, games.tolist(), first, strict=True)]
+        shown = zip(self._resize(frames), games.tolist(), first, strict=True)
+        stacks = [self._stack(*one) for one in shown]
         return np.asarray(self._agent.act(np.stack(stacks), self._rng, self._space))
 
     def _stack(self, frame: np.ndarray, game: int, first: np.bool_) -> np.ndarray:

@@ -134,6 +134,26 @@ class _Scaler:
         return self(frame, height, width, "rgb24").to_ndarray()
 
 
+class Resizer:
+    """Scales frames as `VideoWriter` does, so that a game looks as in its recorded videos.
+
+    Args:
+        height, width: wanted, in pixels.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._size, self._scale = (height, width), _Scaler(sharp=True)
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Returns frames u8 (N,H,W,3) in the size wanted; those that have it are left alone."""
+        import av
+
+        if frames.shape[1:3] == self._size or not len(frames):
+            return frames
+        pictures = (av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames)
+        return np.stack([self._scale.rgb(picture, *self._size) for picture in pictures])
+
+
 class _Painter:
     """Makes upright pixels of one size from decoded frames."""
 

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,8 @@ def serve(
     dtype: str = "float32",
     compile: bool = False,
     agent: str | Path | None = None,
+    extend: Callable[[FastAPI], None] | None = None,
+    page: str = "",
 ) -> None:
     """Serves worlds until Ctrl+C or SIGTERM.
 
@@ -76,6 +78,8 @@ def serve(
         dtype: of their weights, as `Genie.from_pretrained` takes it.
         compile: compiles the worlds (`Genie.compile`).
         agent: folder of an agent that plays for players who let it.
+        extend: as of `create_server`.
+        page: path of the page to open.
 
     Raises:
         UserError: a token is missing, the port is taken, two worlds have the same name, or a world
@@ -96,9 +100,9 @@ def serve(
             for world in worlds or bundle
         ]
         with _warm_worlds(served_worlds):
-            app = create_server(served_worlds, auth, limits)
+            app = create_server(served_worlds, auth, limits, extend)
             name = f"[{host}]" if ":" in host else host
-            url = f"http://{name}:{listener.getsockname()[1]}"
+            url = f"http://{name}:{listener.getsockname()[1]}" + (page and f"/{page}")
             listed = " or ".join(served.name for served in served_worlds)
             print(f"Play {listed} at {url} (Ctrl+C stops)", flush=True)
             if open_browser:
@@ -174,25 +178,20 @@ class Server(uvicorn.Server):
 
 
 def _load(
-    world: Genie | str | Path,
-    prompts: Any = None,
-    device: str | None = None,
-    dtype: str = "float32",
-    action_names: bool = False,
-    agent: str | Path | None = None,
+    world: Genie | str | Path, prompts: Any = None, device: str | None = None,
+    dtype: str = "float32", action_names: bool = False, agent: str | Path | None = None,
     **options: Any,
-) -> ServedWorld:
-    name, own = "world", None
+) -> ServedWorld:  # fmt: skip
+    name, can_name = "world", False
     if isinstance(world, str | Path):
         from genie.world.genie import Genie
 
-        name, own = Path(world).resolve().name, writable_folder(world)
+        name, can_name = Path(world).resolve().name, action_names and bool(writable_folder(world))
         world = Genie.from_pretrained(world, device, dtype)
-    folder, can_name = world.folder, action_names and own is not None
-    images = load_prompts(prompts, world.config.height, world.config.width, folder or world)
+    images = load_prompts(prompts, world.config.height, world.config.width, world.folder or world)
     player = None if agent is None else Autoplay.from_pretrained(agent, world)
-    own_parts: dict[str, Any] = {"folder": folder, "can_name": can_name, "agent": player}
-    return ServedWorld(name, world, images, **own_parts, **options)
+    own: dict[str, Any] = {"folder": world.folder, "can_name": can_name, "agent": player}
+    return ServedWorld(name, world, images, **own, **options)
 
 
 @contextlib.contextmanager

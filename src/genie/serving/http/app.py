@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,14 +52,16 @@ class ErrorResponse(BaseModel):
 
 
 def create_server(
-    worlds: Sequence[ServedWorld], auth: AuthConfig | None = None, limits: Limits | None = None
-) -> FastAPI:
+    worlds: Sequence[ServedWorld], auth: AuthConfig | None = None, limits: Limits | None = None,
+    extend: Callable[[FastAPI], None] | None = None,
+) -> FastAPI:  # fmt: skip
     """Builds the application that serves worlds.
 
     Args:
         worlds: to play; the first one is the default.
         auth: which clients are accepted; None accepts all that use a loopback name.
         limits: of the server; None takes the defaults.
+        extend: adds further routes to the application.
 
     Returns:
         The ASGI application. Its routes: `/` the page, `/worlds` the list of worlds,
@@ -82,6 +84,8 @@ def create_server(
     _add_operator_routes(app, service)
     _add_generate_route(app, service)
     _add_player_route(app, service)
+    if extend is not None:
+        extend(app)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> Response:
