@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch import Tensor
 from genie.core.config import UserError, require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 
 @runtime_checkable
@@ -76,7 +76,7 @@ class NetworkFile:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.name = f"{path.stem} (sha256 {digest[:12]})"
         self._path, self._device = path, device
-        self._call = _loaded(path, device)
+        self._call = load_archive(path, device)
 
     def features(self, frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b n d"]:
         """Calls the network with a batch of clips, of which it makes (b, d) or (b, n, d)."""
@@ -114,7 +114,12 @@ class NetworkFile:
         return found
 
 
-def _loaded(path: Path, device: torch.device | str) -> Callable[..., Any]:
+def load_archive(path: Path, device: torch.device | str) -> torch.jit.ScriptModule:
+    """Reads a network from a TorchScript archive.
+
+    Raises:
+        UserError: the file is no such archive.
+    """
     with warnings.catch_warnings():
         # Deprecated in favour of torch.export, whose archives evaluate expressions while loading.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from genie.models.latent_actions.base import LatentActionModel
 from genie.models.layers.kmeans import kmeans_plus_plus, lloyd
 from genie.models.quantizers.registry import KINDS
 from genie.models.quantizers.vq import KMEANS_ITERATIONS, VectorQuantizer
+from genie.models.tokenizer_losses.config import ExtraLosses
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.training.previews import spread_clips
 from genie.world import checkpoint
@@ -49,6 +50,7 @@ MAY_DIFFER = {
     "num_actions",
     "tokenizer.quantizer.codes",
     *(f"tokenizer.{name}" for name in ("l2_weight", "l1_weight", "motion_weight")),
+    *(f"tokenizer.extra_losses.{field.name}" for field in fields(ExtraLosses)),
     *(
         f"actions.{name}"
         for name in (

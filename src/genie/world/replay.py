@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -25,6 +25,7 @@ from genie.core.config import Dtype, UserError, from_record, require
 from genie.core.renamed_keys import with_old_keys
 from genie.data.images import png, rgb
 from genie.models.dynamics import first_name
+from genie.models.tokenizer_losses.config import ExtraLosses
 from genie.world.checkpoint import rename_dynamics
 from genie.world.maskgit import SamplingConfig
 
@@ -50,6 +51,7 @@ ADDED = {
     "actions.consistency_weight": 0.0,
     "actions.lfq_codebooks": 0,
     "tokenizer.quantizer.codebooks": 1,
+    "tokenizer.extra_losses": asdict(ExtraLosses()),
 }
 """Keys that are newer than the hash, with the default at which they are left out of it."""
 NOT_HASHED = "guidance"

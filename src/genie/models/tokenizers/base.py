@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -18,6 +19,7 @@ from genie.models.layers.pixels import motion_mask, psnr, to_float, to_uint8
 from genie.models.quantizers.base import perplexity
 from genie.models.quantizers.registry import QuantizerConfig
 from genie.models.quantizers.vq import VQConfig
+from genie.models.tokenizer_losses.config import ExtraLosses
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class BaseConfig:
         l1_weight: weight of the absolute error.
         motion_weight: extra weight of pixels that changed since the frame before. Without it,
             leaving out a small moving thing costs almost nothing.
+        extra_losses: losses beside the error of pixels; all of them are off by default.
     """
 
     backbone: str
@@ -42,6 +45,7 @@ class BaseConfig:
     l2_weight: float = 1.0
     l1_weight: float = 0.1
     motion_weight: float = 2.0
+    extra_losses: ExtraLosses = field(default_factory=ExtraLosses)
 
     def __post_init__(self) -> None:
         """Refuses impossible combinations."""
@@ -65,6 +69,24 @@ class BaseConfig:
             frame_size: height and width in pixels.
         """
         raise NotImplementedError
+
+
+class Reconstruction(NamedTuple):
+    """What a tokenizer makes of clips in training.
+
+    Attributes:
+        target: (B, T, H, W, 3), the pixels of the clips from -1 to 1.
+        pixels: (B, T, H, W, 3), those that were decoded.
+        pixel_loss: weighted error between them.
+        quantizer_loss: loss of the quantizer.
+        logs: figures to log.
+    """
+
+    target: Tensor
+    pixels: Tensor
+    pixel_loss: Tensor
+    quantizer_loss: Tensor
+    logs: dict[str, Tensor]
 
 
 class Tokenizer(TokenizerBackbone):
@@ -144,16 +166,22 @@ class Tokenizer(TokenizerBackbone):
             frames: clips.
             progress: share of the training budget that is spent; not used here.
         """
+        made = self.reconstruction(frames)
+        return made.pixel_loss + made.quantizer_loss, made.logs
+
+    def reconstruction(self, frames: UInt8[Tensor, "b t h w 3"]) -> Reconstruction:
+        """Encodes and decodes clips, with their losses. In training mode the quantizer learns."""
         target = to_float(frames, self.dtype)
         quantized = self.quantizer(self.features(target))
-        error = self.pixels(quantized.vectors.to(self.dtype)) - target
+        pixels = self.pixels(quantized.vectors.to(self.dtype))
+        error = pixels - target
         weight = 1 + self.config.motion_weight * motion_mask(frames)
         squared = (weight * error.square()).mean() / weight.mean()
         absolute = (weight * error.abs()).mean() / weight.mean()
-        loss = self.config.l2_weight * squared + self.config.l1_weight * absolute + quantized.loss
+        loss = self.config.l2_weight * squared + self.config.l1_weight * absolute
         logs = {
             "psnr": psnr(error.detach().square().mean(), peak=2.0),
             "perplexity": perplexity(count(quantized.codes, self.vocabulary)),
             "quantizer_loss": quantized.loss.detach(),
         }
-        return loss, logs
+        return Reconstruction(target, pixels, loss, quantized.loss, logs)

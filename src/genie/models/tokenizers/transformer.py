@@ -33,6 +33,7 @@ class VideoTokenizerConfig(BaseConfig):
         l1_weight: weight of the absolute error.
         motion_weight: extra weight of pixels that changed since the frame before. Without it,
             leaving out a small moving thing costs almost nothing.
+        extra_losses: losses beside the error of pixels; all of them are off by default.
     """
 
     backbone: Literal["transformer"] = "transformer"
