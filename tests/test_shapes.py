@@ -51,6 +51,34 @@ def test_lengths_must_agree_within_a_call():
         added(torch.ones(2), torch.ones(1))
 
 
+def test_lengths_must_agree_after_calls_in_which_they_did():
+    @check
+    def joined(x: Float[Tensor, " n"], others: "list[Float[Tensor, ' n']]") -> Tensor:
+        return torch.stack([x, *others])
+
+    for _ in range(2):
+        joined(torch.ones(2), [torch.ones(2)])
+    with pytest.raises(TypeCheckError):
+        joined(torch.ones(2), [torch.ones(3)])
+    with pytest.raises(TypeCheckError):
+        joined(torch.ones(2, dtype=torch.int64), others=[torch.ones(2)])
+
+
+def test_a_result_is_checked_though_its_arguments_were_seen():
+    results = iter([torch.ones(2), torch.ones(2), torch.ones(3), torch.ones(2)])
+
+    @check
+    def following(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return next(results)
+
+    for _ in range(2):
+        following(torch.ones(2))
+    with pytest.raises(TypeCheckError, match="return value"):
+        following(torch.ones(2))
+    following(torch.ones(2))
+    assert next(results, None) is None
+
+
 def test_shapes_inside_of_other_types_are_found():
     @check
     def first(pair: "tuple[Float[Tensor, ' n'], list[Float[Tensor, ' n']] | None]") -> "Tensor":

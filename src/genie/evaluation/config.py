@@ -77,7 +77,7 @@ class EvaluationConfig:
         long_horizon: frames of those.
         seed: chooses clips, random actions and noise; the first of several.
         batch: clips, or players, at once.
-        action_prompts: frames from which every action is held.
+        action_prompts: frames from which every action is held; twice as many for pairs of actions.
         action_steps: for how many frames.
         supervised_clips: clips whose latent actions are compared with true ones; more than `clips`,
             because mutual information wants many transitions and inferring them is cheap.

@@ -20,7 +20,6 @@ from genie.evaluation.metrics.metric import Headline, Metric
 from genie.evaluation.protocol.rollouts import clip_seeds
 from genie.models.layers.pixels import psnr, squared_error
 
-STEPS, PROMPTS = 5, 8
 MAX_GAMES, MAX_ACTIONS = 512, 16
 """Games grow with the square of the actions: many actions have fewer prompts, or no section."""
 
@@ -35,7 +34,8 @@ def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A
     config, size = evaluation.config, evaluation.world.config.num_actions
     if size > MAX_ACTIONS:
         raise Skipped(f"{size} actions have too many pairs; it is measured up to {MAX_ACTIONS}.")
-    clips = evaluation.select(config.prompt_frames, max(2, min(PROMPTS, MAX_GAMES // size**2)))
+    count = max(2, min(2 * config.action_prompts, MAX_GAMES // size**2))
+    clips = evaluation.select(config.prompt_frames, count)
     prompts = torch.cat(list(clips))
     owner = torch.arange(len(prompts)).repeat_interleave(size**2)
     pairs = torch.cartesian_prod(torch.arange(size), torch.arange(size)).repeat(len(prompts), 1)
@@ -52,7 +52,7 @@ def play_pairs(evaluation: Evaluation, steps: int) -> tuple[Float[Tensor, "N A A
     return torch.stack(errors).unflatten(1, (size, size)), clips.episodes
 
 
-def inverse_consistency(evaluation: Evaluation, steps: int = STEPS) -> dict[str, Any]:
+def inverse_consistency(evaluation: Evaluation, steps: int = 5) -> dict[str, Any]:
     """Measures how much nearer to its start a game comes on the way back.
 
     Each action is taken back by the one that does so best in the other half of the prompts. `gain`
