@@ -31,6 +31,8 @@ def configuration(options):
         )
         for name in ("tokenizer", "actions")
     }
+    quantizer = replace(world.tokenizer.quantizer, codes=64)
+    smaller["tokenizer"] = replace(smaller["tokenizer"], quantizer=quantizer)
     return replace(world, **smaller, dynamics=replace(world.dynamics, **small)), train
 
 gpu_world.configuration = configuration
