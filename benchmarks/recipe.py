@@ -224,7 +224,7 @@ def measured(
     if "dynamics" in stages or "sampling" in stages:
         found |= _drawn(world, store, options)
     if stages == ("actions", "dynamics"):
-        found |= _held(world, store, options.clips)
+        found |= held(world, store, options.clips)
     if options.long:
         found |= _long(world, store, options.long)
     return found
@@ -270,7 +270,7 @@ def _information(
     }
 
 
-def _held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
+def held(world: genie.Genie, store: genie.ClipStore, games: int) -> dict[str, float]:
     """Closed loop: the share of games that a held button scrolls its way."""
     evaluation = _evaluation(world, store, closed_loop_games=games, action_selection_games=games)
     try:
