@@ -101,6 +101,41 @@ def test_every_name_leads_to_a_field(converting, name):
     assert converting["from_flat"]({name: 8})
 
 
+def test_every_flat_name_leads_to_a_field(converting):
+    for name in converting["NAMES"]:
+        suits = {"dim": 48, "heads": 2}.get(name.rpartition("_")[2], 10)
+        assert converting["from_flat"]({name: suits}) != GenieConfig(), name
+
+
+def test_a_nested_dict_becomes_a_configuration(converting):
+    config: GenieConfig = converting["three_models"]
+    assert (config.tokenizer.quantizer.codes, config.tokenizer.quantizer.dim) == (1024, 256)
+    assert (config.num_actions, config.actions.dim) == (8, 64)
+    dynamics = config.dynamics
+    assert (dynamics.width, dynamics.layers, dynamics.heads, dynamics.key_width) == (512, 12, 8, 64)
+    tricks: GenieConfig = converting["tricks"]
+    assert (tricks.actions.kind, tricks.sampling.reencode_every) == ("pair", 10)
+    with torch.device("meta"):
+        Genie(config), Genie(tricks)
+
+
+def test_files_of_stages_become_a_configuration(converting):
+    page = blocks(ROOT / "docs/coming-from-other-libraries.md", "yaml")
+    config = converting["from_stages"](*(yaml.safe_load(text)["model"] for text in page))
+    quantizer = config.tokenizer.quantizer
+    assert (config.tokenizer.backbone, quantizer.kind, quantizer.codes) == ("conv3d", "lfq", 1024)
+    assert config.tokenizer.extra_losses.adversarial_weight == 1.0
+    assert (config.num_actions, config.actions.lfq_codebooks) == (8, 1)
+    assert (config.dynamics.width, config.dynamics.layers, config.sampling.steps) == (512, 8, 25)
+    two = converting["from_stages"](
+        {"d_codebook": 5, "n_codebook": 2}, {"d_codebook": 1, "n_codebook": 3}, {}
+    )
+    assert (two.tokenizer.quantizer.codes, two.tokenizer.quantizer.codebooks) == (1024, 2)
+    assert (two.num_actions, two.actions.lfq_codebooks) == (8, 3)
+    with torch.device("meta"):
+        Genie(config), Genie(two)
+
+
 def test_frames_go_there_and_back(converting):
     video = torch.rand(2, 3, 4, 16, 24)
     frames = converting["to_frames"](video)
