@@ -1,6 +1,7 @@
 """Every example runs, at a minute size."""
 
 import itertools
+import json
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import square_game
 from example_modules import EXAMPLES, example_module
 from genie.agents.agent import Agent, AgentConfig
 from genie.core.config import from_dict
+from genie.data.recording.environments import LevelRange, make_env_batch
 from genie.data.video import read_video, write_video
 from genie.envs.vector import GenieVectorEnv
 from genie.models.policy_network import PolicyNetworkConfig
@@ -90,6 +92,30 @@ def test_dream_ppo(world, tmp_path, capsys):
     small += ["--policy", "MlpPolicy", "--dtype", "float32"]
     example("dream_ppo")([str(own), str(store.path), *small])
     assert "16 steps of the dream" in capsys.readouterr().out
+    square_game.register()
+    report = tmp_path / "real.json"
+    small += ["--env", square_game.SQUARE, "--real_steps", "32", "--levels", "3"]
+    example("dream_ppo")([str(own), str(store.path), *small, "--report", str(report)])
+    assert "32 steps of the real game" in capsys.readouterr().out
+    assert {"steps", "of", "seed", "PPO", "random play"} == json.loads(report.read_text()).keys()
+
+
+def test_ppo_sees_the_real_game_as_it_is():
+    pytest.importorskip("stable_baselines3")
+    square_game.register()
+    games = make_env_batch(square_game.SQUARE, mode="easy", options={})(2, LevelRange(0, 9), 0)
+    env = example_module("dream_ppo").RealVecEnv(games, 16, 16)
+    before, right = env.reset(), np.full(2, square_game.RIGHT)
+    assert (env.action_space.n, env.observation_space.shape) == (4, (16, 16, 3))
+    for number in range(1, 2 * square_game.LENGTH):
+        dark = np.median(before[..., 1], axis=(1, 2)) < 60
+        frames, rewards, dones, infos = env.step(right)
+        assert rewards.tolist() == dark.tolist()
+        assert dones.all() == (number % square_game.LENGTH == 0)
+        if dones.all():
+            assert np.array_equal(infos[0]["terminal_observation"], before[0])
+        before = frames
+    env.close()
 
 
 def test_ended_games_of_a_dream_start_anew_in_the_step_after(world):
