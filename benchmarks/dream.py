@@ -54,7 +54,10 @@ def main() -> None:
         dream()
         found.append((time.perf_counter() - wall, time.process_time() - processor))
     wall, processor = (float(np.median(part)) for part in zip(*found, strict=True))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # operations are counted in the thread that counts
     work = gigaflops(dream) / steps
+    torch.set_num_threads(threads)
     rate = matrix_rate(getattr(torch, options.dtype), torch.device("cpu"))
     tell(
         {
@@ -63,6 +66,7 @@ def main() -> None:
             "games": options.games,
             "horizon": options.horizon,
             "dtype": options.dtype,
+            "threads": threads,
             "steps_per_second": steps / wall,
             "steps_per_processor_second": steps / processor,
             "megaflop_per_step": 1000 * work,
