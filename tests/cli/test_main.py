@@ -77,7 +77,7 @@ def test_missing_folders_and_videos_are_said(capsys, tmp_path, world):
     assert "holds no video" in fails(capsys, "prepare", world, "--out", tmp_path / "a")
     assert "no such folder" in fails(capsys, "train", "--data", nowhere, "--out", tmp_path / "b")
     assert "not a clip store" in fails(capsys, "evaluate", world, "--data", tmp_path)
-    assert "no such world folder" in fails(capsys, "play", nowhere)
+    assert "no such world folder" in fails(capsys, "play", nowhere, "--port", 0)
     assert "there is no such picture" in fails(capsys, "generate", world, nowhere / "x.png")
 
 

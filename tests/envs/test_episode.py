@@ -68,7 +68,7 @@ def test_learned_outcomes_are_those_of_the_state_before_and_the_action(world, re
 
 
 def test_learned_rewards_are_found_beside_the_world(world, folder, reward_model, tmp_path):
-    with pytest.raises(UserError, match="genie train --stages"):
+    with pytest.raises(UserError, match="genie train --from"):
         GenieEnv(folder, reward="learned")
     reward_model.save_pretrained(tmp_path / "own")
     env = GenieEnv(folder, reward=tmp_path / "own")

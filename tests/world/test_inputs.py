@@ -136,7 +136,7 @@ for wrong in (None, "1", 1.5, 2.0, True, -1, 2**63, 2**64, np.array([1, 2]), [1,
     if wrong is not None:
         refuses(env.reset, seed=wrong)
         refuses(envs.reset, seed=[wrong, 1])
-for wrong in (None, (), [], "", "gone.png", 7, {}, np.zeros((0, 16, 3), np.uint8), frame[:, :0],
+for wrong in ((), [], "", "gone.png", 7, {}, np.zeros((0, 16, 3), np.uint8), frame[:, :0],
               frame[None, :0][:0], np.zeros((0, 1, 16, 16, 3), np.uint8), frame.astype(float),
               np.zeros((1, 0, 16, 16, 3), np.uint8), frame[..., :2], [frame, frame[:9]],
               frame[..., 0], torch.zeros(16, 16, 3), frame.astype(np.uint16),
@@ -146,6 +146,10 @@ for wrong in (None, (), [], "", "gone.png", 7, {}, np.zeros((0, 16, 3), np.uint8
     refuses(world.generate, wrong, [0])
     if not isinstance(wrong, list):  # a list of pictures is several prompts, of any size
         refuses(GenieEnv, world, wrong)
+refuses(world.reconstruct, None)
+for game in (Genie(world.config).start, Genie(world.config).generate):
+    refuses(game)  # it has no folder with prompts
+assert torch.equal(world.start().frame, world.generate(actions=[0])[0])
 refuses(world.infer_actions, frame)
 for wrong in (0, -1, 1.5, "2", True):
     refuses(world.generate, frame, num_frames=wrong)

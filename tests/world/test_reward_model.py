@@ -38,7 +38,7 @@ def test_it_is_saved_beside_its_world(world, model, tmp_path):
 
 
 def test_another_world_and_no_model_at_all_are_refused(world, model, tmp_path):
-    with pytest.raises(UserError, match=r"no .*model here; make one with `genie train --stages"):
+    with pytest.raises(UserError, match=r"no .*model here; make one with `genie train --from"):
         RewardModel.from_pretrained(tmp_path)
     model.save_pretrained(tmp_path)
     torch.manual_seed(5)

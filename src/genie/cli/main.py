@@ -167,7 +167,8 @@ def _overview(group: str = "") -> str:
 def _parsed(name: str, command: Command, arguments: list[str]) -> Namespace:
     from genie.cli.parser import Parser
 
-    parser = Parser(prog=f"genie {name}", description=f"{command.about.capitalize()}.")
+    about = command.about[0].upper() + command.about[1:]
+    parser = Parser(prog=f"genie {name}", description=f"{about}.")
     parser.add_argument("--config", action="config", help="YAML or JSON file to read options from")
     command.options(parser)
     if command.defaults is not None:

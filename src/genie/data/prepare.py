@@ -47,6 +47,7 @@ class PrepareReport:
     Attributes:
         store: the folder.
         videos: number of videos found.
+        used: number of those of which something was stored.
         episodes: number of clips stored.
         frames: stored frames by split.
         fps: frames per second of the store.
@@ -59,6 +60,7 @@ class PrepareReport:
 
     store: Path
     videos: int
+    used: int
     episodes: int
     frames: dict[str, int]
     fps: float
@@ -96,10 +98,11 @@ def prepare(
     Args:
         source: folder of videos.
         out: folder to make.
-        height: and the others down to `val_fraction`: see `PrepareConfig`.
+        height: rows of the stored frames.
         width: columns of the stored frames.
-        fit: `crop`, `letterbox` or `resize`.
-        fps: frames per second, None for the most common rate of the videos.
+        fit: for other proportions: `crop` cuts the edges, `letterbox` adds black ones, `resize`
+            stretches.
+        fps: frames per second; the most common rate of the videos when left out.
         min_frames: shorter clips are dropped.
         static_threshold: smallest change of a pixel that counts, 0..255.
         max_static_fraction: clips with a larger share of steps without change are dropped.
@@ -109,8 +112,8 @@ def prepare(
             part of a store, and `genie.data.merge.merge` joins all parts. Any scheduler can run
             the shards, on as many machines. Give `fps` for many videos, or each shard first reads
             the rate of all of them.
-        workers: processes that decode; None takes one per CPU core, 0 or 1 decodes in this process.
-            A script that uses more needs the usual `if __name__ == "__main__":`.
+        workers: processes that decode; one per CPU core when left out, and 0 or 1 decodes in this
+            process. A script that uses more needs the usual `if __name__ == "__main__":`.
         progress: show a progress bar.
 
     Raises:
@@ -224,6 +227,7 @@ def _report_of_part(
     return PrepareReport(
         store=out,
         videos=len(part.manifests),
+        used=sum(1 for each in part.manifests.values() if each["clips"]),
         episodes=part.clips,
         frames={f"shard {part.plan.shard}": part.frames},
         fps=part.plan.fps,
@@ -313,6 +317,7 @@ def report_of(
     return PrepareReport(
         store=store.path,
         videos=store.prepared["videos"],
+        used=len({episode.source for episode in store.episodes}),
         episodes=len(store.episodes),
         frames={split: store.num_frames(split) for split in store.splits},
         fps=store.fps,

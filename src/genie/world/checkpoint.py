@@ -131,7 +131,7 @@ class Part:
             UserError: there is none, or one of another version.
         """
         path = folder / CONFIG
-        missing = f"{folder}: there is no {self.what.split()[-1]} here; make one with"
+        missing = f"{folder}: there is no {self.what.partition(' ')[2]} here; make one with"
         require(path.is_file(), f"{missing} `{self.command}`")
         try:
             values = json.loads(path.read_text("utf-8"))

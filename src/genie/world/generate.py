@@ -61,7 +61,7 @@ def generate(
         frames: number of frames to generate when no actions are given.
         out: .mp4, .mkv, .mov or .gif; or .png, which writes one numbered image per frame.
         seed: determines all random numbers.
-        steps: MaskGIT steps per frame; this and the five below are the world's own when left out.
+        steps: MaskGIT steps per frame; the world's own when left out, as all of its sampling.
         temperature: divides the logits; 0 takes the most likely token.
         top_k: sample from this many of the most likely tokens only; 0 means all.
         guidance: strength of classifier-free guidance by the action; doubles the time of a frame.

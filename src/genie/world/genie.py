@@ -184,13 +184,14 @@ class Genie(nn.Module):
         return self.dynamics.embedding.position.dtype
 
     @torch.no_grad()
-    def start(self, prompt: Any, seed: Numbers = 0) -> State:
+    def start(self, prompt: Any = None, seed: Numbers = 0) -> State:
         """Starts a game.
 
         Args:
             prompt: one frame (H, W, 3), several (T, H, W, 3) or those of a batch of players
                 (B, T, H, W, 3), uint8. A PIL image or the path of an image file does as well.
-                Images of another size are cropped and resized with a warning.
+                Images of another size are cropped and resized with a warning. When left out, the
+                first prompt in the folder of the world.
             seed: determines all random numbers; one from 0 to 2**63 - 1, or one per player.
                 With one seed, player i of a batch gets `seed + i`.
 
@@ -200,7 +201,7 @@ class Genie(nn.Module):
         Raises:
             UserError: the prompt is not an image, or there is not one valid seed per player.
         """
-        frames, batched = self._prompt(prompt)
+        frames, batched = self._own_prompt() if prompt is None else self._prompt(prompt)
         seeds = self._seeds(seed, len(frames))
         tokens = self.tokenizer.encode(frames)
         one = frames.shape[1] == 1
@@ -314,7 +315,7 @@ class Genie(nn.Module):
 
     def generate(
         self,
-        prompt: Any,
+        prompt: Any = None,
         actions: Any = None,
         num_frames: int | None = None,
         *,
@@ -336,7 +337,7 @@ class Genie(nn.Module):
             The unchanged frames of the prompt and one frame per action: (T + N, H, W, 3), with a
             batch dimension in front for a batched prompt.
         """
-        frames, batched = self._prompt(prompt)
+        frames, batched = self._own_prompt() if prompt is None else self._prompt(prompt)
         seeds = self._seeds(seed, len(frames))
         sequence = self._action_sequence(actions, num_frames, seeds)
         sampling = sampling or self.config.sampling
@@ -404,6 +405,11 @@ class Genie(nn.Module):
         """Returns frames (B, T, H, W, 3) on our device, and whether a batch was given."""
         clips, batched = prompt_clips(prompt, self.config.height, self.config.width)
         return torch.from_numpy(clips).to(self.device), batched
+
+    def _own_prompt(self) -> tuple[UInt8[Tensor, "b t h w 3"], bool]:
+        return self._prompt(
+            load_prompts(None, self.config.height, self.config.width, self.folder)[0]
+        )
 
     def _check_actions(self, action: Any, players: int) -> Int[Tensor, " b"]:
         actions = torch.from_numpy(inputs.check_actions(action, self.config.num_actions, players))

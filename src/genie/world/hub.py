@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ def _download(repo_id: str, **options: Any) -> Path:
     except HFValidationError:
         raise UserError(f"{repo_id}: there is no such world folder") from None
     except Exception as error:
+        close = get_close_matches(repo_id, bundled.names(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "check the name or your connection"
         raise UserError(
-            f"{repo_id}: no such folder, and the Hugging Face Hub did not give it; check the name "
-            f"or your connection ({', '.join(bundled.names())} comes with the package)"
+            f"{repo_id}: no such folder, and the Hugging Face Hub did not give it; {hint} "
+            f"({', '.join(bundled.names())} come with the package)"
         ) from error

@@ -35,11 +35,14 @@ def check_range(actions: np.ndarray, count: int, name: str = "action") -> None:
 def parse_actions(text: str) -> list[int] | list[str]:
     """Reads actions such as "1,1,2,0", or names such as "left,left,jump".
 
-    Spaces may stand for commas where there are none. A comma may end the list.
+    Spaces may stand for commas where there are none. A comma may end the list, and brackets may
+    enclose it.
 
     Raises:
         UserError: there is none, one is left out, or numbers and names are mixed.
     """
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
     words = text.split(",") if "," in text else text.split()
     words = [word.strip() for word in words]
     if words[1:] and not words[-1]:

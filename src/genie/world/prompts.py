@@ -158,9 +158,10 @@ def _checked(array: np.ndarray) -> np.ndarray:
 def _resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
     if array.shape[-3:-1] == (height, width):
         return np.array(array)
+    rows, columns = array.shape[-3:-1]
+    done = "resized" if rows * width == columns * height else "cropped and resized"
     warnings.warn(
-        f"prompt: a picture of {array.shape[-2]}x{array.shape[-3]} pixels was cropped and resized "
-        f"to the world's {width}x{height}",
+        f"prompt: a picture of {columns}x{rows} pixels was {done} to the world's {width}x{height}",
         stacklevel=4,
     )
     if array.ndim == 4:

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 FOLDER = "reward"
 """Of a reward model, inside the folder of its world."""
-PART = Part("a reward model", "genie train --stages [reward]", "genie-reward")
+PART = Part(
+    "a reward model",
+    "genie train --from WORLD --data STORE --stages '[reward]' --out WORLD",
+    "genie-reward",
+)
 END_KEY = 2**20
 """What is added to a game's key to sample its end. MaskGIT steps use lower numbers."""
 

@@ -16,7 +16,7 @@ def test_shards_are_prepared_and_merged_by_the_commands(tmp_path, capsys):
         options = ["--height", "16", "--width", "16", "--workers", "0", "--scene_threshold", "1"]
         command = ["prepare", str(videos), "--out", str(part), "--shard", f"{number}/2", *options]
         assert main.main(command) == 0
-    assert f"{parts[0]}: 2 clips of 2 videos" in capsys.readouterr().out
+    assert f"{parts[0]}: 2 clips of 2 of 2 videos" in capsys.readouterr().out
     assert main.main(["merge", str(tmp_path / "store"), *map(str, parts)]) == 0
-    assert f"{tmp_path / 'store'}: 3 clips of 3 videos" in capsys.readouterr().out
+    assert f"{tmp_path / 'store'}: 3 clips of 3 of 3 videos" in capsys.readouterr().out
     assert len(ClipStore.open(tmp_path / "store")) == 60

@@ -26,6 +26,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "serve": ("fastapi", "uvicorn", "starlette", "websockets", "prometheus_client"),
     "procgen": ("procgen", "gym3"),
     "atari": ("ale_py",),
+    "export": ("onnx", "onnxscript"),
     "rl": ("stable_baselines3",),
     "wandb": ("wandb",),
 }
@@ -36,6 +37,7 @@ _PURPOSES = {
     "serve": "playing in the browser and serving",
     "procgen": "recording Procgen games",
     "atari": "recording Atari games",
+    "export": "writing sites and ONNX graphs",
     "rl": "training agents",
     "wandb": "logging to Weights & Biases",
 }

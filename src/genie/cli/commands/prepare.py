@@ -42,7 +42,8 @@ def print_report(report: PrepareReport) -> None:
     splits = ", ".join(f"{count:,} {split}" for split, count in report.frames.items())
     done = " (was complete before)" if report.complete_before else ""
     kinds = ", ".join(f"{kind}: {count:,}" for kind, count in report.kinds.items())
-    counts = f"{report.episodes:,} clips of {report.videos:,} videos ({kinds}), {splits} frames"
+    of = f"{report.used:,} of {report.videos:,} videos ({kinds})"
+    counts = f"{report.episodes:,} clips of {of}, {splits} frames"
     print(f"{report.store}: {counts}{done}")
 
 
