@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from browsing import ARGUMENTS, CHROMIUM
+from visiting import chromium, opened
 
 from genie import Genie, UserError
 from genie.export.site import RUNTIME_FILES, _fetch, export_site
@@ -88,22 +88,58 @@ def address(site):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def driver():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def browser(driver):
+    with chromium(driver) as running:
         yield running
-        running.close()
+
+
+@pytest.fixture(scope="module")
+def visitor(browser):
+    """Whom all pages of a file belong to: what one has loaded, the next finds in the cache."""
+    context = browser.new_context(accept_downloads=True)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def uncached(browser):
+    """A context in which no service worker answers: what a test answers in its place arrives."""
+    context = browser.new_context(service_workers="block")
+    yield context
+    context.close()
 
 
 @pytest.fixture
-def page(browser, address):
-    context = browser.new_context(accept_downloads=True)
-    made = context.new_page()
-    errors = []
-    made.on("pageerror", lambda error: errors.append(str(error)))
-    made.goto(address)
-    yield made
+def page(visitor, address):
+    with opened(visitor, address) as made:
+        yield made
+
+
+@pytest.fixture
+def first_visit(browser, address):
+    """The page in a browser that has never seen it."""
+    context = browser.new_context()
+    with opened(context, address) as made:
+        yield made
     context.close()
-    assert not errors
+
+
+@pytest.fixture
+def needs_packages(runtime):
+    if not (runtime / RUNTIME_FILES[0]).stat().st_size:
+        pytest.skip("npm could not fetch onnxruntime-web")
+
+
+@pytest.fixture
+def playing(page, needs_packages):
+    """The page once the first frame is there."""
+    page.wait_for_selector("#canvas[data-frame]", timeout=60_000)
+    return page

@@ -10,21 +10,18 @@ import torch
 from browsing import FIREFOX, needs_chromium, needs_firefox, press, step, wait_until
 from firefox import firefox
 from PIL import Image
+from visiting import PIXELS, shown
 
 from genie import SamplingConfig, UserError
 from genie.data.video import read_video
 from genie.export.onnx import put
-from genie.export.site import RUNTIME_FILES, WORLDS, _described, export_site
+from genie.export.site import ON_DEMAND, WORLDS, _described, export_site
 from genie.serving.protocol import World
 from genie.world import maskgit, rng
 from genie.world.action_mapper import ActionMapper
 from genie.world.replay import Replay, decode_prompt
 
 pytestmark = pytest.mark.xdist_group("export")
-PIXELS = """() => {
-    const canvas = document.querySelector("canvas"), { width, height } = canvas;
-    return [...canvas.getContext("2d").getImageData(0, 0, width, height).data];
-}"""
 AT_STEP = "number => document.getElementById('step').textContent == number"
 # All graphs and weights are in the cache of the service worker.
 KEPT = """async () => {
@@ -34,20 +31,6 @@ KEPT = """async () => {
     const wanted = ["weights.bin", "decode.onnx", "commit.onnx", "0.png"];
     return wanted.every((name) => found.includes(name));
 }"""
-
-
-@pytest.fixture
-def playing(page, runtime):
-    """The page once the first frame is there."""
-    if not (runtime / RUNTIME_FILES[0]).stat().st_size:
-        pytest.skip("npm could not fetch onnxruntime-web")
-    page.wait_for_selector("#canvas[data-frame]", timeout=60_000)
-    return page
-
-
-def shown(page):
-    """The frame on the page, (H, W, 3)."""
-    return np.array(page.evaluate(PIXELS)).reshape(16, 16, 4)[..., :3]
 
 
 def play(page, keys):
@@ -176,16 +159,6 @@ class TestInTheBrowser:
         playing.keyboard.up("4")
         assert step(playing) == 1
 
-    def test_a_missing_first_picture_is_a_sentence(self, browser, address, runtime):
-        context = browser.new_context(service_workers="block")
-        page = context.new_page()
-        page.route("**/prompts/0.png", lambda route: route.fulfill(status=404))
-        page.goto(address)
-        page.wait_for_selector("#again:not([hidden])", timeout=60_000)
-        said = page.inner_text("#overlay-text")
-        context.close()
-        assert "0.png is missing" in said
-
     def test_a_held_key_plays_at_the_frame_rate_and_previews_come(self, playing):
         playing.wait_for_selector("#pad canvas[data-frame]")
         playing.keyboard.down("4")
@@ -215,12 +188,13 @@ class TestInTheBrowser:
         playing.wait_for_timeout(300)
         np.testing.assert_array_equal(shown(playing), picture)
 
-    def test_it_plays_without_a_network_after_the_first_visit(self, playing):
-        wait_until(playing, KEPT)
-        playing.context.set_offline(True)
-        playing.reload()
-        playing.wait_for_selector("#canvas[data-frame]", timeout=60_000)
-        play(playing, ["1", "2"])
+    @pytest.mark.usefixtures("needs_packages")
+    def test_it_plays_without_a_network_after_the_first_visit(self, first_visit):
+        wait_until(first_visit, KEPT)
+        first_visit.context.set_offline(True)
+        first_visit.reload()
+        first_visit.wait_for_selector("#canvas[data-frame]", timeout=60_000)
+        play(first_visit, ["1", "2"])
 
     def test_the_last_minute_is_saved_as_a_video(self, playing, tmp_path):
         press(playing, "Step by step T")
@@ -252,33 +226,76 @@ class TestInTheBrowser:
             found = axe.Axe().run(playing).response["violations"]
             assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found] == []
 
-    def test_a_missing_graph_is_a_sentence(self, browser, address, runtime):
-        context = browser.new_context(service_workers="block")
-        page = context.new_page()
-        page.route("**/decode.onnx", lambda route: route.fulfill(status=404))
+    @pytest.mark.usefixtures("needs_packages")
+    @pytest.mark.parametrize(
+        ("file", "answer", "said"),
+        [
+            ("prompts/0.png", {"status": 404}, "0.png is missing"),
+            ("decode.onnx", {"status": 404}, "decode.onnx is missing (404)."),
+            ("tokenize.onnx", {"body": b"no graph"}, "tokenize.onnx or weights.bin is damaged: "),
+            ("weights.bin", {"body": b"short"}, "tokenize.onnx or weights.bin is damaged: "),
+            ("world.json", {"body": b"{"}, "world.json is damaged."),
+        ],
+    )
+    def test_a_missing_or_damaged_file_is_a_sentence(self, uncached, address, file, answer, said):
+        page = uncached.new_page()
+        page.route(f"**/{file}", lambda route: route.fulfill(**answer))
         page.goto(address)
         page.wait_for_selector("#again:not([hidden])", timeout=60_000)
-        said = page.inner_text("#overlay-text")
-        context.close()
-        assert said == "The world could not be played: decode.onnx is missing (404)."
+        told = page.inner_text("#overlay-text")
+        page.close()
+        assert told.startswith("The world could not be played: ")
+        assert said in told
 
-    def test_nothing_is_requested_from_elsewhere(self, browser, address, playing):
-        context = browser.new_context(service_workers="block")
-        page = context.new_page()
+    @pytest.mark.parametrize(
+        ("lacks", "said"),
+        [
+            ("delete window.WebAssembly", "This browser has no WebAssembly. Update it"),
+            ("WebAssembly.validate = () => false", "This browser has no WebAssembly SIMD. Update"),
+            ("delete window.OffscreenCanvas", "This browser has no OffscreenCanvas. Update it"),
+        ],
+    )
+    def test_what_a_browser_lacks_is_a_sentence(self, uncached, address, lacks, said):
+        page = uncached.new_page()
+        page.add_init_script(lacks)
+        page.goto(address)
+        page.wait_for_selector("#again:not([hidden])")
+        told = page.inner_text("#overlay-text")
+        page.close()
+        assert told.startswith(said)
+
+    @pytest.mark.parametrize("error", ["new RangeError('Array buffer')", "'OOM'", "12345678"])
+    def test_too_little_memory_is_a_sentence(self, uncached, address, error):
+        page = uncached.new_page()
+        runtime = f"""export const env = {{ wasm: {{}} }};
+            export const InferenceSession = {{ create: async () => {{ throw {error}; }} }};"""
+        answer = {"body": runtime, "content_type": "text/javascript"}
+        page.route("**/ort.wasm.min.mjs", lambda route: route.fulfill(**answer))
+        page.goto(address)
+        page.wait_for_selector("#again:not([hidden])")
+        told = page.inner_text("#overlay-text")
+        page.close()
+        assert told == (
+            "This device has too little memory for the world. Close other tabs and try again."
+        )
+
+    @pytest.mark.usefixtures("needs_packages")
+    def test_nothing_is_requested_from_elsewhere(self, uncached, address):
+        page = uncached.new_page()
         asked = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
         page.wait_for_selector("#canvas[data-frame]", timeout=60_000)
-        context.close()
+        page.close()
         assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
+        assert not [url for url in asked if url.removeprefix(address) in ON_DEMAND]
 
 
 class TestInFirefox:
     pytestmark = needs_firefox
 
-    def test_a_game_of_python_and_videos(self, address, world, folder, runtime, tmp_path):
-        if not (runtime / RUNTIME_FILES[0]).stat().st_size:
-            pytest.skip("npm could not fetch the packages")
+    @pytest.mark.usefixtures("needs_packages")
+    def test_a_game_of_python_and_videos(self, address, world, folder, tmp_path):
         prompt = np.array(Image.open(folder / "prompts" / "1.png"))
         replay = Replay.of_game(world, "toy", prompt, seed=3, actions=[3, 0, 1, 2, 2, 1])
         file = tmp_path / "game.json"
@@ -331,6 +348,7 @@ def test_the_site_lists_its_worlds_as_the_page_wants_them(site, folder):
     assert "VERSION" not in worker
     assert '"tab/worker.js"' in worker
     assert "weights.bin" not in worker
+    assert "jspi" not in worker
 
 
 def test_prompts_are_those_of_the_world(site, folder):

@@ -27,6 +27,11 @@ pytestmark = needs_chromium
 def test_keys_move_the_dot_and_reset_restores_it(page):
     assert dot(page) == (12, 12)
     assert page.inner_text("#overlay") == "Hold a key from 1 to 4, an arrow or a button"
+    assert page.inner_text("#world") == "dots · 24×24 · 60 frames/s · 4 actions"
+    for width in (390, 1280):  # the hint hides nothing of the picture
+        page.set_viewport_size({"width": width, "height": 800})
+        picture, said = (page.locator(part).bounding_box() for part in ("#canvas", "#overlay"))
+        assert picture["y"] + picture["height"] <= said["y"]
     page.keyboard.down("2")
     assert wait_for_dot(page, lambda at: at[1] > 14)[0] == 12
     page.keyboard.up("2")

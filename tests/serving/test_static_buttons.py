@@ -40,6 +40,7 @@ def shown(page, inside):
 
 def test_each_group_has_one_button_with_its_name_and_effect(measured):
     assert shown(measured, "#pad > button") == [0, 1]
+    assert measured.inner_text("#world") == "dots · 24×24 · 60 frames/s · 2 different actions"
     button = measured.query_selector("#pad [data-action='1']")
     assert button.query_selector("span").inner_text() == "right"
     assert button.get_attribute("title") == "Scrolls as right does."

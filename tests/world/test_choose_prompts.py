@@ -81,7 +81,15 @@ def test_every_kind_of_scene_is_among_the_prompts():
     floors = [(200, 0, 0)] * 9 + [(0, 200, 0), (0, 0, 200), (200, 200, 0)]
     store = Videos([("val", scene(40, floor, i)) for i, floor in enumerate(floors)])
     chosen = choose_prompts(store, Patches(), 4)
-    assert tuple(chosen[0, 8, 0]) == (200, 0, 0), "the most typical one is the first"
+    assert len({tuple(frame[8, 0]) for frame in chosen}) == 4
+
+
+def test_games_start_where_the_recording_is_at_rest():
+    standing = scene(21, (0, 0, 200), 1)
+    standing[8:13] = standing[10]
+    clips = [scene(40, (200, 0, 0)), scene(40, (0, 200, 0)), standing, scene(40, (200, 200, 0))]
+    chosen = choose_prompts(Videos([("val", clip) for clip in clips]), Patches(), 4)
+    assert tuple(chosen[0, 8, 0]) == (0, 0, 200)
     assert len({tuple(frame[8, 0]) for frame in chosen}) == 4
 
 
@@ -110,5 +118,6 @@ def test_blank_empty_and_still_frames_are_left_out():
 def test_points_far_from_each_other_are_chosen_and_none_twice():
     points = torch.zeros(40, 2)
     points[7], points[21], points[33] = torch.tensor([[9.0, 0], [0, 9], [9, 9]])
+    assert farthest_points(points, 1).tolist() == [0], "the most typical one"
     assert set(farthest_points(points, 8).tolist()) == {0, 7, 21, 33}
     assert len(farthest_points(points, 2)) == 2

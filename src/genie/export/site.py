@@ -26,19 +26,28 @@ class Package:
         name: and version, as npm wants them.
         folder: of its files in the package.
         files: that are copied.
+        on_demand: those of them that few visits load.
     """
 
     name: str
     folder: str
     files: tuple[str, ...]
+    on_demand: tuple[str, ...] = ()
 
 
+WEBGPU = (
+    "ort.jspi.min.mjs",
+    "ort-wasm-simd-threaded.jspi.mjs",
+    "ort-wasm-simd-threaded.jspi.wasm",
+)
+"""The smallest build with WebGPU: for browsers that suspend WebAssembly (JSPI)."""
 PACKAGES = (
     # Plays the graphs (MIT licence).
     Package(
         "onnxruntime-web@1.30.0",
         "dist",
-        ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
+        ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm", *WEBGPU),
+        on_demand=WEBGPU,
     ),
     # Writes video files of frames that the browser encodes (Mozilla Public License 2.0).
     Package("mediabunny@1.61.0", "dist/bundles", ("mediabunny.min.mjs",)),
@@ -46,6 +55,7 @@ PACKAGES = (
     Package("gifenc@1.0.3", "dist", ("gifenc.esm.js",)),
 )
 RUNTIME_FILES = tuple(name for package in PACKAGES for name in package.files)
+ON_DEMAND = {f"packages/{name}" for package in PACKAGES for name in package.on_demand}
 SERVER_FILES = {"connection.js", "transport.js", "docs.css", "docs.html", "docs.js"}
 """Of the page of `genie play`, those that need its server."""
 WORLDS, SERVICE_WORKER = "worlds.json", "offline.js"
@@ -141,8 +151,9 @@ def _copy_page(site: Path) -> None:
 
 def _page_files(site: Path) -> list[str]:
     """Returns the files that every visit needs, without those of the worlds."""
-    files = sorted(path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file())
-    return [file for file in files if not file.startswith("worlds/") and file != SERVICE_WORKER]
+    files = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    files -= {SERVICE_WORKER} | ON_DEMAND
+    return sorted(file for file in files if not file.startswith("worlds/"))
 
 
 def _digest(site: Path) -> str:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from genie.core.config import require
 from genie.data.clips import ClipBatches
-from genie.models.layers.pixels import moving_pixels
+from genie.models.layers.pixels import motion_mask, moving_pixels
 
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
@@ -29,6 +29,8 @@ MAX_TOKENS = 1024
 """The most frequent tokens that are counted."""
 MIN_OF_MEDIAN = 0.75
 """A candidate's contrast, motion and kinds of tokens are at least this fraction of the median."""
+REST = 1 / 3
+"""Seconds before and after a frame in which its motion is measured."""
 
 
 def choose_prompts(
@@ -38,9 +40,10 @@ def choose_prompts(
 
     Candidates are spread evenly over the held-out episodes, without the first and the last second
     of each. Those of little contrast or few kinds of tokens, and those after which little moves for
-    a second, are left out. Of the others the first prompt is the most typical one. Each next one is
-    farthest from all that were chosen (k-centre: Gonzalez 1985). Frames are compared by the
-    histograms of their tokens and colours, and by a small picture.
+    a second, are left out. The most typical one is chosen, then each time the one that is farthest
+    from all that were chosen (k-centre: Gonzalez 1985). Frames are compared by the histograms of
+    their tokens and colours, and by a small picture. Games start from the first prompt. So the
+    chosen frame around which least moves becomes the first: an avatar stands on the ground there.
 
     Args:
         store: of frames of the world's size. Its training split is used where none is held out.
@@ -48,14 +51,17 @@ def choose_prompts(
         count: how many prompts are wanted; fewer are returned from a tiny store.
 
     Returns:
-        The frames, the most typical one first.
+        The frames: the one at rest, then the others in the order of their choice.
     """
     starts, margin = candidates(store, count)
     frames, motion = _read(store, starts, margin)
     tokens = _tokens(tokenizer, frames)
     shown = shows_enough(frames, tokens, motion)
-    frames, tokens = frames[shown], tokens[shown]
-    return frames[farthest_points(_features(frames, tokens), count)].numpy()
+    frames, tokens, starts = frames[shown], tokens[shown], starts[shown.numpy()]
+    chosen = farthest_points(_features(frames, tokens), count)
+    reach = min(margin, round(REST * store.fps))
+    first = int(motion_around(store, starts[chosen.numpy()], reach).argmin())
+    return frames[torch.cat([chosen[[first]], chosen[:first], chosen[first + 1 :]])].numpy()
 
 
 def candidates(store: ClipStore, count: int) -> tuple[Int[np.ndarray, " n"], int]:
@@ -90,6 +96,20 @@ def shows_enough(
     for values in (contrast, kinds, motion):
         kept &= values >= MIN_OF_MEDIAN * values.median()
     return kept if kept.any() else ~kept
+
+
+def motion_around(
+    store: ClipStore, starts: Int[np.ndarray, " n"], reach: int
+) -> Float[Tensor, " n"]:
+    """Returns the fraction of pixels that change from frame to frame around each of some frames.
+
+    Args:
+        store: of the frames.
+        starts: the frames.
+        reach: how many frames before and after each are looked at; 0 finds no motion.
+    """
+    clips = torch.from_numpy(store.windows(starts - reach, 2 * reach + 1))
+    return motion_mask(clips).mean((1, 2, 3, 4))
 
 
 def farthest_points(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " m"]:

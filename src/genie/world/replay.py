@@ -88,6 +88,8 @@ class Replay:
         sampling: settings in the order of their steps, the first for step 0.
         actions: one per step.
         dtype: of the world's weights.
+        device: that computed the frames, such as "cpu", "cuda" or "webgpu". Another one rounds in
+            another way, so some tokens may differ there.
         format, version: of the file.
     """
 
@@ -99,6 +101,7 @@ class Replay:
     sampling: tuple[SamplingChange, ...]
     actions: tuple[int, ...]
     dtype: Dtype = "float32"
+    device: str = "cpu"
     format: Literal["genie-replay"] = FORMAT
     version: Literal[1] = VERSION
 
@@ -145,6 +148,7 @@ class Replay:
             sampling=compress_changes(sampling or [config.sampling]),
             actions=tuple(actions),
             dtype=dtype_name(world.dtype),
+            device=world.device.type,
         )
 
     @classmethod

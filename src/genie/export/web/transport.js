@@ -1,5 +1,7 @@
 // The page's way to its worlds in an exported site: a worker in this tab, no server.
 
+import { remembered } from "./page.js";
+
 const list = new URL("worlds.json", import.meta.url);
 
 /** The worlds of the site. */
@@ -17,6 +19,9 @@ export async function reconstruct(world, blob) {
   return connections.get(world.name)?.reconstruct(blob) ?? null;
 }
 
+/** What may compute the worlds: "auto" takes WebGPU where it is there and faster. */
+export const devices = ["auto", "wasm", "webgpu"];
+
 export const videoFormats = typeof VideoEncoder === "undefined" ? ["gif"] : ["mp4", "gif"];
 
 const connections = new Map();
@@ -27,6 +32,7 @@ export class Connection extends EventTarget {
   #world;
   #seq = 0;
   #asked = 0;
+  #chosen = false; // a device; until then WebAssembly plays, which is there first
   #answers = new Map();
 
   async open(world) {
@@ -38,6 +44,7 @@ export class Connection extends EventTarget {
 
   openNow() {
     this.#worker?.terminate();
+    this.#chosen = false;
     const reason = missing();
     if (reason) return void setTimeout(() => this.#emit("lost", { reason, final: true }));
     this.#worker = new Worker(new URL("tab/worker.js", import.meta.url), { type: "module" });
@@ -75,10 +82,18 @@ export class Connection extends EventTarget {
       this.#emit("loading", `Loading ${this.#world.name}: ${Math.floor(100 * detail)} %`);
     } else if (detail?.rgb) {
       const { rgb, ...frame } = detail;
+      this.#choose();
       this.#emit(name, { ...frame, isVideo: false, picture: this.#picture(rgb) });
     } else {
       this.#emit(name, detail);
     }
+  }
+
+  /** Chooses a device as soon as a frame is there. */
+  #choose() {
+    if (this.#chosen) return;
+    this.#chosen = true;
+    this.send({ type: "device", device: remembered("genie.device") ?? "auto" });
   }
 
   #picture(rgb) {

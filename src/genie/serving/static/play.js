@@ -1,13 +1,13 @@
 // The page: ties the connection, the controls and what is shown together.
 
 import { markPreviewsStale, buildButtons, capture, reservePreviewSpace, nameOf, showActions, showChances, shownActions, showHeld, showPreview } from "./buttons.js";
-import { Bindings, Held, listenToKeys } from "./controls.js";
+import { Bindings, Held, listenToKeys, mainActions } from "./controls.js";
 import { Measures } from "./measures.js";
 import { $, announce, element, remember, remembered } from "./page.js";
 import { buildPrompts, isPicture, openPromptFile, showChosen } from "./prompts.js";
 import { buildRecording, gameOfAddress, openReplay, showStatus } from "./recording.js";
 import { Retry } from "./retry.js";
-import { Connection, listWorlds, refusal, videoFormats } from "./transport.js";
+import { Connection, devices, listWorlds, refusal, videoFormats } from "./transport.js";
 
 const WAIT = "wait";
 const HELD_AFTER = 0.5; // of a step: a key that is released before is not held, its press is played once
@@ -193,6 +193,11 @@ function sendSampling() {
   connection.send({ type: "sampling", ...sampling });
 }
 
+function showDevice({ device, text }) {
+  const plays = device === "webgpu" ? "WebGPU plays." : "WebAssembly plays.";
+  $("device-status").textContent = text ? `${plays} ${text.replace(/\.$/, "")}.` : plays;
+}
+
 // Games that are kept
 
 function showGames({ current: number, games, most }) {
@@ -299,7 +304,9 @@ function buildWorlds(worlds) {
 
 function build() {
   document.title = `${world.name} · Genie`;
-  const properties = [`${world.width}×${world.height}`, `${world.fps} frames/s`, `${world.num_actions} actions`];
+  const different = mainActions(world).length < world.num_actions ? "different " : "";
+  const actions = `${mainActions(world).length} ${different}actions`;
+  const properties = [`${world.width}×${world.height}`, `${world.fps} frames/s`, actions];
   $("world").replaceChildren(element("strong", {}, world.name), ` · ${properties.join(" · ")}`);
   document.documentElement.style.setProperty("--aspect", world.width / world.height);
   Object.assign($("canvas"), { width: world.width, height: world.height });
@@ -345,6 +352,12 @@ function wire() {
     fillIdle();
   });
   for (const id of ["guidance-field", "guidance-hint"]) $(id).hidden = !world.can_guide;
+  $("device-field").hidden = devices.length === 0;
+  $("device").value = remembered("genie.device") ?? "auto";
+  $("device").addEventListener("change", () => {
+    remember("genie.device", $("device").value);
+    connection.send({ type: "device", device: $("device").value });
+  });
   for (const id of ["maskgit-steps", "temperature", "guidance"]) $(id).addEventListener("change", sendSampling);
   $("previews").addEventListener("change", () => {
     previewedAt = 0;
@@ -423,6 +436,7 @@ connection.addEventListener("lost", ({ detail }) => {
   showLost(detail);
 });
 connection.addEventListener("waiting", ({ detail }) => showWaiting(detail));
+connection.addEventListener("device", ({ detail }) => showDevice(detail));
 connection.addEventListener("loading", ({ detail }) => overlay(detail));
 
 document.addEventListener("visibilitychange", () => {

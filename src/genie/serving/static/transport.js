@@ -6,6 +6,9 @@ export { Connection, refusal } from "./connection.js";
 /** Formats in which the last minute can be saved. */
 export const videoFormats = ["mp4", "gif"];
 
+/** What may compute the worlds, for the player to choose: the server decides. */
+export const devices = [];
+
 /** The worlds that are served. */
 export async function listWorlds() {
   return (await fetch("worlds")).json();

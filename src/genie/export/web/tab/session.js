@@ -1,5 +1,7 @@
 // The player's games in the tab: what genie/serving/play does on a server, for one player.
 
+import { Devices } from "./devices.js";
+
 const MAX_GAMES = 4;
 const MAX_QUEUED = 8; // single steps that may wait
 const MAX_UNACKNOWLEDGED = 2; // frames on their way to the page
@@ -16,6 +18,7 @@ class Game {
     this.rewindTo = null;
     this.shows = false; // its frame is due without a step
     this.hiddenUntil = 0; // frames of earlier steps were shown already
+    this.device = "cpu"; // or "webgpu", once it computed a frame
   }
 
   get behind() {
@@ -66,7 +69,7 @@ class Game {
   copy() {
     const made = Object.assign(new Game(this.begin, [...this.actions], [...this.sampling]), {
       state: this.state, step: this.step, rewindTo: this.rewindTo, shows: true,
-      hiddenUntil: this.actions.length,
+      hiddenUntil: this.actions.length, device: this.device,
     });
     made.marks = new Map(this.marks);
     made.video = [...this.video];
@@ -84,6 +87,7 @@ export class Session {
   #post;
   #promptOf;
   #encode;
+  #devices;
   #games = new Map();
   #current = 0;
   #gameCount = 0;
@@ -98,12 +102,14 @@ export class Session {
   #frameId = 0;
   #unacknowledged = [];
   #latest = null;
+  #resting = []; // who waits until the game rests
   #due = 0;
   #wake = () => {};
 
   constructor(world, post, promptOf, encode) {
     [this.#world, this.#post, this.#promptOf, this.#encode] = [world, post, promptOf, encode];
     this.#sampling = world.about.sampling;
+    this.#devices = new Devices(world, (played) => post("device", played), () => this.#atRest());
   }
 
   get #game() {
@@ -125,6 +131,7 @@ export class Session {
       sampling: () => this.#choose(message),
       peek: () => this.#queuePreviews(message),
       save: () => this.#save(),
+      device: () => { this.#devices.choose(message.device); }, // the game goes on meanwhile
       film: () => { this.#sendVideo(message.format); }, // the game goes on meanwhile
       ack: () => this.#acknowledge(message.frame),
     };
@@ -136,16 +143,13 @@ export class Session {
   async run() {
     for (;;) {
       if (!this.#hasWork()) {
-        await new Promise((resolve) => { this.#wake = resolve; });
+        await this.#wait();
         continue;
       }
       if (this.#inRealTime()) {
         const wait = this.#due - performance.now();
         if (wait > 0) {
-          await new Promise((resolve) => {
-            this.#wake = resolve; // what needs no tick does not wait for one
-            setTimeout(resolve, wait);
-          });
+          await this.#wait(wait); // what needs no tick does not wait for one
           continue;
         }
         this.#due = Math.max(this.#due, performance.now()) + (1000 * this.#every) / this.#world.about.fps;
@@ -153,6 +157,23 @@ export class Session {
       await this.#turn();
       await letMessagesIn();
     }
+  }
+
+  /** Resolves when nothing is to be played now, with what a frame is computed from. */
+  #atRest() {
+    return new Promise((resolve) => {
+      this.#resting.push(() => resolve({ state: this.#game.state, action: 0, sampling: this.#sampling }));
+      this.#wake();
+    });
+  }
+
+  /** Waits until something is to be done, at most some milliseconds. */
+  async #wait(milliseconds = Infinity) {
+    if (this.#game?.state) this.#resting.splice(0).forEach((tell) => tell());
+    await new Promise((resolve) => {
+      this.#wake = resolve;
+      if (milliseconds < Infinity) setTimeout(resolve, milliseconds);
+    });
   }
 
   #hasWork() {
@@ -179,6 +200,7 @@ export class Session {
     const started = performance.now();
     if (game.needsTurn) {
       this.#previews = [];
+      if (game.state === null) this.#noteDevice(game);
       if (game.state === null) game.put(await this.#world.start(game.begin.frame, game.begin.seed), 0);
       if (game.rewindTo !== null) game.rewind();
       game.shows = false;
@@ -198,6 +220,7 @@ export class Session {
     const seq = this.#seqOf(game);
     const sampling = game.sampling[step];
     const action = await this.#world.latentOf(game.actions[step], state.frame);
+    this.#noteDevice(game);
     const predicted = await this.#world.predict(state, action, sampling);
     const wanted = game.rewindTo === null && game.state === state;
     const stays = game.rewindTo === null || game.rewindTo > step;
@@ -205,6 +228,11 @@ export class Session {
     if (wanted) this.#show(game, predicted.frame, step + 1, seq, started);
     const next = await this.#world.commit(predicted);
     if (game.rewindTo === null || game.rewindTo > step) game.put(next, step + 1);
+  }
+
+  /** WebGPU rounds in another way, so a replay says that it computed a frame. */
+  #noteDevice(game) {
+    if (this.#world.device === "webgpu") game.device = "webgpu";
   }
 
   #seqOf(game) {
@@ -391,7 +419,7 @@ export class Session {
       gallery: typeof prompt === "number" ? prompt : null,
       replay: {
         world: about.name, hash: about.hash, fps: about.fps, prompt: [png], seed, sampling,
-        actions, dtype: "float32", format: "genie-replay", version: 1,
+        actions, dtype: "float32", device: game.device, format: "genie-replay", version: 1,
       },
     });
   }

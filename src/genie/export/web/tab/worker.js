@@ -1,5 +1,6 @@
 // The worker of a tab: loads a world, and plays the messages of the page.
 
+import { isMemory } from "./graphs.js";
 import { Session } from "./session.js";
 import { encodeVideo } from "./video.js";
 import { World } from "./world.js";
@@ -35,11 +36,9 @@ function post(name, detail) {
 }
 
 function fail(error) {
-  const words = String(error?.message ?? error); // WebAssembly may throw numbers
-  const memory = error instanceof RangeError || /memory|alloc|OOM/i.test(words);
-  const reason = memory
+  const reason = isMemory(error)
     ? "This device has too little memory for the world. Close other tabs and try again."
-    : `The world could not be played: ${words}.`;
+    : `The world could not be played: ${String(error?.message ?? error).replace(/\.$/, "")}.`;
   post("lost", { reason, final: true });
 }
 

@@ -1,35 +1,42 @@
-// A world in the tab: the graphs of `genie export`, run by ONNX Runtime Web. States are values.
+// A world in the tab: a game is played by the graphs of `genie export`. States are values.
 
-import * as ort from "../packages/ort.wasm.min.mjs";
+import { Graphs } from "./graphs.js";
 import { maskedCounts, stepInputs, tokenOrder } from "./maskgit.js";
 import { makeKey } from "./random.js";
 
-const ARRAYS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array, bool: Uint8Array };
-
-ort.env.wasm.numThreads = 1; // more need headers that plain file servers do not send
-ort.env.wasm.wasmPaths = new URL("../packages/", import.meta.url).href;
-
 export class World {
-  #sessions;
+  #folder;
+  #graphs; // by device
+  #loading = null; // WebGPU
+  #fellBack = () => {};
+  device = "wasm"; // that plays, or "webgpu"
 
-  constructor(about, sessions) {
+  constructor(folder, about, graphs) {
     this.about = about;
-    this.#sessions = sessions;
+    [this.#folder, this.#graphs] = [folder, { wasm: graphs }];
   }
 
   /** Loads a world from its folder. `progress(share)` is called as its weights arrive. */
   static async load(folder, progress) {
-    const about = await (await request(new URL("world.json", folder))).json();
-    const data = await bytesOf(new URL(about.weights, folder), progress);
-    const sessions = {};
-    for (const [name, { file }] of Object.entries(about.graphs)) {
-      const graph = new Uint8Array(await (await request(new URL(file, folder))).arrayBuffer());
-      sessions[name] = await ort.InferenceSession.create(graph, {
-        executionProviders: ["wasm"],
-        externalData: [{ path: about.weights, data }],
-      });
-    }
-    return new World(about, sessions);
+    const about = await (await request(new URL("world.json", folder))).json().catch(() => {
+      throw new Error("world.json is damaged");
+    });
+    return new World(folder, about, await graphsOf("wasm", folder, about, progress));
+  }
+
+  /** Makes WebGPU ready. `fellBack(error)` is called if WebAssembly has to go on in its place. */
+  async addWebGPU(fellBack) {
+    this.#fellBack = fellBack;
+    this.#loading ??= graphsOf("webgpu", this.#folder, this.about);
+    this.#graphs.webgpu = await this.#loading;
+  }
+
+  /** Lets WebAssembly play from now on. */
+  dropWebGPU() {
+    this.device = "wasm";
+    this.#loading = null;
+    this.#graphs.webgpu?.release();
+    delete this.#graphs.webgpu;
   }
 
   /** Starts a game from a frame, Uint8Array of height x width x 3. */
@@ -42,18 +49,18 @@ export class World {
     return { frame, seed, previous: tokens, dynamics: part(false), decoder: part(true) };
   }
 
-  /** The frame that follows an action, with what `commit` needs. */
-  async predict(state, action, sampling) {
+  /** The frame that follows an action, with what `commit` needs. On one device, or on the one that plays. */
+  async predict(state, action, sampling, device = null) {
     const game = { action: Int32Array.of(action), previous: state.previous, ...state.dynamics };
-    const tokens = await this.#sample(state, game, sampling);
+    const tokens = await this.#sample(state, game, sampling, device);
     const { time } = state.dynamics;
-    const { frame, ...decoder } = await this.#run("decode", { tokens, time, ...state.decoder });
+    const { frame, ...decoder } = await this.#run("decode", { tokens, time, ...state.decoder }, device);
     return { frame, tokens, decoder, game, state };
   }
 
   /** The state after a predicted frame. */
-  async commit({ frame, tokens, decoder, game, state }) {
-    const dynamics = await this.#run("commit", { tokens, ...game });
+  async commit({ frame, tokens, decoder, game, state }, device = null) {
+    const dynamics = await this.#run("commit", { tokens, ...game }, device);
     return { frame, seed: state.seed, previous: tokens, dynamics, decoder };
   }
 
@@ -75,7 +82,7 @@ export class World {
     return (await this.#run("decode", { tokens: state.previous, time, ...empty })).frame;
   }
 
-  async #sample(state, game, sampling) {
+  async #sample(state, game, sampling, device) {
     const { vocabulary, grid } = this.about;
     const total = grid[0] * grid[1];
     const key = makeKey(state.seed, game.time[0]);
@@ -92,26 +99,35 @@ export class World {
       if (ranked) given.fill = fill;
       else given.count = Int32Array.of(count);
       if (guided) given.guidance = Float32Array.of(sampling.guidance);
-      ({ sampled: tokens } = await this.#run(guided ? "guided_step" : "maskgit_step", given));
+      ({ sampled: tokens } = await this.#run(guided ? "guided_step" : "maskgit_step", given, device));
       before = after;
     }
     return tokens;
   }
 
-  /** Runs a graph on arrays; an output called `next_x` is returned as `x`. */
-  async #run(name, given) {
-    const { inputs, outputs } = this.about.graphs[name];
-    const feeds = Object.fromEntries(
-      Object.entries(inputs).map(([key, { type, shape }]) => [key, new ort.Tensor(type, given[key], shape)]),
-    );
-    const made = await this.#sessions[name].run(feeds);
-    return Object.fromEntries(
-      Object.entries(outputs).map(([key, { type }]) => [
-        key.replace(/^next_/, ""),
-        ARRAYS[type].from(made[key].data),
-      ]),
-    );
+  /** Runs a graph. Where WebGPU fails in a game, WebAssembly goes on with it. */
+  async #run(name, given, device = null) {
+    const graphs = this.#graphs[device ?? this.device];
+    try {
+      return await graphs.run(name, given);
+    } catch (error) {
+      if (device || graphs === this.#graphs.wasm) throw error;
+      if (graphs === this.#graphs.webgpu) {
+        this.dropWebGPU();
+        this.#fellBack(error);
+      }
+      return this.#graphs.wasm.run(name, given);
+    }
   }
+}
+
+async function graphsOf(device, folder, about, progress = () => {}) {
+  const weights = await bytesOf(new URL(about.weights, folder), progress);
+  const files = {};
+  for (const [name, { file }] of Object.entries(about.graphs)) {
+    files[name] = new Uint8Array(await (await request(new URL(file, folder))).arrayBuffer());
+  }
+  return Graphs.load(device, about, files, weights);
 }
 
 async function request(address) {
