@@ -79,6 +79,7 @@ class DotWorld:
 
     def __init__(self) -> None:
         self.config, self.dtype = DotConfig(), torch.float32
+        self.device = torch.device("cpu")
         self.batches: list[int] = []
         self.samplings: list[object] = []
         self.broken = False
