@@ -77,6 +77,7 @@ VARIANTS = {
     "tokenizer: default": _tokenizer(),
     "conv": _tokenizer(backbone="conv", channels=32),
     "conv3d": _tokenizer(backbone="conv3d", channels=24, attention={"layers": 1, "width": 96}),
+    "hierarchical": _tokenizer(backbone="hierarchical", patch=8, channels=32),
     "VQ": _tokenizer(quantizer={"kind": "vq", "codes": 1024}),
     "BSQ": _tokenizer(quantizer={"kind": "bsq", "codes": 1024}),
     "LFQ": _tokenizer(quantizer={"kind": "lfq", "codes": 1024}),

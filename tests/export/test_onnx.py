@@ -22,7 +22,7 @@ from genie.export.onnx import (
     model_of,
 )
 from genie.world.action_mapper import ActionMapper, MapperConfig
-from small import TINY
+from small import TEAL, TINY, save_world
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -51,6 +51,20 @@ def test_a_runtime_without_pytorch_plays_the_tokens_of_step(exported, world, sam
         played = game.step(action)
         assert game.previous.tolist() == state.dynamics.tokens.tolist()
         np.testing.assert_allclose(played.astype(int), frame.numpy(), atol=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sampling": {"reencode_every": 4}}, "reencode_every: an export does not encode"),
+        ({"tokenizer": {"backbone": "hierarchical", "channels": 8}}, "drawn in two parts"),
+    ],
+)
+def test_what_an_export_cannot_play_is_refused(changes, sentence, tmp_path):
+    world = save_world(tmp_path / "world", TEAL, **changes)
+    with pytest.raises(UserError, match=sentence):
+        export_onnx(world, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @torch.no_grad()

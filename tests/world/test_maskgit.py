@@ -12,6 +12,7 @@ from genie.world.maskgit import (
     masked_counts,
     sample,
     sample_tokens,
+    step_counts,
 )
 from genie.world.rng import gumbel
 
@@ -136,3 +137,21 @@ def test_guidance_favours_what_the_action_made_likelier():
 def test_values_outside_their_range_name_the_field(change: dict):
     with pytest.raises(UserError, match=next(iter(change))):
         SamplingConfig(**change)
+
+
+@pytest.mark.parametrize("order", ["random", "halton", "confidence"])
+def test_the_first_tokens_are_all_drawn_before_the_others(order: str):
+    config, seen = SamplingConfig(steps=4, order=order), []
+
+    def logits(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        seen.append(tokens.clone())
+        return torch.randn(*positions.shape, 5)
+
+    drawn = sample(logits, (5, 4), 5, config, torch.tensor([1, 2]), first=4)
+    assert (drawn < 5).all()
+    early = [tokens for tokens in seen if (tokens[:, :4] == 5).any()]
+    assert early
+    assert all((tokens[:, 4:] == 5).all() for tokens in early)
+    assert len(seen) == 4 == len(step_counts(20, config, 4))
+    assert len(step_counts(20, SamplingConfig(steps=1), 4)) == 2
+    assert step_counts(20, config) == masked_counts(20, 4, "cosine")

@@ -66,7 +66,7 @@ class Game:
         tokens = torch.full_like(self.previous, dynamics.mask_token)
         before = (actions, self.previous, self.time, *self.dynamics)
         guidance = [torch.tensor(sampling.guidance)] if sampling.guidance else []
-        count = len(maskgit.masked_counts(tokens.shape[1], sampling.steps, sampling.mask_schedule))
+        count = len(maskgit.step_counts(tokens.shape[1], sampling, dynamics.coarse_tokens))
         for number in range(1, count + 1):
             fill, keep, *random = step.step_inputs(tokens, number, keys, dynamics, sampling)
             chosen = keep if sampling.order == "confidence" else fill

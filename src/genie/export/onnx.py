@@ -73,6 +73,11 @@ def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless
         loaded.config.sampling.guidance, loaded.config.dynamics.unconditional_fraction
     )
     require(
+        loaded.tokenizer.coarse_tokens == 0,
+        f"tokenizer.backbone: an export draws all tokens of a frame alike, and those of "
+        f"{loaded.config.tokenizer.backbone!r} are drawn in two parts; export another world",
+    )
+    require(
         loaded.config.sampling.reencode_every == 0,
         "sampling.reencode_every: an export does not encode frames in play; set it to 0",
     )

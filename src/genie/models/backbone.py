@@ -22,11 +22,14 @@ class TokenizerBackbone(nn.Module, ABC):
         grid: rows and columns of tokens. The tokens of a frame are in the order of the rows.
         tokens_per_frame: S, the product of the grid.
         vocabulary: V; tokens are from 0 to V - 1.
+        coarse_tokens: how many tokens of a frame, from the first on, the dynamics draw before the
+            others; 0 where all are alike.
     """
 
     grid: tuple[int, int]
     tokens_per_frame: int
     vocabulary: int
+    coarse_tokens: int = 0
 
     @property
     @abstractmethod

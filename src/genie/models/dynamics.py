@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genie.core.config import require, require_at_most
+from genie.models.coarse_first import coarse_first_masks
 from genie.models.copy_head import CopyHead, TokenHead
 from genie.models.diversity import diversity_gap
 from genie.models.dynamics_state import DynamicsState, StepContext
@@ -131,12 +132,19 @@ class Dynamics(nn.Module):
         grid: rows and columns of tokens.
         vocabulary: V; token V is the mask.
         num_actions: A; action A means "none known" and stands before the first frame.
+        coarse_tokens: of a frame, from the first on, that are drawn before the others.
     """
 
     def __init__(
-        self, config: DynamicsConfig, grid: tuple[int, int], vocabulary: int, num_actions: int
+        self,
+        config: DynamicsConfig,
+        grid: tuple[int, int],
+        vocabulary: int,
+        num_actions: int,
+        coarse_tokens: int = 0,
     ):
         super().__init__()
+        self.coarse_tokens = coarse_tokens
         self.config, self.grid = config, grid
         self.vocabulary, self.num_actions = vocabulary, num_actions
         self.tokens_per_frame, self.mask_token = grid[0] * grid[1], vocabulary
@@ -264,7 +272,7 @@ class Dynamics(nn.Module):
             The loss and metrics, as `masked_cross_entropy` defines them.
         """
         config = self.config
-        masked = sample_mask(tokens[:, 1:], mask_ratio or config.mask_ratio)
+        masked, learned = self._masks(tokens[:, 1:], mask_ratio or config.mask_ratio)
         corruption = config.context_corruption if self.training else 0.0
         level, context = corrupt_context(
             tokens, self.vocabulary, corruption, config.corruption_levels
@@ -280,13 +288,20 @@ class Dynamics(nn.Module):
             x,
             previous,
             tokens,
-            masked,
+            learned,
             changed_token_weight=config.changed_token_weight,
             label_smoothing=config.label_smoothing,
         )
         if config.multiscale_weight or config.diversity_weight:
-            loss = loss + self._whole_frame_loss(x, previous, tokens[:, 1:], masked)
+            loss = loss + self._whole_frame_loss(x, previous, tokens[:, 1:], learned)
         return loss, logs
+
+    def _masks(self, tokens: Tensor, ratio: MaskRatio) -> tuple[Tensor, Tensor]:
+        """Where tokens are masked, and which of them are learned."""
+        if self.coarse_tokens:
+            return coarse_first_masks(tokens, ratio, self.coarse_tokens)
+        masked = sample_mask(tokens, ratio)
+        return masked, masked
 
     def _whole_frame_loss(
         self, x: Tensor, previous: Tensor, tokens: Tensor, masked: Tensor

@@ -71,7 +71,11 @@ class Genie(nn.Module):
             self.tokenizer, size, config.num_actions
         )
         self.dynamics = Dynamics(
-            config.dynamics, self.tokenizer.grid, self.tokenizer.vocabulary, config.num_actions
+            config.dynamics,
+            self.tokenizer.grid,
+            self.tokenizer.vocabulary,
+            config.num_actions,
+            self.tokenizer.coarse_tokens,
         )
 
     @classmethod
@@ -273,6 +277,7 @@ class Genie(nn.Module):
             sampling,
             rng.make_keys(state.seed, state.time),
             self._sample_tokens,
+            first=self.tokenizer.coarse_tokens,
         )
         frames, decoder = self.tokenizer.decode_step(tokens, state.decoder)
         every = sampling.reencode_every

@@ -98,6 +98,25 @@ def masked_counts(tokens: int, steps: int, schedule: MaskSchedule) -> list[int]:
     return counts
 
 
+def step_counts(tokens: int, config: SamplingConfig, first: int = 0) -> list[int]:
+    """Returns the number of tokens still masked after each MaskGIT step of a sampling.
+
+    Args:
+        tokens: S.
+        config: number of steps and schedule.
+        first: tokens that are sampled before the others. Both parts then have steps of their own,
+            in proportion to their tokens and at least one.
+    """
+    schedule = config.mask_schedule
+    if not first:
+        return masked_counts(tokens, config.steps, schedule)
+    early = max(1, round(config.steps * first / tokens))
+    late = max(1, config.steps - early)
+    rest = tokens - first
+    counts = [rest + left for left in masked_counts(first, early, schedule)]
+    return counts + masked_counts(rest, late, schedule)
+
+
 @cache
 def halton_order(grid: tuple[int, int]) -> tuple[int, ...]:
     """Returns the cells of a grid in the order of a Halton sequence with bases 2 and 3."""
@@ -193,6 +212,8 @@ def sample(
     config: SamplingConfig,
     keys: Int[Tensor, " b"],
     token_sampler: Callable[..., Int[Tensor, "b n"]] = sample_tokens_by_key,
+    *,
+    first: int = 0,
 ) -> Int[Tensor, "b s"]:
     """Samples all tokens of one frame for each player.
 
@@ -208,26 +229,27 @@ def sample(
         keys: one per player; they determine all random numbers.
         token_sampler: `sample_tokens_by_key` compiled, or itself. It gets the temperature as a
             tensor, so that one graph takes any; at 0 it is not used.
+        first: so many tokens, from the first on, are sampled before the others.
     """
     total, players = grid[0] * grid[1], len(keys)
     tokens = torch.full((players, total), mask_token, device=keys.device)
     rng.prepare_counters((total * mask_token + 1) // 2, keys.device)  # for all logits of a frame
-    ranked = fixed_order(config.order, grid, keys)
+    ranked = fixed_order(config.order, grid, keys, first)
     temperature: float | Tensor = config.temperature
     if temperature > 0:
         temperature = torch.full((), temperature, dtype=torch.float32, device=keys.device)
     else:
         token_sampler = sample_tokens_by_key
     kept = 0
-    counts = masked_counts(total, config.steps, config.mask_schedule)
+    counts = step_counts(total, config, first)
     for number, left in enumerate(counts, start=1):
-        positions = step_positions(tokens, mask_token, ranked, kept, left)
+        positions = step_positions(tokens, mask_token, ranked, kept, left, first)
         logits = logits_fn(tokens, positions)
         sampled = token_sampler(logits, keys + number, temperature, config.top_k)
         if ranked is None:
             scores = confidence(logits.float(), sampled)
             best = scores.argsort(dim=-1, descending=True, stable=True)
-            best = best[:, : positions.shape[1] - left]
+            best = best[:, : total - kept - left]
             positions, sampled = positions.gather(1, best), sampled.gather(1, best)
         tokens = tokens.scatter(1, positions, sampled)
         kept = total - left
@@ -235,7 +257,7 @@ def sample(
 
 
 def fixed_order(
-    order: Order, grid: tuple[int, int], keys: Int[Tensor, " b"]
+    order: Order, grid: tuple[int, int], keys: Int[Tensor, " b"], first: int = 0
 ) -> Int[Tensor, "b s"] | None:
     """All positions in the order in which they are sampled, or None where confidence decides.
 
@@ -243,12 +265,17 @@ def fixed_order(
         order: of the sampling.
         grid: rows and columns of tokens.
         keys: one per player; they decide a random order.
+        first: so many positions, from the first on, come before the others.
     """
     if order == "confidence":
         return None
     if order == "random":
-        return rng.random_bits(keys, grid[0] * grid[1]).argsort(dim=-1, stable=True)
-    return _halton_positions(grid, keys.device).expand(len(keys), -1)
+        ranked = rng.random_bits(keys, grid[0] * grid[1]).argsort(dim=-1, stable=True)
+    else:
+        ranked = _halton_positions(grid, keys.device).expand(len(keys), -1)
+    if not first:
+        return ranked
+    return ranked.gather(1, (ranked >= first).int().argsort(dim=-1, stable=True))
 
 
 def step_positions(
@@ -257,6 +284,7 @@ def step_positions(
     ranked: Int[Tensor, "b s"] | None,
     kept: int,
     left: int,
+    first: int = 0,
 ) -> Int[Tensor, "b n"]:
     """The positions that a MaskGIT step samples: the next ones of a fixed order, or all masked.
 
@@ -266,11 +294,12 @@ def step_positions(
         ranked: what `fixed_order` returns.
         kept: number of tokens that are not masked.
         left: number of tokens that are masked after this step.
+        first: as of `sample`; while some of these are masked, no others are sampled.
     """
     if ranked is not None:
         return ranked[:, kept : tokens.shape[1] - left]
     masked_first = (tokens != mask_token).int().argsort(dim=-1, stable=True)
-    return masked_first[:, : tokens.shape[1] - kept]
+    return masked_first[:, : (first if kept < first else tokens.shape[1]) - kept]
 
 
 @cache

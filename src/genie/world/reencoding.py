@@ -20,7 +20,8 @@ def reencoded(
 
     Sampled tokens can be such as no video has. Where the number of a frame is a multiple of
     `every`, its drawn pixels are encoded again, alone as a prompt is, and take their place. The
-    picture stays as it is. See `SamplingConfig.reencode_every`.
+    picture stays as it is. See `SamplingConfig.reencode_every`. In `coinrun-tiny` it gained nothing
+    (docs/experiments).
 
     Args:
         tokenizer: of the world.

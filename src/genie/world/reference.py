@@ -54,7 +54,10 @@ def generate_reference(
             return given.take_along_dim(positions[..., None], 1)
 
         keys = rng.make_keys(seeds, tokens.shape[1])
-        sampled = maskgit.sample(logits, dynamics.grid, dynamics.mask_token, sampling, keys)
+        first = tokenizer.coarse_tokens
+        sampled = maskgit.sample(
+            logits, dynamics.grid, dynamics.mask_token, sampling, keys, first=first
+        )
         drawn = torch.cat([drawn, sampled[:, None]], dim=1)
         if every:
             number = torch.full_like(seeds, tokens.shape[1])

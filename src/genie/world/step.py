@@ -214,7 +214,10 @@ class ConfidenceStep(_SamplingFunction):
         """
         game = (action, previous, time, keys, values)
         logits, sampled = self._sampled(tokens, noise, temperature, guidance, *game)
-        masked = tokens == self.dynamics.mask_token
+        masked, first = tokens == self.dynamics.mask_token, self.dynamics.coarse_tokens
+        if first:  # the others wait for these
+            waiting = masked[:, :first].any(dim=1, keepdim=True)
+            masked = torch.cat([masked[:, :first], masked[:, first:] & ~waiting], dim=1)
         scores = maskgit.confidence(logits, sampled).masked_fill(~masked, -torch.inf)
         return torch.where(_ranks(scores) < count, sampled, tokens.long()).int()
 
@@ -294,7 +297,7 @@ def step_inputs(
 
     Args:
         tokens: of the frame so far.
-        number: of the MaskGIT step, from 1 to the length of `maskgit.masked_counts`.
+        number: of the MaskGIT step, from 1 to the length of `maskgit.step_counts`.
         keys: `rng.make_keys` of the games' seeds and numbers of frames.
         dynamics: of the world; its sizes are used.
         sampling: as of `Genie.step`.
@@ -303,11 +306,12 @@ def step_inputs(
         Where to sample, how many tokens to keep, the noise, and the temperature above 0.
     """
     total, vocabulary = dynamics.tokens_per_frame, dynamics.vocabulary
-    counts = [total, *maskgit.masked_counts(total, sampling.steps, sampling.mask_schedule)]
+    counts = [total, *maskgit.step_counts(total, sampling, dynamics.coarse_tokens)]
     before, after = counts[number - 1], counts[number]
-    ranked = maskgit.fixed_order(sampling.order, dynamics.grid, keys)
+    ranked = maskgit.fixed_order(sampling.order, dynamics.grid, keys, dynamics.coarse_tokens)
+    first = dynamics.coarse_tokens
     positions = maskgit.step_positions(
-        tokens.long(), dynamics.mask_token, ranked, total - before, after
+        tokens.long(), dynamics.mask_token, ranked, total - before, after, first
     )
     fill = torch.zeros(len(keys), total, dtype=torch.bool, device=keys.device)
     noise = torch.zeros(len(keys), total, vocabulary, device=keys.device)

@@ -17,6 +17,7 @@ from genie.data.store import ClipStore
 from genie.models.policy_network import PolicyNetwork
 from genie.world import maskgit, rng
 from genie.world.genie import Genie
+from genie.world.reencoding import reencoded
 from genie.world.state import State
 
 SHARE = 16
@@ -182,8 +183,10 @@ def next_state(world: Genie, state: State, actions: Int[Tensor, " b"]) -> State:
         sampling,
         rng.make_keys(state.seed, state.time),
         sample_by_cumulation,
+        first=world.tokenizer.coarse_tokens,
     )
     frames, decoder = world.tokenizer.decode_step(tokens, state.decoder)
+    tokens = reencoded(world.tokenizer, tokens, frames, state.time, sampling.reencode_every)
     dynamics = world.dynamics.commit(tokens, context)
     return replace(state, frames=frames, dynamics=dynamics, decoder=decoder)
 

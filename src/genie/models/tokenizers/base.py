@@ -16,7 +16,7 @@ from genie.models.layers.cache import DecoderCache
 from genie.models.layers.kmeans import count
 from genie.models.layers.patches import grid_size
 from genie.models.layers.pixels import motion_mask, psnr, to_float, to_uint8
-from genie.models.quantizers.base import perplexity
+from genie.models.quantizers.base import Quantized, perplexity
 from genie.models.quantizers.registry import QuantizerConfig
 from genie.models.quantizers.vq import VQConfig
 from genie.models.tokenizer_losses.config import ExtraLosses
@@ -131,6 +131,10 @@ class Tokenizer(TokenizerBackbone):
     def pixels(self, vectors: Float[Tensor, "b t s dim"]) -> Float[Tensor, "b t h w 3"]:
         """Returns the frames of codes' vectors, as pixels from -1 to 1."""
 
+    def quantized(self, pixels: Float[Tensor, "b t h w 3"]) -> Quantized:
+        """Quantizes pixels from -1 to 1. In training mode the quantizer learns."""
+        return self.quantizer(self.features(pixels))
+
     def vectors(self, tokens: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:
         """Returns the codes' vectors of tokens."""
         return self.quantizer.decode(tokens).to(self.dtype)
@@ -172,7 +176,7 @@ class Tokenizer(TokenizerBackbone):
     def reconstruction(self, frames: UInt8[Tensor, "b t h w 3"]) -> Reconstruction:
         """Encodes and decodes clips, with their losses. In training mode the quantizer learns."""
         target = to_float(frames, self.dtype)
-        quantized = self.quantizer(self.features(target))
+        quantized = self.quantized(target)
         pixels = self.pixels(quantized.vectors.to(self.dtype))
         error = pixels - target
         weight = 1 + self.config.motion_weight * motion_mask(frames)
