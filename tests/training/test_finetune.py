@@ -291,6 +291,14 @@ def test_a_grid_of_codes_cannot_grow(base, small_world):
         check_fits("w", old, new)
 
 
+def test_bits_of_actions_cannot_grow(small_world):
+    bits = replace(small_world.actions, continuous_fraction=0.0, lfq_codebooks=1)
+    old = replace(small_world, actions=bits)
+    with pytest.raises(UserError, match=r"num_actions: the actions of LFQ are bits.*keep 4"):
+        check_fits("w", old, replace(old, num_actions=8))
+    check_fits("w", old, old)
+
+
 @pytest.mark.parametrize("kind", [*BACKBONES][1:])
 def test_weights_of_a_backbone_fit_no_other(small_world, kind):
     other = replace(small_world, tokenizer=BACKBONES[kind]())

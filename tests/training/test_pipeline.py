@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from schedules import STAGES, small_schedule
 
 from genie.cli.main import main
-from genie.core.config import UserError, to_dict
+from genie.core.config import UserError, from_dict, to_dict
 from genie.evaluation.config import CoherenceConfig, EvaluationConfig, SeparationConfig
 from genie.evaluation.evaluate import evaluate
 from genie.training import pipeline
@@ -21,6 +21,7 @@ from genie.training.batches import FrameBatches
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
 from genie.training.interrupts import Stopped
 from genie.training.pipeline import train
+from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 
 WEIGHTS = "model.safetensors"
@@ -305,3 +306,51 @@ def test_a_world_by_the_papers_rules_is_trained_and_played(store, capsys, tmp_pa
     assert (world.config.dynamics.context, world.config.sampling.temperature) == ("masked", 2.0)
     assert main(["generate", str(out), "--actions", "0,1,2", "--out", str(clip)]) == 0
     assert clip.stat().st_size > 0
+
+
+def test_variants_of_all_parts_train_and_play_together(store, tmp_path, console):
+    stack = {"layers": 1, "width": 16, "heads": 2, "window": 3}
+    config = from_dict(
+        GenieConfig,
+        {
+            "height": 16,
+            "width": 16,
+            "num_actions": 4,
+            "tokenizer": {
+                "backbone": "hierarchical",
+                "channels": 8,
+                "quantizer": {"kind": "lfq", "codes": 64, "codebooks": 2},
+                "extra_losses": {"temporal_weight": 0.1},
+            },
+            "actions": {
+                "kind": "tokens",
+                "difference": True,
+                "lfq_codebooks": 2,
+                "encoder": stack,
+                "decoder": stack,
+            },
+            "dynamics": {
+                **stack,
+                "action_conditioning": "modulate",
+                "multiscale_weight": 0.5,
+                "diversity_weight": 0.5,
+            },
+            "sampling": {"steps": 3, "reencode_every": 2},
+        },
+    )
+    schedule = small_schedule(balanced_actions=0.5)
+    short = {name: replace(getattr(schedule, name), steps=4) for name in STAGES}
+    schedule = replace(schedule, **short)
+    train(store, tmp_path, world=config, train=schedule, stages=["tokenizer"], console=console)
+    train(store, tmp_path, world=config, train=schedule, stages=["actions"], console=console)
+    longer = replace(schedule, tokenizer=replace(schedule.tokenizer, steps=6))
+    train(store, tmp_path, world=config, train=longer, console=console)
+    kept = read_checkpoint(tmp_path / "checkpoints" / "tokenizer.ckpt")
+    assert kept["step"] == 4  # actions that see tokens were trained on what it made
+    world = Genie.from_pretrained(tmp_path, device="cpu")
+    prompt = torch.from_numpy(store.windows([0], 2))
+    cached, plain = (
+        world.generate(prompt, [[0, 1, 2, 3, 0]], use_cache=use_cache).int()
+        for use_cache in (True, False)
+    )
+    assert (cached - plain).abs().max() <= 1
