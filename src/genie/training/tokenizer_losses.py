@@ -15,6 +15,10 @@ from genie.models.tokenizer_losses.temporal import change_error
 from genie.models.tokenizers.base import Reconstruction, Tokenizer
 
 
+CLIP_LOSSES = {"temporal_weight": change_error}
+"""Losses of reconstructed clips and the clips, by their weight in the configuration."""
+
+
 class TokenizerWithLosses(nn.Module):
     """Trains a tokenizer and, if there is one, its discriminator by one optimizer.
 
@@ -51,9 +55,10 @@ class TokenizerWithLosses(nn.Module):
         """The tokenizer's loss of clips u8 (B,T,H,W,3) with the others, and figures."""
         made = self.tokenizer.reconstruction(frames)
         loss, logs = made.pixel_loss + made.quantizer_loss, dict(made.logs)
-        if self.losses.temporal_weight:
-            logs["change_error"] = change_error(made.pixels, made.target)
-            loss = loss + self.losses.temporal_weight * logs["change_error"]
+        for name, error in CLIP_LOSSES.items():
+            if weight := getattr(self.losses, name):
+                logs[error.__name__] = error(made.pixels, made.target)
+                loss = loss + weight * logs[error.__name__]
         if self.perceptual is not None:
             distance = self.perceptual(_images(made.pixels), _images(made.target)).mean()
             logs["perceptual"] = distance
