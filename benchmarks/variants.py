@@ -85,6 +85,7 @@ VARIANTS = {
     "FSQ, 2 codebooks": _tokenizer(quantizer={"kind": "fsq", "codes": 4096, "codebooks": 2}),
     "adversarial": _tokenizer(extra_losses={"adversarial_weight": 0.1}),
     "perceptual": _tokenizer(extra_losses={"perceptual_weight": 0.1}),
+    "optical flow": _tokenizer(extra_losses={"flow_weight": 0.1}),
     "temporal": _tokenizer(extra_losses={"temporal_weight": 0.5}),
     "actions: default": _actions(),
     "pixels": _actions(kind="pixels", patch=4, encoder=ALONE, decoder=ALONE),

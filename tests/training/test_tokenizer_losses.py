@@ -7,7 +7,7 @@ import torch
 
 from genie.core.config import UserError
 from genie.data.sampler import BatchIndex
-from genie.models.tokenizer_losses.config import ExtraLosses
+from genie.models.tokenizer_losses.config import WEIGHTS, ExtraLosses
 from genie.training.batches import FrameBatches
 from genie.training.pipeline import train
 from genie.training.stages.tokenizer import STAGE
@@ -38,7 +38,7 @@ def test_without_any_the_tokenizer_trains_alone(small_world, schedule):
     assert STAGE.model(world, schedule) is world.tokenizer
 
 
-@pytest.mark.parametrize("name", ["adversarial_weight", "perceptual_weight", "temporal_weight"])
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_each_changes_the_gradient_of_the_tokenizer(small_world, frames, name):
     gradients = []
     for losses in (ExtraLosses(), ExtraLosses(**{name: 1.0})):

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from genie.core.config import require
 from genie.models.external_networks import load_archive
 from genie.models.tokenizer_losses.adversarial import PatchDiscriminator, adaptive_weight
+from genie.models.tokenizer_losses.flow import flow_error
 from genie.models.tokenizer_losses.perceptual import RandomFeatures
 from genie.models.tokenizer_losses.temporal import change_error
 from genie.models.tokenizers.base import Reconstruction, Tokenizer
 
-
-CLIP_LOSSES = {"temporal_weight": change_error}
+CLIP_LOSSES = {"temporal_weight": change_error, "flow_weight": flow_error}
 """Losses of reconstructed clips and the clips, by their weight in the configuration."""
 
 

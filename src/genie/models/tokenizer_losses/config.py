@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from genie.core.config import require
 
+WEIGHTS = ("adversarial_weight", "perceptual_weight", "temporal_weight", "flow_weight")
+"""The field of each loss."""
+
 
 @dataclass(frozen=True)
 class ExtraLosses:
@@ -26,6 +29,7 @@ class ExtraLosses:
             fixed network of random convolutions makes the features.
         temporal_weight: of the error of the differences between frames
             (`models/tokenizer_losses/temporal.py`).
+        flow_weight: of the error of the optical flow (`models/tokenizer_losses/flow.py`).
     """
 
     adversarial_weight: float = 0.0
@@ -33,14 +37,15 @@ class ExtraLosses:
     perceptual_weight: float = 0.0
     perceptual_network: str = ""
     temporal_weight: float = 0.0
+    flow_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses impossible values."""
-        for name in ("adversarial_weight", "perceptual_weight", "temporal_weight"):
+        for name in WEIGHTS:
             require(getattr(self, name) >= 0, f"{name}: must not be negative")
         require(0 <= self.adversarial_start < 1, "adversarial_start: must lie in [0, 1)")
 
     @property
     def any(self) -> bool:
         """Whether there is any of them."""
-        return max(self.adversarial_weight, self.perceptual_weight, self.temporal_weight) > 0
+        return any(getattr(self, name) > 0 for name in WEIGHTS)
