@@ -403,6 +403,9 @@ NAMES = {
     "held_right": ("held right scrolls right", 2),
     "held_relative": ("held actions relative to the real game", 2),
     "coherent_seconds": ("coherent seconds", 1),
+    "moving_inferred": ("moving pixels, inferred codes", 1),
+    "moving_random": ("random codes", 1),
+    "frames_per_second": ("frames/s in play", 0),
     "lost": ("games lost", 0),
 }
 
@@ -412,6 +415,26 @@ def recipe(question: str, *keys: str) -> str:
     rows = read(f"recipe-{question}")["rows"]
     header = ["variant", *(_column(key)[0] for key in keys)]
     body = [(name, *(_cell(runs, key) for key in keys)) for name, runs in rows.items()]
+    return markdown(header, body)
+
+
+def variants(stage: str, *keys: str) -> str:
+    """Returns the runs of `benchmarks/variants.py` of a stage: means and figures per seed."""
+    lines = (RESULTS / "variants.jsonl").read_text("utf-8").splitlines()
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in map(json.loads, lines):
+        if row["stage"] == stage:
+            found.setdefault((row["variant"], row["budget"]), []).append(row)
+    header = ["variant", "same", "steps", *(_column(key)[0] for key in keys)]
+    body = [
+        (
+            name,
+            budget,
+            f"{runs[0]['steps']:,}",
+            *(_cell([run for run in runs if key in run], key) for key in keys),
+        )
+        for (name, budget), runs in found.items()
+    ]
     return markdown(header, body)
 
 
@@ -544,7 +567,7 @@ def _earned(part: Report) -> str:
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
-        results, card, miner, presets, play, training, data, growth, gpu, recipe, mapper,
+        results, card, miner, presets, play, training, data, growth, gpu, recipe, variants, mapper,
         clone, clone_references, planning, experiments,
     )
 }  # fmt: skip

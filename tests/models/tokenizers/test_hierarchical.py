@@ -59,6 +59,6 @@ def test_training_quantizes_as_encoding_does():
 
 
 def test_it_learns():
-    gain, used = learned(build(), 60)
+    gain, used = learned(build(), 40)
     assert gain > 10
     assert used > 1
