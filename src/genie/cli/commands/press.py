@@ -77,6 +77,9 @@ def _run(options: Namespace) -> None:
     pressing = Pressing(
         world, clip, options.names, folder, kind=options.kind, delay=options.delay, on_made=made
     )
+    print(
+        f"Hold the keys that would do what you see, for {len(clip.frames) / clip.fps:.0f} seconds."
+    )
     serve(
         world,
         port=options.port,
