@@ -168,6 +168,24 @@ def browser():
 
 
 @pytest.fixture
+def page_of(browser):
+    """A context manager that opens the page of a served world, where a game begins."""
+
+    @contextlib.contextmanager
+    def opened(served):
+        page, errors = browser.new_page(), []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        with run_server(create_server([served])) as address:
+            page.goto(f"http://{address}/")
+            page.wait_for_selector("#canvas[data-frame]")
+            yield page
+            page.close()
+        assert errors == []
+
+    return opened
+
+
+@pytest.fixture
 def page(browser, dots):
     """The page with a game begun; fails on script errors and on requests to anyone else."""
     context = browser.new_context(has_touch=True)

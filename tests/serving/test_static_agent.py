@@ -4,7 +4,6 @@ import pytest
 from autoplaying import Always
 from browsing import dot, needs_chromium, press, step, tap, wait_for_dot, wait_until
 
-from genie.serving import create_server
 from genie.serving.service import ServedWorld
 
 pytestmark = needs_chromium
@@ -13,17 +12,9 @@ BARS = """() => [...document.querySelectorAll("#pad.with-chances > button")].map
 
 
 @pytest.fixture
-def page(browser, running, dot_world, dot_prompts):
-    made = browser.new_page()
-    errors = []
-    made.on("pageerror", lambda error: errors.append(str(error)))
-    served = ServedWorld("dots", dot_world, dot_prompts, agent=Always(1))
-    with running(create_server([served])) as address:
-        made.goto(f"http://{address}/")
-        made.wait_for_selector("#canvas[data-frame]")
+def page(page_of, dot_world, dot_prompts):
+    with page_of(ServedWorld("dots", dot_world, dot_prompts, agent=Always(1))) as made:
         yield made
-        made.close()
-    assert not errors
 
 
 def test_an_agent_plays_with_its_chances_as_bars_until_the_player_takes_over(page):

@@ -22,16 +22,12 @@ GROUPS = (group("right", 1, 2), group("left", 0), group("", 3, distinct=False))
 
 
 @pytest.fixture
-def measured(browser, running, dot_world, dot_prompts, tmp_path):
+def measured(page_of, dot_world, dot_prompts, tmp_path):
     """A page of a world of four actions: 2 does the same as 1, and 3 nothing of its own."""
     write_groups(tmp_path, ActionGroups(96, 8, 0.0, GROUPS, ()))
     world = ServedWorld("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
-    page = browser.new_page()
-    with running(create_server([world])) as address:
-        page.goto(f"http://{address}/")
-        page.wait_for_selector("#canvas[data-frame]")
+    with page_of(world) as page:
         yield page
-        page.close()
 
 
 def shown(page, inside):

@@ -5,24 +5,19 @@ import json
 import pytest
 from browsing import needs_chromium, press
 
-from genie.serving import create_server
 from genie.serving.service import ServedWorld
 
 pytestmark = needs_chromium
 
 
 @pytest.fixture
-def kept(browser, running, dot_world, dot_prompts, tmp_path):
+def kept(page_of, dot_world, dot_prompts, tmp_path):
     """A page of a world in whose folder one button has a name, and the file with the names."""
     file = tmp_path / "names.json"
     file.write_text(json.dumps({"names": ["", "fast", "", ""]}))
     world = ServedWorld("dots", dot_world, dot_prompts, folder=tmp_path, can_name=True)
-    page = browser.new_page()
-    with running(create_server([world])) as address:
-        page.goto(f"http://{address}/")
-        page.wait_for_selector("#canvas[data-frame]")
+    with page_of(world) as page:
         yield page, file
-        page.close()
 
 
 def names_in(file):

@@ -6,7 +6,6 @@ import pytest
 from autoplaying import Always
 from browsing import dot, needs_chromium, press, tap, wait_for_dot, wait_until
 
-from genie.serving import create_server
 from genie.serving.service import ServedWorld
 from genie.world.action_mapper import ActionMapper, MapperConfig
 
@@ -17,22 +16,14 @@ SHOWN = """inside => [...document.querySelectorAll(inside)].filter((one) => one.
 
 
 @pytest.fixture
-def page(browser, running, dot_world, dot_prompts, monkeypatch):
+def page(page_of, dot_world, dot_prompts, monkeypatch):
     """A page of a game in which left is latent action 1, which moves right, and so on; no label
     has down."""
     mapper = ActionMapper(MapperConfig("dictionary", NAMES, 4, "dots", 4))
     mapper.counts[[1, 0, 2, 3], [1, 2, 3, 4]] = 1
     monkeypatch.setattr("genie.serving.service.read_mapper", lambda folder, world: mapper)
-    made = browser.new_page()
-    errors = []
-    made.on("pageerror", lambda error: errors.append(str(error)))
-    served = ServedWorld("dots", dot_world, dot_prompts, agent=Always(1))
-    with running(create_server([served])) as address:
-        made.goto(f"http://{address}/")
-        made.wait_for_selector("#canvas[data-frame]")
+    with page_of(ServedWorld("dots", dot_world, dot_prompts, agent=Always(1))) as made:
         yield made
-        made.close()
-    assert not errors
 
 
 def switched(page):

@@ -8,12 +8,12 @@ export class Graphs {
   #ort;
   #about;
   #sessions;
-  #lost; // rejects when the graphics processor goes away
+  #lost = null; // why the graphics processor went away
+  #fail = () => {}; // ends the graph that runs
   #queue = Promise.resolve(); // a runtime runs one graph at a time
 
-  constructor(device, ort, about, sessions, lost) {
-    this.device = device;
-    [this.#ort, this.#about, this.#sessions, this.#lost] = [ort, about, sessions, lost];
+  constructor(ort, about, sessions) {
+    [this.#ort, this.#about, this.#sessions] = [ort, about, sessions];
   }
 
   /**
@@ -34,15 +34,26 @@ export class Graphs {
         throw new Error(`${about.graphs[name].file} or ${about.weights} is damaged: ${error?.message ?? error}`);
       });
     }
-    const lost = device === "webgpu" ? lossOf(await ort.env.webgpu.device) : new Promise(() => {});
-    return new Graphs(device, ort, about, sessions, lost);
+    const graphs = new Graphs(ort, about, sessions);
+    if (device === "webgpu") graphs.#watch(await ort.env.webgpu.device);
+    return graphs;
   }
 
   /** Runs a graph on arrays by name; an output called `next_x` is returned as `x`. */
   run(name, given) {
-    const running = this.#queue.then(() => Promise.race([this.#run(name, given), this.#lost]));
-    this.#queue = running.catch(() => {});
+    const running = this.#queue.then(() => new Promise((resolve, reject) => {
+      if (this.#lost) throw this.#lost;
+      this.#fail = reject;
+      this.#run(name, given).then(resolve, reject);
+    }));
+    this.#queue = running.then(() => {}, () => {}); // keeps no result
     return running;
+  }
+
+  async #watch(device) {
+    const { message } = await device.lost;
+    this.#lost = new Error(message || "the device was lost");
+    this.#fail(this.#lost);
   }
 
   /** Frees what the graphs hold. */
@@ -68,13 +79,6 @@ export class Graphs {
 /** Whether an error is one of memory. WebAssembly throws numbers, which hardly mean anything else. */
 export function isMemory(error) {
   return error instanceof RangeError || typeof error === "number" || /memory|alloc|OOM/i.test(error?.message ?? error);
-}
-
-/** Rejects when a GPUDevice is lost. */
-function lossOf(device) {
-  const lost = device.lost.then(({ message }) => { throw new Error(message || "the device was lost"); });
-  lost.catch(() => {}); // told to whoever runs a graph
-  return lost;
 }
 
 /** Why this browser cannot try WebGPU, "" if it can. */
