@@ -69,9 +69,9 @@ def results(*world: str) -> str:
 def card(*world: str) -> str:
     """Returns all results of a model card."""
     report, name = _world(*world)
-    parts = (_tokenizer, _delta_psnr, _rollouts, _scrolling, _closed_loop, _separation)
-    rows = [part(report) for part in (*parts, _following, _information)]
-    rows += [_coherence(report, number) for number in range(len(report["coherence"]["rollouts"]))]
+    rows = [row(report) for key, row in CARD if "skipped" not in report[key]]
+    coherent = report["coherence"].get("rollouts", ())
+    rows += [_coherence(report, number) for number in range(len(coherent))]
     return markdown(HEADER, (*rows, *_speed(name)))
 
 
@@ -133,6 +133,8 @@ def _scrolling(report: Report) -> Row:
 def _closed_loop(report: Report) -> Row:
     mean = report["closed_loop"]["mean"]
     name = "The same by the action classifier, all actions, relative to the real game"
+    if "skipped" in report["scrolling"]:
+        name = f"Action held for {report['closed_loop']['steps']} steps, relative to the real game"
     return name, f"{mean['relative']:.2f}", f"any action {mean['relative_chance']:.2f}", ""
 
 
@@ -167,6 +169,19 @@ def _coherence(report: Report, number: int = 0) -> Row:
     beside = f"real video {real['mean_seconds']:.1f} of {real['up_to_seconds']:.0f}"
     name = f"Coherent seconds of {play['seconds']:.0f} ({play['games']} games)"
     return name, value, beside, "" if number else _target(ours["mean"], 15)
+
+
+CARD: tuple[tuple[str, Callable[[Report], Row]], ...] = (
+    ("tokenizer", _tokenizer),
+    ("rollouts", _delta_psnr),
+    ("rollouts", _rollouts),
+    ("scrolling", _scrolling),
+    ("closed_loop", _closed_loop),
+    ("separation", _separation),
+    ("action_following", _following),
+    ("supervised", _information),
+)
+"""Rows of a model card, and the section of the report that each needs."""
 
 
 def _speed(world: str) -> list[Row]:

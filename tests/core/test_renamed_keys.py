@@ -127,6 +127,7 @@ def test_files_from_when_all_quantizers_had_one_class_are_read(kind):
     }  # fmt: skip
     config = VideoTokenizerConfig(quantizer=KINDS[kind](codes=64))
     old = with_old_keys(config)
+    old["quantizer"].pop("codebooks", None)  # is newer than those files
     assert old["quantizer"] == {"kind": kind, "codes": 64, **one_class}
     assert from_dict(VideoTokenizerConfig, translated(VideoTokenizerConfig, old)) == config
 

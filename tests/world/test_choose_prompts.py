@@ -88,9 +88,15 @@ def test_games_start_where_the_recording_is_at_rest():
     standing = scene(21, (0, 0, 200), 1)
     standing[8:13] = standing[10]
     clips = [scene(40, (200, 0, 0)), scene(40, (0, 200, 0)), standing, scene(40, (200, 200, 0))]
-    chosen = choose_prompts(Videos([("val", clip) for clip in clips]), Patches(), 4)
+    videos = Videos([("val", clip) for clip in clips])
+    chosen = choose_prompts(videos, Patches(), 4)
     assert tuple(chosen[0, 8, 0]) == (0, 0, 200)
     assert len({tuple(frame[8, 0]) for frame in chosen}) == 4
+    typical = choose_prompts(videos, Patches(), 4, first="typical")
+    floors = [tuple(frame[8, 0]) for frame in typical]
+    assert floors.index((0, 0, 200)) > 0
+    floors.remove((0, 0, 200))
+    assert [tuple(frame[8, 0]) for frame in chosen[1:]] == floors
 
 
 def test_short_episodes_are_used_where_there_are_no_longer_ones():

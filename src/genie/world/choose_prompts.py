@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from genie.models.layers.pixels import motion_mask, moving_pixels
 if TYPE_CHECKING:
     from genie.data.store import ClipStore
     from genie.models.backbone import TokenizerBackbone
+
+First = Literal["still", "typical"]
 
 PROMPTS = 12
 CANDIDATES = 1024
@@ -34,7 +36,10 @@ REST = 1 / 3
 
 
 def choose_prompts(
-    store: ClipStore, tokenizer: TokenizerBackbone, count: int = PROMPTS
+    store: ClipStore,
+    tokenizer: TokenizerBackbone,
+    count: int = PROMPTS,
+    first: First = "still",
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Chooses frames that games start from. The same store and tokenizer give the same frames.
 
@@ -42,16 +47,18 @@ def choose_prompts(
     of each. Those of little contrast or few kinds of tokens, and those after which little moves for
     a second, are left out. The most typical one is chosen, then each time the one that is farthest
     from all that were chosen (k-centre: Gonzalez 1985). Frames are compared by the histograms of
-    their tokens and colours, and by a small picture. Games start from the first prompt. So the
-    chosen frame around which least moves becomes the first: an avatar stands on the ground there.
+    their tokens and colours, and by a small picture.
 
     Args:
         store: of frames of the world's size. Its training split is used where none is held out.
         tokenizer: of the world.
         count: how many prompts are wanted; fewer are returned from a tiny store.
+        first: which of them games start from when none is named. "still" takes the one around which
+            least moves: an avatar that jumps at other times stands on the ground there. "typical"
+            takes the most typical one, for games in which one that hardly moves is caught.
 
     Returns:
-        The frames: the one at rest, then the others in the order of their choice.
+        The frames: the first one, then the others in the order of their choice.
     """
     starts, margin = candidates(store, count)
     frames, motion = _read(store, starts, margin)
@@ -59,9 +66,11 @@ def choose_prompts(
     shown = shows_enough(frames, tokens, motion)
     frames, tokens, starts = frames[shown], tokens[shown], starts[shown.numpy()]
     chosen = farthest_points(_features(frames, tokens), count)
-    reach = min(margin, round(REST * store.fps))
-    first = int(motion_around(store, starts[chosen.numpy()], reach).argmin())
-    return frames[torch.cat([chosen[[first]], chosen[:first], chosen[first + 1 :]])].numpy()
+    if first == "still":
+        reach = min(margin, round(REST * store.fps))
+        at = int(motion_around(store, starts[chosen.numpy()], reach).argmin())
+        chosen = torch.cat([chosen[[at]], chosen[:at], chosen[at + 1 :]])
+    return frames[chosen].numpy()
 
 
 def candidates(store: ClipStore, count: int) -> tuple[Int[np.ndarray, " n"], int]:

@@ -90,7 +90,7 @@ def test_what_is_missing_is_named(world, store, tmp_path):
     with pytest.raises(UserError, match="one of them must be above 0"):
         dream(world, store.path, tmp_path / "agent", dreams=0, **QUICK)
     bare = save_world(tmp_path / "bare", TEAL)
-    with pytest.raises(UserError, match="genie train --from WORLD .* --stages"):
+    with pytest.raises(UserError, match=r"genie train --from WORLD .* --stages"):
         dream(bare, store.path, tmp_path / "agent", **QUICK)
     with pytest.raises(UserError, match="genie map"):
         dream(bare, store.path, tmp_path / "agent", reward=_reward(bare, tmp_path), **QUICK)

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 def _options(parser: ArgumentParser) -> None:
     parser.add_argument("world", help="folder of a world; its prompts are replaced")
     parser.add_argument("--data", required=True, help="the clip store to choose frames from")
+    parser.add_argument(
+        "--first",
+        choices=["still", "typical"],
+        default="still",
+        help="the prompt that games start from: the one around which least moves, or the most "
+        "typical one, for games in which an avatar that hardly moves is caught",
+    )
     parser.add_argument("--count", type=int, default=12, help="how many prompts")
 
 
@@ -26,7 +33,7 @@ def _run(options: Namespace) -> None:
     folder = Path(options.world)
     require(options.count > 0, f"--count: expected at least one prompt, got {options.count}")
     world, store = world_and_store(folder, options.data)
-    frames = choose_prompts(store, world.tokenizer, options.count)
+    frames = choose_prompts(store, world.tokenizer, options.count, options.first)
     save_prompts(frames, folder)
     print(f"{folder / PROMPT_FOLDER}: {len(frames)} prompts")
 
