@@ -19,7 +19,7 @@ check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyr
 bench: setup ; for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
 docs: setup ; $(mkdocs) serve $(ARGS)
 study-agents: setup ; benchmarks/study_agents.sh $(BIN)/genie $(ARGS)
-site: setup ; $(BIN)/genie export coinrun-tiny coinrun-9m --web site $(ARGS)
+site: setup ; $(BIN)/genie export coinrun-tiny coinrun-9m miner-tiny --web site $(ARGS)
 tables: setup ; $(BIN)/python docs/tables.py
 clean: ; rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
 

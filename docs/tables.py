@@ -134,7 +134,8 @@ def _closed_loop(report: Report) -> Row:
     mean = report["closed_loop"]["mean"]
     name = "The same by the action classifier, all actions, relative to the real game"
     if "skipped" in report["scrolling"]:
-        name = f"Action held for {report['closed_loop']['steps']} steps, relative to the real game"
+        steps = report["closed_loop"]["real_steps"]
+        name = f"Action held for {steps} steps, relative to the real game"
     return name, f"{mean['relative']:.2f}", f"any action {mean['relative_chance']:.2f}", ""
 
 

@@ -69,7 +69,7 @@ def test_its_actions_are_measured_with_its_own_sampling(folder, world):
 
 def test_its_mapper_is_small_and_its_own(folder, world):
     mapper = ActionMapper.from_pretrained(folder.name, world)
-    assert {"left", "right", "up", "right+up"} <= set(mapper.labelled_names)
+    assert {"left", "right", "up"} <= set(mapper.labelled_names)
     assert sum(f.stat().st_size for f in (folder / "mapper").iterdir()) < 300_000
     report = json.loads((folder / "mapper" / "report.json").read_text())
     assert report["labels"] == mapper.config.labels
