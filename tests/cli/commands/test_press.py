@@ -33,7 +33,7 @@ def test_a_person_presses_keys_and_the_mapper_is_saved(tmp_path, monkeypatch, ca
         held = [["left"] if number % 20 < 10 else ["right"] for number in range(shown["count"])]
         app.answers["/press/held"](Pressed(held))
 
-    monkeypatch.setattr("genie.serving.serve", serve)
+    monkeypatch.setattr("genie.serving.server.serve", serve)
     assert main(["press", str(world), "--seconds", "4", "--delay", "0", "--port", "0"]) == 0
     said = capsys.readouterr().out
     assert "0.00 seconds late" in said
