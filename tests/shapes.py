@@ -2,7 +2,7 @@
 
 jaxtyping's wrapper takes tens of microseconds a call, whether a function has shapes or not. Most
 have none, and the plain checks are the same. Where there are shapes, a call is checked once for
-each combination of types and shapes. Without this, checks take a third of the time of all tests.
+each combination of types and shapes. A step of a toy world then takes 5 ms instead of 8.
 """
 
 import functools
