@@ -296,6 +296,41 @@ class Dynamics(nn.Module):
             loss = loss + self._whole_frame_loss(x, previous, tokens[:, 1:], learned)
         return loss, logs
 
+    def weighted_loss(
+        self,
+        tokens: Int[Tensor, "b t s"],
+        actions: Int[Tensor, "b t-1"],
+        weights: Float[Tensor, "b t-1"],
+    ) -> Float[Tensor, ""]:
+        """Computes the loss of clips whose frames count differently, under the conditions of play.
+
+        No context is corrupted and no action replaced, so that a frame is learned as an answer to
+        its action.
+
+        Args:
+            tokens: clips of T >= 2 frames.
+            actions: the action between each frame and the next.
+            weights: of frames 1 to T - 1, not negative.
+
+        Returns:
+            The weighted cross-entropy of masked tokens over their number, whatever the weights.
+        """
+        masked, learned = self._masks(tokens[:, 1:], self.config.mask_ratio)
+        level = torch.zeros_like(tokens[:, 0, 0])
+        streams = self._two_streams if self.config.context == "clean" else self._one_stream
+        x, previous = streams(tokens, tokens, masked, self._previous_actions(actions), level)
+        loss, _ = masked_cross_entropy(
+            self.head,
+            x,
+            previous,
+            tokens,
+            learned,
+            changed_token_weight=self.config.changed_token_weight,
+            label_smoothing=self.config.label_smoothing,
+            weights=weights,
+        )
+        return loss
+
     def _masks(self, tokens: Tensor, ratio: MaskRatio) -> tuple[Tensor, Tensor]:
         """Where tokens are masked, and which of them are learned."""
         if self.coarse_tokens:

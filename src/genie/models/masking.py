@@ -99,6 +99,7 @@ def masked_cross_entropy(
     *,
     changed_token_weight: float,
     label_smoothing: float,
+    weights: Float[Tensor, "b t"] | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Computes the cross-entropy of masked tokens, with more weight on those that change.
 
@@ -115,6 +116,7 @@ def masked_cross_entropy(
         masked: True for the masked tokens of frames 1 to T.
         changed_token_weight: of tokens that differ from the one before.
         label_smoothing: of the cross-entropy.
+        weights: of the frames in the loss; all are 1 when left out.
 
     Returns:
         The loss, and metrics without weights or smoothing: `masked_cross_entropy`,
@@ -132,6 +134,8 @@ def masked_cross_entropy(
         label_smoothing=label_smoothing,
         reduction="none",
     )
+    if weights is not None:
+        errors = errors * _at(weights[..., None].expand_as(masked), rows)
     # Divided by their number and not by their weight, which depends on the targets: that would
     # take weight off the batches in which much changes, and the adjustment would be too much.
     loss = _mean(errors * torch.where(changed, changed_token_weight, 1.0), asked)

@@ -14,6 +14,7 @@ from genie.models.layers.pixels import psnr, squared_error
 from genie.models.quantizers.base import perplexity
 from genie.training.callbacks import PreviewImages
 from genie.training.joint import JointModel
+from genie.training.read_back import ReadBackModel
 from genie.world.genie import Genie
 
 CLIPS = 4
@@ -115,12 +116,9 @@ def preview_dynamics(
 
 def replace_dynamics(world: Genie, dynamics: nn.Module) -> Genie:
     """Returns the world with other dynamics, or those and other actions; all else is shared."""
-    joint = isinstance(dynamics, JointModel)
-    parts = (
-        {"actions": dynamics.actions, "dynamics": dynamics.dynamics}
-        if joint
-        else {"dynamics": dynamics}
-    )
+    parts = {"dynamics": dynamics}
+    if isinstance(dynamics, JointModel | ReadBackModel):
+        parts = dict(dynamics.named_children())
     preview = copy.copy(world)
     preview._modules = {**world._modules, **parts}
     return preview.to(_device(dynamics))

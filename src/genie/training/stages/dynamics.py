@@ -11,6 +11,7 @@ from genie.presets.schedule import TrainConfig
 from genie.training import diagnostics, previews
 from genie.training.batches import TokenBatches
 from genie.training.joint import JointModel
+from genie.training.read_back import ReadBackModel
 from genie.training.reporting import Diagnostic, DiagnosticWarnings
 from genie.training.stages.actions import report_actions
 from genie.training.stages.base import DIAGNOSTIC_CLIPS, Stage, StageContext, StageInputs
@@ -34,8 +35,12 @@ class DynamicsStage(Stage):
     needs = ("tokenizer", "actions")
 
     def model(self, world: Genie, train: TrainConfig) -> nn.Module:
-        """Returns the dynamics, or both models of joint training."""
-        return JointModel(world.actions, world.dynamics) if train.joint else world.dynamics
+        """Returns the dynamics, alone or as the part of a model that trains them otherwise."""
+        if train.joint:
+            return JointModel(world.actions, world.dynamics)
+        if train.read_back.weight:
+            return ReadBackModel(world.dynamics, world.tokenizer, world.actions, train.read_back)
+        return world.dynamics
 
     def inputs(self, context: StageContext) -> StageInputs:
         """Returns clips of tokens and actions, which are computed once for the whole store."""
