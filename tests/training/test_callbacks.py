@@ -8,9 +8,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from genie.core.config import UserError
 from genie.training.callbacks import CheckpointCallback, DiagnosticsCallback
+from genie.training.distributed import silence_lightning
 from genie.training.interrupts import StopRequest
 from genie.training.reporting import Diagnostic, DiagnosticWarnings
-from genie.training.stage import silence_lightning
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from genie.training.callbacks import LoggingCallback
 from genie.training.checkpointing import read_checkpoint
 from genie.training.interrupts import StopRequest
 from genie.training.module import StageModule
-from genie.training.stage import StageRun, _strategy, run_stage
+from genie.training.stage import StageRun, run_stage
 from genie.world.genie import Genie
 
 
@@ -238,12 +238,3 @@ def test_bf16_trains(fit):
 
     model, _ = fit(model=DiagnosticsCallback(), precision="bf16")
     assert model.out.weight.dtype == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("accelerator", "devices", "several"),
-    [("cpu", "auto", False), ("cpu", 1, False), ("cpu", 2, True), ("cuda", 8, True)],
-)
-def test_weights_may_lack_gradients_on_several_devices(accelerator, devices, several):
-    train = TrainConfig(accelerator=accelerator, devices=devices)
-    assert ("find_unused" in _strategy(train)) is several

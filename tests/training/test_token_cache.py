@@ -1,6 +1,9 @@
+import json
 import os
 import shutil
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +12,6 @@ import torch
 from killing import SMALL_PIECES, precompute_here
 
 from forked import in_a_process
-from genie.core.config import UserError
 from genie.data.cache import ArrayCache
 from genie.data.store import ClipStore
 from genie.models.latent_actions.base import LatentActionModel
@@ -134,40 +136,6 @@ def test_stopping_leaves_no_half_array(store, world):
 
 
 @pytest.fixture
-def another_process(world, monkeypatch):
-    """This process is not the one that computes; nobody is."""
-    monkeypatch.setattr("genie.training.token_cache.rank_zero_only.rank", 1)
-    monkeypatch.setattr("genie.training.token_cache.POLL_SECONDS", 0.01)
-    with torch.no_grad():
-        world.actions.to_latent.bias += 2
-
-
-def test_waiting_can_be_interrupted(store, world, another_process):
-    calls = []
-
-    def stop(share):
-        calls.append(share)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        precompute_actions(store, world.actions, stop)
-
-
-@pytest.mark.parametrize("sign", ["silent", "dead"])
-def test_waiting_ends_when_the_first_process_has_failed(
-    store, world, another_process, monkeypatch, sign
-):
-    if sign == "silent":
-        monkeypatch.setattr("genie.training.token_cache.TIMEOUT_SECONDS", 0.05)
-    else:
-        parents = iter(range(10))
-        monkeypatch.setattr("os.getppid", lambda: next(parents))
-    with pytest.raises(UserError, match="first process"):
-        precompute_actions(store, world.actions, lambda share: None)
-
-
-@pytest.fixture
 def small_pieces(monkeypatch):
     """The store is several pieces of several forwards."""
     for name, frames in zip(
@@ -237,7 +205,8 @@ def test_what_was_interrupted_anywhere_goes_on_and_ends_the_same(
     precompute_all(whole, world)
     total = len(calls)
     assert total > 12
-    assert set(files_of(whole)) == {f"{name}.npy" for name in derived_names(world)}
+    markers = {f"{name}.pieces/whole.json" for name in derived_names(world)}
+    assert {name for name in files_of(whole) if not name.endswith(".npy")} == markers
     write, safe = ArrayCache.write_piece, []
 
     def note(self, *piece):
@@ -295,57 +264,90 @@ def test_a_piece_counts_once_it_is_safe_on_the_disk(copy_of, world, small_pieces
     assert len(pieces) * ["flush", "rename", "flush"] == done != []
 
 
-def test_every_process_takes_its_share(copy_of, world, small_pieces, monkeypatch):
+def as_process(monkeypatch, rank, size):
+    monkeypatch.setattr(token_cache, "rank_and_size", lambda: (rank, size))
+
+
+def test_what_processes_leave_is_done_by_the_rest(copy_of, world, small_pieces, monkeypatch):
+    """Two of three processes die after a piece of their own; the third waits for nobody."""
     whole, shared = copy_of("whole"), copy_of("shared")
+    calls = counted(world, monkeypatch)
     precompute_actions(whole, world.actions, ignore)
-    name = derived_names(world)[-1]
-
-    def computed_by(rank, pieces):
-        """Lets a process compute some pieces and die."""
-        monkeypatch.setattr("genie.training.token_cache.rank_zero_only.rank", rank)
-        before = shared.cache.pieces(name)
-        write, left = ArrayCache.write_piece, iter(range(pieces))
-
-        def write_some(self, name, first, rows):
-            if next(left, None) is None:
-                raise Interrupted
-            write(self, name, first, rows)
-
+    name, alone = derived_names(world)[-1], len(calls)
+    order = sorted(whole.cache.pieces(name))
+    write = ArrayCache.write_piece
+    for rank in (1, 2):
+        as_process(monkeypatch, rank, 3)
         with monkeypatch.context() as patch:
+            left = iter(range(1))
+
+            def write_some(self, name, first, rows, left=left):
+                if next(left, None) is None:
+                    raise Interrupted
+                write(self, name, first, rows)
+
             patch.setattr(ArrayCache, "write_piece", write_some)
             with pytest.raises(Interrupted):
-                precompute_actions(shared, world.actions, lambda share: None)
-        return shared.cache.pieces(name) - before
-
-    shares = [computed_by(rank, pieces=1) for rank in (1, 2)]
-    assert [len(share) for share in shares] == [1, 1]
-    monkeypatch.setattr("genie.training.token_cache.rank_zero_only.rank", 0)
-    calls = counted(world, monkeypatch)
-    precompute_actions(shared, world.actions, ignore)
-    alone = len(calls)
+                precompute_actions(shared, world.actions, ignore)
+    firsts = {order[len(order) * rank // 3] for rank in (1, 2)}
+    assert shared.cache.pieces(name) == firsts, "each began with its own share"
     calls.clear()
-    precompute_actions(copy_of("alone"), world.actions, ignore)
-    assert alone < len(calls)
+    as_process(monkeypatch, 0, 3)
+    precompute_actions(shared, world.actions, ignore)
+    assert len(calls) < alone
     assert files_of(shared) == files_of(whole)
 
 
-def test_pieces_that_another_process_takes_away_are_no_failure(
+def test_processes_that_run_at_once_share_the_work(copy_of, world, small_pieces, monkeypatch):
+    whole, shared = copy_of("whole"), copy_of("shared")
+    precompute_all(whole, world)
+    ranks, written = threading.local(), []
+    monkeypatch.setattr(token_cache, "rank_and_size", lambda: (ranks.rank, 2))
+    write = ArrayCache.write_piece
+
+    def note(self, *piece):
+        write(self, *piece)
+        written.append(piece[:2])
+
+    monkeypatch.setattr(ArrayCache, "write_piece", note)
+
+    def process(rank):
+        ranks.rank = rank
+        precompute_all(ClipStore.open(shared.path), world)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(process, range(2)))
+    assert files_of(shared) == files_of(whole)
+    twice = len(written) - len(set(written))
+    assert twice <= 3, "at the end of each array both may compute the last piece"
+
+
+def test_pieces_that_another_run_takes_away_are_computed_again(
     copy_of, world, small_pieces, monkeypatch
 ):
     whole, store = copy_of("whole"), copy_of("store")
     precompute_actions(whole, world.actions, ignore)
-    join, taken = ArrayCache.join_pieces, []
+    finish, taken = ArrayCache.finish, []
 
     def take_away_once(self, name, spans):
         if not taken:
             taken.append(name)
             self.drop_pieces(name)
-        join(self, name, spans)
+        finish(self, name, spans)
 
-    monkeypatch.setattr(ArrayCache, "join_pieces", take_away_once)
+    monkeypatch.setattr(ArrayCache, "finish", take_away_once)
     precompute_actions(store, world.actions, ignore)
     assert taken
     assert files_of(store) == files_of(whole)
+
+
+def test_a_large_store_has_larger_pieces(store, world, small_pieces, monkeypatch):
+    monkeypatch.setattr(token_cache, "MOST_PIECES", 3)
+    with torch.no_grad():
+        world.actions.to_latent.bias += 4
+    precompute_actions(store, world.actions, ignore)
+    pieces = store.cache.pieces(f"actions-{fingerprint(world.actions)}")
+    assert 3 <= len(pieces) <= 4
 
 
 def test_pieces_of_another_division_are_not_used(copy_of, world, small_pieces, monkeypatch):
@@ -355,4 +357,8 @@ def test_pieces_of_another_division_are_not_used(copy_of, world, small_pieces, m
         precompute_actions(store, world.actions, interrupt_after(4))
     monkeypatch.setattr(token_cache, "PIECE_FRAMES", 37)
     precompute_actions(store, world.actions, ignore)
-    assert files_of(store) == files_of(whole)
+    name = derived_names(world)[-1]
+    assert np.array_equal(store.cache.read(name), whole.cache.read(name))
+    assert len(files_of(store)) == 1 + len(
+        json.loads(files_of(store)[f"{name}.pieces/whole.json"])["pieces"]
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    # Processes of other machines, and other threads, may be writing the same file.
+    writer = f"{socket.gethostname()}.{os.getpid()}.{threading.get_native_id()}"
+    temporary = path.with_name(f".{writer}.{path.name}")
     try:
         temporary.unlink(missing_ok=True)  # of a process of the same number that was killed
         temporary.touch()

@@ -227,7 +227,8 @@ class TrainConfig:
         diagnostics_every: fewest steps between two diagnostics; 0 for none. All but the first take
             at most a hundredth of the time.
         accelerator: where to train; "auto" takes the GPU when there is one.
-        devices: how many; "auto" for all there are.
+        devices: how many on each machine; "auto" for all there are.
+        nodes: how many machines. More than one needs `torchrun` or Slurm to start the processes.
         workers: threads that read clips ahead.
     """
 
@@ -251,6 +252,7 @@ class TrainConfig:
     diagnostics_every: int = 200
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int | Literal["auto"] = "auto"
+    nodes: int = 1
     workers: int = 2
 
     @property
@@ -286,6 +288,7 @@ class TrainConfig:
             self.diagnostics_every >= 0, f"diagnostics_every: {self.diagnostics_every} is negative"
         )
         require(self.devices == "auto" or self.devices >= 1, f"devices: {self.devices} is below 1")
+        require(self.nodes >= 1, f"nodes: {self.nodes}, must be at least 1")
         require(self.workers >= 1, f"workers: {self.workers}, must be at least 1")
 
 

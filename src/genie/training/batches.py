@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genie.data.cache import Rows
 from genie.data.sampler import BatchIndex
 from genie.data.store import ClipStore, Episode
 from genie.presets.schedule import Augmentation
@@ -98,8 +99,8 @@ class TokenBatches:
     store: ClipStore
     frames: int
     batch: int
-    episode_tokens: np.ndarray
-    prompt_tokens: np.ndarray | None
+    episode_tokens: Rows
+    prompt_tokens: Rows | None
     actions: np.ndarray | None
     prompt_fraction: float = 0.25
     with_frames: bool = False
@@ -171,7 +172,7 @@ class RewardBatches:
     frames: int
     batch: int
     features: Callable[[Tensor, Tensor], Tensor]
-    tokens: np.ndarray
+    tokens: Rows
     actions: np.ndarray
     evidence: np.ndarray
     episodes: Sequence[Episode]

@@ -98,6 +98,8 @@ class CheckpointCallback(_AfterSteps):
             raise _diverged(self.module, "the loss or a weight is not finite")
         if trainer.is_global_zero:
             self.save()
+        # Lightning ends the first process, in the middle of its save, when another one has left.
+        trainer.strategy.barrier()
         self.saved = time.monotonic()
 
 

@@ -33,6 +33,7 @@ MAY_CHANGE = (
     "diagnostics_every",
     "accelerator",
     "devices",
+    "nodes",
     "workers",
     "compile",
 )

@@ -15,6 +15,7 @@ from genie.presets.schedule import TrainConfig
 from genie.training import config, finetune
 from genie.training.checkpointing import read_checkpoint
 from genie.training.config import STAGES, RunConfig
+from genie.training.distributed import connect, first_alone
 from genie.training.interrupts import StopRequest
 from genie.training.memory import keep_freed_memory
 from genie.training.reporting import DiagnosticWarnings
@@ -96,11 +97,8 @@ def train(
         base=None if base is None else str(base),
         keep_actions=keep_actions,
     )
-    if chosen.base is not None and rank_zero_only.rank == 0 and config.read(out) is None:
-        frames = chosen.train.actions.clip_frames
-        start = finetune.starting_world(chosen.base, chosen.world, store, frames)
-        start.save_pretrained(out / finetune.START)
-    config.write(out, chosen)
+    connect(chosen.train)
+    first_alone(lambda: _begin(out, chosen, store))
     if device_of(chosen.train).type == "cpu":
         keep_freed_memory()
     with StopRequest(console) as stop:
@@ -116,6 +114,15 @@ def train(
                 pipeline.report(stage)  # a kept model may not fit the new videos
         pipeline.save()
     return out
+
+
+def _begin(out: Path, chosen: RunConfig, store: ClipStore) -> None:
+    """Writes what all processes of a run read: the weights that it starts from, and its record."""
+    if chosen.base is not None and config.read(out) is None:
+        frames = chosen.train.actions.clip_frames
+        start = finetune.starting_world(chosen.base, chosen.world, store, frames)
+        start.save_pretrained(out / finetune.START)
+    config.write(out, chosen)
 
 
 class _Pipeline:

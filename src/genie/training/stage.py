@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
@@ -34,14 +28,13 @@ from genie.training.callbacks import (
     PreviewCallback,
 )
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
+from genie.training.distributed import build_trainer, silence_lightning
 from genie.training.interrupts import StopRequest
 from genie.training.loggers import build_loggers, close_loggers
 from genie.training.module import StageModule
 from genie.training.reporting import DiagnosticWarnings
 
 FORMAT = 3  # 2: no scales of learning rates, other dynamics; 1: no latents to place codes from
-LIGHTNING_NAMES = {"cuda": "gpu"}
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -190,59 +183,11 @@ def _trainer(
     step: int,
     callbacks: list[Callback],
 ) -> Trainer:
-    loggers = build_loggers(train.loggers, folder, name, step)
-    try:
-        return _build_trainer(train, stage, loggers, callbacks)
-    except (MisconfigurationException, RuntimeError) as error:
-        raise UserError(f"accelerator, devices: {error}") from None
-
-
-def _build_trainer(
-    train: TrainConfig, stage: StageConfig, loggers: list[Logger], callbacks: list[Callback]
-) -> Trainer:
-    return Trainer(
-        accelerator=LIGHTNING_NAMES.get(train.accelerator, train.accelerator),
-        devices=train.devices,
-        strategy=_strategy(train),
-        precision=PRECISIONS[train.precision],  # type: ignore[arg-type]
+    return build_trainer(
+        train,
         max_epochs=1,
         accumulate_grad_batches=stage.grad_accum_steps,
         gradient_clip_val=stage.gradient_clip or None,
         callbacks=callbacks,
-        logger=loggers,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
+        logger=build_loggers(train.loggers, folder, name, step),
     )
-
-
-def _strategy(train: TrainConfig) -> str:
-    count = train.devices
-    if count == "auto":
-        count = torch.cuda.device_count() if train.accelerator in ("auto", "cuda") else 1
-    # Not all weights have gradients at every step: the encoder of the actions stops learning.
-    return "ddp_find_unused_parameters_true" if count > 1 else "auto"
-
-
-# Lightning 2.6, and torch's own compiler, call what torch 2.13 has deprecated.
-NOISE = [
-    (r".*LeafSpec.* is deprecated", FutureWarning),
-    (r".*torch\.jit\.script.* is deprecated", DeprecationWarning),
-]
-
-
-@contextmanager
-def silence_lightning() -> Iterator[None]:
-    """Hides Lightning's advertisements and its warnings about what is intended."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message, category in NOISE:
-                warnings.filterwarnings("ignore", message, category)
-            yield
-    finally:
-        logger.setLevel(level)

@@ -1,43 +1,39 @@
 """Tokens and latent actions of a whole store, computed once and kept in it.
 
 They are computed in pieces. A piece counts once it is safe on the disk, so a run that was killed
-goes on after its last one. Each process of a run goes through the pieces in an order of its own and
-leaves out those that are there: so all share the work, and none depends on another.
+goes on after its last one. Each process of a run, on whatever machine, first computes its own share
+of the pieces and then those of others that are not there yet. So nobody waits for anybody, and what
+a killed process leaves is done by the rest. The last one writes the marker.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from genie.core.config import UserError
-from genie.data.cache import Span
+from genie.data.cache import Rows, Span
 from genie.data.store import ClipStore, Episode
 from genie.models.backbone import TokenizerBackbone
 from genie.models.latent_actions.base import LatentActionModel
+from genie.training.distributed import rank_and_size
 
 FRAMES_AT_ONCE = 256
 SHORTEST_CHUNK = 64
 PIECE_FRAMES = 4096
 """Frames whose results are written at once: so much work is lost to a kill, at most."""
+MOST_PIECES = 65536
+"""Files of one array. A store so large that it would have more gets larger pieces."""
 KEEP_ARRAYS = 4
 """Arrays of each kind that stay in a store; those used longest ago are deleted."""
-TIMEOUT_SECONDS = 900.0
-"""Seconds without progress after which the process that joins the pieces counts as dead."""
-POLL_SECONDS = 1.0
 
 Compute = Callable[[Tensor, int], np.ndarray]
 """Frames (B,T,H,W,3) and how many of them are past only -> the results of the rest (B,T',...)."""
@@ -76,7 +72,7 @@ def fingerprint(*models: nn.Module) -> str:
 
 def precompute_tokens(
     store: ClipStore, tokenizer: TokenizerBackbone, clip_frames: int, advance: Advance
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[Rows, Rows | None]:
     """Returns the tokens of all frames, encoded now or by an earlier run.
 
     Where the encoder sees the past, a frame in the middle of an episode and the same frame as a
@@ -164,50 +160,24 @@ def _precomputed(
     compute: Compute,
     device: torch.device,
     advance: Advance,
-) -> np.ndarray:
-    rank, pieces = rank_zero_only.rank, _pieces(chunks)
-    if rank == 0 and store.cache.has(name):
-        store.cache.touch(name)
-        store.cache.drop_pieces(name)  # of a process that was late
-    while not store.cache.has(name):
-        for first, rows in _missing(store, name, pieces, compute, device, advance, rank):
-            store.cache.write_piece(name, first, rows)
-        if rank == 0:
-            with suppress(FileNotFoundError):  # another run has joined or trimmed them meanwhile
-                store.cache.join_pieces(name, [_span(piece) for piece in pieces])
-                store.cache.trim(name.rpartition("-")[0], KEEP_ARRAYS)
-        else:
-            _wait_for_first_process(store, name, advance)
-    return store.cache.read(name)
+) -> Rows:
+    cache, pieces = store.cache, _pieces(chunks, max(PIECE_FRAMES, len(store) // MOST_PIECES))
+    if cache.has(name):
+        cache.touch(name)
+    while not cache.has(name):
+        for first, rows in _missing(store, name, pieces, compute, device, advance):
+            cache.write_piece(name, first, rows)
+        with suppress(FileNotFoundError):  # another run has trimmed them meanwhile
+            cache.finish(name, [_span(piece) for piece in pieces])
+            cache.trim(name.rpartition("-")[0], KEEP_ARRAYS)
+    return cache.read(name)
 
 
-def _wait_for_first_process(store: ClipStore, name: str, advance: Advance) -> None:
-    parent, seen, since = os.getppid(), None, time.monotonic()
-    while not store.cache.has(name):
-        advance(0.0)
-        now, sizes = time.monotonic(), _sizes(store.cache.folder)
-        if sizes != seen:
-            seen, since = sizes, now
-        if now - since > TIMEOUT_SECONDS or os.getppid() != parent:
-            raise UserError(
-                f"{name}: the first process, which joins the pieces, has failed or hangs; see what "
-                "it said, then run the same command again"
-            )
-        time.sleep(POLL_SECONDS)
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    try:
-        return {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
-    except FileNotFoundError:  # not begun, or a file was renamed meanwhile
-        return {}
-
-
-def _pieces(chunks: Iterable[Chunk]) -> list[Piece]:
+def _pieces(chunks: Iterable[Chunk], frames: int) -> list[Piece]:
     """Chunks that are written together; the same whoever computes them, and where it begins."""
     pieces: list[list[Chunk]] = []
     for chunk in chunks:
-        if not pieces or chunk.stop - _span(pieces[-1])[0] > PIECE_FRAMES:
+        if not pieces or chunk.stop - _span(pieces[-1])[0] > frames:
             pieces.append([])
         pieces[-1].append(chunk)
     return list(pieces)
@@ -242,12 +212,11 @@ def _missing(
     compute: Compute,
     device: torch.device,
     advance: Advance,
-    rank: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Computes the pieces that are not there yet; yields their first rows and their rows."""
     wanted = {_span(piece) for piece in pieces}
     there = store.cache.pieces(name) & wanted
-    for piece in _order_of(rank, pieces):
+    for piece in _order(pieces, *rank_and_size()):
         if (span := _span(piece)) in there:
             continue
         done = sum(stop - first for first, stop in there)
@@ -268,5 +237,11 @@ def _missing(
         there = store.cache.pieces(name) & wanted
 
 
-def _order_of(rank: int, pieces: Sequence[Piece]) -> Sequence[Piece]:
-    return pieces if rank == 0 else random.Random(rank).sample(pieces, len(pieces))
+def _order(pieces: Sequence[Piece], rank: int, size: int) -> list[Piece]:
+    """The share of a process in order, then all others as chance will have it.
+
+    Those who help at the end mostly help with different pieces.
+    """
+    first, stop = (len(pieces) * part // size for part in (rank, rank + 1))
+    others = [*pieces[:first], *pieces[stop:]]
+    return [*pieces[first:stop], *random.Random(rank).sample(others, len(others))]

@@ -121,10 +121,12 @@ def _run(options: Namespace) -> None:
     world = from_dict(GenieConfig, values)
     given = {name: value for name, value in own.items() if value is not None}
 
+    from genie.training.distributed import rank_and_size
     from genie.training.pipeline import train  # slow to import: after the options were checked
 
     train(data, out, world=world, train=schedule, **given)
-    print(f"{out}: {_what_next(out)}")
+    if rank_and_size()[0] == 0:
+        print(f"{out}: {_what_next(out)}")
 
 
 def _what_next(folder: str) -> str:
