@@ -6,8 +6,8 @@ operations of a frame over its matrix rate, or its bytes over the memory rate, w
 longer. How cost grows is asked by `growth.py`.
 
 python benchmarks/play.py                              # the world that comes with the package
-python benchmarks/play.py peers4 --passes 25 --compile --json play.json
-python benchmarks/play.py 300M --passes 8 --dtype bf16 --device cuda --players 1 64 \
+python benchmarks/play.py peers4 --maskgit-steps 25 --compile --json play.json
+python benchmarks/play.py 300M --maskgit-steps 8 --dtype bf16 --device cuda --players 1 64 \
     --compile reduce-overhead                          # with CUDA graphs
 """
 
@@ -97,7 +97,7 @@ def main() -> None:
     )
     names = f"{', '.join((*PEERS, *BLOCKS))}, a preset, or a folder; coinrun-tiny when left out"
     parser.add_argument("world", nargs="?", default="coinrun-tiny", help=names)
-    parser.add_argument("--passes", type=int, help="the world's own when left out")
+    parser.add_argument("--maskgit-steps", type=int, help="the world's own when left out")
     parser.add_argument("--dtype", choices=DTYPES, default="32", help="32 when left out")
     parser.add_argument("--compile", nargs="?", const="default", choices=MODES, help="the mode")
     parser.add_argument("--players", type=int, nargs="+", default=[1, 8], help="1 8")
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     dtype = DTYPES[options.dtype]
-    world = world_of(options.world, options.passes, options.device).to(dtype)
+    world = world_of(options.world, options.maskgit_steps, options.device).to(dtype)
     work, read = gigaflops(Game(world)), gigabytes(Game(world))
     results: dict[str, Any] = {
         "world": options.world,

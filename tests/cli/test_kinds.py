@@ -172,7 +172,7 @@ def test_help_finds_a_description_that_two_fields_share(capsys):
         drawn("--help")
     text = " ".join(capsys.readouterr().out.split())
     assert "{paper,board}" in text
-    assert "how long, in metres (of square)." in text
+    assert "how long, in metres (only for square)." in text
 
 
 def test_help_says_which_kinds_use_an_option(capsys):
@@ -180,8 +180,8 @@ def test_help_says_which_kinds_use_an_option(capsys):
         parsed("--help")
     text = " ".join(capsys.readouterr().out.split())
     assert "{square,circle}" in text
-    assert "square is A square. circle is A circle." in text
+    assert "square: a square. circle: a circle." in text
     assert "of both. (type: int" in text
-    assert "how long, in metres (of square)." in text
-    assert "in metres (of circle)." in text
+    assert "how long, in metres (only for square)." in text
+    assert "in metres (only for circle)." in text
     assert "of the shape." in text

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -31,12 +32,22 @@ def test_the_module_is_the_command():
     assert run.stdout.startswith("genie 0.")
 
 
+FRAGMENT = re.compile(r"(of|on|at|in|for|with|without|after|by|as|sent|those|that|which)\b|$")
+"""How a help line begins that is no phrase by itself: "of AdamW", "that play at the same time"."""
+OPTION = re.compile(r"^  (-\S+|\w+)[^\n]*?(?:[ ]{2,}|\n\s{20,})(.*)$", re.MULTILINE)
+GROUP = re.compile(r"^(?!usage|positional|options)(\w[^\n]*):$", re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", main.COMMANDS)
-def test_each_command_has_help(name, capsys):
+def test_each_command_has_help_of_whole_phrases(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
     assert main.main([*name.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"usage: genie {name}" in shown
-    assert "--config" in shown
+    lines = dict(OPTION.findall(shown))
+    assert "--config" in lines
+    assert {option: words for option, words in lines.items() if FRAGMENT.match(words)} == {}
+    assert [title for title in GROUP.findall(shown) if not title[0].isupper()] == []
 
 
 def test_the_command_of_the_recipe_is_found(tmp_path, capsys, monkeypatch):

@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 
+from genie.agents.planning.study import plan_to_goals
 from genie.core.config import UserError, from_dict, to_dict
 from genie.core.renamed_keys import (
     RENAMED,
@@ -39,7 +40,7 @@ CLASSES = (
     DynamicsConfig, StageConfig, TrainConfig, Augmentation, PrepareConfig, EvaluationConfig,
     CoherenceConfig, Limits, SamplingConfig,
 )  # fmt: skip
-FUNCTIONS = (prepare, record, generate)
+FUNCTIONS = (prepare, record, generate, plan_to_goals)
 TRAIN = [("", GenieConfig), ("train", TrainConfig)]
 KEYS = [(cls, old, new) for cls in CLASSES for old, new in renamed(cls).items()]
 OPTIONS = [(made, old, new) for made in FUNCTIONS for old, new in renamed(made).items()]

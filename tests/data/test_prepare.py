@@ -96,6 +96,7 @@ def test_a_store_depends_on_the_videos_alone(make_videos, tmp_path):
     (source / "broken.mp4").write_text("not a video")
     for name, actions in (("clip-1", ["left", "right"]), ("clip-2", ["jump", "left"])):
         sidecar = {"actions": [0, 1] * 20, "action_names": actions, "rewards": [0.1] * 40}
+        sidecar |= {"env": "procgen:coinrun"}
         (source / f"{name}.actions.json").write_text(json.dumps(sidecar))
     shutil.copytree(source, tmp_path / "elsewhere", copy_function=shutil.copyfile)
     prepare(source, tmp_path / "here", **HERE)
@@ -108,6 +109,7 @@ def test_a_store_depends_on_the_videos_alone(make_videos, tmp_path):
     command = [sys.executable, tmp_path / "run.py", tmp_path / "elsewhere", tmp_path / "there"]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "12"})
     assert content(tmp_path / "here") == content(tmp_path / "there")
+    assert ClipStore.open(tmp_path / "here").environments == ["procgen:coinrun"]
 
 
 KILLED = """

@@ -27,8 +27,8 @@ class FitConfig:
         width: channels of the first layer.
         steps: optimizer steps at most.
         batch: labelled steps in each.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW.
+        learning_rate: AdamW's learning rate.
+        weight_decay: AdamW's weight decay.
         held_back: share of the labelled steps that training does not see. It stops when the loss on
             them no longer falls, and the weights with the lowest loss are kept.
         patience: how many times the loss may fail to fall.

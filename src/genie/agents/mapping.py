@@ -76,7 +76,7 @@ def map_actions(
         counts: numbers of labels for which the figures are measured too, such as [50,500,5000].
         class_weights: power of the inverse frequency by which rare actions weigh more in the loss
             of a network; 0 gives every step the same weight, 1 every action.
-        seed: of the choice of labelled steps and of the training of a network.
+        seed: determines the choice of labelled steps and the training of a network.
         device: where latent actions are inferred; chosen when left out.
         progress: show progress bars.
 

@@ -25,7 +25,7 @@ def play_game(
         agent: an agent, or its folder.
         game: which games; 100 levels of CoinRun, five times each, if left out.
         greedy: take the likeliest action instead of sampling.
-        seed: of what is sampled, and of the order of levels.
+        seed: determines what is sampled and the order of levels.
         progress: show progress bars.
 
     Returns:

@@ -14,6 +14,7 @@ from torch import Tensor
 from genie.core.config import UserError, require
 from genie.core.progress import Tick, ignore_tick
 from genie.data.recording.environments import EnvBatch, LevelRange, make_env_batch
+from genie.data.store import ClipStore
 from genie.evaluation.metrics.formulas import DRAWS, bootstrap_weights
 
 HELD_OUT = 1_000_000
@@ -31,11 +32,11 @@ class RealGameConfig:
     Attributes:
         env: `procgen:<game>` or `gym:<Gymnasium id>`.
         distribution_mode: Procgen's `easy`, `hard`, `extreme` or `memory`.
-        options: further options of the environment, as of `genie record`.
+        options: further options of the environment, as in `genie record`.
         first_level: first level (Procgen) or seed (Gymnasium).
         levels: how many levels.
         seeds: games of each level; they differ in what the player samples.
-        max_steps: a game is cut off after so many.
+        max_steps: number of steps after which a game is cut off.
         num_envs: most games played at the same time.
     """
 
@@ -53,6 +54,15 @@ class RealGameConfig:
         require(self.first_level >= 0, "first_level: must not be negative")
         for name in ("levels", "seeds", "max_steps", "num_envs"):
             require(getattr(self, name) >= 1, f"{name}: must be at least 1")
+
+
+def require_recorded(store: ClipStore, game: RealGameConfig) -> None:
+    """Raises `UserError` for video that is known to be of another game than the one to test in."""
+    require(
+        store.environments in ([], [game.env]),
+        f"{store.path}: is video of {' and '.join(store.environments)}, but the agent would be "
+        f"tested in {game.env}; name the game of the video with --game.env",
+    )
 
 
 @dataclass(frozen=True)

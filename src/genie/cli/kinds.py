@@ -106,15 +106,22 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> tuple[str, Any, Any]:
 
 def _documentation(kinds: Kinds, owners: Mapping[str, list[str]]) -> str:
     documented = {kind: parse(cls.__doc__ or "") for kind, cls in kinds.items()}
-    about = [f"{kind} is {text.short_description}" for kind, text in documented.items()]
+    about = [f"{kind}: {_as_phrase(text.short_description)}." for kind, text in documented.items()]
     tag = tag_of(kinds)
     lines = [f"    {tag}: {' '.join(about)}"]
     for name, used_by in owners.items():
         texts = [
             p.description for p in documented[used_by[0]].params if name in p.arg_name.split(", ")
         ]
-        suffix = "" if len(used_by) == len(kinds) else f" (of {', '.join(used_by)})"
+        suffix = "" if len(used_by) == len(kinds) else f" (only for {', '.join(used_by)})"
         if name != tag:
             text = " ".join("".join(filter(None, texts)).split())
             lines.append(f"    {name}: {text.removesuffix('.')}{suffix}.")
-    return "One of several kinds.\n\nAttributes:\n" + "\n".join(lines) + "\n"
+    return (
+        f"One of several kinds, chosen by its `{tag}`.\n\nAttributes:\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _as_phrase(sentence: str | None) -> str:
+    words = (sentence or "").removesuffix(".")
+    return words[:1].lower() + words[1:]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def speed_options(parser: ArgumentParser) -> None:
     """Puts on a parser where, in what precision and how fast a world plays."""
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")
-    words = "of the weights; bfloat16 is faster for wide worlds on most machines (docs/commands.md)"
+    words = "type of the weights; bfloat16 is faster for wide worlds on most machines"
     parser.add_argument("--dtype", type=Dtype, default="float32", help=words)
     parser.add_argument(
         "--compile",

@@ -29,7 +29,11 @@ class Parser(ArgumentParser):
         """Puts the fields of a class on the parser, in a group if one is named."""
         self._owners.append((nested_key or "", theclass))
         self._unions |= union_paths(theclass, nested_key or "")
-        return super().add_class_arguments(with_all_kinds(theclass), nested_key, **rest)
+        added = super().add_class_arguments(with_all_kinds(theclass), nested_key, **rest)
+        for group in self._action_groups:  # those of its fields have their descriptions as titles
+            title = " ".join((group.title or "").split())
+            group.title = title[:1].upper() + title[1:]
+        return added
 
     def add_function_arguments(self, function: Any, *args: Any, **rest: Any) -> Any:
         """Puts the arguments of a function on the parser."""

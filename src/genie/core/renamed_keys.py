@@ -87,6 +87,7 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "SamplingConfig": SAMPLING,
     "generate": SAMPLING,
+    "plan_to_goals": {"passes": "steps"},
     "PrepareConfig": PREPARE,
     "prepare": PREPARE,
     "record": {

@@ -207,6 +207,7 @@ def write_store(
             "settings": asdict(plan.config),
             "inputs": inputs_digest(plan.files, plan.file_stats),
             "videos": len(plan.files),
+            "environments": sorted({m["env"] for m in manifests if m["clips"] and m.get("env")}),
             "skipped": {**left_out, **{name: m["skipped"] for name, m in problems if m["skipped"]}},
             "notes": notes
             | {

@@ -100,8 +100,8 @@ def prepare(
         out: folder to make.
         height: rows of the stored frames.
         width: columns of the stored frames.
-        fit: for other proportions: `crop` cuts the edges, `letterbox` adds black ones, `resize`
-            stretches.
+        fit: what to do with other proportions. `crop` cuts the edges, `letterbox` adds black ones,
+            `resize` stretches.
         fps: frames per second; the most common rate of the videos when left out.
         min_frames: shorter clips are dropped.
         static_threshold: smallest change of a pixel that counts, 0..255.

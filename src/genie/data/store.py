@@ -187,6 +187,11 @@ class ClipStore:
         """Names of the splits that hold episodes."""
         return sorted({episode.split for episode in self.episodes})
 
+    @property
+    def environments(self) -> list[str]:
+        """The environments that were recorded, as `genie record` names them, if sidecars say so."""
+        return list(self.prepared.get("environments", ()))
+
     def episodes_in_split(self, split: str | None = None) -> list[Episode]:
         """Returns the episodes of a split, or all of them."""
         return [episode for episode in self.episodes if split in (None, episode.split)]

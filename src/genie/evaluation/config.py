@@ -65,7 +65,7 @@ class EvaluationConfig:
     """How a world is measured; the values here are the full protocol.
 
     Attributes:
-        split: of the store; training never sees "val".
+        split: part of the store; training never sees "val".
         clips: clips measured, fewer where the store has no more; 512, or 64 if quick.
         seeds: how often rollouts are played, each time with other clips, random actions and noise;
             3, or 1 if quick.
@@ -78,14 +78,14 @@ class EvaluationConfig:
         seed: chooses clips, random actions and noise; the first of several.
         batch: clips, or players, at once.
         action_prompts: frames from which every action is held; twice as many for pairs of actions.
-        action_steps: for how many frames.
+        action_steps: frames for which it is held.
         supervised_clips: clips whose latent actions are compared with true ones; more than `clips`,
             because mutual information wants many transitions and inferring them is cheap.
         inverse_dynamics_steps: training steps of the inverse-dynamics model; 0 leaves out the
             metrics that need it.
         closed_loop_games: held-out frames from which the action for each true action is held; 256,
             or 64 if quick.
-        closed_loop_steps: for how many frames; also how far actions are read back from rollouts.
+        closed_loop_steps: frames for which it is held, and for which rollouts are read back.
         action_selection_games: training frames from which every action is held to select those.
         figure_clips: clips and prompts shown as figures, at most a batch.
         separation: whether actions lead to different next frames.

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from genie.core.config import UserError, require, to_dict
+from genie.core.progress import Progress, Tick
 from genie.export.graphs import Graph, play_graphs
 from genie.world import inputs
 from genie.world.action_groups import players_groups
@@ -44,7 +45,9 @@ ALIGNMENT = 64
 """Bytes; each tensor in the file of weights begins at a multiple of it."""
 
 
-def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless") -> Path:
+def export_onnx(
+    world: str | Path, out: str | Path, weights: Weights = "lossless", *, progress: bool = True
+) -> Path:
     """Writes a world as ONNX graphs for one player.
 
     The folder gets a graph for each of `genie.export.graphs.play_graphs`, `weights.bin`, which they
@@ -58,6 +61,7 @@ def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless
         weights: "float16" halves the file and rounds; "float32" keeps every bit; "lossless" is
             float16 for the tensors that lose nothing by it, and float32 for the others. Graphs
             compute in float32 in any case.
+        progress: show a progress bar.
 
     Returns:
         The folder.
@@ -87,8 +91,12 @@ def export_onnx(world: str | Path, out: str | Path, weights: Weights = "lossless
         made.mkdir(0o777)
         save_prompts(load_prompts(None, loaded.config.height, loaded.config.width, folder), made)
         mapper = read_mapper(folder, loaded)
-        labels = _labels(folder, name_of(world), loaded.config, mapper)
-        _write(play_graphs(loaded, mapper), loaded, labels, made, weights)
+        labels, graphs = (
+            _labels(folder, name_of(world), loaded.config, mapper),
+            play_graphs(loaded, mapper),
+        )
+        with Progress(name_of(world), len(graphs), unit="graphs", show=progress) as bar:
+            _write(graphs, loaded, labels, made, weights, bar.advance)
         put(made, out)
     return out
 
@@ -149,13 +157,15 @@ def _labels(
 
 
 def _write(
-    graphs: list[Graph], world: Genie, labels: dict[str, Any], folder: Path, weights: Weights
-) -> None:
+    graphs: list[Graph], world: Genie, labels: dict[str, Any], folder: Path, weights: Weights,
+    on_graph: Tick,
+) -> None:  # fmt: skip
     table = WeightsFile(folder / WEIGHTS, weights)
     for graph in graphs:
         model = model_of(graph)
         table.move_out(model)
         (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        on_graph()
     table.write()
     about = {**labels, **_description(world, graphs)}
     if weights == "float16":  # rounded weights play another game

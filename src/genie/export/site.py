@@ -66,6 +66,8 @@ def export_site(
     out: str | Path,
     weights: Weights = "lossless",
     runtime: str | Path | None = None,
+    *,
+    progress: bool = True,
 ) -> Path:
     """Writes a site on which worlds are played in the browser's tab, without a server of ours.
 
@@ -78,6 +80,7 @@ def export_site(
         weights: as of `export_onnx`.
         runtime: folder with the files of `PACKAGES`, for machines without npm. They come from npm's
             registry when left out.
+        progress: show progress bars.
 
     Returns:
         The folder.
@@ -99,7 +102,7 @@ def export_site(
         site.mkdir(0o777)
         _copy_runtime(site / "packages", runtime)
         for world, name in zip(worlds, names, strict=True):
-            export_onnx(world, site / "worlds" / name, weights)
+            export_onnx(world, site / "worlds" / name, weights, progress=progress)
         described = [_described(site, name) for name in names]
         (site / WORLDS).write_text(json.dumps(described, indent=2), encoding="utf-8")
         _copy_page(site)

@@ -72,7 +72,7 @@ class DynamicsConfig(TransformerConfig):
             arXiv 1906.04331). Each pass costs a forward pass more.
         own_context_passes: passes of predictions; each sees those of the pass before as context,
             so errors are as old as the number of passes.
-        label_smoothing: of the cross-entropy, in [0, 1).
+        label_smoothing: smoothing of the cross-entropy's targets, in [0, 1).
         multiscale_weight: weight of a loss at coarser resolutions (`models/multiscale.py`).
         diversity_weight: weight of a loss against predictions that are less diverse than the video
             (`models/diversity.py`).

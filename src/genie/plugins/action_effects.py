@@ -48,10 +48,10 @@ class EffectsConfig:
     Attributes:
         prompts: held-out frames from which every action is held.
         repeats: games of each action from each prompt.
-        steps: for how many frames an action is held.
+        steps: frames for which an action is held.
         batch: games at once.
-        permutations: of the test.
-        seed: of noise and permutations.
+        permutations: number of permutations of the test.
+        seed: determines noise and permutations.
     """
 
     prompts: int = 48

@@ -33,8 +33,8 @@ class StageConfig:
         minutes: training time, counted over all resumed runs; 0 for no limit.
         batch_size: clips per optimizer step, over all devices and accumulation parts together.
         clip_frames: frames of one clip.
-        learning_rate: at the end of the warm-up.
-        final_learning_rate: at the end of the budget.
+        learning_rate: learning rate at the end of the warm-up.
+        final_learning_rate: learning rate at the end of the budget.
         warmup_steps: steps of linear warm-up; at most a tenth of the budget is used for it.
         lr_schedule: "cosine" (half a cosine over the budget), "wsd" (constant, then linear over the
             last fifth) or "constant".
@@ -43,9 +43,9 @@ class StageConfig:
             it should be.
         muon_lr_scale: learning rate of Muon, where it is used, as a multiple of `learning_rate`,
             which AdamW has; its weight decay grows alike.
-        weight_decay: on the weights of linear and convolution layers only.
+        weight_decay: weight decay, on the weights of linear and convolution layers only.
         gradient_clip: largest global gradient norm; 0 for none.
-        ema_decay: of the averaged weights, which are what is saved as the world.
+        ema_decay: decay of the averaged weights, which are what is saved as the world.
         grad_accum_steps: parts that a batch is computed in one after the other, to save memory.
     """
 
@@ -170,8 +170,8 @@ class ReadBack:
     times as long.
 
     Attributes:
-        weight: of the loss of the best rollouts beside that of the videos; 0 plays none.
-        rollouts: that go on from each clip, of which the best one is learned.
+        weight: weight of the loss of the best rollouts beside that of the videos; 0 plays none.
+        rollouts: number of them that go on from each clip, of which the best one is learned.
         steps: frames of a rollout.
         passes: MaskGIT steps of a frame.
         held_fraction: fraction of the clips whose rollouts hold one random action. The rollouts of
@@ -202,7 +202,7 @@ class TrainConfig:
         dynamics: the stage that trains `Dynamics` on cached tokens and actions.
         reward: the stage that trains heads for reward and end of an episode on features of the
             dynamics. It needs videos with sidecars, and is left out without steps or minutes.
-        seed: of the weights, of the order of clips and of all random numbers inside a step.
+        seed: determines the weights, the order of clips and all random numbers inside a step.
         precision: "32", or "bf16" for mixed precision.
         compile: whether to pass the losses through `torch.compile`. It compiles for about a minute
             in the second step of a stage and in the first of a resumed one. Latent actions compile

@@ -32,21 +32,21 @@ class Limits:
     """How much a server gives; clients beyond it are refused, never queued.
 
     Attributes:
-        players: that play at the same time, in all worlds together.
-        session_minutes: after which a game ends.
-        idle_minutes: without an input after which a game ends.
-        messages_per_second: of one player; for a moment twice as many.
-        message_bytes: of one message of a player.
-        model_steps_per_second: of one player: images to read and steps to preview, see
+        players: most players at the same time, in all worlds together.
+        session_minutes: time after which a game ends.
+        idle_minutes: time without an input after which a game ends.
+        messages_per_second: most messages of one player; for a moment twice as many.
+        message_bytes: largest message of a player.
+        model_steps_per_second: a player's images to read and steps to preview, see
             `genie.serving.protocol.message_cost`; for a moment twice as much. Clients that ask for
             more wait.
-        concurrent_clips: requests to `/generate` that are worked on at the same time.
-        actions_per_clip: in one request to `/generate`.
-        concurrent_uploads: pictures that arrive at the same time.
-        upload_megabytes: of one uploaded picture, counted as it arrives.
-        upload_seconds: that an upload may take.
-        megapixels: of one uploaded picture, known before it is decoded.
-        retry_after_seconds: sent to clients that are refused because the server is full.
+        concurrent_clips: most requests to `/generate` that are worked on at the same time.
+        actions_per_clip: most actions in one request to `/generate`.
+        concurrent_uploads: most pictures that arrive at the same time.
+        upload_megabytes: size of one uploaded picture, counted as it arrives.
+        upload_seconds: longest time that an upload may take.
+        megapixels: most of one uploaded picture, known before it is decoded.
+        retry_after_seconds: what refused clients are told to wait when the server is full.
     """
 
     players: int = 16

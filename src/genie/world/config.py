@@ -18,7 +18,8 @@ class GenieConfig:
     """All that is needed to build a world.
 
     Attributes:
-        height, width: of a frame, in pixels.
+        height: rows of a frame, in pixels.
+        width: columns of a frame, in pixels.
         fps: frames per second at which the world was recorded and is played.
         num_actions: A, number of latent actions.
         tokenizer, actions, dynamics: the three models; the fields of the tokenizer depend on its

@@ -66,11 +66,11 @@ def generate(
         top_k: sample from this many of the most likely tokens only; 0 means all.
         guidance: strength of classifier-free guidance by the action; doubles the time of a frame.
         mapper: folder of the mapper of real actions (`genie map`); WORLD/mapper when left out.
-        order: which tokens are kept first.
+        order: tokens that are kept first.
         mask_schedule: how many tokens are still masked after each MaskGIT step.
         scale: factor by which the world's frames are enlarged.
         device: where to run; chosen when left out.
-        dtype: of the weights; bfloat16 is faster for wide worlds on most machines.
+        dtype: type of the weights; bfloat16 is faster for wide worlds on most machines.
         progress: show a progress bar.
 
     Returns:

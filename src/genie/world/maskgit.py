@@ -30,7 +30,7 @@ class SamplingConfig:
         steps: number of MaskGIT steps per frame.
         mask_schedule: how many tokens are still masked after each step. "cosine" and "exponential"
             keep few tokens at first and many at the end.
-        order: which tokens are kept first: the most confident, random ones, or those of a Halton
+        order: tokens that are kept first: the most confident, random ones, or those of a Halton
             sequence, which spreads them over the frame (arXiv 2503.17076).
         temperature: divides the logits; 0 takes the most likely token.
         top_k: sample from this many of the most likely tokens only; 0 means all.

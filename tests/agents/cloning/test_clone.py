@@ -11,6 +11,7 @@ from genie.agents.cloning import clone as module
 from genie.agents.cloning.clone import clone
 from genie.agents.real_game import RealGameConfig
 from genie.core.config import UserError
+from genie.data.store import ClipStore
 from genie.world.genie import Genie
 from small import TINY
 
@@ -73,6 +74,16 @@ def test_what_cannot_be_cloned_is_said(expert_video, tmp_path):
         clone("toy", expert_video.path, **{**options, "game": other})
     with pytest.raises(UserError, match="there is no held-out split"):
         clone("toy", made_store(tmp_path / "train", 2, 0).path, **options)
+
+
+def test_video_of_another_game_is_refused(expert_video, tmp_path, monkeypatch):
+    """Games of Procgen have the same actions, so their names do not tell."""
+    monkeypatch.setattr(ClipStore, "environments", ["procgen:miner"])
+    options = {"out": tmp_path / "out", **OPTIONS}
+    words = f"is video of procgen:miner, but the agent would be tested in {GAME.env}; name the game"
+    with pytest.raises(UserError, match=words):
+        clone("toy", expert_video.path, **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_says_little_is_noted(expert_video, tmp_path, monkeypatch):

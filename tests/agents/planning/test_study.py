@@ -42,6 +42,9 @@ def test_every_method_pursues_every_goal_once_and_more_goals_are_added(
     for found in both["methods"].values():
         assert found["goals"] == 2
         assert 0 <= found["reached"]["low"] <= found["reached"]["mean"] <= found["reached"]["high"]
+    settings = both["settings"]
+    named_before = {"passes" if key == "steps" else key: settings[key] for key in settings}
+    out.write_text(json.dumps(both | {"settings": named_before}))
     assert plan_to_goals(world, out=out, goals=2, **SIZES) == both
     assert len(pursued) == 6
 

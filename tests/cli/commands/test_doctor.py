@@ -58,7 +58,7 @@ def test_threads_that_wait_for_busy_cores_are_named():
     cliff = module._judged_speed({1: 24.0, 2: 0.3}, 2, fps=15)
     assert cliff.verdict == "slow"
     assert "OMP_NUM_THREADS=1" in cliff.words
-    assert "fewer passes" in module._judged_speed({1: 9.0}, 1, fps=15).words
+    assert "fewer MaskGIT steps" in module._judged_speed({1: 9.0}, 1, fps=15).words
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -3,12 +3,15 @@ from failing import fails
 from genie.cli.main import main
 
 
-def test_options_reach_the_export(monkeypatch, capsys):
+def test_options_reach_the_export_and_the_result_is_named(tmp_path, monkeypatch, capsys):
     given = []
 
     def export(*arguments):
         given.append(arguments)
-        return arguments[1]
+        out = tmp_path / arguments[1]
+        out.mkdir()
+        (out / "world.json").write_bytes(bytes(2_500_000))
+        return out
 
     monkeypatch.setattr("genie.export.onnx.export_onnx", export)
     monkeypatch.setattr("genie.export.site.export_site", export)
@@ -18,7 +21,13 @@ def test_options_reach_the_export(monkeypatch, capsys):
         ("runs/mine", "out", "float16"),
         (["a", "b"], "site", "lossless", "dist"),
     ]
-    assert capsys.readouterr().out.split() == ["out", "site"]
+    graphs, example, site, play, publish = capsys.readouterr().out.splitlines()
+    assert graphs.startswith(f"{tmp_path / 'out'}: graphs, weights and world.json")
+    assert graphs.endswith("2.5 MB")
+    assert "examples/play_onnx.py" in example
+    assert site == f"{tmp_path / 'site'}: a site of a, b, 2.5 MB"
+    assert play == "play it: python -m http.server --bind 127.0.0.1 --directory site"
+    assert "docs/export.md" in publish
 
 
 def test_one_of_the_forms_has_to_be_named(capsys):

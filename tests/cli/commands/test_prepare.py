@@ -6,14 +6,28 @@ from genie.cli.commands.prepare import SHOWN_NOTES
 from genie.data.prepare import PrepareReport, prepare
 
 
-def test_many_notes_on_videos_are_shortened(capsys, monkeypatch):
-    skipped = {f"{number}.mp4": "holds no frames" for number in range(SHOWN_NOTES + 3)}
-    report = PrepareReport(Path("store"), 0, 0, 0, {}, 15.0, skipped)
+def notes_of(skipped, notes, capsys, monkeypatch):
+    report = PrepareReport(Path("store"), 0, 0, 0, {}, 15.0, skipped, notes)
     monkeypatch.setattr("genie.data.prepare.prepare", wraps(prepare)(lambda *_, **__: report))
     assert main.main(["prepare", "videos", "--out", "store"]) == 0
-    said = capsys.readouterr().err
-    assert said.count("holds no frames") == SHOWN_NOTES
-    assert "3 more like these in store/store.json" in said
+    return capsys.readouterr().err.splitlines()
+
+
+def test_notes_that_differ_in_numbers_only_are_one_line(capsys, monkeypatch):
+    notes = {f"{n}.mp4": f"dropped {n} frames in clips shorter than 16 frames" for n in range(3, 9)}
+    said = notes_of({"a.mp4": "holds no frames"}, notes, capsys, monkeypatch)
+    assert said == [
+        "note: a.mp4: holds no frames",
+        "note: 3.mp4 and 5 more videos: dropped 3 frames in clips shorter than 16 frames; "
+        "each note is in store/store.json",
+    ]
+
+
+def test_many_kinds_of_notes_are_shortened(capsys, monkeypatch):
+    skipped = {f"{n}.mp4": f"is damaged {'very ' * n}" for n in range(SHOWN_NOTES + 3)}
+    said = notes_of(skipped, {}, capsys, monkeypatch)
+    assert len(said) == SHOWN_NOTES + 1
+    assert said[-1] == "note: 3 more videos in store/store.json"
 
 
 def test_the_summary_counts_videos_by_kind(capsys, monkeypatch):

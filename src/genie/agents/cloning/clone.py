@@ -27,6 +27,7 @@ from genie.agents.real_game import (
     action_names,
     measure,
     random_player,
+    require_recorded,
     steady_player,
 )
 from genie.core.config import Device, UserError, require, to_dict
@@ -87,17 +88,17 @@ def clone(
             the package.
         data: clip store of expert video. Its sidecar files give the labelled steps and the figures.
         labels: how many labelled steps the agent is made from.
-        decoder: how it comes from latent to real actions. dictionary is the paper's, network also
+        decoder: what turns latent into real actions. dictionary is the paper's, network also
             sees the frame, head reads the features of the policy, finetuned goes on to train it.
         out: folder of the agent; `agents/NAME` when left out.
         counts: numbers of labels for which the figures are measured too, such as [50,500,5000].
             Shuffled latent actions are measured with `labels` only.
-        decoders: those that are measured.
+        decoders: kinds of decoders that are measured.
         baselines: measure the oracle, which has all labels, cloning from the labels alone and
             latent actions that are shuffled among the steps.
         training: how policies are trained.
         game: the real game. Its levels must not be those of the video.
-        seed: of all that is sampled.
+        seed: determines all that is sampled.
         device: where latent actions are inferred; chosen when left out.
         progress: show progress bars.
 
@@ -160,11 +161,12 @@ def _require_fit(world: Genie, store: ClipStore, game: RealGameConfig) -> None:
     require_labels(store)
     require_size(world, store)
     held_out_split(store)
+    require_recorded(store, game)
     names, own = action_names(game), store.action_names or []
     require(
         names == own,
         f"{game.env} has the actions {', '.join(names)}, {store.path} has {', '.join(own)}; "
-        "name the game of the video with --env",
+        "name the game of the video with --game.env",
     )
 
 

@@ -28,12 +28,12 @@ class CloneConfig:
 
     Attributes:
         frames: last frames that a policy sees.
-        channels: of each block of its network.
+        channels: features of each block of its network.
         hidden: features that its heads read.
         steps: optimizer steps at most.
         batch: steps of video in each.
-        learning_rate: of AdamW at first; it falls to nothing along a cosine.
-        weight_decay: of AdamW.
+        learning_rate: AdamW's at first; it falls to nothing along a cosine.
+        weight_decay: AdamW's weight decay.
         held_back: share of the steps that training does not see. The weights with the lowest loss
             on them are kept.
         checks: how often that loss is measured.

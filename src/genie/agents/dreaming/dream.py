@@ -14,7 +14,13 @@ import torch
 from genie.agents.agent import Agent, AgentConfig, AgentPlayer, latent_actions_hash
 from genie.agents.dreaming.imagine import RealStarts, imagine
 from genie.agents.dreaming.learn import ActorCritic, DreamConfig
-from genie.agents.real_game import RealGameConfig, Returns, measure, random_player
+from genie.agents.real_game import (
+    RealGameConfig,
+    Returns,
+    measure,
+    random_player,
+    require_recorded,
+)
 from genie.core.config import Device, Dtype, require
 from genie.core.io import replacing
 from genie.core.numbers import seed_of
@@ -42,7 +48,7 @@ class RealTestConfig:
 
     Attributes:
         every: dreams between two tests; 0 tests nothing.
-        first_level: of the levels on which the best agent is chosen.
+        first_level: the first of the levels on which the best agent is chosen.
         levels: how many there are.
         seeds: games of each.
     """
@@ -108,10 +114,10 @@ def dream(
         learning: how it learns.
         game: the real game, with held-out levels.
         test: when and on which levels it is tested meanwhile.
-        dtype: in which the world and, in the dream, the policy are computed. The agent that is
+        dtype: precision of the world and, in the dream, of the policy. The agent that is
             saved computes in float32.
         device: where the world plays; chosen when left out.
-        seed: of the dreams, the weights and what is sampled in the real game.
+        seed: determines the dreams, the weights and what is sampled in the real game.
         progress: show progress.
 
     Returns:
@@ -127,6 +133,9 @@ def dream(
         game or RealGameConfig(),
         test or RealTestConfig(),
     )
+    store = ClipStore.open(data)
+    if test.every > 0:
+        require_recorded(store, game)
     seed, folder = seed_of(seed), world_folder(world)
     genie = Genie.from_pretrained(folder, device, dtype)
     rewards = RewardModel.from_pretrained(folder if reward is None else reward, genie)
@@ -138,7 +147,7 @@ def dream(
     begun = {"learning": asdict(learning), "seed": seed, "start": str(start), "world": str(world)}
     run = _Run(Path(out), agent, learner, game, test, begun, seed)
     run.resume()
-    starts = RealStarts(ClipStore.open(data), learner.policy.config.frames)
+    starts = RealStarts(store, learner.policy.config.frames)
     unit = "dreams" if dreams else ""  # by time it shows a share
     with Progress("Dreaming", dreams or 1, show=progress, unit=unit) as bar:
         while not run.over(dreams, minutes):

@@ -24,17 +24,17 @@ class DreamConfig:
     """How an agent learns in the dream.
 
     Attributes:
-        games: imagined at a time.
+        games: number of games imagined at a time.
         horizon: steps of each; the paper has 4, DIAMOND (arXiv 2405.12399) 15.
         gamma: discount of a step.
-        lam: of the lambda-returns.
+        lam: lambda of the lambda-returns.
         entropy: weight of the policy's entropy in the loss.
-        learning_rate: of the policy, with Adam.
-        critic_learning_rate: of the critic, with Adam.
+        learning_rate: the policy's, with Adam.
+        critic_learning_rate: the critic's, with Adam.
         passes: how often each dream is learned from. With more than one, the ratio of
             probabilities is clipped, as in PPO (Schulman et al. 2017, arXiv 1707.06347).
         minibatch: steps in an optimizer step.
-        clip: by how much the ratio may differ from 1.
+        clip: largest difference of the ratio from 1.
         target_decay: share of the target critic that is kept at an optimizer step.
         critic_updates: dreams that the critic alone learns from at first, so that a policy that can
             do something does not follow a critic that knows nothing.

@@ -20,6 +20,7 @@ from genie.core.config import Device, Dtype, require, to_dict
 from genie.core.io import replacing
 from genie.core.numbers import seed_of
 from genie.core.progress import progress_bars
+from genie.core.renamed_keys import renamed
 from genie.evaluation.metrics.formulas import DRAWS, bootstrap_weights
 from genie.models.layers.transformer import receptive_field
 from genie.world.action_mapper import ActionMapper
@@ -60,7 +61,7 @@ def plan_to_goals(
     hold: int = 1,
     executed: int = 5,
     limit: int = 20,
-    passes: int = 1,
+    steps: int = 1,
     seed: int = 0,
     device: Device | None = None,
     dtype: Dtype = "float32",
@@ -82,24 +83,24 @@ def plan_to_goals(
         env: `procgen:<game>`.
         distribution_mode: Procgen's `easy`, `hard`, `extreme` or `memory`.
         options: further options of the game, as of `genie record`.
-        actions: that the rollouts to the goals play, by name; one given twice is played twice as
-            often. All that there are when left out.
-        first_level: of the levels, which nothing should have been trained on.
+        actions: names of those that the rollouts to the goals play; one given twice is played
+            twice as often. All that there are when left out.
+        first_level: number of the first level. On these levels nothing should have been trained on.
         goals: how many goals.
         goal_steps: steps from a start to its goal in the real game.
         min_distance: cells between a start and its goal at least.
         tolerance: cells; an agent nearer than this to where it stood in the goal picture is there.
-        iterations: of the cross-entropy method.
+        iterations: rounds of the cross-entropy method.
         samples: plans of each iteration.
         elites: best plans, which the next ones are like.
         horizon: steps that a plan looks ahead.
         hold: steps that a plan holds each action for.
         executed: steps of a plan that are acted before the next plan is made.
         limit: steps to reach a goal.
-        passes: MaskGIT steps for each frame of the world.
-        seed: of goals, plans and noise.
+        steps: MaskGIT steps for each frame of the world.
+        seed: determines goals, plans and noise.
         device: where the world plays; chosen when left out.
-        dtype: of the world's weights, float32 or bfloat16.
+        dtype: type of the world's weights, float32 or bfloat16.
         progress: show a progress bar.
 
     Returns:
@@ -125,12 +126,12 @@ def plan_to_goals(
         # More goals of the same seed begin with the same ones.
         "goals": {k: v for k, v in to_dict(goal_config).items() if k != "goals"},
         "pursuit": to_dict(pursuit),
-        "passes": passes,
+        "steps": steps,
     }
     results = _Results(Path(out), settings)
     made = make_goals(goal_config, receptive_field(genie.config.dynamics) + 1)
     todo = [(goal, method) for goal in made for method in methods if not results.has(goal, method)]
-    players = _Players(genie, tied, goal_config, pursuit, passes)
+    players = _Players(genie, tied, goal_config, pursuit, steps)
     with players, progress_bars(progress)("Pursuits", len(todo)) as tick:
         for goal, method in todo:
             results.add(goal, method, players.pursue(goal, method))
@@ -147,13 +148,13 @@ class _Players(ExitStack):
         mapper: ActionMapper,
         goals: GoalConfig,
         config: PursuitConfig,
-        passes: int,
+        steps: int,
     ) -> None:
         super().__init__()
         self._goals, self._config = goals, config
         self._actions = [mapper.index_of(name) for name in mapper.labelled_names]
         self._game, self._random = self._games(1), self._games(RANDOM_GAMES)
-        sampling = replace(world.config.sampling, steps=passes)
+        sampling = replace(world.config.sampling, steps=steps)
         self._simulators: dict[str, Simulator] = {
             "latent": Dream(world, mapper, sampling),
             "named": NamedDream(world, mapper, sampling),
@@ -187,7 +188,10 @@ class _Results:
             self._go_on(json.loads(path.read_text("utf-8")))
 
     def _go_on(self, before: dict[str, Any]) -> None:
-        same = before.get("settings") == self._values["settings"]
+        names = renamed(plan_to_goals)
+        settings = {names.get(key, key): value for key, value in before.get("settings", {}).items()}
+        before["settings"] = settings
+        same = settings == self._values["settings"]
         require(same, f"{self._path}: results of other settings; give another file as out")
         self._values = before
 

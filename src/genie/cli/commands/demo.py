@@ -65,7 +65,7 @@ def demo(
     done before, so that a demo which was stopped goes on.
 
     Args:
-        game: which sample videos; those of CoinRun when left out.
+        game: name of the sample videos; those of CoinRun when left out.
         out: folder for the clip store, the world and the report.
         minutes: training time; 2 when it goes on from a world, 6.6 when it begins from nothing. The
             rest takes about four more.

@@ -229,7 +229,9 @@ def _judged_speed(speeds: dict[int, float], threads: int, fps: float) -> Finding
     topic, best = "Playing a tiny world", max(speeds.values())
     found = f"{best:.1f} frames/s ({fps:.0f} wanted)"
     if best < fps:
-        words = "play will stutter: let other programs rest, or take fewer passes on the page"
+        words = (
+            "play will stutter: let other programs rest, or take fewer MaskGIT steps on the page"
+        )
         return Finding(topic, found, "slow", words)
     if speeds[threads] < fps:
         words = (

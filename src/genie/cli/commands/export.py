@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from genie.cli.commands import Command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jsonargparse import ArgumentParser, Namespace
 
 
@@ -33,22 +35,31 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         metavar="FOLDER",
-        help="for a site: folder with the files of the npm packages that it needs, for machines "
-        "without npm",
+        help="folder with the files of the npm packages that a site needs, where npm is missing",
     )
 
 
 def _run(options: Namespace) -> None:
     from genie.core.config import require
-    from genie.export.onnx import export_onnx
+    from genie.export.onnx import export_onnx, name_of
     from genie.export.site import export_site
 
     require(bool(options.onnx) != bool(options.web), "give --onnx OUT or --web SITE, one of them")
     if options.web:
-        print(export_site(options.worlds, options.web, options.weights, options.runtime))
+        site = export_site(options.worlds, options.web, options.weights, options.runtime)
+        print(f"{site}: a site of {', '.join(map(name_of, options.worlds))}, {_megabytes(site)}")
+        print(f"play it: python -m http.server --bind 127.0.0.1 --directory {options.web}")
+        print("publish it: any host of static files serves it (docs/export.md)")
         return
     require(len(options.worlds) == 1, "--onnx: takes one world; --web takes several")
-    print(export_onnx(options.worlds[0], options.onnx, options.weights))
+    out = export_onnx(options.worlds[0], options.onnx, options.weights)
+    print(f"{out}: graphs, weights and world.json, which describes them, {_megabytes(out)}")
+    print("play it: examples/play_onnx.py does so in NumPy (docs/export.md)")
+
+
+def _megabytes(folder: Path) -> str:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{size / 1e6:.1f} MB"
 
 
 COMMAND = Command(

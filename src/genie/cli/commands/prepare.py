@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,15 @@ from genie.cli.commands import Command
 from genie.cli.options import values_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jsonargparse import ArgumentParser, Namespace
 
     from genie.data.prepare import PrepareReport
 
 
 SHOWN_NOTES = 10
-"""Of the notes on videos; all of them are in the store."""
+"""Most lines about videos; all notes are in the store."""
 
 
 def _options(parser: ArgumentParser) -> None:
@@ -32,19 +35,30 @@ def _run(options: Namespace) -> None:
 
 
 def print_report(report: PrepareReport) -> None:
-    """Prints what became of the videos, the first problems on standard error."""
+    """Prints what became of the videos, with a line for each kind of problem on standard error."""
     for problems in (report.skipped, report.notes):
-        for video, reason in list(problems.items())[:SHOWN_NOTES]:
-            print(f"note: {video}: {reason}", file=sys.stderr)
-        if len(problems) > SHOWN_NOTES:
-            more = len(problems) - SHOWN_NOTES
-            print(f"note: {more} more like these in {report.store}/store.json", file=sys.stderr)
+        kinds = _by_kind(problems)
+        for videos in kinds[:SHOWN_NOTES]:
+            more = f" and {len(videos) - 1:,} more videos" if len(videos) > 1 else ""
+            like = f"; each note is in {report.store}/store.json" if more else ""
+            print(f"note: {videos[0]}{more}: {problems[videos[0]]}{like}", file=sys.stderr)
+        if len(kinds) > SHOWN_NOTES:
+            rest = sum(map(len, kinds[SHOWN_NOTES:]))
+            print(f"note: {rest:,} more videos in {report.store}/store.json", file=sys.stderr)
     splits = ", ".join(f"{count:,} {split}" for split, count in report.frames.items())
     done = " (was complete before)" if report.complete_before else ""
     kinds = ", ".join(f"{kind}: {count:,}" for kind, count in report.kinds.items())
     of = f"{report.used:,} of {report.videos:,} videos ({kinds})"
     counts = f"{report.episodes:,} clips of {of}, {splits} frames"
     print(f"{report.store}: {counts}{done}")
+
+
+def _by_kind(problems: Mapping[str, str]) -> list[list[str]]:
+    """Returns the videos of each kind of problem. Problems of one kind differ in numbers only."""
+    kinds: dict[str, list[str]] = {}
+    for video, reason in problems.items():
+        kinds.setdefault(re.sub(r"[\d.,]+", "", reason), []).append(video)
+    return list(kinds.values())
 
 
 COMMAND = Command(

@@ -46,8 +46,10 @@ def _options(parser: ArgumentParser) -> None:
         default="dictionary",
         help="dictionary counts which actions occur together; network also sees the frame",
     )
-    parser.add_argument("--out", help="folder of the mapper, as of genie map")
-    parser.add_argument("--seed", type=int, default=0, help="of the clip that the world plays")
+    parser.add_argument("--out", help="folder of the mapper, as for genie map")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="determines the clip that the world plays"
+    )
     parser.add_argument("--port", type=int, default=8000, help="TCP port; 0 takes any free one")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--device", type=Device | None, help="where to run; chosen when left out")

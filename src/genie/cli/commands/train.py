@@ -32,13 +32,15 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--keep_actions",
         type=bool | None,
-        help="with --from: true (the default) leaves its actions as they are; false is for another "
-        "game, and places all of their codes anew",
+        help="keep the actions of --from as they are (the default); false is for another game, and "
+        "places all of their codes anew",
     )
     parser.add_argument(
         "--minutes", type=float | None, help="training time, shared out among the stages"
     )
-    parser.add_argument("--stages", type=list[str] | None, help="which to run, such as [tokenizer]")
+    parser.add_argument(
+        "--stages", type=list[str] | None, help="stages to run, such as [tokenizer]"
+    )
     parser.add_argument("--device", type=Device | None, help="where to train; chosen when left out")
     parser.add_class_arguments(GenieConfig)
     parser.add_class_arguments(TrainConfig, "train")

@@ -96,7 +96,7 @@ def record(
         start_level: first level (Procgen) or seed (Gymnasium).
         num_levels: number of training levels, 0 for as many as there are.
         val_levels: number of validation levels, right after the training ones.
-        seed: of the policy and of the order of levels.
+        seed: determines the policy's choices and the order of levels.
         policy: `random` takes any action at each step. `sticky` keeps the action with probability
             `sticky_action_prob`. `restless` is sticky, but takes another action after one that
             changed no pixel, so that games with walls keep moving. `mixture` is sticky with

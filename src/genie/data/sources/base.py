@@ -28,6 +28,7 @@ class Labels:
         action_names: a name for each action.
         rewards: the reward of each action.
         end: 1 where the episode ended by its own rules, 2 where it was cut off, 0 where it went on.
+        env: the environment that was recorded, as `genie record` names it.
     """
 
     sidecar: str | None = None
@@ -35,6 +36,7 @@ class Labels:
     action_names: list[str] | None = None
     rewards: list[float] | None = None
     end: int | None = None
+    env: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,4 +123,6 @@ def read_sidecar(root: Path, path: Path) -> Labels:
     with suppress(*_DAMAGED):
         known["rewards"] = [float(reward) for reward in told["rewards"]]
         known["end"] = 1 if told["terminated"] else 2 if told["truncated"] else 0
+    with suppress(*_DAMAGED):
+        known["env"] = str(told["env"])
     return Labels(sidecar=path.relative_to(root).as_posix(), **known)

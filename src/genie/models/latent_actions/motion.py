@@ -23,7 +23,7 @@ STATISTICS_MOMENTUM = 0.05
 
 @dataclass(frozen=True)
 class LatentActionConfig(BaseConfig):
-    """Size and losses of the model whose decoder moves pixels.
+    """The model whose decoder moves pixels, its size and losses.
 
     Attributes:
         kind: "motion".
@@ -54,9 +54,12 @@ class LatentActionConfig(BaseConfig):
             learns.
         ema_decay: decay of the moving average that is the codebook, per step.
         embedding_noise: standard deviation of noise on the code's vector in training.
-        entropy_weight, smoothness_weight, consistency_weight: of the losses in
-            `models/latent_actions/regularizers.py`.
-        lfq_codebooks: above 0 for codes by LFQ (`models/latent_actions/lookup_free.py`).
+        entropy_weight: weight of the loss that spreads use over the codes. This and the next two
+            are in `models/latent_actions/regularizers.py`.
+        smoothness_weight: weight of the loss that keeps latents of neighbouring steps close.
+        consistency_weight: weight of the loss by which like changes of pixels get like latents.
+        lfq_codebooks: number of codebooks for codes by LFQ; 0 for one codebook of vectors
+            (`models/latent_actions/lookup_free.py`).
     """
 
     kind: Literal["motion"] = "motion"

@@ -18,7 +18,7 @@ GROUPS = 8
 
 @dataclass(frozen=True)
 class PairActionConfig(BaseConfig):
-    """Size and losses of the convolutional model.
+    """The convolutional model, its size and losses.
 
     Attributes:
         kind: "pair".
@@ -33,10 +33,13 @@ class PairActionConfig(BaseConfig):
         commitment_weight: weight of the loss that keeps latents near their code.
         ema_decay: decay of the moving average that is the codebook, per step.
         embedding_noise: standard deviation of noise on the code's vector in training.
-        entropy_weight, smoothness_weight, consistency_weight: of the losses in
-            `models/latent_actions/regularizers.py`.
-        lfq_codebooks: above 0 for codes by LFQ (`models/latent_actions/lookup_free.py`).
-        channels: of all convolutions, a multiple of 8.
+        entropy_weight: weight of the loss that spreads use over the codes. This and the next two
+            are in `models/latent_actions/regularizers.py`.
+        smoothness_weight: weight of the loss that keeps latents of neighbouring steps close.
+        consistency_weight: weight of the loss by which like changes of pixels get like latents.
+        lfq_codebooks: number of codebooks for codes by LFQ; 0 for one codebook of vectors
+            (`models/latent_actions/lookup_free.py`).
+        channels: features of all convolutions, a multiple of 8.
     """
 
     kind: Literal["pair"] = "pair"

@@ -18,18 +18,18 @@ class ExtraLosses:
     training.
 
     Attributes:
-        adversarial_weight: of a discriminator of patches at two resolutions. It is multiplied by
-            how much longer the gradient of the pixels' error is, so 1 makes both equally strong
-            (`models/tokenizer_losses/adversarial.py`).
+        adversarial_weight: weight of a discriminator of patches at two resolutions. It is
+            multiplied by how much longer the gradient of the pixels' error is, so 1 makes both
+            equally strong (`models/tokenizer_losses/adversarial.py`).
         adversarial_start: share of the training budget before which there is no discriminator.
-        perceptual_weight: of the distance between features of frames
+        perceptual_weight: weight of the distance between features of frames
             (`models/tokenizer_losses/perceptual.py`).
         perceptual_network: TorchScript file of a differentiable distance such as LPIPS. It takes
             two batches of images (n, 3, h, w) from -1 to 1 and returns numbers. Without one, a
             fixed network of random convolutions makes the features.
-        temporal_weight: of the error of the differences between frames
+        temporal_weight: weight of the error of the differences between frames
             (`models/tokenizer_losses/temporal.py`).
-        flow_weight: of the error of the optical flow (`models/tokenizer_losses/flow.py`).
+        flow_weight: weight of the error of the optical flow (`models/tokenizer_losses/flow.py`).
     """
 
     adversarial_weight: float = 0.0

@@ -32,9 +32,9 @@ class ConvTokenizerConfig(BaseConfig):
         l1_weight: weight of the absolute error.
         motion_weight: extra weight of pixels that changed since the frame before.
         extra_losses: losses beside the error of pixels; all of them are off by default.
-        channels: of the first stage, a multiple of 8. The second stage has twice as many, and
-            the others four times as many.
-        residual_blocks: in each stage.
+        channels: features of the first stage, a multiple of 8. The second stage has twice as many,
+            and the others four times as many.
+        residual_blocks: number of residual blocks in each stage.
     """
 
     backbone: Literal["conv"] = "conv"

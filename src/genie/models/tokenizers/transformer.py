@@ -24,10 +24,11 @@ class VideoTokenizerConfig(BaseConfig):
     Attributes:
         backbone: "transformer".
         patch: side of a square patch in pixels; one token per patch.
-        encoder, decoder: the two transformers, both causal in time. An encoder with a window of 1
+        encoder: the transformer from patches to tokens, causal in time. With a window of 1 it
             encodes every frame alone, so tokens do not depend on where a clip begins. Without
             spatial attention it does not know positions either. A token then means the same
             everywhere, and with a window of 1 it changes only where the image does.
+        decoder: the transformer from tokens to patches, causal in time.
         quantizer: maps features to tokens; the fields depend on its `kind`.
         l2_weight: weight of the squared error.
         l1_weight: weight of the absolute error.

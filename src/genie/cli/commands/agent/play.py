@@ -19,14 +19,16 @@ def _options(parser: ArgumentParser) -> None:
     from genie.agents.real_game import RealGameConfig
 
     parser.add_argument("agent", help="folder of an agent")
-    parser.add_argument("--world", help="that plays the same actions in --video")
+    parser.add_argument("--world", help="world that plays the same actions in --video")
     parser.add_argument(
         "--video",
         help="MP4 or GIF that is written instead of measuring: the dream of --world on the left, "
         "the real game on the right, from the same frame by the same actions",
     )
     parser.add_argument("--video_games", type=int, default=4, help="games in the video")
-    parser.add_argument("--video_steps", type=int, default=60, help="steps of each, at most")
+    parser.add_argument(
+        "--video_steps", type=int, default=60, help="most steps of each game in the video"
+    )
     parser.add_function_arguments(play_game, skip={"agent", "game"})
     parser.add_class_arguments(RealGameConfig)
 
