@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from genie.core.config import UserError, require
 from genie.core.io import replacing
+from genie.world import rounding
 
 FORMAT, VERSION = "genie-world", 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -28,19 +29,27 @@ Value = TypeVar("Value")
 PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 
 
-def write_world(folder: str | Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+def write_world(
+    folder: str | Path,
+    config: dict[str, Any],
+    weights: dict[str, Tensor],
+    matrices: Collection[str] = (),
+) -> None:
     """Writes a world; each of its two files is replaced in one step.
 
     Args:
         folder: of the world; made if it does not exist.
         config: as JSON.
         weights: by name.
+        matrices: names of weights to round to 8 bits. Where there are any, the others are in
+            float16 where that loses nothing.
 
     Raises:
         UserError: the folder cannot be written or the disk is full; an older world is kept.
     """
     folder = Path(folder)
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    tensors = rounding.rounded(tensors, matrices) if matrices else tensors
     text = json.dumps({"format": FORMAT, "version": VERSION, "config": config}, indent=2)
     try:
         with replacing(folder / WEIGHTS) as path:
@@ -167,8 +176,25 @@ def read_shapes(folder: str | Path, name: str = WEIGHTS) -> dict[str, Shape]:
         UserError: the file is cut short or damaged.
     """
     path = Path(folder) / name
-    with _damage_named(path), safetensors.safe_open(path, "pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    with _damage_named(path):
+        return rounding.shapes_of(_header(path))
+
+
+def is_rounded(folder: str | Path) -> bool:
+    """Returns whether some weights of a world have 8 bits.
+
+    Raises:
+        UserError: the file is cut short or damaged.
+    """
+    path = Path(folder) / WEIGHTS
+    with _damage_named(path):
+        return any(name.endswith(rounding.SCALE) for name in _header(path))
+
+
+def _header(path: Path) -> rounding.Header:
+    with safetensors.safe_open(path, "pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
 
 
 def rename_dynamics(weights: Mapping[str, Value], rename: Callable[[str], str]) -> dict[str, Value]:
@@ -226,7 +252,7 @@ def check_shapes(wanted: Mapping[str, Shape], shapes: Mapping[str, Shape], folde
 
 
 def read_weights(folder: str | Path, name: str = WEIGHTS) -> dict[str, Tensor]:
-    """Reads weights to the CPU.
+    """Reads weights to the CPU, those of 8 bits to float32.
 
     Args:
         folder: of a world.
@@ -235,14 +261,15 @@ def read_weights(folder: str | Path, name: str = WEIGHTS) -> dict[str, Tensor]:
     Raises:
         UserError: the file is cut short or damaged.
     """
+    read_shapes(folder, name)  # checks that scales fit
     path = Path(folder) / name
     with _damage_named(path):
-        return load_file(path)
+        return rounding.restored(load_file(path))
 
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: cut short or damaged ({error}); copy or train it again") from None

@@ -34,6 +34,7 @@ from genie.world.maskgit import SamplingConfig
 from genie.world.prompts import load_prompts, prompt_clips, save_prompts
 from genie.world.reencoding import reencoded
 from genie.world.reference import generate_reference
+from genie.world.rounding import matrices
 from genie.world.state import PredictedFrame, State
 
 if TYPE_CHECKING:
@@ -117,13 +118,19 @@ class Genie(nn.Module):
         with torch.device("meta"):
             return {name: tuple(w.shape) for name, w in cls(config).state_dict().items()}
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, rounded: bool = False) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.
+
+        Args:
+            folder: to write; made if it does not exist.
+            rounded: whether matrices have 8 bits in the file (`genie.world.rounding`). Loaded again
+                it is another world, if a similar one (`genie compress`).
 
         Raises:
             UserError: the folder cannot be written; what was there is kept.
         """
-        checkpoint.write_world(folder, to_dict(self.config), self.state_dict())
+        names = matrices(self) if rounded else ()
+        checkpoint.write_world(folder, to_dict(self.config), self.state_dict(), names)
 
     def push_to_hub(
         self,

@@ -32,9 +32,15 @@ def world_folder(name: str | Path, **hub: Any) -> Path:
     return inside or _download(str(name), **hub)
 
 
-def copy_companions(world: Path, folder: Path) -> None:
-    """Copies the files that go with a world into another folder."""
-    for pattern in COMPANIONS:
+def copy_companions(world: Path, folder: Path, leave_out: str = "") -> None:
+    """Copies the files that go with a world into another folder.
+
+    Args:
+        world: folder of the world.
+        folder: to copy to.
+        leave_out: one of `COMPANIONS` that is not copied.
+    """
+    for pattern in set(COMPANIONS) - {leave_out}:
         for file in world.glob(pattern):
             target = folder / file.relative_to(world)
             target.parent.mkdir(parents=True, exist_ok=True)
