@@ -46,7 +46,7 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_class_arguments(TrainConfig, "train")
 
 
-def _defaults(arguments: list[str]) -> dict[str, Any]:
+def preset_defaults(arguments: list[str]) -> dict[str, Any]:
     """What the options of `train` start from: a preset, a world, or an unfinished run."""
     import argparse
 
@@ -147,5 +147,5 @@ COMMAND = Command(
     example="train --preset coinrun --data data/coinrun --out runs/coinrun",
     options=_options,
     run=_run,
-    defaults=_defaults,
+    defaults=preset_defaults,
 )
