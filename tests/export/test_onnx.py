@@ -22,6 +22,7 @@ from genie.export.onnx import (
     model_of,
 )
 from genie.world.action_mapper import ActionMapper, MapperConfig
+from genie.world.rounding import restored, rounded
 from small import TEAL, TINY, save_world
 
 onnx = pytest.importorskip("onnx")
@@ -186,6 +187,29 @@ def test_weights_take_two_bytes_where_that_is_asked_for_or_loses_nothing(
     assert needed <= (tmp_path / WEIGHTS).stat().st_size < needed + 64
     (total,) = onnxruntime.InferenceSession(tmp_path / "second.onnx").run(None, {})
     np.testing.assert_allclose(total, rounded + exact, atol=0 if of_one == 4 else 1e-4)
+
+
+@pytest.mark.parametrize(("weights", "of_one"), [("lossless", 1), ("float32", 4)])
+def test_matrices_of_8_bits_stay_so_in_the_file(weights, of_one, tmp_path):
+    saved = rounded({"w": torch.randn(40, 50)}, {"w"})
+    integers, scale = (saved[name].numpy() for name in ("w", "w.row_scale"))
+    values = restored(saved)["w"].numpy()
+    output = onnx.helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, values.shape)
+    nodes = [onnx.helper.make_node("Identity", ["matrix"], ["same"])]
+    tensors = [onnx.numpy_helper.from_array(values, "matrix")]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "same", [], [output], tensors),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=10,
+    )
+    table = WeightsFile(tmp_path / WEIGHTS, weights, [(integers, scale)])
+    table.move_out(model)
+    table.write()
+    onnx.save(model, tmp_path / "same.onnx")
+    size = (tmp_path / WEIGHTS).stat().st_size
+    assert of_one * values.size <= size < of_one * values.size + 256
+    (same,) = onnxruntime.InferenceSession(tmp_path / "same.onnx").run(None, {})
+    np.testing.assert_array_equal(same, values)
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(folder, tmp_path):

@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ from genie.world import inputs
 from genie.world.action_groups import players_groups
 from genie.world.action_mapper import ActionMapper, read_mapper
 from genie.world.action_names import read_names
+from genie.world.checkpoint import read_integers
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from genie.world.hub import world_folder
@@ -59,8 +60,8 @@ def export_onnx(
             the package.
         out: folder to write. An earlier export in it is replaced.
         weights: "float16" halves the file and rounds; "float32" keeps every bit; "lossless" is
-            float16 for the tensors that lose nothing by it, and float32 for the others. Graphs
-            compute in float32 in any case.
+            8 bits or float16 for the tensors that lose nothing by it, and float32 for the others.
+            Graphs compute in float32 in any case.
         progress: show a progress bar.
 
     Returns:
@@ -95,8 +96,10 @@ def export_onnx(
             _labels(folder, name_of(world), loaded.config, mapper),
             play_graphs(loaded, mapper),
         )
+        integers = ((rows.numpy(), scale.numpy()) for rows, scale in read_integers(folder))
+        table = WeightsFile(made / WEIGHTS, weights, integers)
         with Progress(name_of(world), len(graphs), unit="graphs", show=progress) as bar:
-            _write(graphs, loaded, labels, made, weights, bar.advance)
+            _write(graphs, loaded, labels, made, table, bar.advance)
         put(made, out)
     return out
 
@@ -157,10 +160,9 @@ def _labels(
 
 
 def _write(
-    graphs: list[Graph], world: Genie, labels: dict[str, Any], folder: Path, weights: Weights,
+    graphs: list[Graph], world: Genie, labels: dict[str, Any], folder: Path, table: WeightsFile,
     on_graph: Tick,
 ) -> None:  # fmt: skip
-    table = WeightsFile(folder / WEIGHTS, weights)
     for graph in graphs:
         model = model_of(graph)
         table.move_out(model)
@@ -168,7 +170,7 @@ def _write(
         on_graph()
     table.write()
     about = {**labels, **_description(world, graphs)}
-    if weights == "float16":  # rounded weights play another game
+    if table.precision == "float16":  # rounded weights play another game
         about["hash"] += "-float16"
     (folder / DESCRIPTION).write_text(json.dumps(about, indent=2), encoding="utf-8")
 
@@ -252,41 +254,78 @@ class WeightsFile:
     Args:
         path: of the file.
         precision: as of `export_onnx`.
+        integers: matrices of 8 bits and the scales of their rows, as the world's file has them.
     """
 
-    def __init__(self, path: Path, precision: Weights):
+    def __init__(
+        self,
+        path: Path,
+        precision: Weights,
+        integers: Iterable[tuple[np.ndarray, np.ndarray]] = (),
+    ):
         self.path, self.precision = path, precision
         self._content = bytearray()
         self._offsets: dict[bytes, int] = {}
+        by_row = ((rows, scale.reshape(-1, *[1] * (rows.ndim - 1))) for rows, scale in integers)
+        self._integers = {
+            _digest(rows.astype(np.float32) * scale.astype(np.float32)): (rows, scale)
+            for rows, scale in by_row
+        }
 
     def move_out(self, model: onnx.ModelProto) -> None:
         """Moves the large tensors of a graph to the file."""
-        from onnx import TensorProto, external_data_helper, helper, numpy_helper
+        from onnx import TensorProto, numpy_helper
 
-        casts = []
-        for tensor in model.graph.initializer:
-            if tensor.data_type != TensorProto.FLOAT:
-                continue
-            values = numpy_helper.to_array(tensor)
-            if values.nbytes <= SMALL:
-                continue
-            if self._halved(values):
-                name, values = tensor.name, values.astype(np.float16)
-                tensor.name, tensor.data_type = f"{name}.float16", TensorProto.FLOAT16
-                casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
-            content = np.ascontiguousarray(values).tobytes()
-            tensor.raw_data = b"0"  # what `set_external_data` asks for
-            external_data_helper.set_external_data(
-                tensor, WEIGHTS, offset=self._offset(content), length=len(content)
-            )
-            tensor.ClearField("raw_data")
-        nodes = [*casts, *model.graph.node]
+        nodes: list[onnx.NodeProto] = []
+        for tensor in list(model.graph.initializer):
+            if tensor.data_type == TensorProto.FLOAT:
+                values = numpy_helper.to_array(tensor)
+                if values.nbytes > SMALL:
+                    nodes += self._move(tensor, values, model.graph)
+        nodes += model.graph.node
         del model.graph.node[:]
         model.graph.node.extend(nodes)
 
     def write(self) -> None:
         """Writes the file."""
         self.path.write_bytes(self._content)
+
+    def _move(
+        self, tensor: onnx.TensorProto, values: np.ndarray, graph: onnx.GraphProto
+    ) -> list[onnx.NodeProto]:
+        """Moves a tensor to the file; returns the nodes that make float32 of it again."""
+        from onnx import helper
+
+        name = tensor.name
+        known = self._integers.get(_digest(values)) if self.precision == "lossless" else None
+        if known is not None:
+            parts = [f"{name}.integers", f"{name}.scale"]
+            casts = [
+                self._put(tensor, parts[0], known[0]),
+                self._put(graph.initializer.add(), parts[1], known[1]),
+            ]
+            return [*casts, helper.make_node("Mul", parts, [name])]
+        if self._halved(values):
+            return [self._put(tensor, name, values.astype(np.float16))]
+        self._put(tensor, name, values)
+        return []
+
+    def _put(self, tensor: onnx.TensorProto, name: str, values: np.ndarray) -> onnx.NodeProto:
+        """Makes a tensor refer to values in the file; returns a node `name` of it in float32."""
+        from onnx import TensorProto, external_data_helper, helper
+
+        content = np.ascontiguousarray(values).tobytes()
+        exact = values.dtype == np.float32
+        tensor.name = name if exact else f"{name}.{values.dtype}"
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+        del tensor.dims[:]
+        tensor.dims.extend(values.shape)
+        tensor.raw_data = b"0"  # what `set_external_data` asks for
+        external_data_helper.set_external_data(
+            tensor, WEIGHTS, offset=self._offset(content), length=len(content)
+        )
+        tensor.ClearField("raw_data")
+        return helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT)
 
     def _halved(self, values: np.ndarray) -> bool:
         if self.precision == "lossless":
@@ -301,6 +340,10 @@ class WeightsFile:
             self._offsets[key] = len(self._content)
             self._content += content
         return self._offsets[key]
+
+
+def _digest(values: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    return values.shape, hashlib.sha256(np.ascontiguousarray(values).tobytes()).digest()
 
 
 @contextmanager

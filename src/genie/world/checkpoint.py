@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -265,6 +266,23 @@ def read_weights(folder: str | Path, name: str = WEIGHTS) -> dict[str, Tensor]:
     path = Path(folder) / name
     with _damage_named(path):
         return rounding.restored(load_file(path))
+
+
+def read_integers(folder: str | Path) -> list[tuple[Tensor, Tensor]]:
+    """Reads the matrices of 8 bits of a world, and the scales of their rows.
+
+    Raises:
+        UserError: the file is cut short or damaged.
+    """
+    read_shapes(folder)  # checks that scales fit
+    path = Path(folder) / WEIGHTS
+    with _damage_named(path):
+        tensors = load_file(path)
+    return [
+        (value, tensors[name + rounding.SCALE])
+        for name, value in tensors.items()
+        if value.dtype == torch.int8
+    ]
 
 
 @contextmanager
