@@ -1,12 +1,9 @@
-import functools
-import http.server
 import json
-import threading
 
 import numpy as np
 import pytest
 import torch
-from visiting import chromium, opened
+from visiting import chromium, opened, served
 
 from genie import Genie, UserError
 from genie.export.site import RUNTIME_FILES, _fetch, export_site
@@ -67,24 +64,8 @@ def exported(site):
 @pytest.fixture(scope="module")
 def address(site):
     """The site on a plain file server."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {  # noqa: RUF012
-            **http.server.SimpleHTTPRequestHandler.extensions_map,
-            ".mjs": "text/javascript",
-            ".wasm": "application/wasm",
-        }
-
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Handler, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with served(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

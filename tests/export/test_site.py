@@ -10,7 +10,7 @@ import torch
 from browsing import FIREFOX, needs_chromium, needs_firefox, press, step, wait_until
 from firefox import firefox
 from PIL import Image
-from visiting import PIXELS, shown
+from visiting import PIXELS, served, shown
 
 from genie import SamplingConfig, UserError
 from genie.data.video import read_video
@@ -295,12 +295,21 @@ class TestInFirefox:
     pytestmark = needs_firefox
 
     @pytest.mark.usefixtures("needs_packages")
-    def test_a_game_of_python_and_videos(self, address, world, folder, tmp_path):
+    def test_a_game_of_python_and_videos_and_no_network(self, site, world, folder, tmp_path):
         prompt = np.array(Image.open(folder / "prompts" / "1.png"))
         replay = Replay.of_game(world, "toy", prompt, seed=3, actions=[3, 0, 1, 2, 2, 1])
         file = tmp_path / "game.json"
         file.write_text(json.dumps(dataclasses.asdict(replay)))
         with firefox(FIREFOX, tmp_path / "profile") as page:
+            self.visit(page, site, world, replay, file)
+            page.goto(page.asked[0])  # the server is gone
+            page.wait_until("document.querySelector('#canvas').dataset.frame > 0", seconds=60)
+            page.press("t")
+            page.press("1")
+            page.wait_until("document.querySelector('#step').textContent === '1'", seconds=60)
+
+    def visit(self, page, site, world, replay, file):
+        with served(site) as address:
             page.goto(address)
             page.wait_until("document.querySelector('#canvas').dataset.frame > 0", seconds=60)
             page.choose_file("#replay", file)
@@ -319,6 +328,7 @@ class TestInFirefox:
             assert [
                 url for url in page.asked if not url.startswith((address, "blob:", "data:"))
             ] == []
+            page.wait_until(f"({KEPT})()")
 
 
 def begun(values):

@@ -1,6 +1,9 @@
 """A browser that visits an exported site."""
 
 import contextlib
+import functools
+import http.server
+import threading
 
 import numpy as np
 from browsing import ARGUMENTS, CHROMIUM
@@ -9,6 +12,29 @@ PIXELS = """() => {
     const canvas = document.querySelector("canvas"), { width, height } = canvas;
     return [...canvas.getContext("2d").getImageData(0, 0, width, height).data];
 }"""
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {  # noqa: RUF012
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def served(site):
+    """The address of a plain file server of a folder; it is gone after the block."""
+    handler = functools.partial(Files, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
 
 
 @contextlib.contextmanager

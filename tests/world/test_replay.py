@@ -101,6 +101,13 @@ def test_a_replay_is_played_in_its_dtype(world, game, tmp_path):
         next(game.frames(half))
 
 
+def test_another_device_is_noted(world, game, tmp_path):
+    world.save_pretrained(tmp_path / "small")
+    options = {"world": tmp_path / "small", "out": tmp_path / "f.png", "device": "cpu", "scale": 1}
+    with pytest.warns(UserWarning, match="computed by webgpu, and is now by cpu: rounding differs"):
+        replay(write(tmp_path / "a.json", game, device="webgpu"), **options)
+
+
 def test_a_file_of_before_names_the_mask_schedule_in_the_old_way(game, tmp_path):
     values = json.loads(write(tmp_path / "a.json", game).read_text())
     for change in values["sampling"]:

@@ -56,7 +56,9 @@ PACKAGES = (
 )
 RUNTIME_FILES = tuple(name for package in PACKAGES for name in package.files)
 ON_DEMAND = {f"packages/{name}" for package in PACKAGES for name in package.on_demand}
-SERVER_FILES = {"connection.js", "transport.js", "docs.css", "docs.html", "docs.js"}
+SERVER_FILES = {
+    "connection.js", "transport.js", "docs.css", "docs.html", "docs.js", "press.html", "press.js",
+}  # fmt: skip
 """Of the page of `genie play`, those that need its server."""
 WORLDS, SERVICE_WORKER = "worlds.json", "offline.js"
 

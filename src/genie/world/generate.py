@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -141,6 +142,12 @@ def replay(
     game = Replay.read(file)
     folder = _world_of(game) if world is None else world
     genie = Genie.from_pretrained(folder, device, game.dtype)
+    if game.device != genie.device.type:
+        warnings.warn(
+            f"this game was computed by {game.device}, and is now by {genie.device.type}: rounding "
+            "differs, so tokens may too, and from there on the games differ",
+            stacklevel=2,
+        )
     frames = game.frames(genie)
     every = _tracked(frames, len(game.prompt) + len(game.actions), progress)
     with _single_thread_if_fast(genie):

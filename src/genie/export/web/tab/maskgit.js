@@ -27,22 +27,22 @@ export function tokenOrder(order, [rows, columns], key) {
 }
 
 /**
- * What a MaskGIT step is given: {fill, count, noise}. `before` and `after` count masked tokens,
- * `number` counts the steps from 1. Without a temperature the noise is 0.
+ * What a MaskGIT step is given: {fill, count}. `before` and `after` count masked tokens, `number`
+ * counts the steps from 1. Its noise is put into `noise`, which is 0 without a temperature; other
+ * positions keep what they had, since they are not sampled.
  */
-export function stepInputs(tokens, vocabulary, ranked, key, number, before, after, temperature) {
+export function stepInputs(tokens, vocabulary, ranked, key, number, before, after, temperature, noise) {
   const total = tokens.length;
   const where = ranked
     ? ranked.slice(total - before, total - after)
     : [...tokens.keys()].filter((position) => tokens[position] === vocabulary);
   const fill = new Uint8Array(total);
-  const noise = new Float32Array(total * vocabulary);
   const drawn = temperature > 0 ? gumbel(plus(key, number), where.length * vocabulary) : null;
   where.forEach((position, i) => {
     fill[position] = 1;
     if (drawn) noise.set(drawn.subarray(i * vocabulary, (i + 1) * vocabulary), position * vocabulary);
   });
-  return { fill, count: before - after, noise };
+  return { fill, count: before - after };
 }
 
 /** A stable sort by random signed 64-bit integers. */

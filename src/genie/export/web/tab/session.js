@@ -44,7 +44,9 @@ class Game {
 
   /** Keeps a frame for a video of `most` frames. */
   keep(step, frame, most) {
-    this.video = [...this.video.filter(([other]) => other < step), [step, frame]].slice(-most);
+    while (this.video.length && this.video.at(-1)[0] >= step) this.video.pop();
+    this.video.push([step, frame]);
+    if (this.video.length > most) this.video.shift();
   }
 
   /** Takes the state after a step. */

@@ -89,11 +89,12 @@ export class World {
     const ranked = tokenOrder(sampling.order, grid, key);
     const guided = sampling.guidance > 0;
     let tokens = new Int32Array(total).fill(vocabulary);
+    const noise = new Float32Array(total * vocabulary);
     let before = total;
     for (const [i, after] of maskedCounts(total, sampling.steps, sampling.mask_schedule).entries()) {
       const { temperature } = sampling;
-      const { fill, count, noise } = stepInputs(
-        tokens, vocabulary, ranked, key, i + 1, before, after, temperature,
+      const { fill, count } = stepInputs(
+        tokens, vocabulary, ranked, key, i + 1, before, after, temperature, noise,
       );
       const given = { tokens, noise, temperature: Float32Array.of(temperature || 1), ...game };
       if (ranked) given.fill = fill;
