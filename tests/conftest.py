@@ -7,11 +7,15 @@ unless it is marked with an `xdist_group`.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 
 # Small tensors gain nothing from threads, and tests share the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Imports leave millions of objects that live on: nothing is gained by looking through them again.
+gc.disable()
 
 import pytest
 
@@ -45,6 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("xdist_group") is None:
             alone = item.get_closest_marker("long") is not None
             item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
+
+
+def pytest_collection_finish() -> None:
+    """Collects garbage again from here on, among what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

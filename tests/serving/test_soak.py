@@ -18,7 +18,6 @@ from typing import get_args
 import httpx
 import numpy as np
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from PIL import Image
@@ -329,6 +328,8 @@ def test_fuzzed_messages_harm_no_other_player(serving):
 
 def test_every_request_of_the_openapi_schema_is_answered_as_described(serving):
     """Schemathesis makes requests of the OpenAPI description, right ones and wrong ones."""
+    import schemathesis  # takes two seconds, and every worker imports this file
+
     _, address, _ = serving
     examples, statuses = sized(4, 300), defaultdict(int)
     schema = schemathesis.openapi.from_url(f"http://{address}/openapi.json")
