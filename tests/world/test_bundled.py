@@ -110,7 +110,7 @@ def test_a_prompt_comes_back_from_its_tokens(world, prompts):
 @pytest.mark.long
 def test_its_buttons_do_different_things(world, prompts):
     """The next frames of different buttons differ by more than noise lets them."""
-    starts = torch.from_numpy(np.stack(prompts[:6]))[:, None]
+    starts = torch.from_numpy(np.stack(prompts[:4]))[:, None]
     frames = RolloutPlayer(world, batch=32).hold_all(starts, repeats=4, seed=0)
     found = separation(frames[:, :, :, 0], permutations=99)
     assert found["p"] < 0.02  # none of the permutations reaches it
