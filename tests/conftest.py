@@ -10,16 +10,17 @@ from __future__ import annotations
 import gc
 import os
 import random
+from collections.abc import Iterator
 
 # Small tensors gain nothing from threads, and tests share the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Imports leave millions of objects that live on: nothing is gained by looking through them again.
-gc.disable()
-
 import pytest
 
 import shapes
+
+# Imports leave millions of objects that live on: nothing is gained by looking through them again.
+gc.disable()
 
 # Stays on for the whole run: modules of genie are imported by the tests, after this file.
 shapes.install()
@@ -55,6 +56,14 @@ def pytest_collection_finish() -> None:
     """Collects garbage again from here on, among what the tests make."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="module")
+def short_detector() -> Iterator[None]:
+    """Reports train the detector of the avatar for few steps; `tests/plugins` train it for all."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("genie.plugins.avatar.STEPS", 5)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,8 @@ from genie.evaluation import compare
 from genie.evaluation.evaluate import evaluate
 from genie.evaluation.report.render import markdown
 
+pytestmark = pytest.mark.usefixtures("short_detector")
+
 
 @pytest.fixture
 def worlds(game_world, monkeypatch):

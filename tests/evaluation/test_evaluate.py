@@ -13,6 +13,7 @@ from genie.evaluation.config import CoherenceConfig, EvaluationConfig, Separatio
 from genie.evaluation.evaluate import evaluate, write_page_again
 from genie.world import bundled
 
+pytestmark = pytest.mark.usefixtures("short_detector")
 TINY = replace(
     EvaluationConfig.quick(),
     clips=8,
@@ -21,6 +22,7 @@ TINY = replace(
     closed_loop_games=8,
     action_selection_games=4,
     closed_loop_steps=4,
+    action_prompts=1,
     separation=SeparationConfig(states=2, permutations=99),
     coherence=CoherenceConfig(rollouts=((4, 32),), real_frames=400),
 )
@@ -68,7 +70,8 @@ def check_page(path):
 
 def test_the_report_of_a_world_that_obeys(game, game_world, tmp_path):
     store = game.store(action_names=["stay", "right", "left", "down"])
-    found = evaluate(game_world(), store, tmp_path, **small(inverse_dynamics_steps=80))
+    settings = small(inverse_dynamics_steps=80, action_prompts=3)
+    found = evaluate(game_world(), store, tmp_path, **settings)
     assert json.loads((tmp_path / "report.json").read_text()) == found
     assert found["clips"] == 8
     assert found["supervised"]["share_of_true_entropy"] == pytest.approx(1)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from genie.core.config import from_dict
 from genie.data.recording.environments import LevelRange, make_env_batch
 from genie.data.video import read_video, write_video
 from genie.envs.vector import GenieVectorEnv
+from genie.evaluation.config import CoherenceConfig, EvaluationConfig
 from genie.models.policy_network import PolicyNetworkConfig
 from genie.presets import registry
 from genie.presets.registry import Preset
@@ -137,8 +139,11 @@ def test_ended_games_of_a_dream_start_anew_in_the_step_after(world):
 
 
 @pytest.mark.long
-def test_train_on_your_videos(tmp_path, monkeypatch, capsys):
+def test_train_on_your_videos(tmp_path, monkeypatch, capsys, short_detector):
     pytest.importorskip("lightning")
+    coherence = CoherenceConfig(rollouts=((2, 16),))
+    quick = replace(EvaluationConfig.quick(), coherence=coherence, action_prompts=1)
+    monkeypatch.setattr(EvaluationConfig, "quick", lambda: quick)
     stage = StageConfig(steps=2, batch_size=2, clip_frames=4)
     schedule = TrainConfig(stage, stage, stage, accelerator="cpu", previews_every=0)
     minute = Preset("a test's", from_dict(GenieConfig, TINY), schedule)

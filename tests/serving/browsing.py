@@ -6,7 +6,6 @@ import time
 import pytest
 
 
-
 def _first(*names: str) -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 

@@ -248,6 +248,7 @@ def test_prompts_are_held_out_frames(trained, store):
         assert np.asarray(Image.open(path)).tobytes() in held_out
 
 
+@pytest.mark.usefixtures("short_detector")
 @pytest.mark.parametrize("backbone", ["conv", "conv3d"])
 def test_a_world_with_convolutions_is_trained_played_and_measured(
     backbone, store, small_world, schedule, capsys, tmp_path
@@ -279,6 +280,7 @@ def test_a_world_with_convolutions_is_trained_played_and_measured(
         action_selection_games=2,
         inverse_dynamics_steps=0,
         action_steps=2,
+        action_prompts=1,
         separation=SeparationConfig(states=2, permutations=19),
         coherence=CoherenceConfig(rollouts=((1, 16),), real_frames=20),
     )

@@ -8,6 +8,7 @@ apart there. They are also left out if a detector of another place of the frame 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,7 +152,8 @@ def find_avatar(
     """
     if not any(e.split == train for e in store.episodes):
         return None, {"skipped": f"there is no {train!r} split to learn from."}
-    detector, accuracy = train_detector(store, train, held_out, seed, device)
+    learn = partial(train_detector, store, train, held_out, seed, device, STEPS)
+    detector, accuracy = learn()
     found: dict[str, Any] = {"balanced_accuracy": accuracy, "required": MIN_ACCURACY}
     if accuracy < MIN_ACCURACY:
         found["skipped"] = (
@@ -160,7 +162,7 @@ def find_avatar(
             "The camera of this game does not seem to follow an avatar."
         )
         return None, found
-    found["control"] = train_detector(store, train, held_out, seed, device, control_offset=1.25)[1]
+    found["control"] = learn(control_offset=1.25)[1]
     if found["control"] >= MAX_CONTROL_ACCURACY:
         found["skipped"] = (
             f"a detector of a place beside the middle does as well (a balanced accuracy of "

@@ -42,7 +42,7 @@ def _walk(random: np.random.Generator) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def toy():
+def toy(short_detector):
     """Makes the preset `demo` and the report tiny indeed."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_tiny(monkeypatch)
