@@ -30,6 +30,7 @@ import numpy as np
 
 from genie.core.config import UserError, require
 from genie.core.io import replacing
+from genie.data import remote
 from genie.data.cache import ArrayCache
 
 FORMAT = "genie-clip-store"
@@ -129,8 +130,10 @@ class ClipStore:
     frames, such as tokens.
     """
 
-    def __init__(self, path: Path, table: dict[str, Any], cache_bytes: int) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, table: dict[str, Any], cache_bytes: int, address: str | None = None
+    ) -> None:
+        self.path, self.address = path, address
         self.height: int = table["height"]
         self.width: int = table["width"]
         self.fps: float = table["fps"]
@@ -146,12 +149,17 @@ class ClipStore:
         """Opens a finished store for reading.
 
         Args:
-            path: the folder that `genie prepare` wrote.
-            cache_bytes: keep all frames in memory when they take no more than this.
+            path: the folder that `genie prepare` wrote, or an address where a copy of it lies:
+                `s3://`, `gs://` or `https://`. Of such a store `path` is a local folder, in which
+                all but the frames is kept.
+            cache_bytes: keep all frames in memory when they take no more than this. Of a larger
+                store at an address, so many bytes of frames read last are kept.
 
         Raises:
             UserError: there is no store, it is unfinished, damaged, or of another version.
         """
+        if remote.is_address(path):
+            return cls._open_address(str(path), cache_bytes)
         path = Path(path)
         table = path / "store.json"
         require(path.is_dir(), f"{path}: no such folder; make a store with `genie prepare`")
@@ -169,6 +177,14 @@ class ClipStore:
             f"{path}: not a clip store (no store.json); make one with `genie prepare`",
         )
         return cls(path, _read_table(table), cache_bytes)
+
+    @classmethod
+    def _open_address(cls, address: str, cache_bytes: int) -> ClipStore:
+        table = remote.read(address, "store.json")
+        if table is None:
+            raise UserError(f"{address}: not a clip store (no store.json); check the address")
+        folder = remote.local_folder(address, table)
+        return cls(folder, _read_table(folder / "store.json"), cache_bytes, address)
 
     def __len__(self) -> int:
         """Number of frames of all splits."""
@@ -259,9 +275,11 @@ class ClipStore:
     def _array(self) -> Any:
         import tensorstore
 
-        spec = {"driver": "zarr3", "kvstore": _kvstore(self.path / "frames")}
+        context = None if self.address is None else remote.context(self.cache_bytes)
+        at = self.address and remote.kvstore(self.address, "frames/")
+        spec = {"driver": "zarr3", "kvstore": at or _kvstore(self.path / "frames")}
         try:
-            array = tensorstore.open(spec, read=True).result()
+            array = tensorstore.open(spec, read=True, context=context).result()
         except ValueError as error:
             raise UserError(
                 f"{self.path}: its frames cannot be opened ({error}); prepare it again"
@@ -277,7 +295,7 @@ class ClipStore:
     @property
     def source_frames(self) -> np.ndarray:
         """Which frame of its video each stored frame was, int32 (N,)."""
-        return np.load(self.path / "source_frames.npy")
+        return np.load(self._file("source_frames"))
 
     def labels(self, split: str | None = None, *, last: bool = False) -> np.ndarray | None:
         """Returns the true actions, for evaluation only, or None where no video had a sidecar.
@@ -292,7 +310,7 @@ class ClipStore:
             It is -1 where it is unknown and at the last frame of an episode. Where more than
             one frame of the video lies between two stored frames, it is the most frequent action.
         """
-        whole = last and (self.path / "step_labels.npy").exists()
+        whole = last and self._file("step_labels").exists()
         return self._beside("step_labels" if whole else "labels", split)
 
     def rewards(self, split: str | None = None) -> np.ndarray | None:
@@ -322,11 +340,15 @@ class ClipStore:
         return self._beside("ends", split)
 
     def _beside(self, name: str, split: str | None) -> np.ndarray | None:
-        path = self.path / f"{name}.npy"
+        path = self._file(name)
         if not path.exists():
             return None
         rows = np.load(path)
         return rows if split is None else rows[self.frames_in_split(split)]
+
+    def _file(self, name: str) -> Path:
+        path = self.path / f"{name}.npy"
+        return path if self.address is None else remote.copied(self.address, path)
 
 
 def _read_table(path: Path) -> dict[str, Any]:
