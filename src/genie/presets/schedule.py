@@ -166,8 +166,8 @@ class Augmentation:
 class ReadBack:
     """Training of the dynamics on their own rollouts in which actions are read best. It is off.
 
-    Rollouts and scores take time: with the defaults a step of `coinrun-tiny` on a CPU takes 3.7
-    times as long.
+    Rollouts and scores take time: with the defaults a step of `coinrun-tiny` on a CPU takes about
+    three times as long. Its first measurement showed no gain (docs/experiments).
 
     Attributes:
         weight: weight of the loss of the best rollouts beside that of the videos; 0 plays none.
