@@ -44,10 +44,10 @@ def noise(clips: int, frames: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_the_share_of_actions_that_are_read_rises(model):
     """The videos say nothing of actions, so all that is learned of them is by the reward."""
-    model.train().config = replace(ON, weight=10.0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    model.train().config = replace(ON, weight=30.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
     seen = []
-    for _ in range(70):
+    for _ in range(40):
         loss, logs = model.loss(*noise(16))
         seen.append(logs["read_back"].item())
         optimizer.zero_grad()
