@@ -278,6 +278,8 @@ class ClipStore:
         context = None if self.address is None else remote.context(self.cache_bytes)
         at = self.address and remote.kvstore(self.address, "frames/")
         spec = {"driver": "zarr3", "kvstore": at or _kvstore(self.path / "frames")}
+        if at:
+            spec["recheck_cached_data"] = "open"  # else each read asks whether chunks have changed
         try:
             array = tensorstore.open(spec, read=True, context=context).result()
         except ValueError as error:
