@@ -31,7 +31,9 @@ def _options(parser: ArgumentParser) -> None:
         default=0.4,
         help="share of the GPU's arithmetic that training reaches; a guess of yours",
     )
-    parser.add_argument("--stages", type=list[str] | None, help="those to plan, such as [dynamics]")
+    parser.add_argument(
+        "--stages", type=list[str] | None, help="stages to plan, such as [dynamics]"
+    )
     parser.add_class_arguments(GenieConfig)
     parser.add_class_arguments(TrainConfig, "train")
 
