@@ -99,7 +99,11 @@ export class Connection extends EventTarget {
   #picture(rgb) {
     const { width, height } = this.#world;
     const data = new Uint8ClampedArray(4 * width * height).fill(255);
-    for (let i = 0; i < width * height; i += 1) data.set(rgb.subarray(3 * i, 3 * i + 3), 4 * i);
+    for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
+      data[to] = rgb[from];
+      data[to + 1] = rgb[from + 1];
+      data[to + 2] = rgb[from + 2];
+    }
     return new ImageData(data, width, height);
   }
 
