@@ -25,7 +25,7 @@ PURE = (
     "gymnasium==1.4.0", "farama-notifications==0.0.6", "jsonargparse==4.53.0",
     "docstring-parser==0.18.0", "typeshed-client==2.14.0", "vector-quantize-pytorch==1.32.0",
     "einx==0.4.3", "frozendict==2.5.1", "torch-einops-utils==0.2.0", "gym3==0.3.3",
-    "gym-notices==0.1.0", "cffi==1.17.1", "pycparser==3.12",
+    "gym-notices==0.1.0", "cffi==1.17.1", "pycparser==3.12", "loguru==0.7.3",
 )  # fmt: skip
 """Wheels that are taken as they are."""
 
