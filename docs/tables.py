@@ -580,11 +580,27 @@ def _earned(part: Report) -> str:
     return f"{part['mean']:.2f} ({part['low']:.1f} to {part['high']:.1f})"
 
 
+def reliability() -> str:
+    """Returns what `make campaign` counted: attacks, trials, what held, and how long it took."""
+    rows = [
+        (
+            row["about"],
+            f"{row['trials']:,} of {row['planned']:,}",
+            f"{row['held']:,}" if row["held"] == row["trials"] else f"**{row['held']:,}**",
+            row["bar"],
+            "; ".join(f"{name} {value:,.4g}" for name, value in row["most"].items()),
+            f"{row['seconds']:,.0f}",
+        )
+        for row in read("reliability")["attacks"]
+    ]
+    return markdown(("attack", "trials run", "held", "bar", "largest seen", "seconds"), rows)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, variants, mapper,
-        clone, clone_references, planning, experiments,
+        clone, clone_references, planning, reliability, experiments,
     )
 }  # fmt: skip
 

@@ -1,9 +1,12 @@
+import errno
 import os
+import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from genie.core.io import replacing
+from genie.core.io import put_in_place, replacing, replacing_all, save_array
 
 
 def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path):
@@ -41,3 +44,69 @@ def test_the_umask_decides_who_may_read_whatever_the_writer_does(tmp_path: Path,
     finally:
         os.umask(before)
     assert target.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_of_several_files_all_are_replaced_or_none(tmp_path: Path, monkeypatch, there: bool):
+    targets, rename = [tmp_path / "a", tmp_path / "b"], os.replace
+    if there:
+        for target in targets:
+            target.write_text("old")
+
+    def failing(source: Path, target: Path) -> None:
+        if Path(target).name == "b":
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    def write() -> None:
+        with replacing_all(*targets) as paths:
+            for path in paths:
+                path.write_text("new")
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        write()
+    monkeypatch.undo()
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["old"] * 2 * there
+    write()
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["new"] * 2
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """What is flushed to the disk, as it is called at that time."""
+    paths, sync = [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        paths.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return paths
+
+
+def test_new_folders_are_flushed_into_those_that_hold_them(tmp_path: Path, synced):
+    with replacing(tmp_path / "a" / "b" / "file") as path:
+        path.touch()
+    assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b"} <= set(synced)
+
+
+def test_a_file_is_flushed_before_it_gets_its_name(tmp_path: Path, synced):
+    (tmp_path / "part").write_text("whole")
+    put_in_place(tmp_path / "part", tmp_path / "file")
+    assert synced == [tmp_path / "part", tmp_path]
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_an_array_that_does_not_fit_says_why_and_keeps_the_old_one(tmp_path: Path):
+    path, before = tmp_path / "a.npy", resource.getrlimit(resource.RLIMIT_FSIZE)
+    save_array(path, np.arange(3))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            save_array(path, np.arange(99_999))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert np.load(path).tolist() == [0, 1, 2]
+    assert list(tmp_path.iterdir()) == [path]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from sample_videos import HERE, moving_square
 
+from genie.data import assemble
 from genie.data import store as store_module
 from genie.data.assemble import RawFrames, ShardWriter
 from genie.data.decode import DecodeTask
@@ -15,6 +16,26 @@ from genie.data.prepare import prepare
 from genie.data.sources.videos import VideoFiles
 from genie.data.store import ClipStore
 from genie.data.video import write_video
+
+
+def test_folders_of_a_file_are_on_the_disk_before_it_counts_as_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "SHARD_FRAMES", 32)
+    synced, done = [], tmp_path / WORK_FOLDER / "progress.json"
+    sync = assemble.sync_folder
+
+    def noted(folder):
+        synced.append((folder, done.exists()))
+        sync(folder)
+
+    monkeypatch.setattr(assemble, "sync_folder", noted)
+    config, frames = PrepareConfig(32, 32), moving_square(32)
+    (tmp_path / "0.raw").write_bytes(frames.tobytes())
+    row = {"offset": 0, "length": 32, "hash": "", "source_frames": [0], "to_end": True}
+    (tmp_path / WORK_FOLDER).mkdir()
+    ShardWriter(tmp_path, config).append(0, RawFrames(tmp_path / "0.raw", config), [row])
+    above = [tmp_path / place for place in ("frames/c/0/0", "frames/c/0", "frames/c", "frames")]
+    assert synced == [(folder, False) for folder in (*above, tmp_path)]
+    assert done.read_text() == "1"
 
 
 def test_clips_fill_whole_files_and_parts_go_when_their_frames_are_in(tmp_path, monkeypatch):

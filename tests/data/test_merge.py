@@ -12,7 +12,9 @@ from sample_videos import HERE, moving_square
 from test_prepare import content
 
 from genie.core.config import UserError
+from genie.data import merge as merge_module
 from genie.data import store as store_module
+from genie.data.assemble import write_store
 from genie.data.merge import merge
 from genie.data.prepare import prepare
 from genie.data.store import ClipStore
@@ -73,6 +75,7 @@ def test_a_finished_shard_is_not_made_again(source, tmp_path):
 KILLED = """
 import os, signal, sys
 from genie.data import assemble, store
+from genie.data.assemble import write_store
 from genie.data.merge import merge
 store.SHARD_FRAMES = 32
 write, calls = assemble.ShardWriter._write, []
@@ -94,6 +97,22 @@ def test_a_killed_merge_goes_on(source, tmp_path):
     with pytest.raises(UserError, match="unfinished"):
         ClipStore.open(out)
     merge(out, parts, progress=False)
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_an_unfinished_merge_of_other_parts_is_begun_anew(make_videos, tmp_path, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    source, out = make_videos(3), tmp_path / "merged"
+    parts = parts_of(source, tmp_path / "old", 1)
+    monkeypatch.setattr(merge_module, "write_store", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        merge(out, parts, progress=False)
+    monkeypatch.setattr(merge_module, "write_store", write_store)
+    (source / "clip-0.mp4").unlink()
+    prepare(source, tmp_path / "whole", **HERE)
+    merge(out, parts_of(source, tmp_path, 1), progress=False)
     assert content(out) == content(tmp_path / "whole")
 
 

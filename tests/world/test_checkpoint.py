@@ -79,6 +79,23 @@ def test_a_full_disk_keeps_the_old_world(folder: Path, monkeypatch: pytest.Monke
     assert torch.equal(checkpoint.read_weights(folder)["w"], torch.arange(6.0))
 
 
+@pytest.mark.parametrize("kind", ["world", "part"])
+def test_a_configuration_that_cannot_be_written_keeps_the_old_weights(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    part, new = checkpoint.Part("a mapper", "genie map", "genie-mapper"), {"w": torch.zeros(1)}
+    write = checkpoint.write_world if kind == "world" else part.write
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match=r"disk is full|No space left"):
+        write(folder, {"height": 32}, new)
+    monkeypatch.undo()
+    assert checkpoint.read_config(folder) == {"height": 16}
+    assert torch.equal(checkpoint.read_weights(folder)["w"], torch.arange(6.0))
+
+
 def test_equal_weights_make_equal_files_that_others_may_read(tmp_path: Path):
     weights = {name: torch.arange(6.0) for name in "cab"}
     for i in range(8):

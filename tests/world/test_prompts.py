@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from genie.core.config import UserError
-from genie.world.prompts import load_prompts, prompt_clips
+from genie.world.prompts import load_prompts, prompt_clips, save_prompts
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
 
@@ -32,6 +32,23 @@ def test_files_and_folders_and_the_worlds_own_pictures(tmp_path):
     np.testing.assert_array_equal(np.stack(own), FRAMES)
     np.testing.assert_array_equal(load_prompts(tmp_path / "prompts", 8, 8), FRAMES)
     np.testing.assert_array_equal(load_prompts(tmp_path / "prompts" / "1.png", 8, 8)[0], FRAMES[1])
+
+
+def test_prompts_that_were_not_all_written_are_none(tmp_path):
+    def interrupted():
+        yield from FRAMES[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_prompts(interrupted(), tmp_path)
+    with pytest.raises(UserError, match="brings no prompt"):
+        load_prompts(None, 8, 8, tmp_path)
+    save_prompts(FRAMES, tmp_path)
+    (tmp_path / "prompts" / ".host.1.2.0.png").write_bytes(b"half of a picture")  # by a kill
+    np.testing.assert_array_equal(load_prompts(None, 8, 8, tmp_path), FRAMES)
+    save_prompts(FRAMES[:1], tmp_path)
+    np.testing.assert_array_equal(load_prompts(None, 8, 8, tmp_path), FRAMES[:1])
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts"]
 
 
 def test_another_size_is_cropped_in_the_middle_and_said():

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from genie.core.io import replacing
+from genie.core.io import replacing, save_array, sync_folder
 from genie.data.decode import DecodeTask
 from genie.data.plan import WORK_FOLDER, PrepareConfig, PreparePlan, inputs_digest
 from genie.data.splits import hold_out_tail, merge_duplicates, split_sources
@@ -142,9 +142,16 @@ class ShardWriter:
     def _write(self, shard: int, count: int) -> None:
         first = shard * self._size
         self._array[first : first + count].write(self._buffer[:count]).result()
+        self._sync_folders(shard)
         self._done = shard + 1
         with replacing(self._progress) as path:
             path.write_text(json.dumps(self._done))
+
+    def _sync_folders(self, shard: int) -> None:
+        """TensorStore syncs a file and its folder, but not the folders it made above that one."""
+        folder = self._out / "frames" / "c" / str(shard) / "0"
+        for each in (folder, *folder.parents[:4]):
+            sync_folder(each)
 
     def _drop_videos(self) -> None:
         while self._videos and self._videos[0][0] <= self._done * self._size:
@@ -180,18 +187,18 @@ def write_store(
     left_out: Mapping[str, str],
 ) -> None:
     """Writes all that lies beside the frames. The table comes last: with it the store is whole."""
-    _save(out / "source_frames.npy", np.concatenate([clip.source_frames for clip in clips]))
+    save_array(out / "source_frames.npy", np.concatenate([clip.source_frames for clip in clips]))
     names = _all_action_names(manifests)
     if names is not None:
         rows = [_actions(clip, manifests[clip.task], names) for clip in clips]
-        _save(out / "step_labels.npy", np.concatenate(rows))
+        save_array(out / "step_labels.npy", np.concatenate(rows))
         for actions in rows:
             actions[-1] = -1
-        _save(out / "labels.npy", np.concatenate(rows))
+        save_array(out / "labels.npy", np.concatenate(rows))
     if any(m["clips"] and m["rewards"] is not None for m in manifests):
         outcomes = [_outcomes(clip, manifests[clip.task]) for clip in clips]
-        _save(out / "rewards.npy", np.concatenate([rewards for rewards, _ in outcomes]))
-        _save(out / "ends.npy", np.concatenate([ends for _, ends in outcomes]))
+        save_array(out / "rewards.npy", np.concatenate([rewards for rewards, _ in outcomes]))
+        save_array(out / "ends.npy", np.concatenate([ends for _, ends in outcomes]))
     problems = list(zip(plan.files, manifests, strict=True))
     stated = _stated_splits(plan, manifests, clips)
     episodes, moved = merge_duplicates(_episodes(plan, manifests, clips, stated), stated)
@@ -215,11 +222,6 @@ def write_store(
             },
         },
     )
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as part, part.open("wb") as file:
-        np.save(file, array)
 
 
 def _all_action_names(manifests: Sequence[dict[str, Any]]) -> list[str] | None:

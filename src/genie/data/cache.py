@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from genie.core.config import UserError, require
-from genie.core.io import replacing
+from genie.core.io import replacing, save_array
 
 Span = tuple[int, int]
 """First row of some, and the row after the last one."""
@@ -107,8 +107,8 @@ class ArrayCache:
             UserError: the number of rows is not the number of frames, or the folder is read-only.
         """
         self._check_rows(len(array))
-        with self._writing(), replacing(self._path(name)) as part:
-            np.save(part, array)
+        with self._writing():
+            save_array(self._path(name), array)
 
     def read(self, name: str) -> Rows:
         """Returns an array written before, mapped from the disk, read-only.
@@ -169,8 +169,8 @@ class ArrayCache:
         Raises:
             UserError: the folder is read-only.
         """
-        with self._writing(), replacing(self._piece_path(name, (first, first + len(rows)))) as part:
-            np.save(part, rows)
+        with self._writing():
+            save_array(self._piece_path(name, (first, first + len(rows))), rows)
 
     def finish(self, name: str, spans: Sequence[Span]) -> None:
         """Declares an array whole whose pieces are all there, given by their rows in order.

@@ -15,7 +15,7 @@ from genie.core.config import UserError, require
 from genie.core.progress import Progress
 from genie.data.assemble import FramesOfVideo, ShardWriter, open_array, write_store
 from genie.data.parts import StorePart, read_part
-from genie.data.plan import WORK_FOLDER, PrepareConfig, parse_shard
+from genie.data.plan import WORK_FOLDER, PrepareConfig, parse_shard, start_or_resume_plan
 from genie.data.prepare import PrepareReport, nothing_usable, report_of, writing
 from genie.data.store import ClipStore
 
@@ -49,10 +49,8 @@ def merge(out: str | Path, parts: Sequence[str | Path], *, progress: bool = True
     clips = sum(part.clips for part in found.values())
     require(clips > 0, nothing_usable(out, files, manifests, first.left_out))
     with writing(out):
-        work = out / WORK_FOLDER
-        if not work.is_dir():
-            require(not any(out.iterdir()), f"{out}: holds other files; choose another folder")
-            work.mkdir()
+        plan = replace(first.plan, shard=None)
+        start_or_resume_plan(out, plan)
         videos = {folder: _PartFrames(folder, first.plan.config) for folder in folders}
         shards = ShardWriter(out, first.plan.config)
         with Progress("merging", len(files), unit="videos", show=progress) as bar:
@@ -61,9 +59,8 @@ def merge(out: str | Path, parts: Sequence[str | Path], *, progress: bool = True
                 shards.append(number, video, video.placed(manifests[number]["clips"]))
                 bar.update(number + 1, f"{shards.frames:,} frames")
         shards.finish()
-        plan = replace(first.plan, shard=None)
         write_store(out, plan, manifests, shards.clips, first.left_out)
-        shutil.rmtree(work)
+        shutil.rmtree(out / WORK_FOLDER)
     return report_of(ClipStore.open(out), first.kinds)
 
 

@@ -131,15 +131,32 @@ def start_or_resume(
     plan = _read_plan(work / "plan.json")
     if plan is not None and plan == PreparePlan(config, plan.fps, files, file_stats, shard):
         return plan
-    if not work.is_dir():
+    _clear(out)
+    plan = PreparePlan(config, config.fps or _common_fps(videos), files, file_stats, shard)
+    _write_plan(out, plan)
+    return plan
+
+
+def start_or_resume_plan(out: Path, plan: PreparePlan) -> None:
+    """Makes a folder ready for a plan: goes on with what was begun for the same, else begins anew.
+
+    Raises:
+        UserError: `out` holds files that no preparation made.
+    """
+    if _read_plan(out / WORK_FOLDER / "plan.json") != plan:
+        _clear(out)
+        _write_plan(out, plan)
+
+
+def _clear(out: Path) -> None:
+    if not (out / WORK_FOLDER).is_dir():
         require(not any(out.iterdir()), f"{out}: holds other files; choose another --out")
     remove_unfinished(out)
-    fps = config.fps or _common_fps(videos)
-    plan = PreparePlan(config, fps, files, file_stats, shard)
-    work.mkdir(parents=True, exist_ok=True)
-    with replacing(work / "plan.json") as path:
+
+
+def _write_plan(out: Path, plan: PreparePlan) -> None:
+    with replacing(out / WORK_FOLDER / "plan.json") as path:
         path.write_text(json.dumps({"version": _WORK_VERSION, **asdict(plan)}))
-    return plan
 
 
 def remove_unfinished(out: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from genie.core.config import UserError, require
+from genie.core.io import make_folder
 from genie.core.machine import available_cores
 from genie.core.progress import Progress
 from genie.core.renamed_keys import translated
@@ -171,7 +172,7 @@ def writing(out: Path) -> Iterator[None]:
 def _lock(out: Path) -> Iterator[None]:
     """Keeps a second prepare out of the same folder; the system lets go when the process ends."""
     require(not out.exists() or out.is_dir(), f"{out}: is a file; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     try:
         import fcntl
     except ImportError:  # not on Windows
@@ -203,6 +204,7 @@ def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
             f"{out}: was prepared from other videos than {source} holds now; "
             "choose another --out, or remove the folder"
         )
+    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)  # of a run that was killed at its end
     return report_of(store, _count_kinds(videos), complete_before=True)
 
 
@@ -217,6 +219,7 @@ def _finished_part(
         f"{out}: holds shard {part.plan.shard} that was prepared with other settings or from "
         "other videos; choose another --out, or remove the folder",
     )
+    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
     return _report_of_part(out, part, complete_before=True)
 
 

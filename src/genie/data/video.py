@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from genie.core.config import require
+from genie.core.io import put_in_place
 from genie.data.images import over_black, png_archive
 from genie.data.streams import frame_rate, moments, open_video
 
@@ -342,7 +343,7 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            os.replace(self._part, self.path)
+            put_in_place(self._part, self.path)
         except BaseException:
             self.discard()
             raise
@@ -425,7 +426,7 @@ def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int)
             duration=durations,
             loop=0,
         )
-        os.replace(part, path)
+        put_in_place(part, path)
     finally:
         part.unlink(missing_ok=True)
     return path

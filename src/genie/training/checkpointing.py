@@ -17,6 +17,7 @@ from typing import IO, Any
 import torch
 
 from genie.core.config import UserError
+from genie.core.io import make_folder, sync_folder
 
 CHUNK = 1 << 22
 COMMENT_LENGTH = 64  # a SHA-256 in hexadecimal digits
@@ -47,7 +48,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")  # what a killed run left is written over
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with temporary.open("w+b") as file:
             _save(state, file)
             file.flush()
@@ -56,7 +57,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         if path.exists():
             os.replace(path, previous_path(path))
         os.replace(temporary, path)
-        _fsync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise UserError(_advice(path, error)) from error
     except BadCheckpoint as error:
@@ -166,16 +167,6 @@ def _verify(path: Path) -> None:
         trailer = file.read()
     if trailer != struct.pack("<H", COMMENT_LENGTH) + sha.hexdigest().encode():
         raise BadCheckpoint("truncated or corrupt")
-
-
-def _fsync_folder(folder: Path) -> None:
-    if os.name != "posix":  # other systems cannot open a folder
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _advice(path: Path, error: OSError) -> str:

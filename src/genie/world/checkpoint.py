@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genie.core.config import UserError, require
-from genie.core.io import replacing
+from genie.core.io import replacing_all
 from genie.world import rounding
 
 FORMAT, VERSION = "genie-world", 1
@@ -36,7 +36,7 @@ def write_world(
     weights: dict[str, Tensor],
     matrices: Collection[str] = (),
 ) -> None:
-    """Writes a world; each of its two files is replaced in one step.
+    """Writes a world; both of its files are replaced, or none.
 
     Args:
         folder: of the world; made if it does not exist.
@@ -53,10 +53,9 @@ def write_world(
     tensors = rounding.rounded(tensors, matrices) if matrices else tensors
     text = json.dumps({"format": FORMAT, "version": VERSION, "config": config}, indent=2)
     try:
-        with replacing(folder / WEIGHTS) as path:
-            save_file(tensors, path, metadata=METADATA)
-        with replacing(folder / CONFIG) as path:
-            path.write_text(text + "\n")
+        with replacing_all(folder / WEIGHTS, folder / CONFIG) as (new_weights, new_config):
+            save_file(tensors, new_weights, metadata=METADATA)
+            new_config.write_text(text + "\n")
     except (OSError, safetensors.SafetensorError) as error:
         reason = "the disk is full" if getattr(error, "errno", 0) == errno.ENOSPC else str(error)
         raise UserError(
@@ -119,7 +118,7 @@ class Part:
     weights: str = WEIGHTS
 
     def write(self, folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-        """Writes configuration and weights; each file is replaced in one step.
+        """Writes configuration and weights; both files are replaced, or none.
 
         Raises:
             UserError: the folder cannot be written; what was there is kept.
@@ -127,10 +126,9 @@ class Part:
         values = {"format": self.format, "version": self.version, "config": config}
         tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         try:
-            with replacing(folder / self.weights) as path:
-                save_file(tensors, path, metadata={self.format: str(self.version)})
-            with replacing(folder / CONFIG) as path:
-                path.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+            with replacing_all(folder / self.weights, folder / CONFIG) as (new_weights, new_config):
+                save_file(tensors, new_weights, metadata={self.format: str(self.version)})
+                new_config.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
         except (OSError, safetensors.SafetensorError) as error:
             raise UserError(f"cannot write {self.what} to {folder}: {error}") from error
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from genie.core.config import Device, Dtype, UserError, require
+from genie.core.io import replacing
 from genie.core.numbers import seed_of
 from genie.core.progress import Progress
 from genie.data.images import png
@@ -231,5 +232,6 @@ def _write(out: Path, frames: Iterator[np.ndarray], fps: float, scale: int) -> l
 
 def _write_picture(out: Path, index: int, frame: np.ndarray, scale: int) -> Path:
     path = out.with_name(f"{out.stem}-{index:04d}.png")
-    path.write_bytes(png(frame, scale))
+    with replacing(path) as part:
+        part.write_bytes(png(frame, scale))
     return path

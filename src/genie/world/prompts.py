@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from genie.core.config import UserError, require, shown
-from genie.core.io import replacing
+from genie.core.io import replacing, sync_folder
 from genie.data.images import over_black, read_image, rgb
 
 PROMPT_FOLDER = "prompts"
@@ -78,14 +80,27 @@ def save_prompts(pictures: Iterable[np.ndarray], world: Path) -> None:
         pictures: `uint8 (H, W, 3)` each.
         world: the folder.
     """
+    folder = world / PROMPT_FOLDER
+    if folder.exists():
+        count = _write_pictures(pictures, folder)
+        for old in folder.glob("*.png"):
+            if old.stem.isdecimal() and int(old.stem) >= count:
+                old.unlink()
+        return
+    unfinished = world / f".{PROMPT_FOLDER}"  # so that a folder of prompts has all of them
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if _write_pictures(pictures, unfinished):
+        os.replace(unfinished, folder)
+        sync_folder(world)
+
+
+def _write_pictures(pictures: Iterable[np.ndarray], folder: Path) -> int:
     count = 0
     for i, picture in enumerate(pictures):
-        with replacing(world / PROMPT_FOLDER / f"{i}.png") as path:
+        with replacing(folder / f"{i}.png") as path:
             Image.fromarray(np.ascontiguousarray(picture)).save(path, format="png")
         count = i + 1
-    for old in (world / PROMPT_FOLDER).glob("*.png"):
-        if old.stem.isdecimal() and int(old.stem) >= count:
-            old.unlink()
+    return count
 
 
 def _bundled(world: str | Path | object) -> list[Path]:
@@ -101,7 +116,12 @@ def _bundled(world: str | Path | object) -> list[Path]:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    return sorted(
+        path
+        for path in folder.iterdir()
+        # Hidden ones are unfinished: a killed process left them.
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    )
 
 
 def _pictures(source: Any) -> Sequence[Any]:
