@@ -333,8 +333,7 @@ ATTACKS = (
     Attack(
         "faults",
         "ENOSPC, EACCES, EIO or short writes at a random file operation, or the clock set back, "
-        "while a checkpoint, a world, a store, tokens, a report, the video of a replay or names "
-        "are saved",
+        "while something is saved (checkpoint, world, store, tokens, report, video, names)",
         "one sentence that says what is wrong; the old file or the new one is whole; it can be "
         "saved later",
         300,
