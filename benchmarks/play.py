@@ -55,13 +55,16 @@ class Game:
 def gigabytes(game: Game) -> float:
     """Bytes that a frame has to read: weights and cache, in each pass and in the commit.
 
-    The last layer's cache is read once, at each place by the pass that settles it.
+    With guidance a pass reads the cache twice and the weights once. The last layer's cache is read
+    once, at each place by the pass that settles it.
     """
     cache, config = game.state.dynamics.cache, game.world.config
     weights = sum(weight.nbytes for weight in game.world.dynamics.parameters())
     cached = cache.keys.nbytes + cache.values.nbytes
     last = cached / config.dynamics.layers
-    return ((config.sampling.model_calls + 1) * (weights + cached - last) + last) / 1e9
+    sampling = config.sampling
+    read = (sampling.steps + 1) * weights + (sampling.model_calls + 1) * (cached - last) + last
+    return read / 1e9
 
 
 def measure(world: genie.Genie, players: int, history: int, steps: int) -> dict[str, Any]:

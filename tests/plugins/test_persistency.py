@@ -13,6 +13,7 @@ from genie.plugins.persistency import (
     PERSISTENCY,
     Objects,
     crops,
+    own_objects,
     paste_objects,
     persistency,
     see_objects,
@@ -72,8 +73,11 @@ def evaluate(video):
 
 
 def verdict(section):
-    (line,) = PERSISTENCY.headlines_of(section)
-    return line["verdict"]
+    return verdicts(section)[0]
+
+
+def verdicts(section):
+    return [line["verdict"] for line in PERSISTENCY.headlines_of(section)]
 
 
 def test_what_stays_is_there_to_the_end(evaluate):
@@ -93,6 +97,37 @@ def test_what_is_forgotten_is_gone(evaluate):
     found = persistency(evaluate(Still(blank)))
     assert found["world"]["end"]["mean"] == 0
     assert verdict(found) == "poor"
+
+
+def test_objects_of_the_prompts_stay_where_they_are_drawn(evaluate):
+    found = persistency(evaluate(Still()))
+    assert found["own"]["games"] >= 8
+    assert found["own"]["world"]["end"]["mean"] == 1
+    assert found["own"]["without"]["end"]["mean"] < 0.5
+    assert verdicts(found) == ["good", "good"]
+    gone = persistency(evaluate(Still(blank)))
+    assert gone["own"]["world"]["end"]["mean"] == 0
+    assert verdicts(gone) == ["poor", "poor"]
+
+
+def test_an_object_of_a_prompt_differs_from_all_its_neighbours():
+    frames = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    frames[0, 4:8, 20:24] = 200  # alone
+    frames[1, :, 20:24] = 200  # goes on above and below
+    objects, shown = own_objects(frames, 0)
+    assert shown.tolist() == [True, False]
+    row, column = objects.places[0].tolist()
+    assert abs(row - 4) <= 2
+    assert abs(column - 20) <= 2
+    assert objects.contrast[0] >= 40
+
+
+def test_prompts_of_one_episode_have_no_objects_of_their_own(evaluate, video):
+    video.episodes = video.episodes[:1] + video.episodes[30:31]
+    video.episodes[0].length = 30 * LENGTH
+    found = persistency(evaluate(Still()))
+    assert "own" not in found
+    assert len(verdicts(found)) == 1
 
 
 def test_it_says_for_how_long(evaluate):

@@ -73,3 +73,10 @@ class StepContext:
     state: DynamicsState
     embedding: Float[Tensor, "b 1 s d"]
     view: CacheView
+
+    @staticmethod
+    def concatenate(contexts: list[StepContext]) -> StepContext:
+        """Joins the players of several contexts into one batch."""
+        state = DynamicsState.concatenate([context.state for context in contexts])
+        embedding = torch.cat([context.embedding for context in contexts])
+        return StepContext(state, embedding, state.cache.view())

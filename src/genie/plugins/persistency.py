@@ -1,8 +1,10 @@
 """Persistency: an object in view of a player who stands still is there as long as one looks.
 
-A piece of another held-out frame is pasted into a prompt, and the world plays on with its stillest
-action. In a real game nothing that is in view goes away then, so a still picture is the ceiling. No
-true action is needed, but a game in which a player can stand still.
+The world plays on from a prompt with its stillest action. Two kinds of objects are looked for:
+pieces of the prompt itself, and pieces of another held-out frame that are pasted into it. In a real
+game nothing that is in view goes away then, so a still picture is the ceiling. What is pasted may
+be unlike anything that the world saw. No true action is needed, but a game in which a player can
+stand still.
 """
 
 from __future__ import annotations
@@ -64,16 +66,21 @@ class Objects:
 
 
 def persistency(evaluation: Evaluation, seconds: float = SECONDS) -> dict[str, Any]:
-    """Pastes objects into prompts, stands still, and looks for the objects in every frame.
+    """Stands still, and looks for the objects of prompts, and for pasted ones, in every frame.
 
-    Prompts are those after which the real video changes least. The object is a piece of another
-    prompt, beside the middle of the frame. Only objects count that still differ by `CONTRAST` from
-    what they cover once the tokenizer has seen them; `shown` is the share that does. An object is
-    there where a frame differs from it by at most half of that, within half its size.
+    Prompts are those after which the real video changes least. A pasted object is a piece of
+    another prompt, beside the middle of the frame. Only objects count that still differ by
+    `CONTRAST` from what they cover once the tokenizer has seen them; `shown` is the share that
+    does. An object is there where a frame differs from it by at most half of that, within half its
+    size.
 
     `world` are the games, and `without` are the same games without objects, which is chance. A
     real game in which the player stands shows all of them to the end. The action that is held is
     the one that changes prompts of training levels least.
+
+    `own` are pieces of the prompts themselves, as the tokenizer shows them, which differ by
+    `CONTRAST` from what is above, below, left and right of them. Chance is a game of another
+    episode, in which the same piece is looked for.
     """
     config, world = evaluation.config, evaluation.world
     steps = max(1, round(seconds * world.config.fps))
@@ -95,6 +102,7 @@ def persistency(evaluation: Evaluation, seconds: float = SECONDS) -> dict[str, A
         played, empty = (
             player.play_on(part[kept], held, config.seed) for part in (pasted, prompts)
         )
+    own = _own_section(evaluation, prompts, clips.episodes, action, steps)
     evaluation.figures.append(_figure(played, world.config.fps, config.figure_clips))
     there = {"world": objects.found(played[:, 1:]), "without": objects.found(empty[:, 1:])}
     return {
@@ -109,7 +117,39 @@ def persistency(evaluation: Evaluation, seconds: float = SECONDS) -> dict[str, A
             for name, part in there.items()
         },
         "curves": {name: part.float().mean(0).tolist() for name, part in there.items()},
+        **({"own": own} if own else {}),
     }
+
+
+def _own_section(
+    evaluation: Evaluation,
+    prompts: UInt8[Tensor, "N P H W 3"],
+    episodes: Int[Tensor, " N"],
+    action: int,
+    steps: int,
+) -> Section | None:
+    """Objects that prompts have, and whether they stay; None without two episodes that have any."""
+    config = evaluation.config
+    objects, shown = own_objects(evaluation.player.rebuilt(prompts)[:, -1], config.seed)
+    kept = shown.nonzero()[: max(2, config.closed_loop_games // 4), 0]
+    episodes = episodes[kept]
+    if len(episodes.unique()) < 2:
+        return None
+    objects = Objects(objects.pieces[kept], objects.places[kept], objects.contrast[kept])
+    held, parts = torch.full((len(kept), steps), action), -(-len(kept) // config.batch)
+    with evaluation.playing("Objects of the prompts", steps * parts) as player:
+        played = player.play_on(prompts[kept], held, config.seed)[:, 1:]
+    there = {"world": objects.found(played), "without": objects.found(played[_others(episodes)])}
+    fps = evaluation.world.config.fps
+    return {"games": len(kept), **{name: _summary(p, episodes, fps) for name, p in there.items()}}
+
+
+def _others(episodes: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+    """Returns for each game the next one, cyclically, of another episode."""
+    games = torch.arange(len(episodes))
+    turned = (games[:, None] + games) % len(games)
+    differs = episodes[turned] != episodes[:, None]
+    return turned[games, differs.int().argmax(1)]
 
 
 def _summary(there: Bool[Tensor, "N T"], episodes: Int[Tensor, " N"], fps: float) -> Section:
@@ -173,14 +213,40 @@ def paste_objects(
     places = rng.integers(room, size=(count, PIECES, 2))
     y, x = np.moveaxis(places, -1, 0)
     contrast = frame_distance(windows[other, y, x], windows[own, y, x]).cpu()
-    beside = torch.from_numpy(np.abs(2 * places + 1 - room).max(-1) >= 2 * side)
-    fits = (contrast >= CONTRAST) & beside
+    fits = (contrast >= CONTRAST) & _beside(places, room, side)
     first, pasted = fits.int().argmax(1), prompts.clone()
     chosen = torch.from_numpy(places)[torch.arange(count), first]
     for i, (row, column) in enumerate(chosen.tolist()):
         spot = (..., slice(row, row + side), slice(column, column + side), slice(None))
         pasted[i][spot] = prompts[other[i, first[i]], -1][spot]
     return pasted, chosen, fits.any(1)
+
+
+def own_objects(frames: UInt8[Tensor, "N H W 3"], seed: int) -> tuple[Objects, Bool[Tensor, " N"]]:
+    """Returns a piece of each frame that differs from all four neighbours, and which have one.
+
+    It is the first of several random pieces that lies beside the middle, where an avatar often is.
+    Its contrast is the difference from the neighbour that is most like it.
+    """
+    count, windows = len(frames), _windows(frames)
+    side = windows.shape[-1]
+    room, rng = np.array(windows.shape[1:3]), np.random.default_rng([seed, 20])
+    places = rng.integers(side, room - side, size=(count, 4 * PIECES, 2))
+    own, (y, x) = np.arange(count)[:, None], np.moveaxis(places, -1, 0)
+    around = [(side, 0), (-side, 0), (0, side), (0, -side)]
+    pieces = windows[own, y, x]
+    contrast = torch.stack(
+        [frame_distance(pieces, windows[own, y + down, x + right]) for down, right in around]
+    ).amin(0)
+    fits = (contrast.cpu() >= CONTRAST) & _beside(places, room, side)
+    first, each = fits.int().argmax(1), torch.arange(count)
+    chosen = torch.from_numpy(places)[each, first]
+    return Objects(crops(frames, chosen), chosen, contrast.cpu()[each, first]), fits.any(1)
+
+
+def _beside(places: np.ndarray, room: np.ndarray, side: int) -> Bool[Tensor, "N pieces"]:
+    """Which places lie at least their size beside the middle."""
+    return torch.from_numpy(np.abs(2 * places + 1 - room).max(-1) >= 2 * side)
 
 
 def see_objects(
@@ -229,8 +295,8 @@ PERSISTENCY = Metric(
     headlines=(
         Headline(
             name=lambda section: (
-                f"Object in view of a standing player, there after {section['seconds']:.0f} s, "
-                "of those in the prompt"
+                f"Object pasted into view of a standing player, there after "
+                f"{section['seconds']:.0f} s, of those in the prompt"
             ),
             value="world.end.mean",
             baseline=("no object was there", "without.end.mean"),
@@ -242,6 +308,22 @@ PERSISTENCY = Metric(
             good="What is in view mostly stays.",
             fair="What is in view often disappears.",
             poor="What is in view disappears.",
+        ),
+        Headline(
+            name=lambda section: (
+                f"Object of the prompt beside a standing player, there after "
+                f"{section['seconds']:.0f} s"
+            ),
+            value="own.world.end.mean",
+            baseline=("a game of another episode", "own.without.end.mean"),
+            certain=lambda section: (
+                section["own"]["world"]["end"]["low"] > section["own"]["without"]["end"]["mean"]
+            ),
+            shown=lambda section: "own" in section,
+            limits=(0.7, 0.3),
+            good="What the prompt shows stays.",
+            fair="What the prompt shows often disappears.",
+            poor="What the prompt shows disappears.",
         ),
     ),
 )

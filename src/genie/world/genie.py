@@ -296,18 +296,18 @@ class Genie(nn.Module):
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """The logits at some positions of a frame, guided where `guidance` is above 0."""
 
-        def given(tokens: Tensor, positions: Tensor) -> Tensor:
-            return self.dynamics.step_logits(tokens, context, positions)
-
-        def with_guidance(tokens: Tensor, positions: Tensor) -> Tensor:
-            other = self.dynamics.step_logits(tokens, unknown, positions)
-            return maskgit.guided(given(tokens, positions), other, guidance)
-
         if guidance == 0:
-            return given
+            return lambda tokens, positions: self.dynamics.step_logits(tokens, context, positions)
         inputs.check_guidance(guidance, self.config.dynamics.unconditional_fraction)
         none = torch.full_like(context.state.tokens[:, 0], self.dynamics.num_actions)
         unknown = self.dynamics.step_context(none, context.state)
+        both = StepContext.concatenate([context, unknown])
+
+        def with_guidance(tokens: Tensor, positions: Tensor) -> Tensor:
+            twice = tokens.repeat(2, 1), positions.repeat(2, 1)
+            given, other = self.dynamics.step_logits(twice[0], both, twice[1]).chunk(2)
+            return maskgit.guided(given, other, guidance)
+
         return with_guidance
 
     def _sample_tokens(
