@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -41,3 +42,29 @@ def _run(script: str, arguments: list[str], out: Path, errors: Path) -> None:
             os.dup2(file.fileno(), number)
     sys.argv = ["script", *arguments]
     exec(compile(script, "script", "exec"), {"__name__": "__main__"})
+
+
+def in_a_group(size: int, function: Callable[..., object], *arguments: object) -> list[int | None]:
+    """Calls a function in processes that train together, as torchrun would; returns exit codes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    processes = [
+        context.Process(target=_member, args=(rank, size, port, function, arguments))
+        for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def _member(
+    rank: int, size: int, port: int, function: Callable[..., object], arguments: tuple[object, ...]
+) -> None:
+    names = {"LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": size}
+    os.environ |= {name: str(value) for name, value in names.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    function(*arguments)

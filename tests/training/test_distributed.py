@@ -1,13 +1,19 @@
+import csv
 import ctypes
 import os
 import signal
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from killing import train_here
 from lightning.pytorch.utilities import rank_zero_only
+from schedules import STAGES, small_schedule
 
+from forked import in_a_group
 from genie.core.config import UserError
-from genie.presets.schedule import TrainConfig
+from genie.presets.schedule import StageConfig, TrainConfig
 from genie.training import distributed
 from genie.training.distributed import connect, first_alone, rank_and_size, strategy_of
 
@@ -90,3 +96,34 @@ def test_a_process_that_lightning_started_ends_with_the_one_that_started_it(monk
     monkeypatch.setattr(os, "environ", {"LOCAL_RANK": "1"})
     distributed._end_with_parent()
     assert asked == [(1, signal.SIGTERM)]
+
+
+def losses_of(run: Path) -> dict[str, list[float]]:
+    """What each stage logged."""
+    rows: dict[str, list[float]] = {}
+    for path in sorted((run / "logs" / "csv").glob("*/metrics.csv")):
+        with path.open() as file:
+            stage = path.parent.name.partition("-")[0]
+            rows.setdefault(stage, []).extend(float(row["loss"]) for row in csv.DictReader(file))
+    return rows
+
+
+@pytest.mark.long
+def test_two_processes_compute_what_one_does(store, small_world, tmp_path):
+    stage = {"batch_size": 4, "clip_frames": 4, "learning_rate": 1e-3, "warmup_steps": 2}
+    plain = StageConfig(steps=5, **stage)
+    parts = StageConfig(steps=5, optimizer="muon", grad_accum_steps=2, **stage)
+    schedule = small_schedule(
+        tokenizer=plain, actions=plain, dynamics=parts, loggers=("csv",), log_every=1
+    )
+    runs = {}
+    for count in (1, 2):
+        runs[count] = tmp_path / str(count)
+        train = replace(schedule, devices=count)
+        arguments = (store.path, runs[count], small_world, train, STAGES, None)
+        assert in_a_group(count, train_here, *arguments) == [0] * count
+    one, two = (losses_of(runs[count]) for count in (1, 2))
+    assert one.keys() == set(STAGES)
+    for name in STAGES:
+        assert len(one[name]) == 5
+        assert two[name] == pytest.approx(one[name], abs=1e-5)

@@ -47,21 +47,29 @@ class BatchIndex:
         Raises:
             UserError: the batch does not divide evenly.
         """
+        return clips_at(windows, self.clip_numbers(batch), self.seed + salt)
+
+    def clip_numbers(self, batch: int) -> np.ndarray:
+        """Returns the running numbers of the clips of this micro-batch, counted from step 0.
+
+        A micro-batch of all processes together has the same clips whatever their number, those of
+        the first process first.
+
+        Args:
+            batch: clips per optimizer step, over all processes and micro-batches together.
+
+        Raises:
+            UserError: the batch does not divide evenly.
+        """
         shares = self.micro_batches * self.world_size
         require(
             batch % shares == 0,
             f"batch_size: {batch} clips do not divide into {self.micro_batches} micro-batches on "
             f"{self.world_size} devices; change batch_size, grad_accum_steps or devices",
         )
-        chosen = sample_clips(
-            windows,
-            seed=self.seed + salt,
-            step=self.step,
-            rank=self.rank,
-            world_size=self.world_size,
-            batch=batch // self.world_size,
-        )
-        return chosen[self.micro_batch :: self.micro_batches]
+        first = self.step * batch + self.rank * (batch // self.world_size) + self.micro_batch
+        clips = np.arange(batch // shares, dtype=np.int64)
+        return first + clips * self.micro_batches
 
 
 def sample_clips(
@@ -86,12 +94,23 @@ def sample_clips(
     Returns:
         (batch,) entries of `starts`. A batch at the end of an epoch goes on in the next one.
     """
-    require(len(starts) > 0, "there are no clips to sample from")
     require(0 <= rank < world_size, f"rank must be within 0..{world_size - 1}, got {rank}")
     require(step >= 0 and batch > 0, f"step must be 0 or more and batch above 0: {step}, {batch}")
-    positions = (step * world_size + rank) * batch + np.arange(batch, dtype=np.int64)
-    epochs, positions = np.divmod(positions, len(starts))
-    chosen = np.empty(batch, np.int64)
+    numbers = (step * world_size + rank) * batch + np.arange(batch, dtype=np.int64)
+    return clips_at(starts, numbers, seed)
+
+
+def clips_at(starts: np.ndarray, numbers: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the clips with these running numbers, counted from step 0.
+
+    Args:
+        starts: (n,) all clips.
+        numbers: (b,) running numbers, from 0 on.
+        seed: another seed gives another order.
+    """
+    require(len(starts) > 0, "there are no clips to sample from")
+    epochs, positions = np.divmod(numbers, len(starts))
+    chosen = np.empty(len(numbers), np.int64)
     for epoch in np.unique(epochs):
         here = epochs == epoch
         chosen[here] = permute(positions[here], len(starts), key=(seed, int(epoch)))

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from genie.models.layers.distributed import rand_rows
 from genie.models.masking import MaskRatio, sample_mask
 
 
@@ -25,7 +26,7 @@ def coarse_first_masks(
     Returns:
         Where tokens are masked, and where they are learned.
     """
-    early = torch.rand(*tokens.shape[:2], 1, device=tokens.device) < 0.5
+    early = rand_rows(*tokens.shape[:2], 1, device=tokens.device) < 0.5
     first = sample_mask(tokens[..., :coarse], ratio)
     second = sample_mask(tokens[..., coarse:], ratio)
     masked = torch.cat([first & early, second | early], dim=-1)

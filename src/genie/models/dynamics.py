@@ -16,6 +16,7 @@ from genie.models.diversity import diversity_gap
 from genie.models.dynamics_state import DynamicsState, StepContext
 from genie.models.layers.cache import TemporalCache
 from genie.models.layers.compile import compile_method
+from genie.models.layers.distributed import rand_rows
 from genie.models.layers.modulation import ModulatedBlock
 from genie.models.layers.transformer import SpaceTimeBlock, STTransformer, TransformerConfig
 from genie.models.masking import (
@@ -367,11 +368,13 @@ class Dynamics(nn.Module):
         """Replaces some frames of a context by what the model samples for them in one step."""
         streams = self._two_streams if self.config.context == "clean" else self._one_stream
         everywhere = torch.ones_like(given[:, 1:], dtype=torch.bool)
-        chosen = torch.rand(given[:, 1:, :1].shape, device=given.device) < self.config.own_context
+        shape = given[:, 1:, :1].shape
+        chosen = rand_rows(*shape, device=given.device) < self.config.own_context
         context = given
         for _ in range(self.config.own_context_passes):
             x, previous = streams(given, context, everywhere, previous_actions, level)
             logits = self.head(x, previous)
+            # The same noise in all processes: that of all clips would take too much memory.
             sampled = (logits - torch.empty_like(logits).exponential_().log()).argmax(dim=-1)
             frames = torch.where(chosen, sampled, given[:, 1:])
             context = torch.cat([given[:, :1], frames], dim=1)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from genie.models.copy_head import TokenHead
 from genie.models.layers.attention import causal_window_mask
+from genie.models.layers.distributed import mean_over_ranks, own_rows, rand_rows, randint_rows
 
 MaskRatio = Literal["uniform", "cosine", "linear"]
 
@@ -27,13 +28,13 @@ def sample_mask(tokens: Int[Tensor, "b t s"], ratio: MaskRatio) -> Bool[Tensor, 
         True where a token is masked.
     """
     b, t, s = tokens.shape
-    progress = torch.rand(b, t, 1, device=tokens.device)
+    progress = rand_rows(b, t, 1, device=tokens.device)
     fraction = {
         "uniform": 0.5 + 0.5 * progress,
         "cosine": torch.cos(progress * (math.pi / 2)),
         "linear": 1 - progress,
     }[ratio]
-    noise = torch.rand(b, t, s, device=tokens.device)
+    noise = rand_rows(b, t, s, device=tokens.device)
     return (noise < fraction) | (noise == noise.amin(dim=-1, keepdim=True))
 
 
@@ -51,12 +52,12 @@ def corrupt_context(
     Returns:
         A random level per clip, and the tokens.
     """
-    level = torch.randint(levels, (len(tokens),), device=tokens.device)
+    level = randint_rows(tokens[:, 0, 0], levels)
     if largest == 0:
         return torch.zeros_like(level), tokens
     fraction = level[:, None, None] * (largest / (levels - 1))
-    wrong = torch.rand(tokens.shape, device=tokens.device) < fraction
-    return level, torch.where(wrong, torch.randint_like(tokens, vocabulary), tokens)
+    wrong = rand_rows(*tokens.shape, device=tokens.device) < fraction
+    return level, torch.where(wrong, randint_rows(tokens, vocabulary), tokens)
 
 
 def with_action_dropout(
@@ -81,12 +82,15 @@ def with_action_dropout(
     if not any((everywhere, static, hidden)):
         return actions
     still = (tokens[:, 1:] == tokens[:, :-1]).all(dim=-1)
-    chance, again = torch.rand(2, *actions.shape, device=actions.device)
+    clips, steps = actions.shape
+    chance, again = own_rows(
+        lambda rows: torch.rand(2, rows, steps, device=actions.device), clips, dim=1
+    )
     chosen = (chance < everywhere) | (still & (again < static))
-    actions = torch.where(chosen, torch.randint_like(actions, num_actions), actions)
+    actions = torch.where(chosen, randint_rows(actions, num_actions), actions)
     if not hidden:
         return actions
-    chance = torch.rand(actions.shape, device=actions.device)
+    chance = rand_rows(*actions.shape, device=actions.device)
     return actions.masked_fill(chance < hidden, num_actions)
 
 
@@ -138,14 +142,15 @@ def masked_cross_entropy(
         errors = errors * _at(weights[..., None].expand_as(masked), rows)
     # Divided by their number and not by their weight, which depends on the targets: that would
     # take weight off the batches in which much changes, and the adjustment would be too much.
-    loss = _mean(errors * torch.where(changed, changed_token_weight, 1.0), asked)
+    learns = head.training
+    loss = _mean(errors * torch.where(changed, changed_token_weight, 1.0), asked, learns)
     with torch.no_grad():
         plain = F.cross_entropy(logits, targets, reduction="none")
         hits = (logits.argmax(dim=-1) == targets).float()
         logs = {
-            "masked_cross_entropy": _mean(plain, asked),
-            "masked_accuracy": _mean(hits, asked),
-            "changed_cross_entropy": _mean(plain, asked & changed),
+            "masked_cross_entropy": _mean(plain, asked, learns),
+            "masked_accuracy": _mean(hits, asked, learns),
+            "changed_cross_entropy": _mean(plain, asked & changed, learns),
         }
     return loss, logs
 
@@ -190,6 +195,12 @@ def _at(values: Tensor, rows: tuple[Tensor, ...] | None) -> Tensor:
     return values.flatten(0, 2) if rows is None else values[rows]
 
 
-def _mean(values: Tensor, where: Tensor) -> Tensor:
-    """Returns the mean over a mask; not a number where the mask is empty."""
-    return (values * where).sum() / where.sum()
+def _mean(values: Tensor, where: Tensor, over_ranks: bool) -> Tensor:
+    """Returns the mean over a mask; not a number where the mask is empty.
+
+    Over all processes the count is the mean of theirs, and so is the mean over the mask.
+    """
+    count = where.sum().float()
+    if over_ranks:
+        mean_over_ranks(count)
+    return (values * where).sum() / count

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genie.core.config import require, require_at_most
 from genie.models import two_hot
+from genie.models.layers.distributed import mean_over_ranks
 
 POOLED = 4
 """Rows and columns of a frame that are left when its features are flattened, at most."""
@@ -197,7 +198,10 @@ class RewardHeads(nn.Module):
         given = actions.clamp_min(0)[:, None]
         each = both if evidence is None else both + evidence
         likelihood = torch.where(known, both.gather(1, given)[:, 0], each.logsumexp(1))
-        share = weights / weights.sum().clamp_min(1e-6)
+        total = weights.sum()
+        if self.training:
+            mean_over_ranks(total)
+        share = weights / total.clamp_min(1e-6)
         parts = {"action": told.action, "reward": reward, "end": end}
         seen = share * known
         logs = {

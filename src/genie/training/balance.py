@@ -44,8 +44,7 @@ class BalancedClips:
             starts: (b,) what is sampled without balance.
             batch: clips per optimizer step.
         """
-        batches = (index.step * index.world_size + index.rank) * index.micro_batches
-        numbers = (batches + index.micro_batch) * len(starts) + np.arange(len(starts))
+        numbers = index.clip_numbers(batch)
         replaced = np.floor((numbers + 1) * self.share) > np.floor(numbers * self.share)
         chosen = np.floor(numbers * self.share).astype(int) % len(self.groups)
         starts = starts.copy()

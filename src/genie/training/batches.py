@@ -123,7 +123,7 @@ class TokenBatches:
         starts = index.clip_starts(self.windows, self.batch)
         if self.balanced:
             starts = self.balanced(index, starts, self.batch)
-        prompts = self._are_prompts(index, len(starts))
+        prompts = self._are_prompts(index)
         if prompts.any():
             segments = index.clip_starts(self.segments, self.batch, salt=1)
             starts = np.where(prompts, segments, starts)
@@ -138,13 +138,11 @@ class TokenBatches:
             batch.append(torch.from_numpy(self.store.windows(starts, self.frames)))
         return tuple(batch)
 
-    def _are_prompts(self, index: BatchIndex, clips: int) -> np.ndarray:
+    def _are_prompts(self, index: BatchIndex) -> np.ndarray:
         # The running number of a clip decides, so small batches keep the fraction as well.
+        numbers = index.clip_numbers(self.batch)
         if self.prompt_tokens is None:
-            return np.zeros(clips, bool)
-        group = (index.step * index.world_size + index.rank) * clips
-        first = group * index.micro_batches + index.micro_batch
-        numbers = first + np.arange(clips) * float(index.micro_batches)
+            return np.zeros(len(numbers), bool)
         fraction = self.prompt_fraction
         return np.floor((numbers + 1) * fraction) > np.floor(numbers * fraction)
 

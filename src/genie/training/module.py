@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from genie.models.layers.distributed import sum_over_ranks
 from genie.presets import schedule
 from genie.presets.schedule import StageConfig
 from genie.training.batches import Batch
@@ -91,7 +92,7 @@ class StageModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one micro-batch, under random numbers of its own."""
         micro_batch = batch_idx % self.stage.grad_accum_steps
-        torch.manual_seed(step_seed(self.seed, self.name, self.step, micro_batch, self.global_rank))
+        torch.manual_seed(step_seed(self.seed, self.name, self.step, micro_batch))
         loss, logs = self._loss(*batch, progress=self._progress())
         for key, value in {"loss": loss, **logs}.items():
             total, count = self.logs.get(key, (0.0, 0))
@@ -149,9 +150,16 @@ class StageModule(LightningModule):
         return self.stage.learning_rate * scale
 
     def take_logs(self) -> dict[str, float]:
-        """Returns the means of the logs since the last call, of those with anything to tell."""
+        """Returns the means of the logs since the last call, of those with anything to tell.
+
+        They are of all processes, which have to call this together.
+        """
         logs, self.logs = self.logs, {}
-        return {key: float(total) / float(count) for key, (total, count) in logs.items() if count}
+        values = [torch.as_tensor(value).float() for pair in logs.values() for value in pair]
+        sums = torch.stack([value.to(self.device) for value in values])
+        sum_over_ranks(sums)
+        pairs = zip(logs, sums.view(-1, 2).tolist(), strict=True)
+        return {key: total / count for key, (total, count) in pairs if count}
 
     def finite(self) -> bool:
         """Whether every loss since the last `take_logs`, and every weight, is a finite number."""
@@ -177,8 +185,11 @@ class StageModule(LightningModule):
         return self.trainer.strategy.broadcast(seconds)
 
 
-def step_seed(seed: int, stage: str, step: int, micro_batch: int = 0, rank: int = 0) -> int:
-    """Returns the seed of all random numbers of one micro-batch of one step, in [0, 2^63)."""
-    text = f"{seed}/{stage}/{step}/{micro_batch}/{rank}"
+def step_seed(seed: int, stage: str, step: int, micro_batch: int = 0) -> int:
+    """Returns the seed of all random numbers of one micro-batch of one step, in [0, 2^63).
+
+    It is that of all processes, which draw for the clips of all and take their own.
+    """
+    text = f"{seed}/{stage}/{step}/{micro_batch}/0"
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -15,6 +15,7 @@ from genie.models.backbone import TokenizerBackbone
 from genie.models.dynamics import Dynamics
 from genie.models.latent_actions.base import LatentActionModel
 from genie.models.layers.compile import graph_break
+from genie.models.layers.distributed import rand_rows, randint_rows
 from genie.presets.schedule import ReadBack
 from genie.world import maskgit, rng
 from genie.world.maskgit import SamplingConfig
@@ -105,15 +106,15 @@ class ReadBackModel(nn.Module):
         steps = self.config.steps
         first = max(0, tokens.shape[1] - steps - self.dynamics.config.window)
         before, played = tokens[:, first:-steps], actions[:, first:].clone()
-        held = torch.randint_like(played[:, :1], self.dynamics.num_actions)
-        chosen = torch.rand(held.shape, device=held.device) < self.config.held_fraction
+        held = randint_rows(played[:, :1], self.dynamics.num_actions)
+        chosen = rand_rows(*held.shape, device=held.device) < self.config.held_fraction
         played[:, -steps:] = torch.where(chosen, held, played[:, -steps:])
         return before, played
 
     def _play(self, tokens: Tensor, actions: Tensor) -> Tensor:
         """Returns the tokens of rollouts that go on from clips."""
         dynamics, steps = self.dynamics, self.config.steps
-        seeds = torch.randint(LARGEST_SEED, (len(tokens),), device=tokens.device)
+        seeds = randint_rows(tokens[:, 0, 0], LARGEST_SEED)
         state = dynamics.prefill(tokens, actions[:, :-steps])
         drawn: list[Tensor] = []
         for action in actions[:, -steps:].unbind(dim=1):

@@ -159,7 +159,7 @@ def test_codes_are_placed_from_many_steps():
     model.train()
     placed_on = []
     place = model.quantizer.init_codebook
-    model.quantizer.init_codebook = lambda features: placed_on.append(features) or place(features)
+    model.quantizer.init_codebook = lambda *given: placed_on.append(given[0]) or place(*given)
     model.loss(moving_block(8, seed=99)[0], 0.9)
     model.loss(moving_block(8, seed=100)[0], 0.9)
     assert [len(features) for features in placed_on] == [RECENT_PER_CODE * 4]

@@ -14,6 +14,12 @@ from genie.models.backbone import TokenizerBackbone
 from genie.models.latent_actions.lookup_free import LookupFreeActions
 from genie.models.latent_actions.regularizers import code_entropy_gap, inconsistency, roughness
 from genie.models.layers.compile import graph_break
+from genie.models.layers.distributed import (
+    count_over_ranks,
+    mean_over_ranks,
+    randn_rows,
+    rows_over_ranks,
+)
 from genie.models.layers.kmeans import count
 from genie.models.layers.pixels import downsample, motion_mask, psnr, to_float, to_uint8
 from genie.models.quantizers.base import perplexity
@@ -267,8 +273,11 @@ class LatentActionModel(nn.Module, ABC):
         pixels = self._pixels(frames)
         latents, codes, own_loss = self._bottleneck(frames, pixels, progress)
         weight = 1 + self.config.motion_weight * motion_mask(frames)[:, 1:]
+        mean_weight = weight.mean()
+        if self.training:
+            mean_over_ranks(mean_weight)
         error = self._predict(pixels, latents) - pixels[:, 1:]
-        loss = (weight * error.square()).mean() / weight.mean() + own_loss
+        loss = (weight * error.square()).mean() / mean_weight + own_loss
         standing = (pixels[:, 1:] - pixels[:, :-1]).square()
         logs = {
             "psnr": psnr(error.detach().square().mean(), peak=2.0),
@@ -292,7 +301,7 @@ class LatentActionModel(nn.Module, ABC):
             return self._noisy(features), None, self._regularization(features, pixels, False)
         vectors, codes, commitment = self.quantizer(features.detach() if frozen else features)
         if self.training and self.config.embedding_noise:
-            vectors = vectors + self.config.embedding_noise * torch.randn_like(vectors)
+            vectors = vectors + self.config.embedding_noise * randn_rows(vectors)
         if frozen:
             return vectors, codes, commitment
         return vectors, codes, commitment + self._regularization(features, pixels, True)
@@ -314,14 +323,17 @@ class LatentActionModel(nn.Module, ABC):
         if self.training:
             self._record_recent(latents)
             self.quantizer.reset_codebook()  # anew, where a stage goes on with more budget
-        return latents + self.config.latent_noise * torch.randn_like(latents)
+        return latents + self.config.latent_noise * randn_rows(latents)
 
     def _pixels(self, frames: Tensor) -> Tensor:
         return to_float(frames, next(self.parameters()).dtype)
 
     @torch.no_grad()
     def _record_recent(self, latents: Tensor) -> None:
-        new = latents.detach().flatten(0, -2).to(self.recent.dtype)[-len(self.recent) :]
+        own = latents.detach().flatten(0, -2).to(self.recent.dtype)
+        end = count_over_ranks(len(own))
+        newest = torch.arange(max(0, end - len(self.recent)), end, device=own.device)
+        new = rows_over_ranks(own, newest)
         self.recent.copy_(torch.cat([self.recent[len(new) :], new]))
 
     def _init_codebook(self) -> None:

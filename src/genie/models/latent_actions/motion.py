@@ -11,13 +11,14 @@ from torch.nn import functional as F
 
 from genie.core.config import require, require_at_most
 from genie.models.latent_actions.base import BaseConfig, LatentActionModel
-from genie.models.layers.distributed import mean_over_ranks
+from genie.models.layers.distributed import count_over_ranks, mean_with_gradients
 from genie.models.layers.patches import PatchEmbedding, patchify
 from genie.models.layers.pixels import motion_mask
 from genie.models.layers.transformer import STTransformer, TransformerConfig, receptive_field
 from genie.models.motion_decoder import MotionDecoder
 
 STATISTICS_MOMENTUM = 0.05
+EPSILON = 1e-5
 """Weight of the newest batch in the moving mean and variance of the latents."""
 
 
@@ -172,17 +173,25 @@ class MotionActionModel(LatentActionModel):
     def _centred(self, latents: Tensor, learn: bool) -> Tensor:
         if not learn or len(latents) < 2:
             return F.batch_norm(latents, self.mean, self.variance)
-        with torch.no_grad():  # the same on all ranks
-            batch = torch.stack([latents.mean(dim=0), latents.var(dim=0)]).float()
-            mean_over_ranks(batch)
-            self.mean.lerp_(batch[0], STATISTICS_MOMENTUM)
-            self.variance.lerp_(batch[1], STATISTICS_MOMENTUM)
-        return F.batch_norm(latents, None, None, training=True)
+        mean, variance, count = _statistics(latents)
+        with torch.no_grad():
+            self.mean.lerp_(mean.float(), STATISTICS_MOMENTUM)
+            self.variance.lerp_((variance * count / (count - 1)).float(), STATISTICS_MOMENTUM)
+        if count == len(latents):
+            return F.batch_norm(latents, None, None, training=True)
+        return (latents - mean) * (variance + EPSILON).rsqrt()
 
     def _predict(self, pixels: Tensor, latents: Tensor) -> Tensor:
         before = pixels[:, :-1]
         x = self.decoder_patches(_with_differences(before, 1))
         return self.to_motion(self.decoder(x + self.from_latent(latents)[:, :, None]), before)
+
+
+def _statistics(latents: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean and variance of the latents of all processes, and their number."""
+    mean = mean_with_gradients(latents.mean(dim=0))
+    variance = mean_with_gradients((latents - mean).square().mean(dim=0))
+    return mean, variance, count_over_ranks(len(latents))
 
 
 def _with_differences(pixels: Tensor, count: int) -> Tensor:

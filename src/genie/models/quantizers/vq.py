@@ -13,7 +13,11 @@ from torch.nn import functional as F
 
 from genie.core.config import require, require_at_most
 from genie.models.layers.compile import graph_break
-from genie.models.layers.distributed import same_on_all_ranks, sum_over_ranks
+from genie.models.layers.distributed import (
+    count_over_ranks,
+    rows_over_ranks,
+    sum_over_ranks,
+)
 from genie.models.layers.kmeans import cluster_sums, kmeans, kmeans_plus_plus, nearest
 from genie.models.quantizers.base import BaseConfig, Quantized, Quantizer
 
@@ -118,7 +122,7 @@ class VectorQuantizer(Quantizer):
         flat = features.detach().reshape(-1, self.dim).float()
         with torch.autocast(flat.device.type, enabled=False):  # half precision would tie codes
             if self.training:
-                self.init_codebook_once(flat)
+                self.init_codebook_once(flat, own=True)
             codes = nearest(flat, self.codebook)
             vectors = self.codebook[codes].view_as(features).to(features.dtype)
             if self.training:
@@ -137,14 +141,17 @@ class VectorQuantizer(Quantizer):
         """Returns the codebook entries of codes."""
         return self.codebook[codes]
 
-    def init_codebook_once(self, features: Float[Tensor, "n dim"]) -> None:
-        """Initializes the codebook unless that was done already or there are no features."""
-        if not self.known_initialized:
-            graph_break(self._init_from_first, features)
+    def init_codebook_once(self, features: Float[Tensor, "n dim"], own: bool = False) -> None:
+        """Initializes the codebook unless that was done already or there are no features.
 
-    def _init_from_first(self, features: Tensor) -> None:
+        Arguments are those of `init_codebook`.
+        """
+        if not self.known_initialized:
+            graph_break(self._init_from_first, features, own)
+
+    def _init_from_first(self, features: Tensor, own: bool) -> None:
         if not self.placed and len(features):
-            self.init_codebook(features)
+            self.init_codebook(features, own)
         self.known_initialized = bool(self.placed)
 
     def reset_codebook(self) -> None:
@@ -153,22 +160,24 @@ class VectorQuantizer(Quantizer):
         self.known_initialized = False
 
     @torch.no_grad()
-    def init_codebook(self, features: Float[Tensor, "n dim"]) -> None:
+    def init_codebook(self, features: Float[Tensor, "n dim"], own: bool = False) -> None:
         """Initializes the codebook by k-means.
 
         Args:
             features: normalised features, at least one. A small codebook takes the best of a few
                 tries.
+            own: whether they are those of this process, and others have others. Otherwise all
+                processes have the same.
         """
-        most = SAMPLES_PER_CODE * self.size
-        sample = features[torch.randperm(len(features), device=features.device)[:most]]
+        count = count_over_ranks(len(features)) if own else len(features)
+        order = torch.randperm(count, device=features.device)[: SAMPLES_PER_CODE * self.size]
+        sample = rows_over_ranks(features, order) if own else features[order]
         with torch.autocast(features.device.type, enabled=False):
             tries = KMEANS_RESTARTS if self.size <= SMALL_CODEBOOK else 1
             start = partial(_start, sample, self.size)
             centres = kmeans(sample, start, KMEANS_ITERATIONS, tries)
         self.codebook.copy_(centres)
-        same_on_all_ranks(self.codebook)
-        mean_usage = len(features) / self.size
+        mean_usage = count / self.size
         self.usage.fill_(mean_usage)
         self.sums.copy_(self.codebook * mean_usage)
         self.placed.fill_(True)
@@ -186,8 +195,8 @@ class VectorQuantizer(Quantizer):
         self.sums.lerp_(sums, 1 - self.config.ema_decay)
         mean_usage = self.usage.sum() / self.size
         dead = self.usage < self.config.dead_code_threshold * mean_usage
-        new = flat[torch.randint(len(flat), (self.size,), device=flat.device)]
-        same_on_all_ranks(new)
+        count = count_over_ranks(len(flat))
+        new = rows_over_ranks(flat, torch.randint(count, (self.size,), device=flat.device))
         self.sums.copy_(torch.where(dead[:, None], new * mean_usage, self.sums))
         self.usage.copy_(torch.where(dead, mean_usage, self.usage))
         self.codebook.copy_(self.sums / self.usage.clamp(min=1e-6)[:, None])

@@ -13,6 +13,7 @@ from torch import Tensor
 from genie.core.config import require, require_at_most
 from genie.models.backbone import TokenizerBackbone
 from genie.models.layers.cache import DecoderCache
+from genie.models.layers.distributed import mean_over_ranks
 from genie.models.layers.kmeans import count
 from genie.models.layers.patches import grid_size
 from genie.models.layers.pixels import motion_mask, psnr, to_float, to_uint8
@@ -180,8 +181,11 @@ class Tokenizer(TokenizerBackbone):
         pixels = self.pixels(quantized.vectors.to(self.dtype))
         error = pixels - target
         weight = 1 + self.config.motion_weight * motion_mask(frames)
-        squared = (weight * error.square()).mean() / weight.mean()
-        absolute = (weight * error.abs()).mean() / weight.mean()
+        mean_weight = weight.mean()
+        if self.training:
+            mean_over_ranks(mean_weight)
+        squared = (weight * error.square()).mean() / mean_weight
+        absolute = (weight * error.abs()).mean() / mean_weight
         loss = self.config.l2_weight * squared + self.config.l1_weight * absolute
         logs = {
             "psnr": psnr(error.detach().square().mean(), peak=2.0),
