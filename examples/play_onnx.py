@@ -53,6 +53,9 @@ class Game:
         time = self.dynamics["time"]
         decoded = self.run("decode", tokens=tokens, time=time, **self.decoder)
         self.frame = decoded.pop("frame")[0]
+        every = self.world["sampling"]["reencode_every"]
+        if every and time[0] % every == 0:
+            tokens = self.run("tokenize", frames=self.frame[None, None])["tokens"][:, 0]
         self.decoder, self.previous = decoded, tokens
         self.dynamics = self.run("commit", tokens=tokens, **game)
         return self.frame
@@ -63,12 +66,15 @@ class Game:
         total, temperature = math.prod(self.world["grid"]), sampling["temperature"]
         guided = {"guidance": np.float32(sampling["guidance"])} if sampling["guidance"] else {}
         key = mixed(mixed(self.seed) + np.uint64(game["time"][0]))
-        order = token_order(sampling["order"], self.world["grid"], key)
+        first = self.world["coarse_tokens"]
+        order = token_order(sampling["order"], self.world["grid"], key, first)
         tokens = np.full((1, total), vocabulary, np.int32)
         left = total
-        counts = masked_counts(total, sampling["steps"], sampling["mask_schedule"])
+        counts = step_counts(total, sampling["steps"], sampling["mask_schedule"], first)
         for number, after in enumerate(counts, start=1):
             where = np.flatnonzero(tokens[0] == vocabulary)
+            if total - left < first:  # the others wait for these
+                where = where[where < first]
             if order is not None:
                 where = order[total - left : total - after]
             noise = np.zeros((1, total, vocabulary), np.float32)
@@ -112,13 +118,30 @@ def masked_counts(total: int, steps: int, schedule: str) -> list[int]:
     return counts
 
 
-def token_order(order: str, grid: Sequence[int], key: np.uint64) -> np.ndarray | None:
+def step_counts(total: int, steps: int, schedule: str, first: int) -> list[int]:
+    """The same where the first tokens are sampled before the others, in steps of their own."""
+    if not first:
+        return masked_counts(total, steps, schedule)
+    early = max(1, round(steps * first / total))
+    counts = [total - first + left for left in masked_counts(first, early, schedule)]
+    return counts + masked_counts(total - first, max(1, steps - early), schedule)
+
+
+def token_order(
+    order: str, grid: Sequence[int], key: np.uint64, first: int = 0
+) -> np.ndarray | None:
     """Returns the positions in the order of sampling; None where confidence decides."""
-    rows, columns = grid
-    if order == "random":
-        return random_bits(key, rows * columns).view(np.int64).argsort(kind="stable")
     if order == "confidence":
         return None
+    rows, columns = grid
+    if order == "random":
+        ranked = random_bits(key, rows * columns).view(np.int64).argsort(kind="stable")
+    else:
+        ranked = halton_order(rows, columns)
+    return np.concatenate([ranked[ranked < first], ranked[ranked >= first]])
+
+
+def halton_order(rows: int, columns: int) -> np.ndarray:
     found: dict[int, None] = {}
     index = 1
     while len(found) < rows * columns:

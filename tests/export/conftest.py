@@ -11,13 +11,18 @@ from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions
 from small import TINY, save_world
 
 GUIDED = {"dynamics": {**TINY["dynamics"], "unconditional_fraction": 0.2}}
+COARSE_FIRST = {
+    "backbone": "hierarchical", "patch": 4, "channels": 8, "quantizer": {"codes": 16, "dim": 8},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """A world with random weights that was trained for guidance, by its configuration."""
+    """A world with random weights: coarse and fine tokens, and trained for guidance."""
     prompts = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    made = save_world(tmp_path_factory.mktemp("export") / "toy", *prompts, **GUIDED)
+    made = save_world(
+        tmp_path_factory.mktemp("export") / "toy", *prompts, tokenizer=COARSE_FIRST, **GUIDED
+    )
     (made / "names.json").write_text(json.dumps({"names": ["left", "", "", "jump"]}))
     _mapper_of(Genie.from_pretrained(made, "cpu")).save_pretrained(made / "mapper")
     return made

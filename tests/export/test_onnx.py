@@ -21,9 +21,10 @@ from genie.export.onnx import (
     export_onnx,
     model_of,
 )
+from genie.world import maskgit
 from genie.world.action_mapper import ActionMapper, MapperConfig
 from genie.world.rounding import restored, rounded
-from small import TEAL, TINY, save_world
+from small import STACK, TINY
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -39,8 +40,9 @@ ACTIONS = [0, 1, 2, 3, 3, 1, 2, 0]
         SamplingConfig(steps=3, order="halton", mask_schedule="linear", temperature=0.7),
         SamplingConfig(steps=3, mask_schedule="exponential", temperature=0),
         SamplingConfig(steps=2, guidance=1.5),
+        SamplingConfig(steps=5, reencode_every=3),
     ],
-    ids=["random", "halton", "greedy", "guided"],
+    ids=["random", "halton", "greedy", "guided", "re-encoded"],
 )
 def test_a_runtime_without_pytorch_plays_the_tokens_of_step(exported, world, sampling):
     prompt = np.array(Image.open(exported / "prompts" / "0.png"))
@@ -54,26 +56,31 @@ def test_a_runtime_without_pytorch_plays_the_tokens_of_step(exported, world, sam
         np.testing.assert_allclose(played.astype(int), frame.numpy(), atol=1)
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"sampling": {"reencode_every": 4}}, "reencode_every: an export does not encode"),
-        ({"tokenizer": {"backbone": "hierarchical", "channels": 8}}, "drawn in two parts"),
-    ],
-)
-def test_what_an_export_cannot_play_is_refused(changes, sentence, tmp_path):
-    world = save_world(tmp_path / "world", TEAL, **changes)
-    with pytest.raises(UserError, match=sentence):
-        export_onnx(world, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize("order", ["random", "halton", "confidence"])
+def test_order_and_counts_of_the_example_draw_coarse_tokens_first(order):
+    example, keys, grid = example_module("play_onnx"), torch.tensor([5]), (5, 4)
+    wanted, key = maskgit.fixed_order(order, grid, keys, 4), np.uint64(5)
+    found = example.token_order(order, grid, key, 4)
+    assert (found if found is None else found.tolist()) == (
+        wanted if wanted is None else wanted[0].tolist()
+    )
+    for steps in (1, 2, 5, 9, 25):
+        counts = maskgit.step_counts(20, SamplingConfig(steps=steps, order=order), 4)
+        assert example.step_counts(20, steps, "cosine", 4) == counts
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("backbone", "names"), [("conv", ["tokenize", "decode"]), ("conv3d", ["start", "decode"])]
+    ("backbone", "names"),
+    [
+        ("transformer", ["decode"]),
+        ("conv", ["tokenize", "decode"]),
+        ("conv3d", ["start", "decode"]),
+    ],
 )
 def test_graphs_of_other_tokenizers_compute_what_their_modules_do(backbone, names):
-    tokenizer = {"backbone": backbone, "patch": 8, "quantizer": {"codes": 16, "dim": 8}}
+    sizes = {"encoder": STACK, "decoder": STACK} if backbone == "transformer" else {}
+    tokenizer = {"backbone": backbone, "patch": 8, "quantizer": {"codes": 16, "dim": 8}, **sizes}
     world = Genie({**TINY, "tokenizer": tokenizer}).eval()
     for graph in play_graphs(world):
         if graph.name not in names:

@@ -79,14 +79,16 @@ class TestInTheBrowser:
             for steps in (1, 2, 8, 25, 200)
             for schedule in ("cosine", "linear", "exponential")
         ]
-        counts, orders = page.evaluate(
+        counts, orders, coarse_counts, coarse_orders = page.evaluate(
             """async (asked) => {
-                const { maskedCounts, tokenOrder } = await import("/tab/maskgit.js");
+                const { maskedCounts, stepCounts, tokenOrder } = await import("/tab/maskgit.js");
                 const { makeKey } = await import("/tab/random.js");
                 const orders = [["random", [8, 8]], ["halton", [8, 8]], ["halton", [9, 16]]];
                 return [
                     asked.map((each) => maskedCounts(...each)),
                     orders.map(([order, grid]) => tokenOrder(order, grid, makeKey(5, 9))),
+                    asked.map(([total, ...each]) => stepCounts(total, ...each, total >> 2)),
+                    orders.map(([order, grid]) => tokenOrder(order, grid, makeKey(5, 9), 13)),
                 ];
             }""",
             asked,
@@ -96,6 +98,31 @@ class TestInTheBrowser:
         wanted = [("random", (8, 8)), ("halton", (8, 8)), ("halton", (9, 16))]
         for (order, grid), found in zip(wanted, orders, strict=True):
             assert found == maskgit.fixed_order(order, grid, key)[0].tolist()
+        for (order, grid), found in zip(wanted, coarse_orders, strict=True):
+            assert found == maskgit.fixed_order(order, grid, key, 13)[0].tolist()
+        assert coarse_counts == [
+            maskgit.step_counts(
+                total, SamplingConfig(steps=steps, mask_schedule=schedule), total >> 2
+            )
+            for total, steps, schedule in asked
+        ]
+
+    def test_fine_tokens_wait_for_coarse_ones_where_confidence_decides(self, page):
+        filled = page.evaluate(
+            """async () => {
+                const { stepInputs } = await import("/tab/maskgit.js");
+                const noise = new Float32Array(10 * 7);
+                const at = (tokens, before) => [...stepInputs(
+                    Int32Array.from(tokens), 7, null, [0, 5], 1, before, before - 1, 0, noise, 2,
+                ).fill];
+                return [
+                    at([7, 7, 7, 7, 7, 7, 7, 7, 7, 7], 10),
+                    at([7, 1, 7, 7, 7, 7, 7, 7, 7, 7], 9),
+                    at([3, 1, 7, 7, 7, 7, 7, 7, 7, 7], 8),
+                ];
+            }"""
+        )
+        assert filled == [[1, 1] + 8 * [0], [1, 0] + 8 * [0], [0, 0] + 8 * [1]]
 
     def test_a_game_of_the_tab_is_played_again_in_python(self, playing, world):
         play(playing, ["1", "2", "4", "4", "3", "1"])

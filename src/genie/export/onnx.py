@@ -77,15 +77,6 @@ def export_onnx(
     inputs.check_guidance(
         loaded.config.sampling.guidance, loaded.config.dynamics.unconditional_fraction
     )
-    require(
-        loaded.tokenizer.coarse_tokens == 0,
-        f"tokenizer.backbone: an export draws all tokens of a frame alike, and those of "
-        f"{loaded.config.tokenizer.backbone!r} are drawn in two parts; export another world",
-    )
-    require(
-        loaded.config.sampling.reencode_every == 0,
-        "sampling.reencode_every: an export does not encode frames in play; set it to 0",
-    )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "export"
@@ -186,6 +177,7 @@ def _description(world: Genie, graphs: list[Graph]) -> dict[str, Any]:
         "fps": config.fps,
         "num_actions": config.num_actions,
         "grid": list(dynamics.grid),
+        "coarse_tokens": dynamics.coarse_tokens,
         "vocabulary": dynamics.vocabulary,
         "sampling": to_dict(config.sampling),
         "weights": WEIGHTS,

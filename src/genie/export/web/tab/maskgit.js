@@ -20,22 +20,39 @@ export function maskedCounts(total, wantedSteps, schedule) {
   return counts;
 }
 
-/** All positions in the order of sampling; null where confidence decides. */
-export function tokenOrder(order, [rows, columns], key) {
+/** The same where the `first` tokens are sampled before the others: both parts have steps of their own. */
+export function stepCounts(total, wantedSteps, schedule, first) {
+  if (!first) return maskedCounts(total, wantedSteps, schedule);
+  const early = Math.max(1, halfToEven((wantedSteps * first) / total));
+  const late = Math.max(1, wantedSteps - early);
+  const rest = total - first;
+  const counts = maskedCounts(first, early, schedule).map((left) => rest + left);
+  return [...counts, ...maskedCounts(rest, late, schedule)];
+}
+
+/** All positions in the order of sampling, the `first` ones before the others; null where confidence decides. */
+export function tokenOrder(order, [rows, columns], key, first = 0) {
   if (order === "confidence") return null;
-  return order === "random" ? randomOrder(rows * columns, key) : haltonOrder(rows, columns);
+  const ranked = order === "random" ? randomOrder(rows * columns, key) : haltonOrder(rows, columns);
+  return [...ranked.filter((position) => position < first), ...ranked.filter((position) => position >= first)];
 }
 
 /**
  * What a MaskGIT step is given: {fill, count}. `before` and `after` count masked tokens, `number`
  * counts the steps from 1. Its noise is put into `noise`, which is 0 without a temperature; other
- * positions keep what they had, since they are not sampled.
+ * positions keep what they had, since they are not sampled. While some of the `first` tokens are
+ * masked, no others are sampled.
  */
-export function stepInputs(tokens, vocabulary, ranked, key, number, before, after, temperature, noise) {
+export function stepInputs(
+  tokens, vocabulary, ranked, key, number, before, after, temperature, noise, first = 0,
+) {
   const total = tokens.length;
+  const kept = total - before;
   const where = ranked
-    ? ranked.slice(total - before, total - after)
-    : [...tokens.keys()].filter((position) => tokens[position] === vocabulary);
+    ? ranked.slice(kept, total - after)
+    : [...tokens.keys()].filter((position) => (
+      tokens[position] === vocabulary && (kept >= first || position < first)
+    ));
   const fill = new Uint8Array(total);
   const drawn = temperature > 0 ? gumbel(plus(key, number), where.length * vocabulary) : null;
   where.forEach((position, i) => {
@@ -43,6 +60,12 @@ export function stepInputs(tokens, vocabulary, ranked, key, number, before, afte
     if (drawn) noise.set(drawn.subarray(i * vocabulary, (i + 1) * vocabulary), position * vocabulary);
   });
   return { fill, count: before - after };
+}
+
+/** The nearest integer, an even one in the middle between two, as Python rounds. */
+function halfToEven(value) {
+  const near = Math.round(value);
+  return near - value === 0.5 && near % 2 ? near - 1 : near;
 }
 
 /** A stable sort by random signed 64-bit integers. */

@@ -1,7 +1,7 @@
 // A world in the tab: a game is played by the graphs of `genie export`. States are values.
 
 import { Graphs } from "./graphs.js";
-import { maskedCounts, stepInputs, tokenOrder } from "./maskgit.js";
+import { stepCounts, stepInputs, tokenOrder } from "./maskgit.js";
 import { makeKey } from "./random.js";
 
 export class World {
@@ -55,7 +55,9 @@ export class World {
     const tokens = await this.#sample(state, game, sampling, device);
     const { time } = state.dynamics;
     const { frame, ...decoder } = await this.#run("decode", { tokens, time, ...state.decoder }, device);
-    return { frame, tokens, decoder, game, state };
+    const reencoded = time[0] % sampling.reencode_every === 0; // never, where it is 0
+    const remembered = reencoded ? (await this.#run("tokenize", { frames: frame }, device)).tokens : tokens;
+    return { frame, tokens: remembered, decoder, game, state };
   }
 
   /** The state after a predicted frame. */
@@ -83,18 +85,19 @@ export class World {
   }
 
   async #sample(state, game, sampling, device) {
-    const { vocabulary, grid } = this.about;
+    const { vocabulary, grid, coarse_tokens: first = 0 } = this.about;
     const total = grid[0] * grid[1];
     const key = makeKey(state.seed, game.time[0]);
-    const ranked = tokenOrder(sampling.order, grid, key);
+    const ranked = tokenOrder(sampling.order, grid, key, first);
     const guided = sampling.guidance > 0;
     let tokens = new Int32Array(total).fill(vocabulary);
     const noise = new Float32Array(total * vocabulary);
     let before = total;
-    for (const [i, after] of maskedCounts(total, sampling.steps, sampling.mask_schedule).entries()) {
+    const counts = stepCounts(total, sampling.steps, sampling.mask_schedule, first);
+    for (const [i, after] of counts.entries()) {
       const { temperature } = sampling;
       const { fill, count } = stepInputs(
-        tokens, vocabulary, ranked, key, i + 1, before, after, temperature, noise,
+        tokens, vocabulary, ranked, key, i + 1, before, after, temperature, noise, first,
       );
       const given = { tokens, noise, temperature: Float32Array.of(temperature || 1), ...game };
       if (ranked) given.fill = fill;
