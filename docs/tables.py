@@ -596,11 +596,96 @@ def reliability() -> str:
     return markdown(("attack", "trials run", "held", "bar", "largest seen", "seconds"), rows)
 
 
+# -- studies ---------------------------------------------------------------------------------------
+
+ARMS = ("from nothing", "as it is", "fine-tuned")
+
+
+def _study(name: str) -> Mapping[str, Report]:
+    return read(f"study-{name}")["rows"]
+
+
+def _mean(part: Report) -> str:
+    return f"{part['mean']:.2f} ± {part['stderr']:.2f}"
+
+
+def _interval(value: float, ends: Sequence[float]) -> str:
+    return f"{value:.1f} ({ends[0]:.1f} to {ends[1]:.1f})"
+
+
+def _beside_chance(row: Report) -> str:
+    if "information" not in row:
+        return ""
+    return f"{row['information']:.2f} ({row['information_chance']:.2f})"
+
+
+def genres() -> str:
+    """Returns what worlds from nothing reach in each genre, of `benchmarks/study_genres.py`."""
+    header = (
+        "genre", "tokenizer, dB (95 %)", "rollout at t = 4, dB (95 %)", "copying", "ΔPSNR ± s.e.",
+        "separation (chance)", "information, nats (chance)", "actions in use",
+    )  # fmt: skip
+    body = [
+        (
+            row["genre"],
+            _interval(row["tokenizer"], row["tokenizer_interval"]),
+            _interval(row["psnr"], row["psnr_interval"]),
+            f"{row['copying']:.1f}",
+            _mean(row["delta_psnr"]),
+            f"{row['separation']:.1f} ({row['separation_chance']:.1f})",
+            _beside_chance(row),
+            f"{row['perplexity']:.1f}",
+        )
+        for row in _study("genres").values()
+        if row["arm"] == "from nothing"
+    ]
+    return markdown(header, body)
+
+
+def transfer() -> str:
+    """Returns what a platformer's world gives other genres, of `benchmarks/study_genres.py`."""
+    rows, parts = _study("genres"), ("tokenizer, dB", "ΔPSNR ± s.e.", "over copying, dB")
+    header = ("genre", *(f"{part}: {arm}" for part in parts for arm in ARMS))
+    genres = [row["genre"] for row in rows.values() if row["arm"] == "as it is"]
+
+    def cells(genre: str, show: Callable[[Report], str]) -> Iterable[str]:
+        found = (rows.get(f"{genre}, {arm}") for arm in ARMS)
+        return ("" if row is None else show(row) for row in found)
+
+    body = [
+        (
+            genre,
+            *cells(genre, lambda row: f"{row['tokenizer']:.1f}"),
+            *cells(genre, lambda row: _mean(row["delta_psnr"])),
+            *cells(genre, lambda row: f"{row['gain']:.1f}"),
+        )
+        for genre in genres
+    ]
+    return markdown(header, body)
+
+
+def prompts() -> str:
+    """Returns how directions are followed from each kind of picture, of `study_prompts.py`."""
+    directions = ("left", "right", "jump")
+
+    def cell(part: Report) -> str:
+        found = part["difference"]
+        shares = f"{part['share']:.2f} ({part['others']:.2f})"
+        return f"{shares}: {found['mean']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
+
+    body = [
+        (kind, f"{row['reconstruction']:.1f}", *(cell(row[way]) for way in directions))
+        for kind, row in _study("prompts").items()
+    ]
+    return markdown(("prompts", "reconstruction, dB", *directions), body)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, variants, mapper,
-        clone, clone_references, planning, reliability, experiments,
+        clone, clone_references, planning, reliability, experiments, genres, transfer,
+        prompts,
     )
 }  # fmt: skip
 
