@@ -3,9 +3,9 @@
 Records mixed play with all cores, prepares it, trains the three models in bf16 with compiled
 losses, evaluates, and packs all results into at most eight files of at most 16 MiB. The tokenizer
 and the latent action model train side by side on the first part of the recording while the rest is
-recorded and prepared. The dynamics model then trains on all of it. With `--base`, the tokenizer of
-that world is kept, its latent actions are trained anew and its dynamics goes on. Missing packages
-must be on `PYTHONPATH`.
+recorded and prepared. The dynamics model then trains on all of it. With `--base`, the dynamics of
+that world go on, and it keeps its configuration, its tokenizer and, without `--new_actions`, its
+latent actions. Missing packages must be on `PYTHONPATH`.
 
 python benchmarks/gpu_world.py OUT                                    # nine minutes, one GPU
 python benchmarks/gpu_world.py OUT --base coinrun-9m
@@ -37,16 +37,10 @@ import torch
 PART_BYTES = 15 * 2**20
 RANDOM_SHARE = 0.3
 GAME = {"use_backgrounds": False, "restrict_themes": False}
-MODE = "hard"
+MODE, SIZE = "hard", (64, 64)
 ACTIONS = ["right", "right", "right+up", "right+up", "left", "left+up", "up", "noop"]
 FIRST_SHARE = 0.2
 """Share of the frames that the tokenizer and the latent action model train on."""
-
-STAGES_SHARE = 0.24
-"""Share of the time in which the tokenizer and the latent action model train."""
-
-EVALUATION_SHARE = 0.13
-"""Share of the time that is kept for evaluation and film."""
 
 COMPILE_SECONDS = 45
 START_METHOD = "spawn"
@@ -67,7 +61,17 @@ class Options:
     rehearse: bool
     cores: int
     patience: float
+    stages_share: float
+    evaluation_share: float
     base: str | None = None
+    new_actions: bool = False
+
+    @property
+    def first_stages(self) -> tuple[str, ...]:
+        """Stages before the dynamics."""
+        if not self.base:
+            return "tokenizer", "actions"
+        return ("actions",) if self.new_actions else ()
 
 
 def configuration(options: Options) -> tuple[Any, Any]:
@@ -176,7 +180,13 @@ def prepare_store(videos: Path, store: Path, workers: int) -> None:
 
 
 def train_stage(
-    name: str, store: Path, folder: Path, world: Any, train: Any, minutes: float, base: Path | None
+    name: str,
+    store: Path,
+    folder: Path,
+    world: Any,
+    train: Any,
+    minutes: float,
+    base: Path | str | None,
 ) -> None:
     """Trains one stage; the others keep what the base has."""
     from genie.data.store import ClipStore
@@ -378,6 +388,7 @@ class Run:
     """The whole of it, in order."""
 
     def __init__(self, options: Options) -> None:
+        from genie.core.config import require
         from genie.training import finetune
 
         self.options = options
@@ -386,7 +397,9 @@ class Run:
         self.gauge = Gauge(options.work / "gauge.csv", self.time)
         self.world, self.train = configuration(options)
         if options.base:
-            finetune.check_fits(options.base, finetune.config_of(options.base), self.world)
+            self.world = finetune.config_of(options.base)
+            size = self.world.height, self.world.width
+            require(size == SIZE, f"--base: {options.base} has frames of {size}, not of {SIZE}")
         self.videos, self.runs = options.work / "videos", options.work / "runs"
         self.result: dict[str, Any] = {"minutes": options.minutes, "frames": options.frames}
         context = multiprocessing.get_context(START_METHOD)
@@ -399,7 +412,7 @@ class Run:
         total = 60 * self.options.minutes
         first, whole = self.options.work / "first", self.options.work / "whole"
         work, options = self.work, self.options
-        stages = ("actions",) if options.base else ("tokenizer", "actions")
+        stages = options.first_stages
         work.start("warm_up", warm_up, self.world, self.train, options.device)
         with self.time.part("record_first"):
             self._wait(self._record("first", FIRST_SHARE, val_fraction=0.1))
@@ -407,7 +420,7 @@ class Run:
             work.start("prepare_first", prepare_store, self.videos, first, options.cores)
             work.wait("prepare_first")
         rest = self._record("rest", 1 - FIRST_SHARE, val_fraction=0.0)
-        minutes = STAGES_SHARE * total / 60
+        minutes = options.stages_share * total / 60
         self.time.start("first_stages")
         for name in stages:
             self._stage(name, first, None, minutes)
@@ -421,7 +434,7 @@ class Run:
         self.time.end("first_stages")
         base = self._merge()
         slack = 0.0 if options.rehearse else COMPILE_SECONDS
-        seconds = self.left() - EVALUATION_SHARE * total - slack
+        seconds = self.left() - options.evaluation_share * total - slack
         with self.time.part("dynamics"):
             self._stage("dynamics", whole, base, max(0.05, seconds / 60))
             work.wait("dynamics")
@@ -463,15 +476,17 @@ class Run:
                 time.sleep(0.1)
             future.result()
 
-    def _stage(self, name: str, store: Path, base: Path | None, minutes: float) -> None:
+    def _stage(self, name: str, store: Path, base: Path | str | None, minutes: float) -> None:
         train = replace(self.train, accelerator=self.options.device)
         folder = self.runs / name
         self.work.start(name, train_stage, name, store, folder, self.world, train, minutes, base)
 
-    def _merge(self) -> Path:
-        """Joins the new latent actions to the rest: the base, or the tokenizer's run."""
+    def _merge(self) -> Path | str | None:
+        """Joins new latent actions to the rest: the base, or the tokenizer's run."""
         from genie import Genie
 
+        if not self.options.first_stages:
+            return self.options.base
         world = Genie.from_pretrained(self.options.base or self.runs / "tokenizer", device="cpu")
         world.actions = Genie.from_pretrained(self.runs / "actions", device="cpu").actions
         world.save_pretrained(self.runs / "base")
@@ -542,7 +557,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--patience", type=float, default=20.0, help="seconds that evaluation gets at least"
     )
-    parser.add_argument("--base", help="a world of these sizes to go on from: a folder or a name")
+    parser.add_argument(
+        "--stages_share", type=float, default=0.24, help="of the time, for the first two models"
+    )
+    parser.add_argument(
+        "--evaluation_share", type=float, default=0.13, help="of the time, for evaluation and film"
+    )
+    parser.add_argument("--base", help="a world to go on from: a folder or a name")
+    parser.add_argument("--new_actions", action="store_true", help="train them anew with --base")
     given = vars(parser.parse_args(arguments))
     given["work"] = given["work"] or given["out"].with_name(f"{given['out'].name}-work")
     options = Options(**given)

@@ -89,11 +89,11 @@ def test_what_fails_is_said_at_once(tmp_path):
     assert "heads" in errors
 
 
-def test_a_base_of_other_sizes_is_refused_before_anything_is_recorded(tmp_path):
+def test_a_base_of_other_frames_is_refused_before_anything_is_recorded(tmp_path):
     out = tmp_path / "out"
-    arguments = [BENCHMARKS / "gpu_world.py", out, "--base", "coinrun-tiny"]
+    arguments = [BENCHMARKS / "gpu_world.py", out, "--base", "miner-tiny"]
     code, _, errors = run_script(STARTED, *arguments)
     assert code == 1
-    assert "tokenizer" in errors
-    assert "coinrun-tiny" in errors
+    assert "miner-tiny" in errors
+    assert "(80, 80)" in errors
     assert not (tmp_path / "out-work/videos").exists()
