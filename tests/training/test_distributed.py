@@ -108,22 +108,36 @@ def losses_of(run: Path) -> dict[str, list[float]]:
     return rows
 
 
-@pytest.mark.long
-def test_two_processes_compute_what_one_does(store, small_world, tmp_path):
+def trained(count, out, store, world, stages=STAGES, **changes):
+    """The losses of a run of so many processes."""
     stage = {"batch_size": 4, "clip_frames": 4, "learning_rate": 1e-3, "warmup_steps": 2}
-    plain = StageConfig(steps=5, **stage)
-    parts = StageConfig(steps=5, optimizer="muon", grad_accum_steps=2, **stage)
+    plain = StageConfig(steps=changes.pop("steps", 4), lr_schedule="constant", **stage)
+    parts = replace(plain, grad_accum_steps=2)
     schedule = small_schedule(
-        tokenizer=plain, actions=plain, dynamics=parts, loggers=("csv",), log_every=1
+        tokenizer=plain,
+        actions=plain,
+        dynamics=parts,
+        loggers=("csv",),
+        log_every=1,
+        devices=count,
+        **changes,
     )
-    runs = {}
-    for count in (1, 2):
-        runs[count] = tmp_path / str(count)
-        train = replace(schedule, devices=count)
-        arguments = (store.path, runs[count], small_world, train, STAGES, None)
-        assert in_a_group(count, train_here, *arguments) == [0] * count
-    one, two = (losses_of(runs[count]) for count in (1, 2))
+    assert in_a_group(count, train_here, store.path, out, world, schedule, stages, None) == (
+        [0] * count
+    )
+    return losses_of(out)
+
+
+@pytest.mark.long
+def test_the_number_of_processes_and_sharded_weights_change_no_result(store, small_world, tmp_path):
+    one = trained(1, tmp_path / "one", store, small_world)
+    two = trained(2, tmp_path / "two", store, small_world)
+    sharded = tmp_path / "sharded"
+    trained(2, sharded, store, small_world, ("tokenizer",), steps=2, strategy="fsdp")
+    assert len(list((sharded / "checkpoints" / "tokenizer.ckpt").glob("*.distcp"))) == 2
+    resumed = trained(1, sharded, store, small_world, strategy="fsdp")
     assert one.keys() == set(STAGES)
     for name in STAGES:
-        assert len(one[name]) == 5
+        assert len(one[name]) == 4
         assert two[name] == pytest.approx(one[name], abs=1e-5)
+        assert resumed[name] == pytest.approx(one[name], abs=1e-5)

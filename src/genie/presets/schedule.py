@@ -229,6 +229,9 @@ class TrainConfig:
         accelerator: where to train; "auto" takes the GPU when there is one.
         devices: how many on each machine; "auto" for all there are.
         nodes: how many machines. More than one needs `torchrun` or Slurm to start the processes.
+        strategy: how processes share a model. With "ddp" each has all of its weights. With "fsdp"
+            each keeps a part of weights, gradients and optimizer, and checkpoints are folders; for
+            models that do not fit on one GPU. A run keeps the strategy that it was begun with.
         workers: threads that read clips ahead.
     """
 
@@ -253,6 +256,7 @@ class TrainConfig:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     workers: int = 2
 
     @property
@@ -289,7 +293,32 @@ class TrainConfig:
         )
         require(self.devices == "auto" or self.devices >= 1, f"devices: {self.devices} is below 1")
         require(self.nodes >= 1, f"nodes: {self.nodes}, must be at least 1")
+        if self.strategy == "fsdp":
+            self._check_sharding()
         require(self.workers >= 1, f"workers: {self.workers}, must be at least 1")
+
+    def _check_sharding(self) -> None:
+        muon = [
+            name
+            for name, stage in self.stages.items()
+            if stage.optimizer == "muon" and not stage.skipped
+        ]
+        require(
+            not muon,
+            "train.strategy: Muon orthogonalises whole matrices, but with 'fsdp' each process has "
+            f"a part of each; set the optimizer of train.{' and train.'.join(muon)} to 'adamw', or "
+            "strategy to 'ddp'",
+        )
+        require(
+            not self.compile,
+            "train.strategy: 'fsdp' gathers weights between blocks, where a graph would have to "
+            "break; set compile to false",
+        )
+        require(
+            not self.read_back.weight,
+            "train.strategy: own rollouts run blocks in a way that does not gather sharded "
+            "weights; set read_back.weight to 0, or strategy to 'ddp'",
+        )
 
 
 def progress(stage: StageConfig, step: int, seconds: float) -> float:

@@ -59,7 +59,7 @@ class CheckpointCallback(_AfterSteps):
 
     Args:
         module: the stage.
-        save: writes the checkpoint.
+        save: writes the checkpoint; all processes call it.
         stop: whether to stop.
         steps: write every so many steps; 0 for not.
         minutes: write every so many minutes; 0 for not.
@@ -96,8 +96,7 @@ class CheckpointCallback(_AfterSteps):
     def _save(self, trainer: Trainer) -> None:
         if not self.module.finite():
             raise _diverged(self.module, "the loss or a weight is not finite")
-        if trainer.is_global_zero:
-            self.save()
+        self.save()
         # Lightning ends the first process, in the middle of its save, when another one has left.
         trainer.strategy.barrier()
         self.saved = time.monotonic()

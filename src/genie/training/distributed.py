@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
 from genie.core.config import UserError
 from genie.presets.schedule import TrainConfig
@@ -68,8 +69,15 @@ def first_alone(work: Callable[[], T]) -> T | None:
     return result
 
 
-def build_trainer(train: TrainConfig, **settings: Any) -> Trainer:
+def build_trainer(
+    train: TrainConfig, strategy: str | Strategy | None = None, **settings: Any
+) -> Trainer:
     """Returns a Lightning trainer on the devices of a training, without any of its extras.
+
+    Args:
+        train: the devices.
+        strategy: in place of what `strategy_of` names.
+        settings: others of the trainer.
 
     Raises:
         UserError: there are no such devices.
@@ -79,7 +87,7 @@ def build_trainer(train: TrainConfig, **settings: Any) -> Trainer:
             accelerator=LIGHTNING_NAMES.get(train.accelerator, train.accelerator),
             devices=_devices(train),
             num_nodes=train.nodes,
-            strategy=strategy_of(train),
+            strategy=strategy or strategy_of(train),
             precision=PRECISIONS[train.precision],  # type: ignore[arg-type]
             use_distributed_sampler=False,
             enable_checkpointing=False,
@@ -98,7 +106,13 @@ def strategy_of(train: TrainConfig) -> str:
     if count == "auto":
         count = torch.cuda.device_count() if train.accelerator in ("auto", "cuda") else 1
     # Not all weights have gradients at every step: the encoder of the actions stops learning.
-    return "ddp_find_unused_parameters_true" if count * train.nodes > 1 else "auto"
+    several = count * train.nodes > 1 or train.strategy == "fsdp"
+    return "ddp_find_unused_parameters_true" if several else "auto"
+
+
+def sharding_strategy() -> ModelParallelStrategy:
+    """Returns the strategy of models that shard themselves, once processes are connected."""
+    return ModelParallelStrategy(data_parallel_size=rank_and_size()[1], tensor_parallel_size=1)
 
 
 def _devices(train: TrainConfig) -> int | Literal["auto"]:
@@ -121,6 +135,8 @@ def _end_with_parent() -> None:
 NOISE = [
     (r".*LeafSpec.* is deprecated", FutureWarning),
     (r".*torch\.jit\.script.* is deprecated", DeprecationWarning),
+    # Keys and values of a block are views, which training does not use.
+    (r"FSDP2-wrapped module .* returned a view tensor", UserWarning),
 ]
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from genie.models.layers.distributed import sum_over_ranks
 from genie.presets import schedule
 from genie.presets.schedule import StageConfig
+from genie.training import sharding
 from genie.training.batches import Batch
 from genie.training.optimizers import AveragedModel, build_optimizer, set_learning_rate
 
@@ -35,6 +36,9 @@ class StageModule(LightningModule):
         seed: of everything random inside a step.
         compile: pass the loss through `torch.compile`, from the second step on.
         state: what `state()` returned, to go on from there.
+        sharded: whether each process keeps a part of the weights; the model that was given stays as
+            it is, and `model` is a copy.
+        restore: puts saved tensors of a sharded model in place; see `sharding.restore`.
 
     Attributes:
         step: optimizer steps done, over all runs.
@@ -54,8 +58,11 @@ class StageModule(LightningModule):
         seed: int = 0,
         compile: bool = False,
         state: dict[str, Any] | None = None,
+        sharded: bool = False,
+        restore: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         super().__init__()
+        self.sharded, self._load_parts = sharded, restore
         self.model, self.stage, self.name, self.seed = model, stage, name, seed
         self.step: int = state["step"] if state else 0
         self.seconds: float = state["seconds"] if state else 0.0
@@ -67,24 +74,39 @@ class StageModule(LightningModule):
         self._loss: Callable[..., Any] = model.loss  # type: ignore[assignment]
         self._to_compile, self._compiled, self._compiling = compile, False, 0
         self._point: float | None = None
-        if state:
+        if state and not sharded:
             model.load_state_dict(state["model"])
         if self.step:
             self._compile()
 
+    def configure_model(self) -> None:
+        """Divides a model that is to be sharded among the processes."""
+        if not self.sharded:
+            return
+        assert self.device_mesh is not None
+        mesh, whole = self.device_mesh["data_parallel"], self.model
+        self.model = sharding.sharded_copy(whole, mesh)
+        self._loss = self.model.loss  # type: ignore[assignment]
+        copied = sharding.sharded_copy(whole, mesh)
+        self.average = AveragedModel(copied, self.stage.ema_decay, copied=True)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Builds the optimizer, with its state where there is one."""
         optimizer = build_optimizer(self.model, self.stage)
-        if self._restore:
+        if self._restore and not self.sharded:
             optimizer.load_state_dict(self._restore["optimizer"])
         return optimizer
 
     def on_fit_start(self) -> None:
         """Starts the average and the clock, now that the model is where it trains."""
-        self.average = AveragedModel(self.model, self.stage.ema_decay)
-        if self._restore:
-            self.average.model.load_state_dict(self._restore["average"])
-        self._restore = None
+        if not self.sharded:
+            self.average = AveragedModel(self.model, self.stage.ema_decay)
+            if self._restore:
+                self.average.model.load_state_dict(self._restore["average"])
+        elif self._load_parts is not None:
+            parts = self.model, self.average.model, self.trainer.optimizers[0]
+            sharding.restore(*parts, self._load_parts)
+        self._restore = self._load_parts = None
         self.model.train()
         self._last_step = time.monotonic()
         self._clock = self._last_step - self.seconds
@@ -164,19 +186,25 @@ class StageModule(LightningModule):
     def finite(self) -> bool:
         """Whether every loss since the last `take_logs`, and every weight, is a finite number."""
         total, _ = self.logs.get("loss", (0.0, 0))
-        values = [torch.as_tensor(total), *self.model.parameters()]
-        return all(bool(value.detach().isfinite().all()) for value in values)
+        return sharding.all_finite([torch.as_tensor(total), *self.model.parameters()])
 
     def state(self) -> dict[str, Any]:
         """Returns all that a resumed run needs."""
         return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "spent": self.spent,
+            **self.progress(),
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimizer": self.trainer.optimizers[0].state_dict(),
         }
+
+    def progress(self) -> dict[str, float]:
+        """Returns the numbers that a resumed run needs."""
+        return {"step": self.step, "seconds": self.seconds, "spent": self.spent}
+
+    def parts(self) -> dict[str, Any]:
+        """Returns the tensors that a resumed run of a sharded model needs."""
+        optimizer = self.trainer.optimizers[0]
+        return sharding.training_state(self.model, self.average.model, optimizer)
 
     def _sync(self, seconds: float) -> float:
         # Processes that read different clocks would not stop at the same step.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genie.presets.schedule import StageConfig
+from genie.training.sharding import own_part
 
 BETA1 = 0.9
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -127,20 +128,24 @@ class AveragedModel:
     Args:
         model: the model to follow.
         decay: share of the average kept at a step.
+        copied: whether `model` is a copy already.
 
     Attributes:
         model: the averaged copy, in evaluation mode.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, copied: bool = False) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = (model if copied else copy.deepcopy(model)).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Takes in the weights after step number `step`, counted from 1."""
         decay = min(self.decay, step / (10 + step))
-        pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
+        pairs = [
+            (own_part(average), own_part(weight))
+            for average, weight in zip(self.model.parameters(), model.parameters(), strict=True)
+        ]
         floats: list[tuple[Tensor, Tensor]] = [(a, b) for a, b in pairs if a.is_floating_point()]
         averages, weights = [a for a, _ in floats], [b for _, b in floats]
         torch._foreach_lerp_(averages, weights, 1 - decay)  # type: ignore[attr-defined]

@@ -13,13 +13,12 @@ from genie.core.config import UserError
 from genie.data.store import ClipStore
 from genie.presets.schedule import TrainConfig
 from genie.training import config, finetune
-from genie.training.checkpointing import read_checkpoint
 from genie.training.config import STAGES, RunConfig
 from genie.training.distributed import connect, first_alone
 from genie.training.interrupts import StopRequest
 from genie.training.memory import keep_freed_memory
 from genie.training.reporting import DiagnosticWarnings
-from genie.training.stage import StageRun, run_stage
+from genie.training.stage import StageRun, read_state, run_stage
 from genie.training.stages.base import Stage, StageContext, device_of
 from genie.training.stages.table import TABLE
 from genie.world.checkpoint import read_weights
@@ -164,7 +163,7 @@ class _Pipeline:
     def load(self, stage: Stage, *, needed: bool) -> None:
         """Takes the weights of a stage that ran before."""
         path = self.run.checkpoint(stage.name)
-        state = read_checkpoint(path)
+        state = read_state(path)
         if state is None:
             missing = needed and not stage.joined(self.run.train) and stage.missing(self.base)
             if missing:

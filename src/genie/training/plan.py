@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from genie.core.config import require
-from genie.models.layers.transformer import TransformerConfig
+from genie.models.layers.transformer import SpaceTimeBlock, TransformerConfig
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.training.optimizers import parameter_groups
 from genie.training.simulation import StepCost, simulate_step
@@ -29,7 +29,7 @@ FLOAT = 4
 USABLE = 0.92
 """Share of a GPU's memory that is planned with; the rest is for its driver and fragmentation."""
 STRATEGIES = ("ddp", "fsdp")
-"""All weights on every GPU, or a part of them (FSDP2, which `genie train` does not offer yet)."""
+"""All weights on every GPU, or a part of them (FSDP2); those of `train.strategy`."""
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,7 @@ def _on_meta(
 
 
 def _block_sizes(model: nn.Module) -> tuple[list[int], int]:
-    """The parameters of each block of the stacks of a model, and of all else."""
-    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    blocks = [sum(p.numel() for p in block.parameters()) for stack in stacks for block in stack]
+    """The parameters of each block that is gathered by itself, and of all else."""
+    parts = [module for module in model.modules() if isinstance(module, SpaceTimeBlock)]
+    blocks = [sum(p.numel() for p in block.parameters()) for block in parts]
     return blocks, sum(p.numel() for p in model.parameters()) - sum(blocks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ from genie.training.callbacks import (
     PreviewCallback,
 )
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
-from genie.training.distributed import build_trainer, silence_lightning
+from genie.training.distributed import build_trainer, sharding_strategy, silence_lightning
 from genie.training.interrupts import StopRequest
 from genie.training.loggers import build_loggers, close_loggers
 from genie.training.module import StageModule
 from genie.training.reporting import DiagnosticWarnings
+from genie.training.sharded_checkpoint import load_sharded, read_header, read_part, write_sharded
+from genie.training.sharding import whole_state
 
 FORMAT = 3  # 2: no scales of learning rates, other dynamics; 1: no latents to place codes from
 
@@ -97,14 +100,27 @@ def run_stage(
         model.load_state_dict(state["average"])
         model.eval()
         return
+    sharded = train.strategy == "fsdp"
+    if sharded:  # these measure a whole model
+        preview = diagnose = None
     with silence_lightning():
         module = StageModule(
-            model, stage, name=name, seed=train.seed, compile=train.compile, state=state
+            model,
+            stage,
+            name=name,
+            seed=train.seed,
+            compile=train.compile,
+            state=state,
+            sharded=sharded,
+            restore=partial(load_sharded, state["folder"]) if sharded and state else None,
         )
 
     def save() -> None:
         header = {"format": FORMAT, "stage": name, "inputs": inputs, "config": to_dict(stage)}
-        write_checkpoint(path, {**header, **module.state()})
+        if sharded:
+            write_sharded(path, {**header, **module.progress()}, module.parts())
+        elif rank_zero_only.rank == 0:
+            write_checkpoint(path, {**header, **module.state()})
 
     with Progress(name, console=run.console, show=rank_zero_only.rank == 0) as progress:
         callbacks: list[Callback] = [
@@ -134,7 +150,7 @@ def run_stage(
             f"stopped in the stage {name!r} after {module.step} steps, everything is saved; "
             "the same command goes on from here"
         )
-    model.load_state_dict({k: v.cpu() for k, v in module.average.model.state_dict().items()})
+    model.load_state_dict(whole_state(module.average.model))
     model.eval()
 
 
@@ -158,8 +174,25 @@ class _Loader:
         return iter(PrefetchLoader(self.read, first, self.workers))
 
 
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Reads the checkpoint of a stage; of a sharded one the numbers and the averaged weights.
+
+    Returns:
+        What was written, or None where there never was a checkpoint. A sharded checkpoint has
+        "folder" in it, where the rest lies.
+
+    Raises:
+        UserError: there are checkpoints, but none is whole.
+    """
+    found = read_header(path)
+    if found is None:
+        return read_checkpoint(path)
+    folder, header = found
+    return {**header, "average": read_part(folder, "average"), "folder": folder}
+
+
 def _restored(path: Path, inputs: str) -> dict[str, Any] | None:
-    state = read_checkpoint(path)
+    state = read_state(path)
     if state is None:
         return None
     if state.get("format") != FORMAT:
@@ -185,6 +218,7 @@ def _trainer(
 ) -> Trainer:
     return build_trainer(
         train,
+        sharding_strategy() if train.strategy == "fsdp" else None,
         max_epochs=1,
         accumulate_grad_batches=stage.grad_accum_steps,
         gradient_clip_val=stage.gradient_clip or None,

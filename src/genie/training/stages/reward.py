@@ -13,7 +13,7 @@ from genie.core.config import require
 from genie.core.io import replacing
 from genie.core.progress import say
 from genie.training.batches import RewardBatches
-from genie.training.checkpointing import read_checkpoint
+from genie.training.stage import read_state
 from genie.training.stages.base import Stage, StageContext, StageInputs
 from genie.training.token_cache import fingerprint, precompute_actions, precompute_tokens
 from genie.world.action_mapper import smoothed_shares
@@ -73,7 +73,7 @@ class RewardStage(Stage):
         """Saves the heads beside the world, and prints how good they are on held-out episodes."""
         world, folder = context.world, context.run.folder / FOLDER
         heads = new_heads(world)
-        state = read_checkpoint(context.run.checkpoint(self.name))
+        state = read_state(context.run.checkpoint(self.name))
         assert state is not None
         heads.load_state_dict(state["average"])
         RewardModel(RewardModelConfig(heads.config, hashes(world.cpu())), heads).save_pretrained(
