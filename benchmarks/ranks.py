@@ -1,9 +1,10 @@
-"""Whether a training computes the same on 1, 2 and 4 processes (gloo, fp32)."""
+"""Whether a training computes the same on 1, 2 and 4 processes (gloo, fp32), sharded or not."""
 
 from __future__ import annotations
 
 import csv
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,19 +20,23 @@ LIMIT = 1e-5
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--strategy", choices=["ddp", "fsdp"], default="ddp")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         _toy.write_store(data)
-        losses = {n: losses_on(n, data, Path(folder) / str(n), options.steps)
-                  for n in options.ranks}  # fmt: skip
-    first = losses[options.ranks[0]]
+        run = partial(losses_on, data, steps=options.steps)
+        losses = {"ddp 1": run(Path(folder) / "one", 1, "ddp")}
+        for count in options.ranks:
+            name = f"{options.strategy} {count}"
+            losses[name] = run(Path(folder) / name, count, options.strategy)
+    first = losses["ddp 1"]
     rows = [
         {
-            "ranks": count,
+            "ranks": ranks,
             "stage": stage,
             "steps": len(values),
             "first_loss": values[0],
@@ -39,26 +44,29 @@ def main() -> None:
             "largest_difference": max(apart := differences(values, first[stage])),
             "first_step_apart": next((i for i, by in enumerate(apart) if by > LIMIT), None),
         }
-        for count, stages in losses.items()
+        for ranks, stages in losses.items()
         for stage, values in stages.items()
     ]
     tell({"rows": rows}, options.json)
 
 
-def losses_on(ranks: int, data: Path, out: Path, steps: int) -> dict[str, list[float]]:
+def losses_on(
+    data: Path, out: Path, ranks: int, strategy: str, steps: int
+) -> dict[str, list[float]]:
     """The losses of each stage, step by step."""
-    for process in (group := _group.start(ranks, train_here, data, out, steps, ranks)):
+    for process in (group := _group.start(ranks, train_here, data, out, steps, ranks, strategy)):
         process.join()
     assert all(process.exitcode == 0 for process in group)
     return losses_in(out)
 
 
-def train_here(data: Path, out: Path, steps: int, ranks: int) -> None:
+def train_here(data: Path, out: Path, steps: int, ranks: int, strategy: str) -> None:
     from genie.training.pipeline import train
 
     torch.set_num_threads(1)
+    schedule = _toy.schedule(steps, ranks, strategy=strategy)
     console = Console(file=out.with_suffix(".log").open("a"))
-    train(data, out, world=_toy.world(), train=_toy.schedule(steps, ranks), console=console)
+    train(data, out, world=_toy.world(), train=schedule, console=console)
 
 
 def losses_in(out: Path) -> dict[str, list[float]]:
