@@ -6,6 +6,7 @@ run is not run again: a campaign that was stopped goes on with the trials that a
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
@@ -161,6 +162,7 @@ def fork(work: Callable[[], object], output: Path) -> int:
     code = 1
     try:
         os.setpgid(0, 0)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # ends with the campaign
         with output.open("ab", buffering=0) as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie.core.io import put_in_place, replacing, replacing_all, save_array
+from genie.core.config import UserError
+from genie.core.io import put_in_place, read_bounded, replacing, replacing_all, save_array
 
 
 def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path):
@@ -110,3 +111,20 @@ def test_an_array_that_does_not_fit_says_why_and_keeps_the_old_one(tmp_path: Pat
     assert caught.value.errno == errno.EFBIG
     assert np.load(path).tolist() == [0, 1, 2]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_that_would_fill_the_memory_or_never_end_are_not_read(tmp_path: Path):
+    (tmp_path / "small").write_bytes(b"text")
+    assert read_bounded(tmp_path / "small", 4) == b"text"
+    with pytest.raises(UserError, match="holds 4 bytes, at most 3"):
+        read_bounded(tmp_path / "small", 3)
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(2**40)  # takes no room
+    with pytest.raises(UserError, match="at most"):
+        read_bounded(tmp_path / "huge")
+    os.mkfifo(tmp_path / "pipe")
+    for endless in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UserError, match="is no file"):
+            read_bounded(endless)
+    with pytest.raises(FileNotFoundError):
+        read_bounded(tmp_path / "missing")

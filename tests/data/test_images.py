@@ -1,4 +1,5 @@
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from genie.core.config import UserError
+from genie.data import images
 from genie.data.images import over_black, png, png_archive, read_image, rgb
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -122,6 +124,9 @@ def test_what_is_no_picture_is_named(tmp_path, content):
         read_image(path)
     with pytest.raises(UserError, match="not a readable picture"):
         read_image(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match="it is no file"):
+        read_image(tmp_path / "pipe.png")
     Image.new("F", (2, 2)).save(tmp_path / "b.tif")
     with pytest.raises(UserError, match=r"b\.tif: a picture of mode F; save it"):
         read_image(tmp_path / "b.tif")
@@ -147,3 +152,12 @@ def test_an_archive_has_the_exact_frames_in_order():
         for name, frame in zip(archive.namelist(), frames, strict=True):
             picture = np.asarray(Image.open(io.BytesIO(archive.read(name))))
             np.testing.assert_array_equal(picture[::2, 1::2], frame)
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MOST_PIXELS", 99)
+    Image.new("RGB", (11, 9)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").shape == (9, 11, 3)
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: a picture of 10 x 10 pixels; at most 99"):
+        read_image(tmp_path / "a.png")

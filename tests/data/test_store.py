@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -117,6 +118,52 @@ def test_a_store_of_another_version_or_damaged(path):
     (path / "frames/zarr.json").unlink()
     with pytest.raises(UserError, match="cannot be opened"):
         ClipStore.open(path).read(0, 1)
+
+
+HOSTILE = [
+    *({key: value} for key in ("height", "frames") for value in (None, "many", -1, 2**60)),
+    *({"fps": value} for value in (0, "fast")),
+    {"prepared": None}, {"episodes": None}, {"episodes": ["x"]}, {"episodes": [{"start": 0}]},
+    {"action_names": 7}, {"frames": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=str)
+def test_a_table_with_wrong_values_is_damaged(path, change):
+    table = json.loads((path / "store.json").read_text())
+    (path / "store.json").write_text(json.dumps(table | change))
+    with pytest.raises(UserError, match=r"damaged; prepare|disagree"):
+        ClipStore.open(path).read(0, 1)
+
+
+def test_frames_that_tensorstore_would_not_bear_are_refused(path):
+    zarr, chunk = path / "frames" / "zarr.json", path / "frames" / "c" / "0" / "0" / "0" / "0"
+    whole = zarr.read_text()
+    wrong = json.loads(whole)
+    wrong["chunk_grid"]["configuration"]["chunk_shape"] = [2**40, 6, 8, 3]
+    for text in ("[" * 3_000_000, json.dumps(wrong), json.dumps({"shape": 1})):
+        zarr.write_text(text)
+        with pytest.raises(UserError, match=r"cannot be opened|disagree|holds 3,000,000"):
+            ClipStore.open(path).read(0, 1)
+    zarr.write_text(whole)
+    chunk.unlink()
+    os.mkfifo(chunk)
+    with pytest.raises(UserError, match="is no file"):
+        ClipStore.open(path).read(0, 1)
+
+
+def test_arrays_that_lie_about_their_size_are_refused(path):
+    np.save(path / "labels.npy", np.arange(FRAMES))
+    data = bytearray((path / "labels.npy").read_bytes())
+    at = data.index(b"(34,)")
+    data[at : at + 18] = b"(1000000000000,), "
+    for content in (bytes(data), data[:90], b"", pickle.dumps([1])):
+        (path / "labels.npy").write_bytes(content)
+        with pytest.raises(UserError, match=r"labels\.npy: cannot be read"):
+            ClipStore.open(path).labels()
+    np.save(path / "labels.npy", np.arange(3))
+    with pytest.raises(UserError, match="is not of this store"):
+        ClipStore.open(path).labels()
 
 
 def test_files_of_the_array_stay_small():

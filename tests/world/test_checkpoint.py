@@ -28,7 +28,7 @@ def test_weights_of_the_dynamics_alone_are_renamed():
     assert list(renamed.values()) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "last.ckpt", "state.pkl"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "last.CKPT", "state.pkl"])
 def test_a_pickle_is_refused(folder: Path, name: str):
     (folder / name).write_bytes(b"anything")
     with pytest.raises(UserError, match="pickle"):
@@ -77,6 +77,12 @@ def test_a_full_disk_keeps_the_old_world(folder: Path, monkeypatch: pytest.Monke
         checkpoint.write_world(folder, {"height": 32}, {"w": torch.zeros(1)})
     assert checkpoint.read_config(folder) == {"height": 16}
     assert torch.equal(checkpoint.read_weights(folder)["w"], torch.arange(6.0))
+
+
+def test_weights_of_too_many_tensors_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checkpoint, "MOST_TENSORS", 0)
+    with pytest.raises(UserError, match="holds 1 tensors, which no world has"):
+        checkpoint.read_weights(folder)
 
 
 @pytest.mark.parametrize("kind", ["world", "part"])

@@ -151,6 +151,7 @@ def test_another_world_is_refused(world, game):
         ({"actions": ["1"]}, r"actions\[0\]"),
         ({"sampling": []}, "from step 0"),
         ({"prompt": []}, "at least one picture"),
+        ({"prompt": ["a"] * 2000}, "2,000 pictures, at most 1024"),
         ({"fps": 0}, "fps"),
     ],
 )

@@ -12,8 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from genie.core.config import require
+
 if TYPE_CHECKING:
     import numpy as np
+
+
+MOST_BYTES = 2**22
+"""Of a small file, such as a configuration."""
 
 
 @contextmanager
@@ -87,6 +93,25 @@ def _rename_all(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
     finally:
         for old in olds:
             old.unlink(missing_ok=True)
+
+
+def read_bounded(path: str | Path, most: int = MOST_BYTES) -> bytes:
+    """Reads a file that may come from anyone: it may be larger than memory, or no file at all.
+
+    Args:
+        path: of the file.
+        most: bytes that it may hold.
+
+    Raises:
+        UserError: it holds more, or is a pipe or a device, from which one could read for ever.
+        OSError: as of `Path.read_bytes`.
+    """
+    path = Path(path)
+    about = path.stat()
+    require(stat.S_ISREG(about.st_mode), f"{path}: is no file; copy it here again")
+    words = f"{path}: holds {about.st_size:,} bytes, at most {most:,} are read"
+    require(about.st_size <= most, f"{words}; it is damaged or was made to fill the memory")
+    return path.read_bytes()
 
 
 def save_array(path: str | Path, array: np.ndarray) -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from genie.core.config import UserError
+from genie.core.config import UserError, require
+
+MOST_PIXELS = 2**26
+"""Of a picture that is read; a small file can claim any number."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -26,7 +29,12 @@ def read_image(path: str | Path) -> np.ndarray:
         UserError: the file is missing, damaged, or no picture; the message names it.
     """
     try:
+        is_file = Path(path).is_file() or not Path(path).exists()
+        require(is_file, "not a readable picture, it is no file")
         with Image.open(path) as image:
+            width, height = image.size
+            words = f"a picture of {width:,} x {height:,} pixels; at most"
+            require(width * height <= MOST_PIXELS, f"{words} {MOST_PIXELS:,} are read")
             return rgb(image)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such picture") from None

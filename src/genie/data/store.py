@@ -19,6 +19,7 @@ A store is a folder:
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -28,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from genie.core.config import UserError, require
-from genie.core.io import replacing
+from genie.core.config import UserError, require, shown
+from genie.core.io import read_bounded, replacing
 from genie.data import remote
 from genie.data.cache import ArrayCache
 
@@ -38,6 +39,19 @@ VERSION = 1
 CHUNK_FRAMES = 16
 SHARD_FRAMES = 4096
 SHARD_BYTES = 2**28
+LARGEST_SIDE = 2**14
+MOST_TABLE_BYTES = 2**30
+"""Of `store.json`; an episode takes about 200."""
+
+
+ROWS = {
+    "source_frames": np.int32,
+    "labels": np.int64,
+    "step_labels": np.int64,
+    "rewards": np.float32,
+    "ends": np.int8,
+}
+"""Arrays beside the frames, with a value for each."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,7 @@ class ClipStore:
         self.fps: float = table["fps"]
         self.prepared: dict[str, Any] = table["prepared"]
         self.action_names: list[str] | None = table["action_names"]
-        self.episodes = [Episode(**row) for row in table["episodes"]]
+        self.episodes: list[Episode] = table["episodes"]
         self.cache_bytes = cache_bytes
         self._total: int = table["frames"]
         self.cache = ArrayCache(path, self._total)
@@ -275,6 +289,8 @@ class ClipStore:
     def _array(self) -> Any:
         import tensorstore
 
+        if self.address is None:
+            self._check_files()
         context = None if self.address is None else remote.context(self.cache_bytes)
         at = self.address and remote.kvstore(self.address, "frames/")
         spec = {"driver": "zarr3", "kvstore": at or _kvstore(self.path / "frames")}
@@ -290,6 +306,29 @@ class ClipStore:
         require(right, f"{self.path}: frames and table disagree; prepare it again")
         return array
 
+    def _check_files(self) -> None:
+        """Checks what TensorStore does not bear: it ends the process, or waits for ever.
+
+        Raises:
+            UserError: the frames are not as `zarr_spec` makes them, or not in files.
+        """
+        folder = self.path / "frames"
+        try:
+            found = json.loads(read_bounded(folder / "zarr.json"))
+            shard = found["chunk_grid"]["configuration"]["chunk_shape"]
+            (inner,) = (codec["configuration"]["chunk_shape"] for codec in found["codecs"])
+            size = [self.height, self.width, 3]
+            right = found["data_type"] == "uint8" and found["shape"] == [self._total, *size]
+            right &= 0 < inner[0] <= shard[0] <= SHARD_FRAMES and shard[1:] == inner[1:] == size
+        except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+            raise UserError(
+                f"{self.path}: its frames cannot be opened ({shown(error)}); prepare it again"
+            ) from None
+        require(right, f"{self.path}: frames and table disagree; prepare it again")
+        for number in range(-(-self._total // shard[0])):
+            path = folder / "c" / str(number) / "0" / "0" / "0"
+            require(path.is_file() or not path.exists(), f"{path}: is no file; prepare it again")
+
     @cached_property
     def _memory(self) -> np.ndarray:
         return self._array.read().result()
@@ -297,7 +336,7 @@ class ClipStore:
     @property
     def source_frames(self) -> np.ndarray:
         """Which frame of its video each stored frame was, int32 (N,)."""
-        return np.load(self._file("source_frames"))
+        return self._rows("source_frames")
 
     def labels(self, split: str | None = None, *, last: bool = False) -> np.ndarray | None:
         """Returns the true actions, for evaluation only, or None where no video had a sidecar.
@@ -345,8 +384,18 @@ class ClipStore:
         path = self._file(name)
         if not path.exists():
             return None
-        rows = np.load(path)
+        rows = self._rows(name)
         return rows if split is None else rows[self.frames_in_split(split)]
+
+    def _rows(self, name: str) -> np.ndarray:
+        path = self._file(name)
+        try:
+            rows = np.load(path, mmap_mode="r")
+        except Exception as error:  # a damaged file makes NumPy raise whatever it likes
+            raise UserError(f"{path}: cannot be read ({error}); prepare the store again") from None
+        right = rows.shape == (self._total,) and rows.dtype == ROWS[name]
+        require(right, f"{path}: {rows.dtype} {rows.shape} is not of this store; prepare it again")
+        return np.array(rows)
 
     def _file(self, name: str) -> Path:
         path = self.path / f"{name}.npy"
@@ -355,8 +404,8 @@ class ClipStore:
 
 def _read_table(path: Path) -> dict[str, Any]:
     try:
-        table = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        table = json.loads(read_bounded(path, MOST_TABLE_BYTES))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         raise UserError(f"{path}: damaged; prepare the store again") from None
     known = isinstance(table, dict) and table.get("format") == FORMAT
     require(known, f"{path}: not the table of a clip store; make one with `genie prepare`")
@@ -365,4 +414,32 @@ def _read_table(path: Path) -> dict[str, Any]:
             f"{path}: store of version {table.get('version')}, this program reads {VERSION}; "
             "prepare it again, or install the version of genie-worlds that wrote it"
         )
+    try:
+        table["episodes"] = [Episode(**row) for row in table["episodes"]]
+        right = _is_table(table)
+    except (KeyError, TypeError):
+        right = False
+    require(right, f"{path}: damaged; prepare the store again")
     return table
+
+
+def _is_table(table: dict[str, Any]) -> bool:
+    """Whether the values of a table have the right types, and lie where there are frames."""
+    names, fps, total = table["action_names"], table["fps"], table["frames"]
+    whole = [table[name] for name in ("height", "width", "frames")]
+    return (
+        all(type(value) is int for value in whole)
+        and all(0 < side <= LARGEST_SIDE for side in whole[:2])
+        and type(fps) in (int, float)
+        and 0 < fps < math.inf
+        and isinstance(table["prepared"], dict)
+        and (names is None or (type(names) is list and all(type(name) is str for name in names)))
+        and all(_is_episode(episode, total) for episode in table["episodes"])
+    )
+
+
+def _is_episode(episode: Episode, total: int) -> bool:
+    start, length = episode.start, episode.length
+    numbers = all(type(value) is int for value in (episode.id, start, length))
+    texts = all(type(value) is str for value in (episode.source, episode.split, episode.hash))
+    return numbers and texts and 0 <= start < start + length <= total

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genie.core.config import from_dict, require, to_dict
-from genie.core.io import replacing
+from genie.core.io import read_bounded, replacing
 
 FILE = "actions.json"
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def read_groups(folder: Path | None, count: int) -> tuple[ActionGroup, ...]:
     if folder is None or not (folder / FILE).is_file():
         return ()
     try:
-        groups = from_dict(ActionGroups, json.loads((folder / FILE).read_bytes())).groups
+        groups = from_dict(ActionGroups, json.loads(read_bounded(folder / FILE))).groups
         members = sorted(action for group in groups for action in group.actions)
         whole = members == list(range(count)) and all(group.actions for group in groups)
         require(whole, f"groups: expected each of {count} actions in one group")

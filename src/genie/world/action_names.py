@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genie.core.config import UserError, from_dict, require
-from genie.core.io import replacing
+from genie.core.io import read_bounded, replacing
 from genie.world import bundled
 
 FILE = "names.json"
@@ -36,7 +36,7 @@ def read_names(folder: Path | None, count: int) -> list[str]:
     if folder is None or not (folder / FILE).is_file():
         return [""] * count
     try:
-        return parse_names((folder / FILE).read_bytes(), count)
+        return parse_names(read_bounded(folder / FILE), count)
     except (OSError, UserError) as error:
         log.warning("%s is ignored: %s", folder / FILE, error)
         return [""] * count

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genie.core.config import UserError, require
-from genie.core.io import replacing_all
+from genie.core.io import read_bounded, replacing_all
 from genie.world import rounding
 
 FORMAT, VERSION = "genie-world", 1
@@ -25,6 +25,7 @@ METADATA = {FORMAT: str(VERSION)}
 """Of the weights. It has one entry, because safetensors writes several in random order."""
 OTHER_WEIGHTS = "they come from another world or another version: copy or train it again"
 DYNAMICS = "dynamics."
+MOST_TENSORS = 2**14
 Shape = tuple[int, ...]
 Value = TypeVar("Value")
 PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
@@ -73,7 +74,7 @@ def read_config(folder: str | Path) -> Any:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such world folder")
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICKLES)
     if pickles:
         raise UserError(
             f"{folder} holds a pickle ({pickles[0]}), which can run any code when it is opened: "
@@ -86,7 +87,9 @@ def read_config(folder: str | Path) -> Any:
                 "`genie train`, or name another folder"
             )
     try:
-        values = json.loads((folder / CONFIG).read_text("utf-8"))
+        values = json.loads(read_bounded(folder / CONFIG))
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{folder / CONFIG}: not readable as JSON ({error})") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -142,7 +145,9 @@ class Part:
         missing = f"{folder}: there is no {self.what.partition(' ')[2]} here; make one with"
         require(path.is_file(), f"{missing} `{self.command}`")
         try:
-            values = json.loads(path.read_text("utf-8"))
+            values = json.loads(read_bounded(path))
+        except UserError:
+            raise
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not readable as JSON ({error})") from None
         known = isinstance(values, dict) and values.get("format") == self.format
@@ -192,7 +197,9 @@ def is_rounded(folder: str | Path) -> bool:
 
 def _header(path: Path) -> rounding.Header:
     with safetensors.safe_open(path, "pt") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        names = list(file.keys())
+        require(len(names) <= MOST_TENSORS, f"holds {len(names):,} tensors, which no world has")
+        slices = {name: file.get_slice(name) for name in names}
         return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
 
 

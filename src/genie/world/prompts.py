@@ -120,7 +120,9 @@ def _pictures_in(folder: Path) -> list[Path]:
         path
         for path in folder.iterdir()
         # Hidden ones are unfinished: a killed process left them.
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in PICTURE_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
     )
 
 

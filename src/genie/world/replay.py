@@ -22,6 +22,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from genie.core.config import Dtype, UserError, from_record, require
+from genie.core.io import read_bounded
 from genie.core.renamed_keys import with_old_keys
 from genie.data.images import png, rgb
 from genie.models.dynamics import first_name
@@ -58,6 +59,10 @@ NOT_HASHED = "guidance"
 """A field of the sampling that replays hold for each step. A world may get another default."""
 
 
+MOST_BYTES = 2**24
+"""Of a replay file; those of an hour have about 200,000."""
+MOST_PICTURES = 1024
+"""Of a prompt."""
 PNG_OVERHEAD = 4096
 """Bytes of a PNG beside its pixels."""
 
@@ -109,6 +114,8 @@ class Replay:
         """Raises `UserError` for a game that cannot be played."""
         require(self.fps > 0, "fps: must be positive")
         require(len(self.prompt) > 0, "prompt: a game starts from at least one picture")
+        few = len(self.prompt) <= MOST_PICTURES
+        require(few, f"prompt: {len(self.prompt):,} pictures, at most {MOST_PICTURES} are played")
         require(0 <= self.seed < 2**31, "seed: must lie between 0 and 2147483647")
         require(all(action >= 0 for action in self.actions), "actions: must not be negative")
         check_order(self.sampling)
@@ -159,7 +166,7 @@ class Replay:
             UserError: there is no such file, or it is not a replay; the message names the field.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = json.loads(read_bounded(path, MOST_BYTES))
         except FileNotFoundError:
             raise UserError(f"{path}: there is no such replay file") from None
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):

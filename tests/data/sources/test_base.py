@@ -48,6 +48,8 @@ def test_what_a_sidecar_lacks_is_unknown(tmp_path):
     assert read_sidecar(tmp_path, path) == Labels(path.name, [0, 1], ["left", "right"])
     path.write_text(json.dumps({**WHOLE, "actions": [float("inf")]}))
     assert read_sidecar(tmp_path, path) == Labels(path.name, rewards=[0.0, 0.5], end=1)
+    path.write_text(json.dumps({**WHOLE, "actions": [10**30]}))
+    assert read_sidecar(tmp_path, path) == Labels(path.name, rewards=[0.0, 0.5], end=1)
     path.write_text(json.dumps({**WHOLE, "rewards": [10**400]}))  # no float is as large
     assert read_sidecar(tmp_path, path) == Labels(path.name, [0, 1], ["left", "right"])
     path.write_text("[" * 100_000)

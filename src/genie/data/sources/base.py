@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from genie.core.io import read_bounded
 from genie.data.video import Fit, Frame
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+MOST_BYTES = 2**26
+"""Of a sidecar; an action takes about three."""
 # What is missing, no list, no number, or as infinite as JSON allows.
 _DAMAGED = (KeyError, TypeError, ValueError, OverflowError)
 
@@ -102,9 +105,33 @@ class Source(ABC):
 
 def visible_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yields each folder from `root` down that is not hidden, with its files that are not."""
+    for folder, names in _walk(root):
+        yield folder, visible_files(folder, names)
+
+
+def visible_files(folder: Path, names: Iterable[str]) -> list[str]:
+    """Returns the names of files that are not hidden, without links to nowhere, pipes, devices."""
+    return [name for name in names if not name.startswith(".") and (folder / name).is_file()]
+
+
+def not_files(root: Path) -> Iterator[Path]:
+    """Yields what has the name of a file, is not hidden, and is a link to nowhere, pipe, device."""
+    for folder, names in _walk(root):
+        files = set(visible_files(folder, names))
+        yield from (folder / n for n in names if not n.startswith(".") and n not in files)
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        yield Path(folder), [name for name in names if not name.startswith(".")]
+        yield Path(folder), names
+
+
+def _action(value: Any) -> int:
+    action = int(value)
+    if not -1 <= action < 2**31:
+        raise ValueError(f"{action} is no action")
+    return action
 
 
 def read_sidecar(root: Path, path: Path) -> Labels:
@@ -116,10 +143,10 @@ def read_sidecar(root: Path, path: Path) -> Labels:
         return Labels()
     told, known = {}, {}
     with suppress(OSError, ValueError, RecursionError):
-        told = json.loads(path.read_text())
+        told = json.loads(read_bounded(path, MOST_BYTES))
     with suppress(*_DAMAGED):
         names = [str(name) for name in told["action_names"]]
-        known |= {"actions": [int(action) for action in told["actions"]], "action_names": names}
+        known |= {"actions": [_action(action) for action in told["actions"]], "action_names": names}
     with suppress(*_DAMAGED):
         known["rewards"] = [float(reward) for reward in told["rewards"]]
         known["end"] = 1 if told["terminated"] else 2 if told["truncated"] else 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from genie.core.config import UserError
 from genie.data.images import read_image
-from genie.data.sources.base import Labels, Source, read_sidecar, visible_folders
+from genie.data.sources.base import Labels, Source, read_sidecar, visible_files, visible_folders
 from genie.data.video import Fit, Frame, fit_frame
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -75,7 +75,7 @@ class ImageSequences(Source):
 
     def _images(self, name: str) -> dict[int, Path]:
         folder = self.root / name
-        numbers = _numbers([p.name for p in folder.iterdir() if not p.name.startswith(".")])
+        numbers = _numbers(visible_files(folder, [path.name for path in folder.iterdir()]))
         return {number: folder / numbers[number] for number in sorted(numbers)}
 
 

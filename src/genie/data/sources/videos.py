@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from genie.data.sources.base import Labels, Source, read_sidecar, visible_folders
+from genie.data.sources.base import Labels, Source, not_files, read_sidecar, visible_folders
 from genie.data.video import Fit, Frame, probe, read_frames
 
 EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
@@ -26,6 +26,14 @@ class VideoFiles(Source):
             for name in names
             if Path(name).suffix.lower() in EXTENSIONS
         ]
+
+    def left_out(self) -> Mapping[str, str]:
+        """Returns what has the name of a video and cannot be opened as a file."""
+        return {
+            path.relative_to(self.root).as_posix(): "is a link to nowhere, a pipe or a device"
+            for path in not_files(self.root)
+            if path.suffix.lower() in EXTENSIONS
+        }
 
     def open(self, name: str, *, height: int, width: int, fit: Fit, fps: float) -> Iterator[Frame]:
         """Decodes a file with its own times."""
