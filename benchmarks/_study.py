@@ -171,7 +171,11 @@ class Results:
     def __init__(self, options: argparse.Namespace):
         paths = ("json", "plot", "work", "device")
         self.path: Path | None = options.json
-        self.settings = {key: value for key, value in vars(options).items() if key not in paths}
+        self.settings = {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in vars(options).items()
+            if key not in paths
+        }
         self.rows: dict[str, Row] = {}
         if self.path and self.path.exists():
             kept = json.loads(self.path.read_text())

@@ -28,13 +28,10 @@ from genie.core.config import overridden
 from genie.data.clips import select_clips
 from genie.models.layers.kmeans import kmeans_plus_plus, lloyd
 from genie.presets import registry
+from genie.world.config import GenieConfig
 
 ARM = Game("gym:arm:Arm-v0", {"max_episode_frames": 100, "num_envs": 4}, side=128)
 STEPS = (150, 120, 120)
-LARGER = {
-    "height": 128, "width": 128, "tokenizer": {"patch": 16}, "actions": {"downsample": 4},
-}  # fmt: skip
-"""Of frames that are twice as large, as many tokens as the preset has."""
 DRAWS = 500
 """Of the bootstrap over episodes."""
 Transitions = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -105,11 +102,19 @@ def directions(known: Transitions, judged: Transitions, count: int) -> Row:
     }
 
 
+def config_of(preset: str) -> GenieConfig:
+    """The preset's world with frames twice as large and as many tokens."""
+    world = registry.get(preset).world
+    sizes = {"height": ARM.side, "width": ARM.side}
+    patches = {"patch": 2 * world.tokenizer.patch}
+    shown = {"downsample": 2 * world.actions.downsample}
+    return overridden(world, {**sizes, "tokenizer": patches, "actions": shown})
+
+
 def measured(options: argparse.Namespace) -> Row:
     """Trains and measures the world of the arm."""
     store = store_of("arm", ARM, options)
-    config = overridden(registry.get(options.preset).world, LARGER)
-    world = train("arm", store, options, world=config)
+    world = train("arm", store, options, world=config_of(options.preset))
     vectors = vectors_of(store, options.work / "video" / "arm")
     known, judged = (
         transitions(world, store, vectors, split, 6 * options.clips) for split in ("train", "val")

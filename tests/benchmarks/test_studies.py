@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from genie.data.store import ClipStore
+from genie.presets import registry
 from small import save_store
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -26,11 +27,12 @@ def options_of(path, **more):
 
 def test_a_row_that_is_there_is_not_made_again(tmp_path):
     path = tmp_path / "rows.json"
-    first = study.Results(options_of(path, seed=0))
+    pictures = tmp_path / "pictures"
+    first = study.Results(options_of(path, seed=0, pictures=pictures))
     assert first.row("a", lambda: {"loss": 1.23456})["loss"] == 1.2346
-    again = study.Results(options_of(path, seed=0))
+    again = study.Results(options_of(path, seed=0, pictures=pictures))
     assert again.row("a", lambda: pytest.fail("made again"))["loss"] == 1.2346
-    assert json.loads(path.read_text())["settings"] == {"seed": 0}
+    assert json.loads(path.read_text())["settings"] == {"seed": 0, "pictures": str(pictures)}
     with pytest.raises(SystemExit, match="other settings"):
         study.Results(options_of(path, seed=1))
 
@@ -115,3 +117,13 @@ def test_drawings_differ_by_their_number_and_by_who_is_in_them():
     changed = (first != empty).any(-1).mean()
     assert 0.01 < changed < 0.2
     assert (first != other).any()
+
+
+@pytest.mark.parametrize("preset", ["coinrun-tiny", "coinrun"])
+def test_frames_of_the_arm_are_as_many_tokens_as_the_preset_has(preset):
+    larger, smaller = robots.config_of(preset), registry.get(preset).world
+    assert (larger.height, larger.width) == (128, 128)
+    assert larger.height // larger.tokenizer.patch == smaller.height // smaller.tokenizer.patch
+    assert (
+        larger.height // larger.actions.downsample == smaller.height // smaller.actions.downsample
+    )
