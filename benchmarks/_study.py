@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from _machine import about, as_text
+from _stages import begin
 
 import genie
 from genie.core.config import overridden
@@ -86,18 +87,29 @@ def train(
     options: argparse.Namespace,
     *,
     stages: Sequence[str] = STAGES,
-    steps: Sequence[int] | None = None,
+    steps: Mapping[str, int] | None = None,
     world: GenieConfig | None = None,
     base: str | None = None,
+    earlier: str | None = None,
 ) -> genie.Genie:
-    """A world trained for some steps of each stage; from a base, with actions of its own."""
+    """A world trained for some steps of each stage.
+
+    Args:
+        name: of the run.
+        store, options: of the study.
+        stages: that are trained.
+        steps: by stage; those of the options when left out.
+        world: its sizes; the preset's when left out.
+        base: world to fine-tune, with latent actions that are placed anew.
+        earlier: world that the stages before `stages` are taken from.
+    """
     out, preset = options.work / "runs" / name, registry.get(options.preset)
-    budgets = {
-        stage: {"steps": count, "minutes": 0}
-        for stage, count in zip(stages, steps or options.steps, strict=True)
-    }
+    steps = steps or dict(zip(STAGES, options.steps, strict=True))
+    budgets = {stage: {"steps": count, "minutes": 0} for stage, count in steps.items()}
     quiet = {"previews_every": 0, "diagnostics_every": 0}
     schedule = overridden(preset.train, {**budgets, **quiet})
+    if earlier:
+        begin(out, store, world or preset.world, schedule, stages, options.seed, earlier)
     genie.train(
         store,
         out,

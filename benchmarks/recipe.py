@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from _machine import as_text
 from _sizes import PAPER
+from _stages import begin
 
 import genie
 from genie.core.config import overridden, to_dict
@@ -43,8 +44,7 @@ from genie.evaluation.metrics.supervised import compare_with_true
 from genie.models.quantizers.registry import KINDS
 from genie.plugins.scrolling import scrolling
 from genie.presets import registry
-from genie.training.checkpointing import read_checkpoint, write_checkpoint
-from genie.training.config import STAGES
+from genie.training.checkpointing import read_checkpoint
 from genie.world.config import GenieConfig
 
 DRAWING = ("sampling",)
@@ -169,9 +169,9 @@ def trained(
     limit = {"steps": options.steps, "minutes": 0 if options.steps else options.minutes}
     changes = {AUGMENTATION: overrides.get(AUGMENTATION, {}), **dict.fromkeys(stages, limit)}
     schedule = overridden(preset.train, changes)
-    for stage in STAGES[: STAGES.index(stages[0])]:  # what comes later hangs on what is trained
-        kept = getattr(genie.Genie.from_pretrained(options.base, device="cpu"), stage)
-        write_checkpoint(out / "checkpoints" / f"{stage}.ckpt", {"average": kept.state_dict()})
+    if options.base:
+        store = genie.ClipStore.open(data)
+        begin(out, store, world, schedule, stages, seed, options.base)
     genie.train(
         data, out, world=world, train=schedule, stages=list(stages), seed=seed, device="cpu"
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _study import Game, Results, Row, parser_of, quality, store_of, train
+from _study import STAGES, Game, Results, Row, parser_of, quality, store_of, train
 
 import genie
 from genie.core.config import overridden
@@ -111,24 +111,29 @@ def config_of(preset: str) -> GenieConfig:
     return overridden(world, {**sizes, "tokenizer": patches, "actions": shown})
 
 
-def measured(options: argparse.Namespace) -> Row:
-    """Trains and measures the world of the arm."""
+def named(options: argparse.Namespace) -> Row:
+    """Trains tokenizer and latent actions, and says what the codes tell of the true actions."""
     store = store_of("arm", ARM, options)
-    world = train("arm", store, options, world=config_of(options.preset))
+    config, stages = config_of(options.preset), STAGES[:2]
+    world = train("arm", store, options, stages=stages, world=config)
     vectors = vectors_of(store, options.work / "video" / "arm")
     known, judged = (
         transitions(world, store, vectors, split, 6 * options.clips) for split in ("train", "val")
     )
-    found = directions(known, judged, world.config.num_actions)
-    return {**quality(world, store, options), "directions": found}
+    return directions(known, judged, world.config.num_actions)
 
 
-def plot(row: Row, path: Path) -> None:
+def played(options: argparse.Namespace) -> Row:
+    """Trains the dynamics as well, and says how good the world is."""
+    store = store_of("arm", ARM, options)
+    return quality(train("arm", store, options, world=config_of(options.preset)), store, options)
+
+
+def plot(found: Row, path: Path) -> None:
     """An arrow for each code, as long as the mean velocity, and R² beside its bounds."""
     import matplotlib.pyplot as plt
 
     figure, (arrows, bars) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    found = row["directions"]
     for code, (x, y) in enumerate(found["means"]):
         arrows.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "color": f"C{code}"})
         arrows.text(x, y, f"{code} ({found['share'][code]:.0%})", color=f"C{code}")
@@ -148,9 +153,11 @@ def main() -> None:
     parser.set_defaults(frames=6000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    row = Results(options).row("arm", lambda: measured(options))
+    results = Results(options)
+    found = results.row("directions", lambda: named(options))
     if options.plot:
-        plot(row, options.plot)
+        plot(found, options.plot)
+    results.row("quality", lambda: played(options))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from genie.core.config import overridden
 from genie.data.clips import ClipBatches, select_clips
 from genie.evaluation.metrics.formulas import interval_over_episodes
 from genie.presets import registry
-from genie.training.checkpointing import write_checkpoint
+from genie.training import finetune
 
 GAME = Game("procgen:coinrun")
 STEPS, SIZES = (15, 45, 135), ("2x32", "2x64", "3x96", "3x128")
@@ -60,22 +60,17 @@ def share_of(share: float, options: argparse.Namespace) -> genie.ClipStore:
     return store_of(name, GAME, options)
 
 
-def trained(
-    size: str, steps: int, share: float, options: argparse.Namespace
-) -> tuple[genie.Genie, genie.ClipStore]:
+def trained(size: str, steps: int, share: float, options: argparse.Namespace) -> genie.Genie:
     """A world with new dynamics of a size, such as "3x96": layers and width."""
-    store, base = share_of(share, options), genie.Genie.from_pretrained(options.base, device="cpu")
+    store, base = share_of(share, options), finetune.config_of(options.base)
     layers, width = map(int, size.split("x"))
     heads = max(1, width // 32)
     sizes: dict[str, Any] = {"layers": layers, "width": width, "heads": heads}
+    config = overridden(base, {"dynamics": sizes})
     name = f"scaling-{size}-{steps}-{share:.0%}"
-    for stage in ("tokenizer", "actions"):  # as if they had been trained in this run
-        path = options.work / "runs" / name / "checkpoints" / f"{stage}.ckpt"
-        if not path.exists():
-            write_checkpoint(path, {"average": getattr(base, stage).state_dict()})
-    config = overridden(base.config, {"dynamics": sizes})
-    return train(name, store, options, stages=["dynamics"], steps=[steps], world=config), share_of(
-        1.0, options
+    budget = {"dynamics": steps}
+    return train(
+        name, store, options, stages=["dynamics"], steps=budget, world=config, earlier=options.base
     )
 
 
@@ -95,7 +90,7 @@ def loss_of(world: genie.Genie, store: genie.ClipStore, clips: int) -> Row:
 
 def measured(size: str, steps: int, share: float, options: argparse.Namespace) -> Row:
     """Trains and measures one size for one budget."""
-    world, store = trained(size, steps, share, options)
+    world, store = trained(size, steps, share, options), share_of(1.0, options)
     stage = registry.get(options.preset).train.dynamics
     parameters = sum(part.numel() for part in world.dynamics.parameters())
     height, width = world.dynamics.grid

@@ -602,7 +602,9 @@ ARMS = ("from nothing", "as it is", "fine-tuned")
 
 
 def _study(name: str) -> Mapping[str, Report]:
-    return read(f"study-{name}")["rows"]
+    """The rows of a study, none where it was not run yet."""
+    path = RESULTS / f"study-{name}.json"
+    return read(path)["rows"] if path.exists() else {}
 
 
 def _mean(part: Report) -> str:
@@ -680,12 +682,77 @@ def prompts() -> str:
     return markdown(("prompts", "reconstruction, dB", *directions), body)
 
 
+def scaling() -> str:
+    """Returns the losses of `benchmarks/study_scaling.py`, a row a size."""
+    rows = _study("scaling")
+    budgets = list(dict.fromkeys((row["steps"], row["share"]) for row in rows.values()))
+    header = ("size", "parameters", *(f"{n:,} steps, {s:.0%} of the data" for n, s in budgets))
+    found = {(row["size"], row["steps"], row["share"]): row for row in rows.values()}
+    sizes = {row["size"]: row["parameters"] for row in rows.values()}
+    body = [
+        (
+            size,
+            f"{count / 1e6:.2f}M",
+            *(
+                _mean(found[size, *budget]["loss"]) if (size, *budget) in found else ""
+                for budget in budgets
+            ),
+        )
+        for size, count in sizes.items()
+    ]
+    return markdown(header, body)
+
+
+def scaling_fits() -> str:
+    """Returns the power laws of `benchmarks/study_scaling.py`."""
+    body = [
+        (name, f"{fit['exponent']:.3f}", _known(fit["stderr"]), str(fit["points"]))
+        for name, fit in _fits().items()
+    ]
+    return markdown(("loss falls with", "exponent", "standard error", "points"), body)
+
+
+def _fits() -> Mapping[str, Report]:
+    path = RESULTS / "study-scaling.json"
+    return read(path).get("fits", {}) if path.exists() else {}
+
+
+def _known(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
+
+
+def robots() -> str:
+    """Returns the result of `benchmarks/study_robots.py`, as far as it is measured."""
+    rows = _study("robots")
+    names = {
+        "latent": "latent actions", "shuffled": "shuffled latent actions",
+        "ceiling": "k-means of the true actions",
+    }  # fmt: skip
+    body = [
+        (
+            f"R² of the true action, {name}",
+            f"{found['r2']:.2f} ({found['low']:.2f} to {found['high']:.2f})",
+        )
+        for key, name in names.items()
+        if "directions" in rows and (found := rows["directions"][key])
+    ]
+    if (row := rows.get("quality")) is not None:
+        body += [
+            ("ΔPSNR at t = 4, dB ± s.e. (paper: 2.07)", _mean(row["delta_psnr"])),
+            ("tokenizer, dB (95 %)", _interval(row["tokenizer"], row["tokenizer_interval"])),
+            ("rollout at t = 4, dB (95 %)", _interval(row["psnr"], row["psnr_interval"])),
+            ("copying the prompt, dB", f"{row['copying']:.1f}"),
+            ("latent actions in use", f"{row['perplexity']:.1f}"),
+        ]
+    return markdown(("figure", "value"), body)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, variants, mapper,
         clone, clone_references, planning, reliability, experiments, genres, transfer,
-        prompts,
+        prompts, scaling, scaling_fits, robots,
     )
 }  # fmt: skip
 

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from genie.core.config import overridden
 from genie.data.store import ClipStore
 from genie.presets import registry
-from small import save_store
+from genie.training import config, finetune
+from small import TEAL, save_store, save_world
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+stages = importlib.import_module("_stages")
 study = importlib.import_module("_study")
 scaling = importlib.import_module("study_scaling")
 robots = importlib.import_module("study_robots")
@@ -35,6 +38,21 @@ def test_a_row_that_is_there_is_not_made_again(tmp_path):
     assert json.loads(path.read_text())["settings"] == {"seed": 0, "pictures": str(pictures)}
     with pytest.raises(SystemExit, match="other settings"):
         study.Results(options_of(path, seed=1))
+
+
+def test_a_run_begins_with_the_earlier_stages_of_a_world(tmp_path):
+    world = save_world(tmp_path / "world", TEAL)
+    clips = [(split, np.zeros((8, 16, 16, 3), np.uint8)) for split in ("train", "val")]
+    store, stage = save_store(tmp_path / "store", *clips, fps=15), {"steps": 1, "minutes": 0}
+    schedule = overridden(registry.get("tiny").train, {"dynamics": stage})
+    settings = (finetune.config_of(world), schedule, ["dynamics"], 3)
+    stages.begin(tmp_path / "run", store, *settings, base=str(world))
+    names = {path.name for path in (tmp_path / "run/checkpoints").glob("*.ckpt")}
+    assert names == {"tokenizer.ckpt", "actions.ckpt"}
+    config.resolve(
+        tmp_path / "run", store, world=settings[0], train=schedule, stages=["dynamics"], seed=3
+    )
+    assert config.untrained(tmp_path / "run") == ["dynamics"]
 
 
 def test_a_power_law_is_found_with_its_error():
