@@ -73,7 +73,8 @@ def plot(rows: dict[str, Row], path: Path) -> None:
     )
     for axis, (key, title) in zip(axes, parts, strict=True):
         for number, (arm, label) in enumerate(ARMS.items()):
-            found = [row for row in rows.values() if row["arm"] == arm]
+            if not (found := [row for row in rows.values() if row["arm"] == arm]):
+                continue
             places = [list(GENRES).index(row["genre"]) + 0.27 * (number - 1) for row in found]
             heights, errors = zip(*(_bar(row, key) for row in found), strict=True)
             axis.bar(places, heights, 0.25, label=label, yerr=tuple(zip(*errors, strict=True)))
