@@ -74,8 +74,11 @@ def make_store(folder: Path, lengths: Sequence[int] = (40, 33, 30, 20)) -> Path:
     return folder
 
 
-def train_toy(data: Path, out: Path, console: object | None = None) -> None:
-    """Trains the toy world in three stages of eight steps; the same call again goes on."""
+def train_toy(data: Path, out: Path, console: object | None = None, **changes: object) -> None:
+    """Trains the toy world in three stages of eight steps; the same call again goes on.
+
+    With sharded weights no stage has Muon. `changes` are of `TrainConfig`.
+    """
     import torch
     from rich.console import Console
 
@@ -89,12 +92,13 @@ def train_toy(data: Path, out: Path, console: object | None = None) -> None:
     schedule = TrainConfig(
         tokenizer=stage,
         actions=stage,
-        dynamics=replace(stage, optimizer="muon"),
+        dynamics=stage if changes.get("strategy") == "fsdp" else replace(stage, optimizer="muon"),
         checkpoint_steps=2,
         previews_every=0,
         diagnostics_every=0,
         log_every=4,
         accelerator="cpu",
+        **changes,  # type: ignore[arg-type]
     )
     quiet = Console(file=io.StringIO())
     world = from_dict(GenieConfig, WORLD)
