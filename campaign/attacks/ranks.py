@@ -19,7 +19,8 @@ from campaign.harness import Attack, Fell, Figures
 RANKS = 2
 PIECES = {"SHORTEST_CHUNK": 7, "FRAMES_AT_ONCE": 20, "PIECE_FRAMES": 14}
 """Small ones, so that the toy store has several for each process."""
-SURVIVOR_SECONDS = 30.0
+SURVIVOR_SECONDS, RESUMED_SECONDS, TRIAL_SECONDS = 30.0, 300.0, 400.0
+"""Limits; two processes that wait for each other are slow on a busy machine."""
 
 
 def _train(data: Path, out: Path, rank: int, port: int, strategy: str) -> None:
@@ -104,7 +105,7 @@ def _go_on(
     left = [harness.ended(child, SURVIVOR_SECONDS)[0] for child in others]
     waited = time.monotonic() - began
     again = _group(data, out, own, strategy)
-    codes = [harness.ended(child, 60)[0] for child in again]
+    codes = [harness.ended(child, RESUMED_SECONDS)[0] for child in again]
     if codes != [0] * RANKS:
         raise Fell(f"it did not go on: {codes}")
     different = [
@@ -224,6 +225,7 @@ ATTACKS = (
         _kill_rank,
         lambda shared: _whole(shared, "ddp"),
         TRAINING,
+        TRIAL_SECONDS,
     ),
     Attack(
         "kill-rank-saving",
@@ -234,6 +236,7 @@ ATTACKS = (
         _kill_saving,
         lambda shared: _whole(shared, "fsdp"),
         TRAINING,
+        TRIAL_SECONDS,
     ),
     Attack(
         "kill-encoding",
