@@ -9,13 +9,18 @@ install = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pi
 # The variable silences a notice about the successor of MkDocs.
 mkdocs = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: setup demo play test soak campaign check bench study-agents site tables docs clean
+.PHONY: setup demo play test soak campaign audit check bench study-agents site tables docs clean
 setup: $(VENV)/.installed-dev
 demo: $(VENV)/.installed-demo ; $(BIN)/genie demo $(ARGS)
 play: $(VENV)/.installed-demo ; $(BIN)/genie play $(or $(WORLD),$(wildcard runs/demo)) $(ARGS)
 test: setup ; $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 soak: setup ; GENIE_SOAK=1 $(BIN)/pytest tests/serving/test_soak.py tests/serving/test_static_latency.py -s $(ARGS)
 campaign: setup ; $(BIN)/python -m campaign $(ARGS)
+# Known vulnerabilities of the pinned versions, and what is installed as a bill of materials (SBOM).
+audit: setup
+	$(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit cyclonedx-bom
+	build/audit/bin/cyclonedx-py environment $(VENV) --of JSON -o build/sbom.json
+	build/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports && $(mkdocs) build --strict --quiet
 bench: setup ; for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
 docs: setup ; $(mkdocs) serve $(ARGS)

@@ -747,11 +747,23 @@ def robots() -> str:
     return markdown(("figure", "value"), body)
 
 
+def licences() -> str:
+    """Returns how many of the packages that Genie needs have which licence, and which those are."""
+    kinds: dict[str, list[str]] = {}
+    for name, row in read("licences").items():
+        kinds.setdefault(row["licence"], []).append(name)
+    rows = [
+        (kind, f"{len(names)}", ", ".join(f"`{name}`" for name in names))
+        for kind, names in sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+    return markdown(("licence, as stated", "packages", "which"), rows)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, variants, mapper,
-        clone, clone_references, planning, reliability, experiments, genres, transfer,
+        clone, clone_references, planning, reliability, licences, experiments, genres, transfer,
         prompts, scaling, scaling_fits, robots,
     )
 }  # fmt: skip

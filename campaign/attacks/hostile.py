@@ -336,6 +336,9 @@ def _prepare_world(shared: Path) -> None:
     RewardModel(config, heads).save_pretrained(folder / "reward")
     game = Replay.of_game(world, "world", toys.moving_square(1, 0, toys.SIDE)[0], 1, [0, 1, 2, 3])
     (shared / "game.json").write_text(json.dumps(asdict(game)))
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    _done(["replay", str(shared / "game.json"), "--world", str(folder), "--out", f"{shared}/a.gif"])
+    (shared / "usual").write_text(str(_seconds_since(before)))
 
 
 def _open_world(folder: Path) -> None:
@@ -366,7 +369,8 @@ def _attack_world(shared: Path, own: Path, dice: random.Random) -> tuple[str, Fi
     inside = (
         any(word in kind for word in ("names", "actions.json", "reward")) or dice.random() < 0.3
     )
-    return _harmless(kind, own, (lambda: _open_world(folder)) if inside else command)
+    usual = float((shared / "usual").read_text())
+    return _harmless(kind, own, (lambda: _open_world(folder)) if inside else command, usual)
 
 
 # -- replays -------------------------------------------------------------------------------------
@@ -405,7 +409,8 @@ def _attack_replay(shared: Path, own: Path, dice: random.Random) -> tuple[str, F
     command = ["replay", str(own / "replay" / "game.json"), "--out", str(own / "clip.gif")]
     if "path" not in kind:
         command += ["--world", str(shared / "world")]
-    return _harmless(f"replay: {kind}", own, command)
+    usual = float((shared / "usual").read_text())
+    return _harmless(f"replay: {kind}", own, command, usual)
 
 
 # -- stores --------------------------------------------------------------------------------------
@@ -527,7 +532,14 @@ def _attack_sidecar(shared: Path, own: Path, dice: random.Random) -> tuple[str, 
 # -- what must hold ------------------------------------------------------------------------------
 
 
-def _harmless(kind: str, own: Path, act: list[str] | Callable[[], None]) -> tuple[str, Figures]:
+def _seconds_since(before: resource.struct_rusage) -> float:
+    now = resource.getrusage(resource.RUSAGE_SELF)
+    return now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _harmless(
+    kind: str, own: Path, act: list[str] | Callable[[], None], usual: float = 0.0
+) -> tuple[str, Figures]:
     """Does it, and checks that it ends soon, small, with one sentence or well, and runs no code."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     resource.setrlimit(resource.RLIMIT_DATA, (_virtual() + 6 * 2**30, -1))
@@ -535,7 +547,7 @@ def _harmless(kind: str, own: Path, act: list[str] | Callable[[], None]) -> tupl
     code, said = _done(act)
     waited = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = _seconds_since(before)
     memory = max(0, after.ru_maxrss - before.ru_maxrss) / 1024
     if (own / MARK).exists():
         raise Fell(f"{kind}: code ran")
@@ -543,7 +555,7 @@ def _harmless(kind: str, own: Path, act: list[str] | Callable[[], None]) -> tupl
         raise Fell(f"{kind}: {said[-300:]}")
     if "out of memory" in said or memory > MEGABYTES:
         raise Fell(f"{kind}: {memory:.0f} MB ({said[-200:]})")
-    if seconds > SECONDS:
+    if seconds > SECONDS + usual:
         raise Fell(
             f"{kind}: {seconds:.1f} s of the processor, {waited:.1f} s in all ({said[-200:]})"
         )
@@ -581,7 +593,10 @@ MODULES = (
     "genie.world.action_mapper", "genie.world.reward_model", "jsonargparse", "tensorstore",
     "genie.data.prepare", "PIL.PngImagePlugin", "PIL.GifImagePlugin", "genie.cli.parser",
 )  # fmt: skip
-BAR = "no code runs; one sentence or no harm; under 2 s of the processor and 2 GB"
+BAR = (
+    "no code runs; one sentence or no harm; under 2 s of processor time more than for a harmless "
+    "one, and 2 GB"
+)
 ATTACKS = (
     Attack("worlds", f"a hostile world folder is opened ({len(WORLDS)} kinds)", BAR, 200,
            _attack_world, _prepare_world, MODULES, 60),

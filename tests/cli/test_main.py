@@ -103,6 +103,8 @@ def test_missing_folders_and_videos_are_said(capsys, tmp_path, world):
         (ModuleNotFoundError("x", name="ale_py"), 2, "'genie-worlds[atari]'"),
         (MemoryError(), 2, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "out of memory"),
+        (RuntimeError("mmap: Cannot allocate memory (12)"), 2, "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "out of memory"),
         (KeyboardInterrupt(), 130, "stopped by the keyboard"),
         (TypeError("oh"), 1, "TypeError: oh; this is a bug"),
     ],

@@ -153,6 +153,8 @@ def test_another_world_is_refused(world, game):
         ({"prompt": []}, "at least one picture"),
         ({"prompt": ["a"] * 2000}, "2,000 pictures, at most 1024"),
         ({"fps": 0}, "fps"),
+        ({"fps": 1e-300}, "fps"),
+        ({"fps": 1e300}, "fps"),
     ],
 )
 def test_what_is_no_replay_is_refused(game, tmp_path, changes, reason):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 COMMANDS = find_commands()
+NO_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory", "could not create a primitive")
+"""In what torch and its libraries say where there is not enough memory."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,7 +74,9 @@ def explain(error: BaseException) -> tuple[int, str]:
 def _lacks_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def _how_to_install(module: str) -> str:

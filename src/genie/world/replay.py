@@ -112,7 +112,7 @@ class Replay:
 
     def __post_init__(self) -> None:
         """Raises `UserError` for a game that cannot be played."""
-        require(self.fps > 0, "fps: must be positive")
+        require(0.01 <= self.fps <= 1000, "fps: must lie between 0.01 and 1000")
         require(len(self.prompt) > 0, "prompt: a game starts from at least one picture")
         few = len(self.prompt) <= MOST_PICTURES
         require(few, f"prompt: {len(self.prompt):,} pictures, at most {MOST_PICTURES} are played")
