@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,14 @@ def test_a_full_disk_keeps_the_old_world(folder: Path, monkeypatch: pytest.Monke
         checkpoint.write_world(folder, {"height": 32}, {"w": torch.zeros(1)})
     assert checkpoint.read_config(folder) == {"height": 16}
     assert torch.equal(checkpoint.read_weights(folder)["w"], torch.arange(6.0))
+
+
+def test_weights_that_are_a_pipe_are_refused(folder: Path):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    for read in (checkpoint.read_shapes, checkpoint.read_weights, checkpoint.is_rounded):
+        with pytest.raises(UserError, match="is no file, but a pipe"):
+            read(folder)
 
 
 def test_weights_of_too_many_tensors_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):

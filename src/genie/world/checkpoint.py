@@ -292,6 +292,8 @@ def read_integers(folder: str | Path) -> list[tuple[Tensor, Tensor]]:
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
+    is_file = path.is_file() or not path.exists()
+    require(is_file, f"{path}: is no file, but a pipe or a device; copy the weights again")
     try:
         yield
     except (safetensors.SafetensorError, OSError, ValueError) as error:
