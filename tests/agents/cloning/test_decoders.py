@@ -13,6 +13,7 @@ GAME = RealGameConfig(SQUARE, levels=8, seeds=1, num_envs=8)
 
 @pytest.fixture(scope="module")
 def decoding(steps):
+    torch.manual_seed(0)  # tests are seeded, but only after the fixtures of their module
     policy = new_network()
     fit_policy(policy, policy.to_latent, steps, steps.latent, QUICK)
     return Decoding.of(policy, steps.labelled(60, 0), QUICK, "toy")
