@@ -300,7 +300,6 @@ def test_what_processes_leave_is_done_by_the_rest(copy_of, world, small_pieces, 
     assert files_of(shared) == files_of(whole)
 
 
-@pytest.mark.flaky(reruns=2)  # how often two threads meet at one piece is up to the machine
 def test_processes_that_run_at_once_share_the_work(copy_of, world, small_pieces, monkeypatch):
     whole, shared = copy_of("whole"), copy_of("shared")
     precompute_all(whole, world)

@@ -9,7 +9,6 @@ a killed process leaves is done by the rest. The last one writes the marker.
 from __future__ import annotations
 
 import hashlib
-import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -238,10 +237,15 @@ def _missing(
 
 
 def _order(pieces: Sequence[Piece], rank: int, size: int) -> list[Piece]:
-    """The share of a process in order, then all others as chance will have it.
+    """The share of a process in order, then all others, those of each share from its end.
 
-    Those who help at the end mostly help with different pieces.
+    So the one who helps and the one whose share it is meet at one piece only. Several who help with
+    a share begin with different pieces of it.
     """
-    first, stop = (len(pieces) * part // size for part in (rank, rank + 1))
-    others = [*pieces[:first], *pieces[stop:]]
-    return [*pieces[first:stop], *random.Random(rank).sample(others, len(others))]
+    shares = [pieces[len(pieces) * r // size : len(pieces) * (r + 1) // size] for r in range(size)]
+    order, later = list(shares[rank]), list[Piece]()
+    for owner in (*range(rank + 1, size), *range(rank)):
+        for place, piece in enumerate(reversed(shares[owner])):
+            first = place % (size - 1) == (rank - owner - 1) % size
+            (order if first else later).append(piece)
+    return [*order, *later]
