@@ -74,6 +74,12 @@ class TemporalCache:
     @staticmethod
     def concatenate(caches: list[TemporalCache]) -> TemporalCache:
         """Joins the players of several caches into one batch."""
+        first, copies = caches[0], len(caches)
+        if len(first.time) == 1 and all(cache is first for cache in caches):
+            # One player several times, as guidance has it: nothing is copied.
+            many = (-1, -1, copies, -1, -1, -1)
+            times = first.time.expand(copies)
+            return TemporalCache(first.keys.expand(many), first.values.expand(many), times)
         return TemporalCache(
             torch.cat([cache.keys for cache in caches], dim=2),
             torch.cat([cache.values for cache in caches], dim=2),
