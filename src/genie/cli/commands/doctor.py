@@ -28,6 +28,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "atari": ("ale_py",),
     "export": ("onnx", "onnxscript"),
     "rl": ("stable_baselines3",),
+    "robots": ("mujoco",),
     "wandb": ("wandb",),
 }
 """Extras of the package, and the modules that each brings."""
@@ -39,6 +40,7 @@ _PURPOSES = {
     "atari": "recording Atari games",
     "export": "writing sites and ONNX graphs",
     "rl": "training agents",
+    "robots": "recording a robot arm",
     "wandb": "logging to Weights & Biases",
 }
 _COLOURS = {"good": "green", "slow": "yellow", "missing": "red"}
