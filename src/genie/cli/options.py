@@ -40,7 +40,9 @@ def require_device(device: str | None) -> None:
         device_of(device)
 
 
-def world_and_store(folder: Path, data: str, device: str | None = None) -> tuple[Genie, ClipStore]:
+def world_and_store(
+    folder: Path, data: str | Path, device: str | None = None
+) -> tuple[Genie, ClipStore]:
     """Opens a world in whose folder something is written, and the clip store it is made from.
 
     Raises:

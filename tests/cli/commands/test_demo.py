@@ -93,6 +93,7 @@ def make_tiny(monkeypatch):
     monkeypatch.setattr(module, "MEASURED", small)
     monkeypatch.setattr(module, "PRESSED", 1)
     monkeypatch.setattr(module, "LONG_GAMES", (1, 16))
+    monkeypatch.setattr(module, "HELD", {"prompts": 2, "steps": 2, "permutations": 19})
     monkeypatch.setattr(module, "ROLLOUT_FRAMES", 3)
 
 
@@ -103,6 +104,9 @@ def test_videos_become_a_world_a_report_and_a_film(samples, first_run):
     for name in ("config.json", "model.safetensors", "rollout.gif", "evaluation/report.html"):
         assert (out / name).stat().st_size > 0
     assert "perplexity" in shown
+    groups = json.loads((out / "actions.json").read_text())["groups"]
+    assert sum(len(group["actions"]) for group in groups) == 8
+    assert all(group["effect"] in shown for group in groups)
     assert f"genie play {out}" in shown
     weights = load_file(out / "model.safetensors")
     demo(samples=samples, out=out, minutes=0.02, play=False)
@@ -115,6 +119,7 @@ def test_the_world_is_served_at_the_end(samples, toy, tmp_path, monkeypatch):
     for part in ("_prepare", "_train"):
         monkeypatch.setattr(module, part, lambda *_: tmp_path)
     monkeypatch.setattr(module, "_evaluate", lambda *_: tmp_path / "report.html")
+    monkeypatch.setattr(module, "_name_actions", lambda *_: None)
     monkeypatch.setattr(module, "_rollout", lambda *_: tmp_path / "rollout.gif")
     monkeypatch.setattr(module, "_serve", lambda *given: served.append(given))
     demo(samples=samples, out=tmp_path / "run", port=0, play=True)
@@ -154,6 +159,7 @@ def test_the_default_is_a_game_that_a_bundled_world_knows():
 def test_a_game_can_have_its_own_size(samples, toy, tmp_path, monkeypatch):
     monkeypatch.setitem(module.SIDES, "square", 32)
     monkeypatch.setattr(module, "_evaluate", lambda *_: tmp_path / "report.html")
+    monkeypatch.setattr(module, "_name_actions", lambda *_: None)
     out = demo(samples=samples, out=tmp_path / "run", minutes=0.02, play=False)
     assert json.loads((out / "config.json").read_text())["config"]["height"] == 32
 

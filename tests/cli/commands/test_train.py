@@ -191,7 +191,7 @@ GO_ON = "not trained yet: actions, dynamics; the same command with --stages '[ac
     ("trained", "changes", "sentence"),
     [
         (["tokenizer"], {}, GO_ON),
-        (["tokenizer", "actions", "dynamics"], {}, "the world is ready; play it with: genie play"),
+        (["tokenizer", "actions", "dynamics"], {}, "--data d\nplay it: genie play"),
         (["tokenizer", "dynamics"], {"joint": True}, "the world is ready"),
         (["dynamics"], {"base": BaseWorld("coinrun-tiny")}, "the world is ready"),
     ],

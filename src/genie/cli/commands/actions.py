@@ -12,6 +12,8 @@ from genie.core.config import Device
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from genie.plugins.action_effects import EffectsConfig
+
 
 def _options(parser: ArgumentParser) -> None:
     from genie.plugins.action_effects import EffectsConfig
@@ -22,14 +24,22 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_class_arguments(EffectsConfig)
 
 
-def _run(options: Namespace) -> None:
-    from genie.plugins.action_effects import EffectsConfig, measure_actions
+def name_actions(folder: Path, data: str | Path, config: EffectsConfig, device: str | None) -> None:
+    """Measures what each action of a world does, writes it into the world's folder and prints it.
+
+    The page names keys after it, and shows one key for actions that do the same.
+
+    Args:
+        folder: of the world.
+        data: clip store whose held-out frames serve.
+        config: how it is measured.
+        device: where to run; chosen when None.
+    """
+    from genie.plugins.action_effects import measure_actions
     from genie.world.action_groups import write_groups
     from genie.world.action_names import read_names
 
-    folder, values = Path(options.world), options.as_dict()
-    config = EffectsConfig(**{key: values[key] for key in EffectsConfig.__dataclass_fields__})
-    world, store = world_and_store(folder, options.data, options.device)
+    world, store = world_and_store(folder, data, device)
     names = read_names(folder, world.config.num_actions)
     found = measure_actions(world, store, config, names)
     for group in found.groups:
@@ -38,6 +48,14 @@ def _run(options: Namespace) -> None:
         name = names[group.actions[0]] or group.name or "no name"
         print(f"action {actions}: {name}{hidden}. {group.effect}")
     print(f"{write_groups(folder, found)}: what each action does")
+
+
+def _run(options: Namespace) -> None:
+    from genie.plugins.action_effects import EffectsConfig
+
+    values = options.as_dict()
+    config = EffectsConfig(**{key: values[key] for key in EffectsConfig.__dataclass_fields__})
+    name_actions(Path(options.world), options.data, config, options.device)
 
 
 COMMAND = Command(

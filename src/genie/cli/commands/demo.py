@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genie.cli.commands import Command
+from genie.cli.commands.actions import name_actions
 from genie.cli.headlines import print_headlines
 from genie.cli.options import require_device, values_of
 from genie.core.config import Device, UserError, require
@@ -46,6 +47,8 @@ MEASURED: dict[str, Any] = {
     "figure_clips": 2,
 }
 PRESSED, LONG_GAMES = 4, (4, 96)
+HELD: dict[str, Any] = {"prompts": 24}
+"""How actions are measured for the names of keys, which takes some seconds."""
 
 
 def demo(
@@ -95,6 +98,7 @@ def demo(
     _train(store, out, side, minutes, device, base)
     _title(console, "3/4  Measure it on levels that it has not seen")
     page = _evaluate(out, store, device, base, console)
+    _name_actions(out, store, device)
     _title(console, "4/4  Play a random game into a film")
     print(f"{_rollout(out, device)}\n{page}", flush=True)
     if play:
@@ -192,6 +196,15 @@ def _evaluate(
     before, after = reports.values()
     print_headlines(after, console, before)
     return folder / "comparison.html"
+
+
+def _name_actions(out: Path, store: Path, device: str | None) -> None:
+    """Gives keys of the page the names of what they do."""
+    from genie.plugins.action_effects import EffectsConfig
+    from genie.world.action_groups import FILE
+
+    if not (out / FILE).is_file():
+        name_actions(out, store, EffectsConfig(**HELD), device)
 
 
 def _rollout(out: Path, device: Device | None) -> Path:

@@ -128,17 +128,21 @@ def _run(options: Namespace) -> None:
 
     train(data, out, world=world, train=schedule, **given)
     if rank_and_size()[0] == 0:
-        print(f"{out}: {_what_next(out)}")
+        print(f"{out}: {_what_next(out, data)}")
 
 
-def _what_next(folder: str) -> str:
+def _what_next(folder: str, data: str) -> str:
     from genie.training.config import untrained
 
     left = untrained(Path(folder))
     if left:
         names = ", ".join(left)
         return f"not trained yet: {names}; the same command with --stages '[{names}]' goes on"
-    return f"the world is ready; play it with: genie play {folder}"
+    return (
+        f"the world is ready\n"
+        f"name its keys after what they do: genie actions {folder} --data {data}\n"
+        f"play it: genie play {folder}"
+    )
 
 
 COMMAND = Command(
