@@ -1,13 +1,10 @@
-"""Little memory, and worlds of earlier versions of the program."""
+"""Little memory."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import random
 import resource
 import shutil
-import subprocess
 from pathlib import Path
 
 from campaign import harness
@@ -15,7 +12,6 @@ from campaign.attacks import toys
 from campaign.attacks.hostile import _done, _virtual
 from campaign.harness import Attack, Fell, Figures
 
-ROOT = Path(__file__).parents[2]
 WEIGHTS = "model.safetensors"
 
 
@@ -55,42 +51,6 @@ def _starve(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]
     return "said" if code else "enough memory", {}
 
 
-def _git(*arguments: str) -> bytes:
-    command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, check=True, capture_output=True).stdout
-
-
-def _earlier_worlds() -> list[tuple[str, str]]:
-    """Returns commit and folder of each world that the history holds, newest first."""
-    log = _git("log", "--format=%H", "--name-only", "--diff-filter=AM", "--", f"*/{WEIGHTS}")
-    found, commit = [], ""
-    for line in log.decode().splitlines():
-        if len(line) == 40 and "/" not in line:
-            commit = line
-        elif line.endswith(WEIGHTS) and not line.endswith(f"mapper/{WEIGHTS}"):
-            found.append((commit, line.removesuffix(f"/{WEIGHTS}")))
-    return found
-
-
-def _extract(commit: str, inside: str, folder: Path) -> None:
-    for name in _git("ls-tree", "-r", "--name-only", commit, inside).decode().splitlines():
-        path = folder / Path(name).relative_to(inside)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_git("show", f"{commit}:{name}"))
-
-
-def _open_earlier(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
-    worlds = _earlier_worlds()
-    commit, inside = worlds[int(own.name.rpartition("-")[2]) % len(worlds)]
-    _extract(commit, inside, own / "world")
-    clip = own / "clip.gif"
-    with contextlib.redirect_stdout(io.StringIO()):
-        code, said = _done(["generate", str(own / "world"), "--frames", "4", "--out", str(clip)])
-    if code not in (0, 2) or (code == 2 and len(said.strip().splitlines()) != 1):
-        raise Fell(f"{inside} of {commit[:8]}: {said[-300:]}")
-    return "plays" if code == 0 else f"refused: {said.strip()[-120:]}", {}
-
-
 MODULES = ("genie.training.pipeline", "genie.world.generate", "genie.cli.commands.generate")
 ATTACKS = (
     Attack(
@@ -101,13 +61,5 @@ ATTACKS = (
         _starve,
         _prepare,
         (*MODULES, "tensorstore", "tensorboard", "torch.utils.tensorboard", "jsonargparse"),
-    ),
-    Attack(
-        "earlier-worlds",
-        "worlds that came with earlier commits of the repository are played",
-        "they play, or one sentence says what to do",
-        20,
-        _open_earlier,
-        modules=MODULES,
     ),
 )
