@@ -13,7 +13,10 @@ import struct
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from functools import cache
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ from campaign.attacks import toys
 from campaign.harness import Attack, Fell, Figures
 
 TOKEN = "0123456789abcdef0123456789abcdef"
+AT_ONCE = 4
+"""Abusers at the same time."""
 Abuse = Callable[[str, int, random.Random], Awaitable[int]]
 """Abuses a server at a host and port; returns how often it did."""
 
@@ -60,14 +65,17 @@ UPGRADE = (
 BEARER = f"Authorization: Bearer {TOKEN}"
 
 
-async def _refused(
-    host: str, port: int, requests: list[bytes], allowed: set[int], close: bool = True
-) -> int:
-    for data in requests:
-        found = _statuses(await _raw(host, port, data, 1.0))
-        wrong = [status for status in found if status not in allowed]
-        if wrong:
+async def _refused(host: str, port: int, requests: list[bytes], allowed: set[int]) -> int:
+    """Sends requests, some at a time, and checks the status of each answer."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(data: bytes) -> None:
+        async with places:
+            found = _statuses(await _raw(host, port, data, 1.0))
+        if any(status not in allowed for status in found):
             raise Fell(f"answered {found} to {data[:200]!r}")
+
+    await asyncio.gather(*(one(data) for data in requests))
     return len(requests)
 
 
@@ -269,11 +277,16 @@ ODD = [None, True, -1, 2**31, 2**64, 1e308, "x", "\0", [], [1] * 70, {}, [[]], "
 
 async def messages(host: str, port: int, dice: random.Random) -> int:
     """Messages of players with values that are wrong."""
+    counts = await asyncio.gather(*(_misplay(host, port, dice, 400) for _ in range(AT_ONCE)))
+    return sum(counts)
+
+
+async def _misplay(host: str, port: int, dice: random.Random, count: int) -> int:
     from websockets.asyncio.client import connect
     from websockets.exceptions import ConnectionClosed
 
     sent, headers = 0, {"Authorization": f"Bearer {TOKEN}"}
-    while sent < 1500:
+    while sent < count:
         async with connect(f"ws://{host}:{port}/play", additional_headers=headers) as player:
             with contextlib.suppress(ConnectionClosed):
                 for _ in range(dice.randrange(1, 40)):
@@ -290,16 +303,24 @@ async def messages(host: str, port: int, dice: random.Random) -> int:
     return sent
 
 
+@cache
+def _bombs() -> tuple[bytes, ...]:
+    from campaign.attacks.hostile import _bomb_of, _text_bomb
+
+    dice = random.Random(0)
+    return _bomb_of(6_000)(dice), _text_bomb(dice)
+
+
 async def uploads(host: str, port: int, dice: random.Random) -> int:
     """Bodies that are no pictures, or claim what they are not."""
-    from campaign.attacks.hostile import _bomb_of, _png, _text_bomb
+    from campaign.attacks.hostile import _png
 
     bodies = [
-        b"", dice.randbytes(9999), _png(2**31 - 1, 2**31 - 1), _text_bomb(dice), b"GIF89a",
-        _bomb_of(6_000)(dice), b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF", b"MZ" * 99,
+        b"", dice.randbytes(9999), _png(2**31 - 1, 2**31 - 1), b"GIF89a", b"%PDF", b"MZ" * 99,
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>", *_bombs(),
     ]  # fmt: skip
     requests = []
-    for body in bodies * 4:
+    for body in bodies * 20:
         path = dice.choice(("/generate?actions=1", "/worlds/world/reconstruction"))
         claim = dice.choice((len(body), len(body), len(body) + 9, max(0, len(body) - 9)))
         headers = (BEARER, f"Content-Length: {claim}", "Connection: close")
@@ -314,47 +335,83 @@ ABUSES: tuple[Abuse, ...] = (
 
 # -- the server and its player -------------------------------------------------------------------
 
+FPS, QUIET_SECONDS = 10.0, 3.0
+INTENDED: dict[str, int] = {"messages": 50_000, "uploads": 5_000, "half_open": 10_000}
+"""Tries of the siege; what is not named is done twice."""
+
+
+@contextlib.contextmanager
+def _serving(shared: Path, own: Path) -> Iterator[tuple[int, int]]:
+    """A server in a process of its own; gives its port and the process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = harness.fork(lambda: _serve(shared / "world", port), own / "server")
+    try:
+        deadline = time.monotonic() + 60
+        while not _healthy(port):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the server did not start")
+            time.sleep(0.1)
+        yield port, server
+    finally:
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+
 
 def _serve(folder: Path, port: int) -> None:
     from genie.serving.limits import Limits
     from genie.serving.server import serve
 
-    os.setpgid(0, 0)
     limits = Limits(players=64, messages_per_second=100_000)
     serve(folder, port=port, token=TOKEN, limits=limits, device="cpu")
 
 
-async def _play(host: str, port: int, until: asyncio.Event) -> list[float]:
-    """Plays until told to stop; returns the milliseconds between frames."""
+async def _play(port: int, path: Path) -> None:
+    """Plays without end; writes when each frame came."""
     from websockets.asyncio.client import connect
 
-    times, headers = [], {"Authorization": f"Bearer {TOKEN}"}
-    async with connect(f"ws://{host}:{port}/play", additional_headers=headers) as player:
+    headers, number = {"Authorization": f"Bearer {TOKEN}"}, 0
+    async with connect(f"ws://127.0.0.1:{port}/play", additional_headers=headers) as player:
         await player.send(json.dumps({"type": "start", "seq": 1, "prompt": 0, "seed": 1}))
-        await player.send(json.dumps({"type": "idle", "action": 1}))
-        number = 0
-        while not until.is_set():
-            message = await asyncio.wait_for(player.recv(), 30)
-            if isinstance(message, bytes):
-                times.append(time.monotonic())
-                await player.send(json.dumps({"type": "ack", "frame": number}))
-                number += 1
-    return (1e3 * np.diff(times)).tolist()
+        with path.open("w", buffering=1) as file:
+            while True:
+                message = await asyncio.wait_for(player.recv(), 30)
+                if isinstance(message, bytes):
+                    print(time.monotonic(), file=file)
+                    await player.send(json.dumps({"type": "ack", "frame": number}))
+                    if number % 50 == 0:  # a game without inputs ends
+                        await player.send(json.dumps({"type": "idle", "action": number // 50 % 4}))
+                    number += 1
 
 
-async def _abused(port: int, abuse: Abuse, dice: random.Random) -> tuple[int, float, float]:
-    quiet, done = asyncio.Event(), asyncio.Event()
-    playing = asyncio.create_task(_play("127.0.0.1", port, quiet))
-    await asyncio.sleep(3)
-    quiet.set()
-    before = await playing
-    playing = asyncio.create_task(_play("127.0.0.1", port, done))
+@contextlib.contextmanager
+def _playing(port: int, own: Path) -> Iterator[Path]:
+    """A player in a process of its own; gives the file of times."""
+    path = own / "times"
+    player = harness.fork(lambda: asyncio.run(_play(port, path)), own / "player")
     try:
-        count = await abuse("127.0.0.1", port, dice)
+        time.sleep(1)  # the first frames of a game come at once
+        yield path
+        if os.waitpid(player, os.WNOHANG)[0]:
+            raise Fell(f"a player was thrown out: {(own / 'player').read_text()[-200:]}")
     finally:
-        done.set()
-    during = await playing
-    return count, float(np.percentile(before, 99)), float(np.percentile(during or [0.0], 99))
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(player, signal.SIGKILL)
+            os.waitpid(player, 0)
+
+
+def _waits(path: Path, spans: list[tuple[float, float]]) -> np.ndarray:
+    """Returns the milliseconds from frame to frame that ended in spans of time."""
+    times = np.array([float(line) for line in path.read_text().split()])
+    inside = np.zeros(len(times) - 1, bool)
+    for began, ended in spans:
+        inside |= (times[1:] > began) & (times[1:] <= ended)
+    return 1e3 * np.diff(times)[inside]
+
+
+def _p99(path: Path, spans: list[tuple[float, float]]) -> float:
+    waits = _waits(path, spans)
+    return float(np.percentile(waits, 99)) if len(waits) else 0.0
 
 
 def _resident(process: int) -> float:
@@ -368,36 +425,75 @@ def _healthy(port: int) -> bool:
     return False
 
 
-def _trial(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
-    abuse = dice.choice(ABUSES)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = harness.fork(lambda: _serve(shared / "world", port), own / "server")
-    try:
-        deadline = time.monotonic() + 60
-        while not _healthy(port):
-            if time.monotonic() > deadline:
-                raise RuntimeError("the server did not start")
-            time.sleep(0.1)
-        memory = _resident(server)
-        count, before, during = asyncio.run(_abused(port, abuse, dice))
-        if not _healthy(port):
-            raise Fell(f"{abuse.__name__}: the server is not ready afterwards")
-        grown = _resident(server) - memory
-    finally:
-        os.kill(server, signal.SIGKILL)
-        os.waitpid(server, 0)
+def _timed(act: Callable[[], object]) -> tuple[float, float]:
+    began = time.monotonic()
+    act()
+    return began, time.monotonic()
+
+
+def _check_after(port: int, own: Path, grown: float, what: str) -> None:
+    if not _healthy(port):
+        raise Fell(f"{what}: the server is not ready afterwards")
     if grown > 100:
-        raise Fell(f"{abuse.__name__}: memory grew by {grown:.0f} MB")
+        raise Fell(f"{what}: memory grew by {grown:.0f} MB")
     if "Traceback" in (said := (own / "server").read_text()):
-        raise Fell(f"{abuse.__name__}: {said.strip().splitlines()[-1]}")
-    figures = {
+        raise Fell(f"{what}: {said.strip().splitlines()[-1]}")
+
+
+def _abused(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
+    """One way of abuse."""
+    abuse = dice.choice(ABUSES)
+    with _serving(shared, own) as (port, server), _playing(port, own) as times:
+        memory = _resident(server)
+        quiet = _timed(lambda: time.sleep(QUIET_SECONDS))
+        tries: list[int] = []
+        loud = _timed(lambda: tries.append(asyncio.run(abuse("127.0.0.1", port, dice))))
+        grown = _resident(server) - memory
+        _check_after(port, own, grown, abuse.__name__)
+        ratio = _p99(times, [loud]) / _p99(times, [quiet])
+    return abuse.__name__, {
         "MB grown": round(grown, 1),
-        "p99 of another player, times": round(during / before, 2),
+        "tries": tries[0],
+        "p99 ratio": round(ratio, 2),
     }
-    return abuse.__name__, {**figures, "tries": count}
 
 
+def _siege(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
+    """All ways one after the other, again and again, with quiet between them."""
+    counts: Counter[str] = Counter()
+    quiet: list[tuple[float, float]] = []
+    loud: dict[str, list[tuple[float, float]]] = {}
+    memory = 0.0
+    with _serving(shared, own) as (port, server), _playing(port, own) as times:
+        for turn in count():
+            due = [
+                a for a in ABUSES if turn < 2 or counts[a.__name__] < INTENDED.get(a.__name__, 0)
+            ]
+            if not due:
+                break
+            for abuse in due:
+                quiet.append(_timed(lambda: time.sleep(QUIET_SECONDS)))
+
+                def go(abuse: Abuse = abuse) -> None:
+                    counts[abuse.__name__] += asyncio.run(abuse("127.0.0.1", port, dice))
+
+                loud.setdefault(abuse.__name__, []).append(_timed(go))
+            if turn == 1:  # libraries that are loaded late, and caches, are there by now
+                memory = _resident(server)
+        grown = _resident(server) - memory
+        _check_after(port, own, grown, "siege")
+        before = _p99(times, quiet)
+        ratios = {f"p99 ratio in {k}": round(_p99(times, v) / before, 2) for k, v in loud.items()}
+        ratios["p99 ratio"] = round(_p99(times, [*chain(*loud.values())]) / before, 2)
+        worst = max(float(_waits(times, v).max()) for v in loud.values())
+    tried = {f"tries of {name}": tries for name, tries in counts.items()}
+    figures = {"MB grown": round(grown, 1), "p99 before, ms": round(before, 1)}
+    return "siege", {**tried, **ratios, **figures, "longest wait, ms": round(worst)}
+
+
+MODULES = (
+    "genie.serving.server", "websockets.asyncio.client", "uvicorn.protocols.http.h11_impl",
+)  # fmt: skip
 ATTACKS = (
     Attack(
         "server",
@@ -406,9 +502,20 @@ ATTACKS = (
         "messages, uploads",
         "no answer of 5xx, no way in, ready afterwards, memory grows by less than 100 MB",
         45,
-        _trial,
-        lambda shared: toys.save_world(shared / "world", 0),
-        ("genie.serving.server", "websockets.asyncio.client", "uvicorn.protocols.http.h11_impl"),
+        _abused,
+        lambda shared: toys.save_world(shared / "world", 0, fps=FPS),
+        MODULES,
         200,
+    ),
+    Attack(
+        "siege",
+        "all of these in one run: 50,000 messages, 5,000 uploads, 10,000 connections that are "
+        "left half-open, and the others, with quiet between them",
+        "as above",
+        1,
+        _siege,
+        lambda shared: toys.save_world(shared / "world", 0, fps=FPS),
+        MODULES,
+        3000,
     ),
 )
