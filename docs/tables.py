@@ -596,6 +596,14 @@ def reliability() -> str:
     return markdown(("attack", "trials run", "held", "bar", "largest seen", "seconds"), rows)
 
 
+def versions() -> str:
+    """Returns what this program opens of earlier versions, and of how many."""
+    (row,) = (row for row in read("reliability")["attacks"] if row["name"] == "versions")
+    return markdown(
+        ("of a version", "versions"), [(what, str(n)) for what, n in row["outcomes"].items()]
+    )
+
+
 # -- studies ---------------------------------------------------------------------------------------
 
 ARMS = ("from nothing", "as it is", "fine-tuned")
@@ -763,8 +771,8 @@ TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, variants, mapper,
-        clone, clone_references, planning, reliability, licences, experiments, genres, transfer,
-        prompts, scaling, scaling_fits, robots,
+        clone, clone_references, planning, reliability, versions, licences, experiments, genres,
+        transfer, prompts, scaling, scaling_fits, robots,
     )
 }  # fmt: skip
 
