@@ -11,6 +11,7 @@ from genie.data import assemble
 from genie.data import store as store_module
 from genie.data.assemble import RawFrames, ShardWriter
 from genie.data.decode import DecodeTask
+from genie.data.folders import LocalFolder
 from genie.data.plan import WORK_FOLDER, PrepareConfig
 from genie.data.prepare import prepare
 from genie.data.sources.videos import VideoFiles
@@ -45,7 +46,9 @@ def test_clips_fill_whole_files_and_parts_go_when_their_frames_are_in(tmp_path, 
     config = PrepareConfig(32, 32)
     videos = [moving_square(40, seed=1), moving_square(38, seed=2)]
     tasks = [
-        DecodeTask(VideoFiles(Path()), "", tmp_path / WORK_FOLDER / f"{n}.raw", config, 15)
+        DecodeTask(
+            VideoFiles(LocalFolder(Path())), "", tmp_path / WORK_FOLDER / f"{n}.raw", config, 15
+        )
         for n in range(2)
     ]
     (tmp_path / WORK_FOLDER).mkdir()

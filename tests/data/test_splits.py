@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sample_videos import HERE, moving_square
 
+from genie.data.folders import LocalFolder
 from genie.data.prepare import prepare
 from genie.data.sources.videos import VideoFiles
 from genie.data.splits import hold_out_tail, merge_duplicates, split_sources
@@ -12,7 +13,7 @@ from genie.data.video import write_video
 
 
 def splits_of(names, val_fraction):
-    source = VideoFiles(Path())
+    source = VideoFiles(LocalFolder(Path()))
     return list(split_sources({name: source.split(name) for name in names}, val_fraction).values())
 
 
@@ -50,7 +51,7 @@ def united(*rows):
         Episode(n, source, split, 20 * n, 20, digest)
         for n, (source, split, digest) in enumerate(rows)
     ]
-    stated = {source: VideoFiles(Path()).split(source) for source, _, _ in rows}
+    stated = {source: VideoFiles(LocalFolder(Path())).split(source) for source, _, _ in rows}
     found, notes = merge_duplicates(episodes, stated)
     return [row.split for row in found], notes
 

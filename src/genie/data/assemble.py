@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -107,7 +108,10 @@ class ShardWriter:
                 task.part.unlink(missing_ok=True)
         for pattern in (f"{WORK_FOLDER}/.*", "frames/**/*.__lock"):
             for left in self._out.glob(pattern):
-                left.unlink(missing_ok=True)
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
 
     def append(self, number: int, video: FramesOfVideo, clips: Sequence[dict[str, Any]]) -> None:
         """Adds the clips of a video, unless they are in the array already."""

@@ -25,7 +25,7 @@ import numpy as np
 from genie.core.config import UserError
 from genie.core.io import replacing
 from genie.data.plan import PrepareConfig
-from genie.data.sources.base import Source
+from genie.data.sources.base import Labels, Source
 from genie.data.video import Frame
 
 _PREFETCH = 4
@@ -59,6 +59,11 @@ class DecodeTask:
 
 def decode(task: DecodeTask) -> None:
     """Writes all frames of a video to `task.part`, and then the manifest of those to keep."""
+    try:
+        stated = _stated(task)
+    except UserError as error:
+        _leave_out(task, _reason(task, error))
+        return
     cutter = _CutDetector(task.config)
     digests, positions = _ClipHashes(), []
     problem = None
@@ -71,7 +76,7 @@ def decode(task: DecodeTask) -> None:
                 positions.append(position)
                 file.write(frame.data)
         except UserError as error:
-            problem = str(error).removeprefix(f"{task.source.root / task.name}: ")
+            problem = _reason(task, error)
     clips, dropped = cutter.kept()
     manifest = {
         "clips": [
@@ -86,9 +91,19 @@ def decode(task: DecodeTask) -> None:
         ],
         "skipped": None if clips else problem or dropped or "holds no frames",
         "note": "; ".join(filter(None, (problem, dropped))) or None,
-        **_stated(task),
+        **stated,
     }
     _write_manifest(task, manifest)
+
+
+def _reason(task: DecodeTask, error: UserError) -> str:
+    return str(error).removeprefix(f"{task.source.folder}/{task.name}: ")
+
+
+def _leave_out(task: DecodeTask, reason: str) -> None:
+    nothing = {"clips": [], "skipped": reason, "note": None}
+    task.part.unlink(missing_ok=True)
+    _write_manifest(task, {**nothing, **asdict(Labels()), "split": None})
 
 
 def _write_manifest(task: DecodeTask, manifest: dict[str, Any]) -> None:
@@ -273,9 +288,7 @@ class DecoderPool:
                 pool.submit(decode, task).result()
             except BrokenProcessPool:
                 reason = "the decoder crashed on it, or ran out of memory; re-encode the file"
-                nothing = {"clips": [], "skipped": reason, "note": None}
-                task.part.unlink(missing_ok=True)
-                _write_manifest(task, {**nothing, **_stated(task)})
+                _leave_out(task, reason)
 
     def _stop(self) -> None:
         if self._pool is not None:

@@ -17,11 +17,14 @@ from typing import Any
 
 from genie.core.config import UserError, from_record, require
 from genie.core.io import replacing
+from genie.data.folders import Folder
 from genie.data.sources.base import Source
 from genie.data.video import Fit
 
 WORK_FOLDER = ".prepare"
 _MOST_FPS = 1000
+FETCHED_FOR_FPS = 16
+"""Most videos at an address whose rate is read before all are prepared."""
 # Of the unfinished work in a store's folder; an older one is not gone on with.
 _WORK_VERSION = 3
 
@@ -183,7 +186,7 @@ def plan_from(values: Mapping[str, Any]) -> PreparePlan:
 
 def _common_fps(videos: Mapping[str, Source]) -> float:
     rates: Counter[float] = Counter()
-    for name, source in videos.items():
+    for name, source in _sampled(videos).items():
         try:
             rate = source.fps(name)
         except UserError:
@@ -195,14 +198,31 @@ def _common_fps(videos: Mapping[str, Source]) -> float:
     return max(rates, key=lambda rate: (rates[rate], -rate))  # the lowest of equals
 
 
+def _sampled(videos: Mapping[str, Source]) -> dict[str, Source]:
+    """All videos, but where each has to be fetched only some of them, evenly over the names."""
+    step = -(-len(videos) // FETCHED_FOR_FPS)
+    return {
+        name: source
+        for number, (name, source) in enumerate(videos.items())
+        if number % step == 0 or not source.folder.far
+    }
+
+
 def all_file_stats(videos: Mapping[str, Source]) -> list[tuple[int, int]]:
     """Returns size and time of the last change of each video, which tell when it was replaced."""
-    return [_file_stat(source.files(name)) for name, source in videos.items()]
-
-
-def _file_stat(files: Sequence[Path]) -> tuple[int, int]:
-    states = [file.stat() for file in files]
-    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+    files = {name: source.files(name) for name, source in videos.items()}
+    by_folder: dict[Folder, list[str]] = {}
+    for name, source in videos.items():
+        by_folder.setdefault(source.folder, []).extend(files[name])
+    known = {
+        (folder, name): stat
+        for folder, names in by_folder.items()
+        for name, stat in zip(names, folder.stats(names), strict=True)
+    }
+    stats = [
+        [known[source.folder, file] for file in files[name]] for name, source in videos.items()
+    ]
+    return [(sum(size for size, _ in each), max(time for _, time in each)) for each in stats]
 
 
 def inputs_digest(files: Sequence[str], file_stats: Sequence[tuple[int, int]]) -> str:

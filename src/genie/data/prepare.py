@@ -25,6 +25,7 @@ from genie.core.renamed_keys import translated
 from genie.data import parts
 from genie.data.assemble import RawFrames, ShardWriter, write_store
 from genie.data.decode import DecoderPool, DecodeTask
+from genie.data.folders import Folder, folder_at
 from genie.data.plan import (
     WORK_FOLDER,
     PrepareConfig,
@@ -88,7 +89,7 @@ def prepare(
     workers: int | None = None,
     progress: bool = True,
 ) -> PrepareReport:
-    """Turns a folder of videos into a clip store.
+    """Turns a folder of videos, or those at an address, into a clip store.
 
     Videos are files (mp4, mkv, webm, avi, mov, gif) or folders of numbered images, at any depth.
     Those in folders named `train`, `val` and `test` keep that split; the others are split by a hash
@@ -96,8 +97,13 @@ def prepare(
     name and the rest goes on. A killed run goes on where it stopped when the same command is given
     again. The videos are never changed.
 
+    At an address, each video is fetched when its turn comes and removed after it, so that the disk
+    holds as many as there are workers. A request that fails is repeated three times. A video that
+    cannot be fetched is reported like a broken one.
+
     Args:
-        source: folder of videos.
+        source: folder of videos, or an address that fsspec reads, such as `s3://bucket/videos`,
+            `gs://` or `https://` (a page that lists files).
         out: folder to make.
         height: rows of the stored frames.
         width: columns of the stored frames.
@@ -112,15 +118,16 @@ def prepare(
         shard: share of the videos to prepare, such as "2/8" for the second of eight. It makes a
             part of a store, and `genie.data.merge.merge` joins all parts. Any scheduler can run
             the shards, on as many machines. Give `fps` for many videos, or each shard first reads
-            the rate of all of them.
+            the rate of all of them (at an address, of 16).
         workers: processes that decode; one per CPU core when left out, and 0 or 1 decodes in this
             process. A script that uses more needs the usual `if __name__ == "__main__":`.
         progress: show a progress bar.
 
     Raises:
-        UserError: no folder, no usable video, another store is in the way, or the disk is full.
+        UserError: no such folder, no usable video, another store is in the way, or the disk is
+            full.
     """
-    source, out = Path(source), Path(out)
+    out = Path(out)
     config = PrepareConfig(
         height,
         width,
@@ -132,15 +139,15 @@ def prepare(
         scene_threshold,
         val_fraction,
     )
-    require(source.is_dir(), f"{source}: no such folder; give the folder that holds the videos")
+    folder = folder_at(source, out / WORK_FOLDER)
     if shard is not None:
         parse_shard(shard)
     if (out / "store.json").exists():
         require(shard is None, f"{out}: holds a whole store; choose another --out for a shard")
-        return _finished(out, source, config)
-    videos = find_videos(source)
-    left_out = find_left_out(source)
-    require(len(videos) > 0, _no_videos(source, left_out))
+        return _finished(out, folder, config)
+    videos = find_videos(folder)
+    left_out = find_left_out(folder)
+    require(len(videos) > 0, _no_videos(folder, left_out))
     if (out / parts.FILE).exists():
         return _finished_part(out, config, videos, shard)
     with writing(out):
@@ -188,7 +195,7 @@ def _lock(out: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _finished(out: Path, source: Path, config: PrepareConfig) -> PrepareReport:
+def _finished(out: Path, source: Folder, config: PrepareConfig) -> PrepareReport:
     store = ClipStore.open(out)
     before = store.prepared
     settings = translated(PrepareConfig, before["settings"])
@@ -279,15 +286,15 @@ def _run(
         return _report_of_part(out, part)
     if not shards.clips:
         remove_unfinished(out)
-        root = next(iter(videos.values())).root
-        raise UserError(nothing_usable(root, plan.files, list(manifests.values()), left_out))
+        where = next(iter(videos.values())).folder
+        raise UserError(nothing_usable(where, plan.files, list(manifests.values()), left_out))
     shards.finish()
     write_store(out, plan, list(manifests.values()), shards.clips, left_out)
     shutil.rmtree(work)
     return report_of(ClipStore.open(out), kinds)
 
 
-def _no_videos(source: Path, left_out: Mapping[str, str]) -> str:
+def _no_videos(source: Folder, left_out: Mapping[str, str]) -> str:
     known = ", or ".join(kind.about for kind in kinds())
     advice = ["give another folder", *(f"{name}: {why}" for name, why in left_out.items())]
     return f"{source}: holds no video ({known}); {_shortened(advice)}"
@@ -299,7 +306,7 @@ def _shortened(reasons: Sequence[str]) -> str:
 
 
 def nothing_usable(
-    where: Path,
+    where: Path | Folder,
     files: Sequence[str],
     manifests: Sequence[dict[str, Any]],
     left_out: Mapping[str, str],

@@ -4,6 +4,7 @@ import numpy as np
 from sample_videos import HERE, moving_square
 
 from genie.data import sources
+from genie.data.folders import LocalFolder
 from genie.data.prepare import prepare
 from genie.data.sources.find import find_videos, kinds
 from genie.data.sources.videos import VideoFiles
@@ -19,9 +20,9 @@ def test_videos_are_found_at_any_depth_in_the_order_of_their_names(tmp_path):
     for name in ("b.MP4", "a/x.webm", "a/b/c.gif", ".git/x.mp4", "a/.x.mkv", "a/readme.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = find_videos(tmp_path)
+    found = find_videos(LocalFolder(tmp_path))
     assert list(found) == ["a/b/c.gif", "a/x.webm", "b.MP4"]
-    assert set(found.values()) == {VideoFiles(tmp_path)}
+    assert set(found.values()) == {VideoFiles(LocalFolder(tmp_path))}
 
 
 def test_the_source_of_the_recipe_is_found_and_prepared(tmp_path, monkeypatch):

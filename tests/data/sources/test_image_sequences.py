@@ -7,6 +7,7 @@ from PIL import Image
 from sample_videos import HERE, moving_square
 
 from genie.core.config import UserError
+from genie.data.folders import LocalFolder
 from genie.data.prepare import prepare
 from genie.data.sources.image_sequences import ImageSequences
 from genie.data.store import ClipStore
@@ -32,8 +33,8 @@ def test_folders_whose_images_differ_in_their_number_are_videos(tmp_path):
     write_images(tmp_path / "photos", clip[:1], form="dog.png")
     write_images(tmp_path / "one", clip[:1])
     write_images(tmp_path / ".hidden", clip)
-    assert sorted(ImageSequences(tmp_path).list()) == ["a/run1", "b"]
-    assert ImageSequences(tmp_path / "b").list() == ["."]
+    assert sorted(ImageSequences(LocalFolder(tmp_path)).list()) == ["a/run1", "b"]
+    assert ImageSequences(LocalFolder(tmp_path / "b")).list() == ["."]
 
 
 @pytest.mark.parametrize(
@@ -49,8 +50,8 @@ def test_a_folder_of_images_that_is_left_out_is_noted(tmp_path, more, why):
     source = tmp_path / "data"
     write_images(source / "run", moving_square(3))
     write_images(source / "run", moving_square(1), form=more)
-    assert ImageSequences(source).list() == []
-    assert why in ImageSequences(source).left_out()["run"]
+    assert ImageSequences(LocalFolder(source)).list() == []
+    assert why in ImageSequences(LocalFolder(source)).left_out()["run"]
     with pytest.raises(UserError, match=f"run: .*{why}"):
         prepare(source, tmp_path / "store", **HERE)
     write_images(source / "train" / "whole", moving_square(30))
@@ -66,7 +67,7 @@ def test_a_folder_of_images_that_is_left_out_is_noted(tmp_path, more, why):
 def test_images_become_frames_in_the_order_of_their_numbers(tmp_path):
     clip = moving_square(12)
     write_images(tmp_path / "run", clip, first=95, form="{}.png")  # 100 comes before 99 by name
-    frames = list(frames_of(ImageSequences(tmp_path), "run"))
+    frames = list(frames_of(ImageSequences(LocalFolder(tmp_path)), "run"))
     assert np.array_equal([frame.pixels for frame in frames], clip)
     assert [frame.time for frame in frames] == [place / 10 for place in range(12)]
     assert not any(frame.cut for frame in frames)
@@ -75,14 +76,14 @@ def test_images_become_frames_in_the_order_of_their_numbers(tmp_path):
 def test_a_missing_number_is_a_cut(tmp_path):
     write_images(tmp_path / "run", moving_square(8), step=5)
     (tmp_path / "run" / "frame_0021.png").unlink()
-    frames = list(frames_of(ImageSequences(tmp_path), "run"))
+    frames = list(frames_of(ImageSequences(LocalFolder(tmp_path)), "run"))
     assert [frame.cut for frame in frames] == [False] * 4 + [True] + [False] * 2
 
 
 def test_a_damaged_image_is_left_out_and_named(tmp_path):
     write_images(tmp_path / "run", moving_square(6))
     (tmp_path / "run" / "frame_0003.png").write_bytes(b"nothing")
-    frames, reading = [], frames_of(ImageSequences(tmp_path), "run")
+    frames, reading = [], frames_of(ImageSequences(LocalFolder(tmp_path)), "run")
     with pytest.raises(UserError, match=r"frame_0003\.png"):
         collections.deque(map(frames.append, reading))
     assert [frame.number for frame in frames] == [0, 1, 3, 4, 5]

@@ -24,7 +24,9 @@ SHOWN_NOTES = 10
 def _options(parser: ArgumentParser) -> None:
     from genie.data.prepare import prepare
 
-    parser.add_argument("source", help="folder of videos, at any depth")
+    parser.add_argument(
+        "source", help="folder or address (s3://, gs://, https://) of videos, at any depth"
+    )
     parser.add_function_arguments(prepare, skip={"source"})
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 from genie.core.io import read_bounded
+from genie.data.folders import Folder
 from genie.data.video import Fit, Frame
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -49,10 +49,10 @@ class Source(ABC):
     A video has a name: its path relative to the folder, with slashes.
 
     Args:
-        root: the folder that is prepared.
+        folder: what is prepared.
     """
 
-    root: Path
+    folder: Folder
     about: ClassVar[str]
     """What a video of this kind is, for the message that there is none."""
     plural: ClassVar[str]
@@ -82,8 +82,11 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def files(self, name: str) -> Sequence[Path]:
-        """Returns the files of a video; where they change, the store has to be prepared again."""
+    def files(self, name: str) -> Sequence[str]:
+        """Returns the names of the files of a video.
+
+        Where they change, the store has to be prepared again.
+        """
 
     def fps(self, name: str) -> float | None:
         """Returns the frames per second of a video, or None where it has no times of its own.
@@ -99,32 +102,8 @@ class Source(ABC):
 
     def split(self, name: str) -> str | None:
         """Returns `train`, `val` or `test` where the source says so; here, where a folder does."""
-        folders = [part.lower() for part in Path(name).parts[:-1]]
+        folders = [part.lower() for part in PurePosixPath(name).parts[:-1]]
         return next((_SPLITS[folder] for folder in folders if folder in _SPLITS), None)
-
-
-def visible_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yields each folder from `root` down that is not hidden, with its files that are not."""
-    for folder, names in _walk(root):
-        yield folder, visible_files(folder, names)
-
-
-def visible_files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Returns the names of files that are not hidden, without links to nowhere, pipes, devices."""
-    return [name for name in names if not name.startswith(".") and (folder / name).is_file()]
-
-
-def not_files(root: Path) -> Iterator[Path]:
-    """Yields what has the name of a file, is not hidden, and is a link to nowhere, pipe, device."""
-    for folder, names in _walk(root):
-        files = set(visible_files(folder, names))
-        yield from (folder / n for n in names if not n.startswith(".") and n not in files)
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        yield Path(folder), names
 
 
 def _action(value: Any) -> int:
@@ -134,22 +113,26 @@ def _action(value: Any) -> int:
     return action
 
 
-def read_sidecar(root: Path, path: Path) -> Labels:
+def read_sidecar(folder: Folder, name: str) -> Labels:
     """Reads a sidecar as `genie record` writes it.
 
     What is missing or damaged there is None: the video is as good without.
+
+    Raises:
+        UserError: it lies at an address and cannot be fetched.
     """
-    if not path.is_file():
-        return Labels()
     told, known = {}, {}
-    with suppress(OSError, ValueError, RecursionError):
-        told = json.loads(read_bounded(path, MOST_BYTES))
+    with folder.fetched(name) as here:
+        if not (here / name).is_file():
+            return Labels()
+        with suppress(OSError, ValueError, RecursionError):
+            told = json.loads(read_bounded(here / name, MOST_BYTES))
     with suppress(*_DAMAGED):
-        names = [str(name) for name in told["action_names"]]
+        names = [str(each) for each in told["action_names"]]
         known |= {"actions": [_action(action) for action in told["actions"]], "action_names": names}
     with suppress(*_DAMAGED):
         known["rewards"] = [float(reward) for reward in told["rewards"]]
         known["end"] = 1 if told["terminated"] else 2 if told["truncated"] else 0
     with suppress(*_DAMAGED):
         known["env"] = str(told["env"])
-    return Labels(sidecar=path.relative_to(root).as_posix(), **known)
+    return Labels(sidecar=name, **known)

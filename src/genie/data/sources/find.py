@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
-from pathlib import Path
 
 from genie.data import sources
+from genie.data.folders import Folder
 from genie.data.sources.base import Source
 
 _NO_KINDS = ("base", "find")
@@ -22,18 +22,18 @@ def kinds() -> list[type[Source]]:
     ]
 
 
-def find_videos(root: Path) -> dict[str, Source]:
+def find_videos(folder: Folder) -> dict[str, Source]:
     """Returns all videos below a folder: their source by their name, in the order of the names."""
     found: dict[str, Source] = {}
     for kind in kinds():
-        source = kind(root)
+        source = kind(folder)
         found |= dict.fromkeys(source.list(), source)
     return dict(sorted(found.items()))
 
 
-def find_left_out(root: Path) -> dict[str, str]:
+def find_left_out(folder: Folder) -> dict[str, str]:
     """Returns what looks like a video but is none, and why, in the order of the paths."""
     found: dict[str, str] = {}
     for kind in kinds():
-        found |= kind(root).left_out()
+        found |= kind(folder).left_out()
     return dict(sorted(found.items()))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from genie.core.config import UserError
+from genie.data.folders import Folder
 from genie.data.images import read_image
-from genie.data.sources.base import Labels, Source, read_sidecar, visible_files, visible_folders
+from genie.data.sources.base import Labels, Source, read_sidecar
 from genie.data.video import Fit, Frame, fit_frame
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -29,17 +30,14 @@ class ImageSequences(Source):
 
     def list(self) -> Sequence[str]:
         """Returns the paths of all such folders; `.` for the folder that is prepared itself."""
-        return [
-            folder.relative_to(self.root).as_posix()
-            for folder, names in visible_folders(self.root)
-            if len(_numbers(names)) > 1
-        ]
+        folders = _files_by_folder(self.folder)
+        return [folder for folder, names in folders.items() if len(_numbers(names)) > 1]
 
     def left_out(self) -> Mapping[str, str]:
         """Returns the folders with several numbered images that are no video."""
         return {
-            folder.relative_to(self.root).as_posix(): f"is not read as a video, because {fault}"
-            for folder, names in visible_folders(self.root)
+            folder: f"is not read as a video, because {fault}"
+            for folder, names in _files_by_folder(self.folder).items()
             if (fault := _fault(names)) and _has_several_numbers(names)
         }
 
@@ -49,34 +47,47 @@ class ImageSequences(Source):
         numbers = list(images)
         step = min(after - before for before, after in pairwise(numbers))
         expected, damaged = numbers[0], []
-        for place, (number, path) in enumerate(images.items()):
-            try:
-                pixels = fit_frame(read_image(path), height, width, fit)
-            except UserError as error:
-                damaged.append(str(error))
-                continue
-            yield Frame(place, place / fps, 1 / fps, number != expected, pixels)
-            expected = number + step
+        with self.folder.fetched(*images.values()) as here:
+            for place, (number, image) in enumerate(images.items()):
+                try:
+                    pixels = fit_frame(read_image(here / image), height, width, fit)
+                except UserError as error:
+                    damaged.append(str(error).replace(str(here), str(self.folder)))
+                    continue
+                yield Frame(place, place / fps, 1 / fps, number != expected, pixels)
+                expected = number + step
         if damaged:
             more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
             raise UserError(f"{damaged[0]}{more}; the frames around it are kept")
 
-    def files(self, name: str) -> Sequence[Path]:
+    def files(self, name: str) -> Sequence[str]:
         """Returns the images."""
         return list(self._images(name).values())
 
     def labels(self, name: str) -> Labels:
         """Reads `actions.json` in the folder: an action from each image to the next."""
-        return read_sidecar(self.root, self.root / name / SIDECAR)
+        return read_sidecar(self.folder, _path(name, SIDECAR))
 
     def split(self, name: str) -> str | None:
         """Returns the split that the name of a folder states, which may be its own."""
         return super().split(f"{name}/image")
 
-    def _images(self, name: str) -> dict[int, Path]:
-        folder = self.root / name
-        numbers = _numbers(visible_files(folder, [path.name for path in folder.iterdir()]))
-        return {number: folder / numbers[number] for number in sorted(numbers)}
+    def _images(self, name: str) -> dict[int, str]:
+        files = _files_by_folder(self.folder, name)[name]
+        numbers = _numbers(files)
+        return {number: _path(name, numbers[number]) for number in sorted(numbers)}
+
+
+def _path(folder: str, name: str) -> str:
+    return str(PurePosixPath(folder) / name)
+
+
+def _files_by_folder(folder: Folder, below: str = ".") -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in folder.files(below):
+        path = PurePosixPath(name)
+        found.setdefault(str(path.parent), []).append(path.name)
+    return found
 
 
 def _images(names: Sequence[str]) -> list[str]:
