@@ -29,6 +29,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("onnx", "onnxscript"),
     "rl": ("stable_baselines3",),
     "robots": ("mujoco",),
+    "cloud": ("aiohttp", "gcsfs", "s3fs"),
     "wandb": ("wandb",),
 }
 """Extras of the package, and the modules that each brings."""
@@ -41,6 +42,7 @@ _PURPOSES = {
     "export": "writing sites and ONNX graphs",
     "rl": "training agents",
     "robots": "recording a robot arm",
+    "cloud": "videos at addresses",
     "wandb": "logging to Weights & Biases",
 }
 _COLOURS = {"good": "green", "slow": "yellow", "missing": "red"}
