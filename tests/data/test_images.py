@@ -8,7 +8,7 @@ from PIL import Image
 
 from genie.core.config import UserError
 from genie.data import images
-from genie.data.images import over_black, png, png_archive, read_image, rgb
+from genie.data.images import Codec, over_black, png, png_archive, read_image, rgb
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -161,3 +161,16 @@ def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png: a picture of 10 x 10 pixels; at most 99"):
         read_image(tmp_path / "a.png")
+
+
+def test_small_pictures_are_lossless_and_large_ones_jpeg():
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (64, 128, 3), np.uint8)
+    codec, data = images.encode_picture(small)
+    assert codec is Codec.WEBP
+    np.testing.assert_array_equal(images.decode_picture((codec, data)), small)
+    smooth = np.broadcast_to(np.arange(160, dtype=np.uint8)[None, :, None], (90, 160, 3)).copy()
+    codec, data = images.encode_picture(smooth)
+    assert codec is Codec.JPEG
+    decode_frames = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.abs(decode_frames.astype(int) - smooth).max() < 8

@@ -125,10 +125,10 @@ def dot_prompts() -> list[np.ndarray]:
 
 
 @contextlib.contextmanager
-def run_server(app):
-    """Runs an application on a free loopback port; yields its host:port."""
+def run_server(app, port=0):
+    """Runs an application on a loopback port, 0 is a free one; yields its host:port."""
     server = uvicorn.Server(server_config(app))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         deadline = time.monotonic() + 20

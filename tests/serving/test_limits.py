@@ -3,17 +3,7 @@ import asyncio
 import pytest
 
 from genie.core.config import UserError
-from genie.serving.limits import Limits, RateLimiter, RequestRejected, Slots, read_upload
-
-
-def test_a_rate_limit_allows_a_burst_and_then_its_rate():
-    now = 0.0
-    rate = RateLimiter(10, clock=lambda: now)
-    assert [rate.wait_for() for _ in range(22)] == [0] * 20 + [0.1, 0.2]
-    now = 0.7
-    assert [rate.wait_for() for _ in range(6)] == pytest.approx([0] * 5 + [0.1])
-    now = 1000.0
-    assert sum(rate.wait_for() == 0 for _ in range(100)) == 20
+from genie.serving.limits import Limits, RequestRejected, Slots, read_upload
 
 
 def test_slots_are_taken_and_given_back():
@@ -67,11 +57,3 @@ def test_an_upload_that_takes_too_long_is_stopped():
 def test_a_limit_of_zero_is_refused(field):
     with pytest.raises(UserError, match=f"{field}: must be more than 0"):
         Limits(**{field: 0})
-
-
-def test_a_client_over_its_rate_waits():
-    now = 0.0
-    rate = RateLimiter(10, clock=lambda: now)
-    assert [rate.wait_for(cost) for cost in (0, 15, 5, 1, 0, 4)] == [0, 0, 0, 0.1, 0, 0.5]
-    now = 0.5
-    assert [rate.wait_for(0), rate.wait_for(1)] == [0, 0.1]

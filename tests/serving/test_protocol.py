@@ -1,16 +1,13 @@
-import io
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from genie.data.images import Codec
 from genie.serving import protocol
 from genie.serving.protocol import (
     AckMessage,
     BranchMessage,
     CloseMessage,
-    Codec,
     IdleMessage,
     KeysMessage,
     PaceMessage,
@@ -94,19 +91,6 @@ def test_messages_are_parsed(text, message):
 def test_anything_else_is_refused(text):
     with pytest.raises(ProtocolError):
         protocol.parse(text)
-
-
-def test_small_pictures_are_lossless_and_large_ones_jpeg():
-    rng = np.random.default_rng(0)
-    small = rng.integers(0, 256, (64, 128, 3), np.uint8)
-    codec, data = protocol.encode_picture(small)
-    assert codec is Codec.WEBP
-    np.testing.assert_array_equal(protocol.decode_picture((codec, data)), small)
-    smooth = np.broadcast_to(np.arange(160, dtype=np.uint8)[None, :, None], (90, 160, 3)).copy()
-    codec, data = protocol.encode_picture(smooth)
-    assert codec is Codec.JPEG
-    decode_frames = np.asarray(Image.open(io.BytesIO(data)))
-    assert np.abs(decode_frames.astype(int) - smooth).max() < 8
 
 
 def test_a_frame_message_is_the_documented_header_and_the_picture():

@@ -158,7 +158,7 @@ def test_sigterm_shuts_down_cleanly(two_worlds, playing, serve_process):
                 "message": "The server is being shut down.",
             }
             answer = httpx.get(f"http://{address}/ready")
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
         assert time.monotonic() - began < 10
@@ -201,7 +201,7 @@ def test_a_wildcard_address_is_not_a_host_name(monkeypatch, host, hosts, known):
     class Stop(Exception):
         pass
 
-    def made(served_worlds, access, limits, extend):
+    def made(served_worlds, access, limits, extend, handover):
         assert access.hosts == known
         raise Stop
 

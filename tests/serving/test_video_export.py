@@ -4,9 +4,9 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
-from genie.data.video import encode, probe, read_video
-from genie.serving.protocol import encode_picture
-from genie.serving.video_export import decode_frames, display_scale
+from genie.data.images import encode_picture
+from genie.data.video import display_scale, encode, probe, read_video
+from genie.serving.video_export import decode_frames
 
 
 @pytest.mark.parametrize("format", ["mp4", "gif"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterable
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,20 @@ from genie.core.config import UserError, require
 
 MOST_PIXELS = 2**26
 """Of a picture that is read; a small file can claim any number."""
+LOSSLESS_UP_TO = 128
+"""Pixels of the longer side of a frame that is sent to a player."""
+
+
+class Codec(IntEnum):
+    """Format of an encoded image or video."""
+
+    WEBP = 1
+    JPEG = 2
+    MP4 = 3
+    GIF = 4
+
+
+Picture = tuple[Codec, bytes]
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -105,3 +120,19 @@ def _from_16_bit(image: Image.Image) -> np.ndarray:
     if clear is not None:
         eight[grey == clear] = 0
     return np.repeat(eight, 3, -1)
+
+
+def encode_picture(frame: np.ndarray) -> Picture:
+    """Encodes a frame `uint8 (H, W, 3)`: lossless WebP when small, JPEG when large."""
+    image, buffer = Image.fromarray(frame), io.BytesIO()
+    if max(frame.shape[:2]) <= LOSSLESS_UP_TO:
+        # The fastest lossless setting: 1.5 ms for 128x128, where a better one takes 25 ms.
+        image.save(buffer, "WEBP", lossless=True, quality=0, method=0)
+        return Codec.WEBP, buffer.getvalue()
+    image.save(buffer, "JPEG", quality=90, subsampling=0)
+    return Codec.JPEG, buffer.getvalue()
+
+
+def decode_picture(picture: Picture) -> np.ndarray:
+    """Decodes a frame `uint8 (H, W, 3)`, the reverse of `encode_picture`."""
+    return np.asarray(Image.open(io.BytesIO(picture[1])).convert("RGB"))

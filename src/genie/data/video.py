@@ -19,6 +19,9 @@ from genie.core.io import put_in_place
 from genie.data.images import over_black, png_archive
 from genie.data.streams import frame_rate, moments, open_video
 
+DISPLAY_SIDE = 256
+"""Pixels of the longer side of a frame that is enlarged for display."""
+
 Fit = Literal["crop", "letterbox", "resize"]
 Format = Literal["mp4", "gif", "png"]
 
@@ -379,6 +382,11 @@ def write_video(
         for frame in frames:
             writer.write(frame)
     return path
+
+
+def display_scale(height: int, width: int) -> int:
+    """Returns the default factor by which frames are enlarged for display."""
+    return max(1, DISPLAY_SIDE // max(height, width))
 
 
 def encode(frames: Iterable[np.ndarray], format: Format, fps: float, scale: int) -> bytes:

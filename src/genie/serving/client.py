@@ -23,8 +23,8 @@ import numpy as np
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from genie.data.images import png
-from genie.serving.protocol import HEADER, Codec, World, decode_picture
+from genie.data.images import Codec, decode_picture, png
+from genie.serving.protocol import HEADER, World
 
 
 class ServerError(Exception):

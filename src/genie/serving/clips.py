@@ -12,8 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from genie.core.config import UserError, require
-from genie.data.video import Format
-from genie.serving.video_export import display_scale
+from genie.data.video import Format, display_scale
 from genie.world import inputs
 
 if TYPE_CHECKING:

@@ -17,14 +17,12 @@ are acknowledged.
 
 from __future__ import annotations
 
-import io
 import struct
-from enum import IntEnum
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from genie.data.images import Picture
 
 VERSION = 2
 HEADER = struct.Struct("<BBHIIIf")
@@ -34,7 +32,6 @@ MAX_MASKGIT_STEPS = 32
 # Codes of closing, RFC 6455 section 7.4; 4000 and above are an application's own.
 POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART = 1008, 1011, 1012
 TIME_OVER = 4000  # time limit reached: a page should not reconnect by itself
-LOSSLESS_UP_TO = 128  # pixels of the longer side
 
 Sequence = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -43,16 +40,6 @@ class ProtocolError(ValueError):
     """A client sent an invalid message; its connection is closed."""
 
 
-class Codec(IntEnum):
-    """Format of an encoded image or video."""
-
-    WEBP = 1
-    JPEG = 2
-    MP4 = 3
-    GIF = 4
-
-
-Picture = tuple[Codec, bytes]
 VideoFormat = Literal["mp4", "gif"]
 
 
@@ -122,6 +109,12 @@ class StartMessage(_Message):
     The prompt is an index, or PNG images of the world's size in base64. `actions` are played at
     once, with the sampling of each step as in `genie.world.replay.Replay`. A start with a hash is
     refused unless it is the hash of this world.
+
+    `resume` asks for what a client needs to continue the game on another server: notes `{"type":
+    "resume", "from": n, "actions": [...], "sampling": [...], "token": ...}`. They have the latent
+    actions from step n on, which replace all from there, and changes of sampling if there are any.
+    Every eighth step also has a token and the hash of the world. A start with the token, the seed,
+    all actions and their sampling continues the game; "" asks for the notes of a new one.
     """
 
     type: Literal["start"]
@@ -131,6 +124,7 @@ class StartMessage(_Message):
     actions: list[int] = []
     sampling: Annotated[list[dict[str, Any]], Field(max_length=1000)] = []
     hash: str | None = None
+    resume: Annotated[str, Field(max_length=2000)] | None = None
 
 
 class KeysMessage(_Message):
@@ -296,17 +290,6 @@ def parse(text: str, most_bytes: int = MAX_MESSAGE_BYTES) -> ClientMessage:
     return message
 
 
-def encode_picture(frame: np.ndarray) -> Picture:
-    """Encodes a frame `uint8 (H, W, 3)`: lossless WebP when small, JPEG when large."""
-    image, buffer = Image.fromarray(frame), io.BytesIO()
-    if max(frame.shape[:2]) <= LOSSLESS_UP_TO:
-        # The fastest lossless setting: 1.5 ms for 128x128, where a better one takes 25 ms.
-        image.save(buffer, "WEBP", lossless=True, quality=0, method=0)
-        return Codec.WEBP, buffer.getvalue()
-    image.save(buffer, "JPEG", quality=90, subsampling=0)
-    return Codec.JPEG, buffer.getvalue()
-
-
 def pack(
     frame_id: int,
     last_input: int,
@@ -319,8 +302,3 @@ def pack(
     codec, payload = picture
     header = HEADER.pack(VERSION, codec, preview_action, frame_id, last_input, step, generation_ms)
     return header + payload
-
-
-def decode_picture(picture: Picture) -> np.ndarray:
-    """Decodes a frame `uint8 (H, W, 3)`, the reverse of `encode_picture`."""
-    return np.asarray(Image.open(io.BytesIO(picture[1])).convert("RGB"))

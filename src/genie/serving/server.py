@@ -27,6 +27,7 @@ from genie.serving.limits import Limits
 from genie.serving.service import ServedWorld, Service
 from genie.world import bundled
 from genie.world.action_names import writable_folder
+from genie.world.handover import Handover
 from genie.world.prompts import load_prompts
 from genie.world.threads import use_single_thread_if_fast
 
@@ -56,6 +57,7 @@ def serve(
     agent: str | Path | None = None,
     extend: Callable[[FastAPI], None] | None = None,
     page: str = "",
+    handover: Handover | None = None,
 ) -> None:
     """Serves worlds until Ctrl+C or SIGTERM.
 
@@ -80,6 +82,7 @@ def serve(
         agent: folder of an agent that plays for players who let it.
         extend: as of `create_server`.
         page: path of the page to open.
+        handover: for players who continue on another server; None is for this one only.
 
     Raises:
         UserError: a token is missing, the port is taken, two worlds have the same name, or a world
@@ -100,7 +103,7 @@ def serve(
             for world in worlds or bundle
         ]
         with _warm_worlds(served_worlds):
-            app = create_server(served_worlds, auth, limits, extend)
+            app = create_server(served_worlds, auth, limits, extend, handover)
             name = f"[{host}]" if ":" in host else host
             url = f"http://{name}:{listener.getsockname()[1]}" + (page and f"/{page}")
             listed = " or ".join(served.name for served in served_worlds)

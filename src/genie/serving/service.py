@@ -25,6 +25,7 @@ from genie.serving.protocol import SERVICE_RESTART, VERSION, Button, World
 from genie.world.action_groups import players_groups
 from genie.world.action_mapper import read_mapper
 from genie.world.action_names import parse_names, read_names, write_names
+from genie.world.handover import Handover
 
 if TYPE_CHECKING:
     from genie.world.genie import Genie
@@ -85,7 +86,8 @@ class WorldService:
         games = InstrumentedGameBatch(self.world, self.prompts, sizes, self.mapper)
         games.measure(service.metrics, self.name)
         threads = service.reader, service.encoder
-        self.scheduler = BatchScheduler(games, self.fps, self.name, *threads, served.agent)
+        others = *threads, served.agent, service.handover
+        self.scheduler = BatchScheduler(games, self.fps, self.name, *others)
         self.clip_scheduler = ClipScheduler(self.scheduler, self.world, self.mapper)
         # A game continues from the last frame of a clip.
         self.prompt_images = [png(p if p.ndim == 3 else p[-1]) for p in self.prompts]
@@ -154,18 +156,23 @@ class Service:
     Args:
         worlds: to serve; the first one is the default.
         limits: for all worlds together.
+        handover: for players who continue on another server.
 
     Raises:
         UserError: there is no world, or two have the same name.
     """
 
-    def __init__(self, worlds: Sequence[ServedWorld], limits: Limits | None = None) -> None:
+    def __init__(
+        self, worlds: Sequence[ServedWorld], limits: Limits | None = None,
+        handover: Handover | None = None,
+    ) -> None:  # fmt: skip
         names = [served.name for served in worlds]
         require(len(names) > 0, "worlds: give at least one")
         for name in names:
             unique = names.count(name) == 1
             require(unique, f"worlds: two are called {name!r}; rename the folder of one of them")
         self.limits, self.metrics = limits or Limits(), Metrics()
+        self.handover = handover or Handover()
         # One thread each bounds the memory that their work needs.
         self.reader = ThreadPoolExecutor(1, "genie-reading")
         self.encoder = ThreadPoolExecutor(1, "genie-encoding")
@@ -200,7 +207,9 @@ class Service:
         """Raises `RequestRejected` while the server is not ready."""
         if not self.ready:
             words = "The server is not ready; try again when GET /ready returns 200."
-            raise RequestRejected(503, "not_ready", words, self.limits.retry_after_seconds)
+            # Behind a proxy another server is ready at once.
+            wait = 1 if self.stopping else self.limits.retry_after_seconds
+            raise RequestRejected(503, "not_ready", words, wait)
 
     def stop(self) -> None:
         """Rejects new players and ends the sessions."""
@@ -220,6 +229,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.handover.close()
             for threads in (self.reader, self.encoder):
                 threads.shutdown(wait=False, cancel_futures=True)
 

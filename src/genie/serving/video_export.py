@@ -8,23 +8,17 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 
-from genie.serving.protocol import Codec, Picture, decode_picture
+from genie.data.images import Codec, Picture, decode_picture
 
 MEDIA_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "png": "application/zip"}
 CODECS = {"mp4": Codec.MP4, "gif": Codec.GIF}
-TARGET_SIDE = 256  # pixels of a frame's longer side
-
-
-def display_scale(height: int, width: int) -> int:
-    """Returns the default factor by which frames are enlarged for display."""
-    return max(1, TARGET_SIDE // max(height, width))
 
 
 def decode_frames(pictures: Iterable[Picture], cancelled: threading.Event) -> Iterator[np.ndarray]:
     """Yields the frames `uint8 (H, W, 3)` of encoded pictures, one at a time.
 
     Args:
-        pictures: as `genie.serving.protocol.encode_picture` makes them.
+        pictures: as `genie.data.images.encode_picture` makes them.
         cancelled: another thread sets it to stop.
 
     Raises:

@@ -1,5 +1,4 @@
 import io
-import math
 
 import numpy as np
 import pytest
@@ -7,7 +6,6 @@ import torch
 from PIL import Image
 
 from genie.serving.play.batch import (
-    SNAPSHOT_EVERY,
     CopyGame,
     DropGame,
     GameBatch,
@@ -17,9 +15,9 @@ from genie.serving.play.batch import (
     ShowFrame,
     StartGame,
     extra_maskgit_steps,
-    thin_snapshots,
 )
 from genie.world.genie import Genie
+from genie.world.handover import KEEP_EVERY
 from genie.world.maskgit import SamplingConfig
 from small import TINY
 
@@ -90,28 +88,15 @@ def test_players_with_other_sampling_step_in_a_batch_of_their_own(games, dot_wor
 def test_a_game_rewinds_to_its_nearest_snapshot_or_to_its_start(games, dot_world, monkeypatch):
     games.advance({1: StartGame(0, seed=0), 2: StartGame(1, seed=0)})
     monkeypatch.setattr(dot_world, "start", None)  # going back starts nothing anew
-    for _ in range(SNAPSHOT_EVERY + 3):
+    for _ in range(KEEP_EVERY + 3):
         last = games.advance({1: PlayAction(1), 2: PlayAction(3)})
-    assert last[1].step == SNAPSHOT_EVERY + 3
-    back = games.advance({1: Rewind(SNAPSHOT_EVERY + 2)})[1]
-    assert (back.step, dot(back)) == (SNAPSHOT_EVERY, (12, 12 + SNAPSHOT_EVERY))
-    assert games.advance({1: Rewind(SNAPSHOT_EVERY + 2)})[1].step == SNAPSHOT_EVERY
-    back = games.advance({1: Rewind(SNAPSHOT_EVERY - 1)})[1]
+    assert last[1].step == KEEP_EVERY + 3
+    back = games.advance({1: Rewind(KEEP_EVERY + 2)})[1]
+    assert (back.step, dot(back)) == (KEEP_EVERY, (12, 12 + KEEP_EVERY))
+    assert games.advance({1: Rewind(KEEP_EVERY + 2)})[1].step == KEEP_EVERY
+    back = games.advance({1: Rewind(KEEP_EVERY - 1)})[1]
     assert (back.step, dot(back)) == (0, (12, 12))
-    assert dot(games.advance({2: PlayAction(3)})[2]) == ((3 + SNAPSHOT_EVERY + 4) % 24, 3)
-
-
-def test_snapshots_are_few_and_none_is_far():
-    """Of a game of n steps about log2(n) are kept; going back d steps replays less than 2 d."""
-    snapshots = ((0, None),)
-    for step in range(SNAPSHOT_EVERY, 4000, SNAPSHOT_EVERY):
-        snapshots = thin_snapshots((*snapshots, (step, None)))
-        assert len(snapshots) <= 3 + math.log2(step / SNAPSHOT_EVERY)
-        kept = np.array([at for at, _ in snapshots])
-        wanted = np.arange(step + SNAPSHOT_EVERY)
-        nearest = kept[np.searchsorted(kept, wanted, side="right") - 1]
-        back = np.maximum(step - wanted, 0)
-        assert (wanted - nearest < np.maximum(SNAPSHOT_EVERY, 2 * back)).all()
+    assert dot(games.advance({2: PlayAction(3)})[2]) == ((3 + KEEP_EVERY + 4) % 24, 3)
 
 
 def test_undo_restores_the_states_of_the_first_play():
@@ -132,7 +117,7 @@ def test_undo_restores_the_states_of_the_first_play():
     first = list(play(script))
     for back in (1, 20, 60):
         step = games.advance({1: Rewind(70 - back)})[1].step
-        assert 70 - back - step < max(SNAPSHOT_EVERY, 2 * back)
+        assert 70 - back - step < max(KEEP_EVERY, 2 * back)
         assert list(play(script[step:])) == first[step:]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genie.core.config import UserError, from_dict
+from genie.data.images import Codec, decode_picture
 from genie.serving.play.batch import (
     CopyGame,
     DropGame,
@@ -18,7 +19,7 @@ from genie.serving.play.batch import (
     TurnResult,
 )
 from genie.serving.play.session import MAX_GAMES, STALLED_AFTER, Session, SessionClosed
-from genie.serving.protocol import HEADER, Codec, ProtocolError, StartMessage, decode_picture, parse
+from genie.serving.protocol import HEADER, ProtocolError, StartMessage, parse
 from genie.world.action_mapper import ActionMapper, MapperConfig
 from genie.world.config import GenieConfig
 from genie.world.maskgit import SamplingConfig
@@ -33,7 +34,7 @@ USUAL = SamplingConfig()
 def notify(session, type, **fields):
     message = parse(json.dumps({"type": type, **fields}))
     if isinstance(message, StartMessage):
-        session.start_game(message, *session.parse_later(message)())
+        session.start_game(message, *session.parse(message))
     else:
         session.receive(message)
 

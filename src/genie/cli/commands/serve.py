@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genie.cli.commands import Command
@@ -37,6 +38,15 @@ def _options(parser: ArgumentParser) -> None:
         default=[],
         help="names that clients call this server by, such as [play.example.org]",
     )
+    parser.add_argument(
+        "--handover",
+        help="folder that all replicas of this server share, for states of games; a game whose "
+        "replica died continues on another one without being played again from its start",
+    )
+    parser.add_argument(
+        "--resume_key_file",
+        help="file with the key that all replicas sign games with; $GENIE_RESUME_KEY when left out",
+    )
     speed_options(parser)
     parser.add_argument(
         "--action_names",
@@ -47,18 +57,23 @@ def _options(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> None:
-    from pathlib import Path
-
     from genie.core.config import from_dict
     from genie.serving import serve
     from genie.serving.limits import Limits
+    from genie.world.handover import Handover
 
     values = values_of(options)
     require_device(values["device"])
-    file = values.pop("token_file")
-    token = Path(file).read_text("utf-8").strip() if file else os.environ.get("GENIE_TOKEN")
+    values["token"] = _secret(values.pop("token_file"), "GENIE_TOKEN")
+    key = _secret(values.pop("resume_key_file"), "GENIE_RESUME_KEY")
+    values["handover"] = Handover(key, values["handover"])
     limits = from_dict(Limits, values.pop("limits"), "limits")
-    serve(*values.pop("worlds"), limits=limits, token=token or None, **values)
+    serve(*values.pop("worlds"), limits=limits, **values)
+
+
+def _secret(file: str | None, variable: str) -> str | None:
+    text = Path(file).read_text("utf-8").strip() if file else os.environ.get(variable)
+    return text or None
 
 
 COMMAND = Command(

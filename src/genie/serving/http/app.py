@@ -31,6 +31,7 @@ from genie.serving.play.connection import Connection
 from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World
 from genie.serving.service import ServedWorld, Service, WorldService
 from genie.world.action_names import ActionNames
+from genie.world.handover import Handover
 from genie.world.prompts import crop_and_resize, frame_count
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -53,7 +54,7 @@ class ErrorResponse(BaseModel):
 
 def create_server(
     worlds: Sequence[ServedWorld], auth: AuthConfig | None = None, limits: Limits | None = None,
-    extend: Callable[[FastAPI], None] | None = None,
+    extend: Callable[[FastAPI], None] | None = None, handover: Handover | None = None,
 ) -> FastAPI:  # fmt: skip
     """Builds the application that serves worlds.
 
@@ -62,6 +63,7 @@ def create_server(
         auth: which clients are accepted; None accepts all that use a loopback name.
         limits: of the server; None takes the defaults.
         extend: adds further routes to the application.
+        handover: for players who continue on another server.
 
     Returns:
         The ASGI application. Its routes: `/` the page, `/worlds` the list of worlds,
@@ -72,7 +74,7 @@ def create_server(
     Raises:
         UserError: there is no world, or two have the same name.
     """
-    service = Service(worlds, limits)
+    service = Service(worlds, limits, handover)
     # FastAPI's own docs page loads its scripts from another host.
     about: dict[str, Any] = {"title": "Genie", "version": str(VERSION), "description": ABOUT}
     app = FastAPI(**about, docs_url=None, redoc_url=None, lifespan=lambda _: service.running())

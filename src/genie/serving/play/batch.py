@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genie.serving.protocol import Picture, encode_picture
+from genie.data.images import Picture, encode_picture
+from genie.world.handover import KEEP_EVERY, thin_snapshots
 from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
     from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
+    from genie.world.handover import KeptState
     from genie.world.state import PredictedFrame, State
 
-SNAPSHOT_EVERY = 8  # steps between the states that a game keeps, before they are thinned
 log = logging.getLogger(__name__)
 
 
@@ -30,11 +31,13 @@ class StartGame:
         prompt: index of a prompt, or the player's own images.
         seed: of all random numbers.
         frames: number of frames of the prompt.
+        kept: a later state of the game, from which it continues.
     """
 
     prompt: int | np.ndarray
     seed: int
     frames: int = 1
+    kept: KeptState | None = None
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,10 @@ class GameBatch:
         state = self.world.start(self.prompts[0], seed=0)
         self.world.step(type(state).stack([state] * players), [0] * players)
 
+    def newest(self, game: Hashable) -> tuple[int, State] | None:
+        """Returns the last snapshot of a game with its step; None if there is no such game."""
+        return self._games[game].snapshots[-1] if game in self._games else None
+
     def _maintain(self, task: Maintenance) -> None:
         match task:
             case CopyGame(source, copy) if source in self._games:
@@ -266,7 +273,11 @@ class GameBatch:
     def _begin(self, game: Hashable, turn: StartGame) -> None:
         prompt = self.prompts[turn.prompt] if isinstance(turn.prompt, int) else turn.prompt
         state = self.world.start(prompt, seed=turn.seed)
-        self._put(game, _GameStates(((0, state),)), state)
+        states = _GameStates(((0, state),))
+        if turn.kept is not None:
+            step, state = turn.kept.step, turn.kept.state(state)
+            states = _GameStates((*states.snapshots, (step, state)), step)
+        self._put(game, states, state)
 
     def _rewind(self, game: Hashable, step: int) -> None:
         states = self._games[game]
@@ -325,7 +336,7 @@ class GameBatch:
         batch.state, batch.predicted = self.world.commit(batch.predicted), None
         for game in batch.members:
             states = self._games[game]
-            if states.step % SNAPSHOT_EVERY == 0:
+            if states.step % KEEP_EVERY == 0:
                 snapshots = thin_snapshots((*states.snapshots, (states.step, batch.player(game))))
                 self._games[game] = replace(states, snapshots=snapshots)
 
@@ -357,22 +368,6 @@ class GameBatch:
 
     def _padded(self, players: int) -> int:
         return next((size for size in self.batch_sizes if size >= players), players)
-
-
-def thin_snapshots(snapshots: tuple[tuple[int, State], ...]) -> tuple[tuple[int, State], ...]:
-    """Drops snapshots, the more the older they are.
-
-    A snapshot stays while it is no older than twice the largest power of two that divides its step.
-    So a game of n steps has about log2(n) snapshots, and undoing d steps means playing fewer than
-    max(`SNAPSHOT_EVERY`, 2 d) steps again. The first snapshot always stays.
-
-    Args:
-        snapshots: (step, state) in order; the last one is the current state.
-    """
-    now = snapshots[-1][0]
-    return tuple(
-        (step, state) for step, state in snapshots if step == 0 or now - step <= 2 * (step & -step)
-    )
 
 
 def _attempt(turn: Callable[..., TurnResult], *arguments: Any) -> TurnResult | Exception:

@@ -10,7 +10,8 @@ from functools import partial
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from genie.serving.limits import Limits, RateLimiter
+from genie.core.rate_limiter import RateLimiter
+from genie.serving.limits import Limits
 from genie.serving.play.metrics import Metrics
 from genie.serving.play.scheduler import BatchScheduler
 from genie.serving.play.session import SessionClosed

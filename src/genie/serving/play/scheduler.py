@@ -25,18 +25,19 @@ import numpy as np
 
 from genie.agents.autoplay import Autoplay
 from genie.core.config import UserError, require, to_dict
-from genie.data.video import Format, encode
+from genie.data.images import Picture
+from genie.data.video import Format, display_scale, encode
 from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Turn, TurnResults
 from genie.serving.play.session import Session
 from genie.serving.protocol import (
     ClientMessage,
-    Picture,
     SaveMessage,
     StartMessage,
     VideoFormat,
     VideoMessage,
 )
-from genie.serving.video_export import CODECS, decode_frames, display_scale
+from genie.serving.video_export import CODECS, decode_frames
+from genie.world.handover import Handover, Origin
 from genie.world.prompts import frame_count
 from genie.world.replay import Replay, world_hash
 
@@ -60,6 +61,7 @@ class BatchScheduler:
         reader: parses starts and writes replays; None takes the event loop's default threads.
         encoder: encodes videos; None likewise.
         agent: plays for those who let it.
+        handover: lets players continue on other servers; None does so on this one only.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class BatchScheduler:
         reader: Executor | None = None,
         encoder: Executor | None = None,
         agent: Autoplay | None = None,
+        handover: Handover | None = None,
     ) -> None:
         self.sessions: dict[int, Session] = {}
         self.fps = fps
@@ -84,6 +87,7 @@ class BatchScheduler:
         self._expensive_from = 0.0  # earliest time of the next round outside the shared batch
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="genie-games")
         self._reader, self._encoder, self._agent = reader, encoder, agent
+        self._handover = handover or Handover()
         self._videos: dict[int, asyncio.Task[None]] = {}
 
     def join(self, on_delivery: Callable[[float], object] = lambda seconds: None) -> Session:
@@ -205,6 +209,8 @@ class BatchScheduler:
             self._deliver(await self.work(lambda: self._advance(maintenance, turns)))
             if turns:  # the frames are being sent
                 await self.work(self._games.commit)
+                for session in sessions:
+                    session.keep_state(self._games.newest(session.key))
             for session in sessions:
                 if session.agent_plays and self._agent is not None:
                     seen = session.video_frames()[-self._agent.frames :]
@@ -255,10 +261,21 @@ class BatchScheduler:
         try:
             words = "this game was played in another world, training or dtype"
             require(message.hash in (None, self._hash), words)
-            parsed = await self.run_in_reader(session.parse_later(message))
-            session.start_game(message, *parsed)
+            parse = functools.partial(self._parse, session, message)
+            session.start_game(message, *await self.run_in_reader(parse))
         except UserError as error:
             session.notify({"type": "refused", "message": str(error)[:300]})
+
+    def _parse(self, session: Session, message: StartMessage) -> tuple[Any, ...]:
+        begin, sampling = session.parse(message)
+        if message.resume is None:
+            return begin, sampling, None
+        prompt = (
+            self._games.prompts[begin.prompt] if isinstance(begin.prompt, int) else begin.prompt
+        )
+        origin = Origin(self._hash, prompt, begin.seed)
+        log, kept = self._handover.resume(message.resume, origin, message.actions, sampling)
+        return replace(begin, kept=kept), sampling, log
 
     async def _save(self, session: Session) -> None:
         game = session.game

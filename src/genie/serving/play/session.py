@@ -10,21 +10,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genie.data.images import Picture
 from genie.serving import protocol
 from genie.serving.play import batch
 from genie.serving.play.batch import Turn, TurnResult
 from genie.serving.play.start import breaks_protocol, parse_start
-from genie.serving.protocol import ClientMessage, Picture, ProtocolError, pack
+from genie.serving.protocol import ClientMessage, ProtocolError, pack
 from genie.world.inputs import check_guidance, check_range
 from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
     from genie.world.config import GenieConfig
+    from genie.world.handover import GameLog
+    from genie.world.state import State
 
 MAX_UNACKNOWLEDGED = 2  # frames sent to a player
 STALLED_AFTER = 5.0  # seconds without an acknowledgement after which a game waits
@@ -49,6 +51,7 @@ class GameHistory:
         step: of the batched state; -1 before the first frame.
         hidden_until: frames of earlier steps were shown already and are not sent again.
         video_frames: step and image of the frames of the last minute.
+        log: what the player was told, for other servers; None if the player does not want it.
     """
 
     begin: batch.StartGame
@@ -58,6 +61,7 @@ class GameHistory:
     queued_turns: list[Turn] = field(default_factory=list)
     step: int = -1
     hidden_until: int = 0
+    log: GameLog | None = None
 
     @property
     def steps_behind(self) -> int:
@@ -76,6 +80,8 @@ class GameHistory:
         others = [turn for turn in self.queued_turns if not isinstance(turn, batch.Rewind)]
         self.queued_turns = [*others, batch.Rewind(kept)]
         self.hidden_until = kept
+        if self.log is not None:
+            self.log.rewind(kept)
 
     def update(self, result: TurnResult) -> None:
         """Records the step, the latent action and the image of the batched state."""
@@ -95,6 +101,7 @@ class GameHistory:
             sampling=self.sampling.copy(),
             queued_turns=self.queued_turns.copy() or [batch.ShowFrame()],
             hidden_until=len(self.actions),
+            log=self.log and self.log.branch(),
         )
 
 
@@ -199,22 +206,21 @@ class Session:
             case protocol.StartMessage() | protocol.SaveMessage() | protocol.VideoMessage():
                 raise AssertionError("the scheduler handles these")
 
-    def parse_later(
-        self, message: protocol.StartMessage
-    ) -> Callable[[], tuple[batch.StartGame, list[SamplingConfig]]]:
-        """Returns a function for another thread that parses a message for `start_game`."""
-        return partial(parse_start, message, self._world, self._prompt_frames, self._sampling)
+    def parse(self, message: protocol.StartMessage) -> tuple[batch.StartGame, list[SamplingConfig]]:
+        """Parses a message for `start_game`, in any thread."""
+        return parse_start(message, self._world, self._prompt_frames, self._sampling)
 
     def start_game(
         self,
         message: protocol.StartMessage,
         begin: batch.StartGame,
         sampling: list[SamplingConfig],
+        log: GameLog | None = None,
     ) -> None:
         """Starts the current game, with what `parse_start` returned for the message."""
         most = math.ceil(VIDEO_SECONDS * self._world.fps) + 1
         self._games[self._current] = GameHistory(
-            begin, deque(maxlen=most), message.actions, sampling, [begin]
+            begin, deque(maxlen=most), message.actions, sampling, [begin], log=log
         )
         self._seq, self._paused = message.seq, False
         self._held, self._tapped = [], None
@@ -340,6 +346,8 @@ class Session:
         """
         if self._notes:
             return self._notes.pop(next(iter(self._notes)))
+        if (note := self._resume_note()) is not None:
+            return json.dumps(note)
         if self._ended is not None:
             raise SessionClosed(*self._ended)
         if self._latest is not None and len(self._unacknowledged) < MAX_UNACKNOWLEDGED:
@@ -350,6 +358,18 @@ class Session:
             return self._pending_previews.pop(0)
         packet, self._video = self._video, None
         return packet
+
+    def keep_state(self, snapshot: tuple[int, State] | None) -> None:
+        """Keeps the last snapshot of the current game for other servers, when it is made."""
+        game, (step, state) = self.game, snapshot or (0, None)
+        if game is not None and game.log is not None and 0 < step == game.step <= len(game.actions):
+            game.log.keep(game.actions[:step], game.sampling[:step], state)
+
+    def _resume_note(self) -> dict[str, Any] | None:
+        game = self.game
+        if game is None or game.log is None or game.queued_turns or game.step < 0:
+            return None
+        return game.log.news(game.step, game.actions, game.sampling)
 
     def _next_turn(self, game: GameHistory) -> Turn:
         if game.queued_turns:
@@ -412,6 +432,8 @@ class Session:
             raise ProtocolError(f"game: there is no game {number}")
         self._current, self._tapped = number, None
         game = self._games[number]
+        if game.log is not None:
+            game.log.forget()
         game.hidden_until = len(game.actions)
         game.queued_turns = game.queued_turns or [batch.ShowFrame()]
         self._notify_games()

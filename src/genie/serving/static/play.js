@@ -35,6 +35,8 @@ const recentlyPressed = new Set(); // actions, not yet sent as held
 let linkOpened = false;
 let connectionError = ""; // why there is no connection
 let linkError = ""; // why the game of the link is not played
+let played = {}; // of the current game, for another server: actions, sampling, token, hash
+let asked = {}; // the same of a game that was asked for and may be refused
 
 function overlay(text, again = "") {
   $("overlay-text").textContent = text;
@@ -55,20 +57,42 @@ function showWaiting(seconds) {
 
 // Starting
 
-function start(prompt, seed = null, more = {}) {
-  gameStarts.set(current, { prompt, seed });
+function start(prompt, seed = null, { resume, ...more } = {}) {
+  const continued = resume !== undefined;
+  const wasPaused = continued && paused;
+  asked = { prompt, actions: more.actions ?? [], sampling: more.sampling ?? [], hash: more.hash, token: resume ?? "" };
+  if (!gameStarts.has(current)) gameStarts.set(current, { prompt, seed });
   held.releaseAll();
   sendIdle();
   sendSampling();
   sendPace();
-  connection.input({ type: "start", prompt, seed, ...more });
+  connection.input({ type: "start", prompt, seed, ...more, resume: asked.token });
   replayedSteps = more.actions?.length ?? 0;
+  const pauses = continued ? wasPaused : replayedSteps > 0;
   setPaused(false);
-  if (stepping || replayedSteps) connection.send({ type: "pause", paused: true });
-  if (replayedSteps && !stepping) setPaused(true);
-  if (stepping || !continues()) overlay(replayedSteps ? "Paused" : hint());
+  if (stepping || pauses) connection.send({ type: "pause", paused: true });
+  if (pauses && !stepping) setPaused(true);
+  if (stepping || !continues()) overlay(pauses ? "Paused" : hint());
   showChosen(prompt);
-  announce("New game");
+  announce(continued ? "The game goes on" : "New game");
+}
+
+/** Continues the game that a lost server played; without its token it is played again. */
+function resumeGame(token = played.token) {
+  const { prompt, seed } = gameStarts.get(current);
+  const { actions, sampling, hash } = played;
+  start(prompt, seed, { actions, sampling, hash, resume: token });
+}
+
+/** Keeps what another server needs: all actions that were played, changes of sampling, the newest token. */
+function keepPlayed({ from, actions, sampling = [], token, hash }) {
+  played.actions.length = from;
+  for (const action of actions) played.actions.push(action);
+  played.sampling = played.sampling.filter(({ step }) => step < from);
+  for (const change of sampling) {
+    if (JSON.stringify(change.sampling) !== JSON.stringify(played.sampling.at(-1)?.sampling)) played.sampling.push(change);
+  }
+  if (token) Object.assign(played, { token, hash });
 }
 
 function hint() {
@@ -406,21 +430,28 @@ connection.addEventListener("open", async () => {
   measures.forget();
   const linked = linkOpened ? null : await gameOfAddress();
   linkOpened = true;
-  const { prompt, seed } = gameStarts.get(current) ?? { prompt: 0, seed: null };
+  const begun = gameStarts.get(current) ?? { prompt: 0, seed: null };
   gameStarts.clear();
   current = 0;
+  gameStarts.set(current, begun);
   $("games").hidden = true;
   $("branch").disabled = false;
   if (linked) openGame(linked);
-  else start(prompt, seed);
+  else if (played.token) resumeGame();
+  else start(begun.prompt, begun.seed);
 });
 connection.addEventListener("frame", ({ detail }) => show(detail));
 connection.addEventListener("preview", ({ detail }) => detail.id === lastShown && $("previews").checked && showPreview(detail));
 connection.addEventListener("note", ({ detail }) => {
-  if (detail.type === "started") gameStarts.get(current).seed = detail.seed;
+  if (detail.type === "started") {
+    played = asked;
+    gameStarts.set(current, { prompt: played.prompt, seed: detail.seed });
+  }
   if (detail.type === "games") showGames(detail);
+  if (detail.type === "resume") keepPlayed(detail);
   if (detail.type === "agent" && agentPlays) showChances(detail.chances);
-  if (detail.type === "refused") {
+  if (detail.type === "refused" && lastShown === 0 && asked.token) resumeGame("");
+  else if (detail.type === "refused") {
     replayedSteps = 0;
     showStatus(detail.message);
     overlay(detail.message);
@@ -432,7 +463,7 @@ connection.addEventListener("note", ({ detail }) => {
   }
 });
 connection.addEventListener("lost", ({ detail }) => {
-  if (lastShown === 0) gameStarts.clear(); // a start that failed is not tried again
+  if (lastShown === 0 && !played.token) gameStarts.clear(); // a start that failed is not tried again
   showLost(detail);
 });
 connection.addEventListener("waiting", ({ detail }) => showWaiting(detail));

@@ -1,5 +1,6 @@
 // Retries with growing, random delays, and only while the page is visible.
 
+const SOON_MS = 200; // another replica may answer at once
 const FIRST_MS = 1000;
 const LONGEST_MS = 60_000;
 const JITTER = 0.5; // of the wait, by chance
@@ -20,7 +21,7 @@ export class Retry {
 
   /** Tries again after a while, which is never shorter than `seconds`. */
   later(seconds = 0) {
-    const wait = Math.min(LONGEST_MS, FIRST_MS * 2 ** this.#tries);
+    const wait = this.#tries ? Math.min(LONGEST_MS, FIRST_MS * 2 ** this.#tries) : SOON_MS;
     this.#tries += 1;
     const shortest = Math.max(seconds * 1000, wait * (1 - JITTER));
     this.#due = performance.now() + shortest + Math.random() * JITTER * Math.max(seconds * 1000, wait);
