@@ -341,14 +341,14 @@ INTENDED: dict[str, int] = {"messages": 50_000, "uploads": 5_000, "half_open": 1
 
 
 @contextlib.contextmanager
-def _serving(shared: Path, own: Path) -> Iterator[tuple[int, int]]:
-    """A server in a process of its own; gives its port and the process."""
+def serving(worlds: list[Path], own: Path, token: str | None) -> Iterator[tuple[int, int]]:
+    """A server of worlds in a process of its own; gives its port and the process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    server = harness.fork(lambda: _serve(shared / "world", port), own / "server")
+    server = harness.fork(lambda: _serve(worlds, port, token), own / "server")
     try:
         deadline = time.monotonic() + 60
-        while not _healthy(port):
+        while not healthy(port):
             if time.monotonic() > deadline:
                 raise RuntimeError("the server did not start")
             time.sleep(0.1)
@@ -358,12 +358,12 @@ def _serving(shared: Path, own: Path) -> Iterator[tuple[int, int]]:
         os.waitpid(server, 0)
 
 
-def _serve(folder: Path, port: int) -> None:
+def _serve(worlds: list[Path], port: int, token: str | None) -> None:
     from genie.serving.limits import Limits
     from genie.serving.server import serve
 
     limits = Limits(players=64, messages_per_second=100_000)
-    serve(folder, port=port, token=TOKEN, limits=limits, device="cpu")
+    serve(*worlds, port=port, token=token, limits=limits, device="cpu")
 
 
 async def _play(port: int, path: Path) -> None:
@@ -414,12 +414,12 @@ def _p99(path: Path, spans: list[tuple[float, float]]) -> float:
     return float(np.percentile(waits, 99)) if len(waits) else 0.0
 
 
-def _resident(process: int) -> float:
+def resident(process: int) -> float:
     rows = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(row.split()[1]) for row in rows if row.startswith("VmRSS")) / 1024
 
 
-def _healthy(port: int) -> bool:
+def healthy(port: int) -> bool:
     with contextlib.suppress(OSError, urllib.error.URLError):
         return urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=20).status == 200
     return False
@@ -432,7 +432,7 @@ def _timed(act: Callable[[], object]) -> tuple[float, float]:
 
 
 def _check_after(port: int, own: Path, grown: float, what: str) -> None:
-    if not _healthy(port):
+    if not healthy(port):
         raise Fell(f"{what}: the server is not ready afterwards")
     if grown > 100:
         raise Fell(f"{what}: memory grew by {grown:.0f} MB")
@@ -443,12 +443,12 @@ def _check_after(port: int, own: Path, grown: float, what: str) -> None:
 def _abused(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
     """One way of abuse."""
     abuse = dice.choice(ABUSES)
-    with _serving(shared, own) as (port, server), _playing(port, own) as times:
-        memory = _resident(server)
+    with serving([shared / "world"], own, TOKEN) as (port, server), _playing(port, own) as times:
+        memory = resident(server)
         quiet = _timed(lambda: time.sleep(QUIET_SECONDS))
         tries: list[int] = []
         loud = _timed(lambda: tries.append(asyncio.run(abuse("127.0.0.1", port, dice))))
-        grown = _resident(server) - memory
+        grown = resident(server) - memory
         _check_after(port, own, grown, abuse.__name__)
         ratio = _p99(times, [loud]) / _p99(times, [quiet])
     return abuse.__name__, {
@@ -464,7 +464,7 @@ def _siege(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
     quiet: list[tuple[float, float]] = []
     loud: dict[str, list[tuple[float, float]]] = {}
     memory = 0.0
-    with _serving(shared, own) as (port, server), _playing(port, own) as times:
+    with serving([shared / "world"], own, TOKEN) as (port, server), _playing(port, own) as times:
         for turn in count():
             due = [
                 a for a in ABUSES if turn < 2 or counts[a.__name__] < INTENDED.get(a.__name__, 0)
@@ -479,8 +479,8 @@ def _siege(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
 
                 loud.setdefault(abuse.__name__, []).append(_timed(go))
             if turn == 1:  # libraries that are loaded late, and caches, are there by now
-                memory = _resident(server)
-        grown = _resident(server) - memory
+                memory = resident(server)
+        grown = resident(server) - memory
         _check_after(port, own, grown, "siege")
         before = _p99(times, quiet)
         ratios = {f"p99 ratio in {k}": round(_p99(times, v) / before, 2) for k, v in loud.items()}
