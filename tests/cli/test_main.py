@@ -48,6 +48,8 @@ def test_each_command_has_help_of_whole_phrases(name, capsys, monkeypatch):
     assert "--config" in lines
     assert {option: words for option, words in lines.items() if FRAGMENT.match(words)} == {}
     assert [title for title in GROUP.findall(shown) if not title[0].isupper()] == []
+    named = re.findall(r"--[\w.]+", main.COMMANDS[name].less_memory)
+    assert [option for option in named if option.replace("STAGE", "dynamics") not in lines] == []
 
 
 def test_the_command_of_the_recipe_is_found(tmp_path, capsys, monkeypatch):
@@ -104,6 +106,8 @@ def test_missing_folders_and_videos_are_said(capsys, tmp_path, world):
         (MemoryError(), 2, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "out of memory"),
         (RuntimeError("mmap: Cannot allocate memory (12)"), 2, "out of memory"),
+        (RuntimeError("can't start new thread"), 2, "out of memory"),
+        (ImportError("a.so: failed to map segment from shared object"), 2, "out of memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "out of memory"),
         (KeyboardInterrupt(), 130, "stopped by the keyboard"),
         (TypeError("oh"), 1, "TypeError: oh; this is a bug"),
@@ -115,6 +119,24 @@ def test_whatever_ends_a_command_is_one_sentence(error, code, sentence, capsys, 
 
     monkeypatch.setattr(main, "_dispatch", broken)
     assert sentence in fails(capsys, "play", code=code)
+
+
+@pytest.mark.parametrize(
+    ("command", "lower"),
+    [
+        ("train", "lower --train.STAGE.batch_size"),
+        ("evaluate", "lower --batch"),
+        ("play", "give --dtype bfloat16"),
+        ("merge", "use smaller batches"),
+        ("nothing", "use smaller batches"),
+    ],
+)
+def test_without_memory_it_says_what_to_lower(command, lower, capsys, monkeypatch):
+    def broken(arguments: list[str]) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(main, "_dispatch", broken)
+    assert f"out of memory: {lower}" in fails(capsys, command)
 
 
 def test_debug_shows_the_traceback(monkeypatch):

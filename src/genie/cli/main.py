@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 COMMANDS = find_commands()
-NO_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory", "could not create a primitive")
-"""In what torch and its libraries say where there is not enough memory."""
+NO_MEMORY = (
+    "DefaultCPUAllocator", "Cannot allocate memory", "could not create a primitive",
+    "failed to map segment", "can't start new thread",
+)  # fmt: skip
+"""In what torch, its libraries and the loader say where there is not enough memory."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,20 +52,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BaseException as error:
             if debug:
                 raise
-            code, sentence = explain(error)
+            command = COMMANDS.get(split_command(arguments)[0])
+            code, sentence = explain(error, command.less_memory if command else "")
             print(f"genie: {sentence}", file=sys.stderr)
             return code
 
 
-def explain(error: BaseException) -> tuple[int, str]:
-    """The exit code and the sentence for an error that ended a command."""
+def explain(error: BaseException, less_memory: str = "") -> tuple[int, str]:
+    """The exit code and the sentence for an error that ended a command.
+
+    Args:
+        error: that ended it.
+        less_memory: what to do where there is not enough memory.
+    """
     text = " ".join(str(error).split())
     if isinstance(error, KeyboardInterrupt):
         return 130, "stopped by the keyboard; the same command goes on or starts again"
     if isinstance(error, ModuleNotFoundError):
         return 2, _how_to_install(error.name or "")
     if _lacks_memory(error):
-        return 2, "out of memory: use smaller batches, or --device cpu where there is more of it"
+        return 2, f"out of memory: {less_memory or Command.less_memory}"
     if isinstance(error, OSError):
         return 2, _about_file(error, text)
     if isinstance(error, ValueError):
@@ -76,7 +85,9 @@ def _lacks_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, RuntimeError | ImportError) and any(
+        words in str(error) for words in NO_MEMORY
+    )
 
 
 def _how_to_install(module: str) -> str:

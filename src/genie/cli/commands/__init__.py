@@ -25,6 +25,7 @@ class Command:
         options: puts the options on a parser.
         run: does the work with the parsed options.
         defaults: values of the options in place of their own, from the arguments as given.
+        less_memory: what to do where there is not enough memory.
     """
 
     order: int
@@ -33,6 +34,7 @@ class Command:
     options: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], None]
     defaults: Callable[[list[str]], dict[str, Any]] | None = None
+    less_memory: str = "use smaller batches or a smaller world"
 
 
 def find_commands() -> dict[str, Command]:

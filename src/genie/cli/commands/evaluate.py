@@ -92,4 +92,5 @@ COMMAND = Command(
     example="evaluate runs/coinrun --data data/coinrun",
     options=_options,
     run=_run,
+    less_memory="lower --batch",
 )

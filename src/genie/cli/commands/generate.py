@@ -41,4 +41,5 @@ COMMAND = Command(
     example="generate runs/coinrun prompt.png --actions 1,1,2,0 --out clip.mp4",
     options=_options,
     run=_run,
+    less_memory="give --dtype bfloat16, or play a smaller world",
 )

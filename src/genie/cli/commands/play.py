@@ -66,4 +66,5 @@ COMMAND = Command(
     example="play runs/coinrun",
     options=_options,
     run=_run,
+    less_memory="give --dtype bfloat16, or play a smaller world",
 )

@@ -69,4 +69,5 @@ COMMAND = Command(
     example="prepare videos/ --out data/coinrun",
     options=_options,
     run=_run,
+    less_memory="lower --workers, --height and --width",
 )

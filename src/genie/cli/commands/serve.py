@@ -82,4 +82,5 @@ COMMAND = Command(
     example="",
     options=_options,
     run=_run,
+    less_memory="lower --limits.players, give --dtype bfloat16, or serve a smaller world",
 )

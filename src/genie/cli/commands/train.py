@@ -152,4 +152,5 @@ COMMAND = Command(
     options=_options,
     run=_run,
     defaults=preset_defaults,
+    less_memory="lower --train.STAGE.batch_size, or raise --train.STAGE.grad_accum_steps",
 )
