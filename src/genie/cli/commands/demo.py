@@ -47,8 +47,8 @@ MEASURED: dict[str, Any] = {
     "figure_clips": 2,
 }
 PRESSED, LONG_GAMES = 4, (4, 96)
-HELD: dict[str, Any] = {"prompts": 24}
-"""How actions are measured for the names of keys, which takes some seconds."""
+HELD: dict[str, Any] = {"prompts": 16}
+"""How actions are measured for the names of keys, in half a minute of a core."""
 
 
 def demo(
