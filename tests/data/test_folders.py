@@ -14,10 +14,8 @@ from test_prepare import content
 
 from genie.core.config import UserError
 from genie.data import folders
-from genie.data.assemble import ShardWriter
 from genie.data.folders import RemoteFolder, folder_at
 from genie.data.merge import merge
-from genie.data.plan import WORK_FOLDER
 from genie.data.prepare import prepare
 from genie.data.video import write_video
 
@@ -69,7 +67,7 @@ def test_failed_requests_are_repeated_and_then_named(address, tmp_path, monkeypa
 
     def failing(self, path, local, **options):
         fetched.append(path)
-        assert len(list((tmp_path / "out" / WORK_FOLDER).glob(".fetched-*"))) == 1
+        assert len(list(tmp_path.glob(".out.*.fetched/*"))) == 1
         if path.endswith("one.mp4") or (path.endswith("two.mp4") and fetched.count(path) < 3):
             raise ConnectionError("the line was cut")
         return get(self, path, local, **options)
@@ -79,24 +77,24 @@ def test_failed_requests_are_repeated_and_then_named(address, tmp_path, monkeypa
     assert report.skipped["a/one.mp4"] == "cannot be fetched (the line was cut)"
     assert report.used == 1
     assert fetched.count("/bucket/videos/a/one.mp4") == folders.TRIES
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_a_killed_run_fetched_is_removed(address, tmp_path, monkeypatch):
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("genie.data.prepare.write_store", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(address, tmp_path / "out", **HERE)
-    monkeypatch.undo()
-    left = tmp_path / "out" / WORK_FOLDER / ".fetched-1"
-    (left / "a").mkdir(parents=True)
-    done, seen = ShardWriter.drop_unfinished, []
-    monkeypatch.setattr(
-        ShardWriter, "drop_unfinished", lambda *args: seen.append((done(*args), left.exists()))
-    )
+def test_what_a_killed_run_fetched_is_removed(address, tmp_path):
+    left, other = tmp_path / ".out.1.fetched", tmp_path / ".other.1.fetched"
+    for folder in (left, other):
+        (folder / "fetched-x" / "a").mkdir(parents=True)
     prepare(address, tmp_path / "out", **HERE)
-    assert seen == [(None, False)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "out"]
+
+
+def test_a_folder_that_is_in_use_stays_as_it_is(address, tmp_path):
+    """Though files are fetched before anything else, for the rate and for tables."""
+    (tmp_path / "out" / "frames").mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(UserError, match="holds other files"):
+            prepare(address, tmp_path / "out", **HERE)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["frames"]
 
 
 def test_files_to_keep_are_fetched_once(address, tmp_path, monkeypatch):

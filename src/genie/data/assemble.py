@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -108,10 +108,7 @@ class ShardWriter:
                 task.part.unlink(missing_ok=True)
         for pattern in (f"{WORK_FOLDER}/.*", "frames/**/*.__lock"):
             for left in self._out.glob(pattern):
-                if left.is_dir():
-                    shutil.rmtree(left, ignore_errors=True)
-                else:
-                    left.unlink(missing_ok=True)
+                left.unlink(missing_ok=True)
 
     def append(self, number: int, video: FramesOfVideo, clips: Sequence[dict[str, Any]]) -> None:
         """Adds the clips of a video, unless they are in the array already."""
@@ -199,6 +196,7 @@ def write_store(
         for actions in rows:
             actions[-1] = -1
         save_array(out / "labels.npy", np.concatenate(rows))
+    vector_names = _save_vectors(out, manifests, clips)
     if any(m["clips"] and m["rewards"] is not None for m in manifests):
         outcomes = [_outcomes(clip, manifests[clip.task]) for clip in clips]
         save_array(out / "rewards.npy", np.concatenate([rewards for rewards, _ in outcomes]))
@@ -218,6 +216,7 @@ def write_store(
             "settings": asdict(plan.config),
             "inputs": inputs_digest(plan.files, plan.file_stats),
             "videos": len(plan.files),
+            **({} if vector_names is None else {"action_vector_names": vector_names}),
             "environments": sorted({m["env"] for m in manifests if m["clips"] and m.get("env")}),
             "skipped": {**left_out, **{name: m["skipped"] for name, m in problems if m["skipped"]}},
             "notes": notes
@@ -226,6 +225,40 @@ def write_store(
             },
         },
     )
+
+
+def _save_vectors(
+    out: Path, manifests: Sequence[dict[str, Any]], clips: Sequence[StoredClip]
+) -> list[str] | None:
+    """Writes the true actions that are vectors, and returns the names of their numbers, if any.
+
+    Of several sizes the most common one counts.
+    """
+    known = [m for m in manifests if m["clips"] and m.get("vectors")]
+    if not known:
+        return None
+    sizes = Counter(len(m["vectors"][0]) for m in known)
+    size = max(sizes, key=lambda each: (sizes[each], each))
+    rows = [_vectors(clip, manifests[clip.task].get("vectors") or [], size) for clip in clips]
+    save_array(out / "action_vectors.npy", np.concatenate(rows))
+    names = (m["vector_names"] for m in known if len(m["vectors"][0]) == size)
+    given = next((each for each in names if each and len(each) == size), None)
+    return given or [str(number) for number in range(size)]
+
+
+def _vectors(clip: StoredClip, told: Sequence[Sequence[float]], size: int) -> np.ndarray:
+    """Returns the true actions f32 (T,D) from each frame of a clip to the next.
+
+    Where several steps lie between two frames, it is their mean.
+    """
+    vectors = np.full((clip.length, size), np.nan, np.float32)
+    if any(len(vector) != size for vector in told):
+        return vectors
+    steps = np.array(told, np.float32).reshape(-1, size)
+    for t, (now, then) in enumerate(pairwise(clip.source_frames.tolist())):
+        if now < then <= len(steps):
+            vectors[t] = steps[now:then].mean(0)
+    return vectors
 
 
 def _all_action_names(manifests: Sequence[dict[str, Any]]) -> list[str] | None:

@@ -8,11 +8,12 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import IOBase
 from pathlib import Path
@@ -25,15 +26,25 @@ FIRST_WAIT = 0.5
 """Seconds before a failed request is repeated; waits double."""
 _REQUESTS = 16
 _BLOCK = 2**18
-_PREFIX = ".fetched-"
+_PREFIX = "fetched-"
 _T = TypeVar("_T")
+
+
+def _new_key() -> str:
+    return uuid.uuid4().hex
 
 
 class Folder(ABC):
     """A tree of files that is read and never changed. It is sent to worker processes.
 
     A file has a name: its path relative to the folder, with slashes.
+
+    Attributes:
+        key: another one for each object, the same in all processes that it is sent to. What was
+            read may be remembered under it.
     """
+
+    key: str
 
     @abstractmethod
     def files(self, below: str = ".") -> Sequence[str]:
@@ -91,6 +102,7 @@ class LocalFolder(Folder):
 
     path: Path
     work: Path | None = None
+    key: str = field(default_factory=_new_key, compare=False, repr=False)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -104,9 +116,9 @@ class LocalFolder(Folder):
         """Walks the folder once."""
         if below == ".":
             return self._walked[0]
-        top = self.path / below
-        names = (entry.name for entry in top.iterdir() if entry.is_file())
-        return [f"{below}/{name}" for name in names if not name.startswith(".")]
+        inside = (path for path in (self.path / below).rglob("*") if path.is_file())
+        names = (path.relative_to(self.path).as_posix() for path in inside)
+        return [name for name in names if not _is_hidden(name)]
 
     def not_files(self) -> Sequence[str]:
         """Returns what the walk met."""
@@ -140,11 +152,13 @@ class LocalFolder(Folder):
     @contextmanager
     def work_folder(self) -> Iterator[Path]:
         """Makes one and removes it."""
+        if self.work is not None:
+            self.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self.work) as folder:
             yield Path(folder)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "work": self.work}
+        return {"path": self.path, "work": self.work, "key": self.key}
 
 
 @dataclass(frozen=True)
@@ -158,6 +172,7 @@ class RemoteFolder(Folder):
 
     address: str
     work: Path
+    key: str = field(default_factory=_new_key, compare=False, repr=False)
 
     def __str__(self) -> str:
         return self.address.rstrip("/")
@@ -296,7 +311,7 @@ class RemoteFolder(Folder):
         raise AssertionError
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"address": self.address, "work": self.work}
+        return {"address": self.address, "work": self.work, "key": self.key}
 
 
 def _is_hidden(name: str) -> bool:

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class PrepareConfig:
         scene_threshold: cut where the mean difference to the frame before (0..1), and its jump,
             exceed this.
         val_fraction: share of the videos to hold out, chosen by a hash of their paths.
+        camera: the one to take where a video has several.
     """
 
     height: int = 64
@@ -56,6 +57,7 @@ class PrepareConfig:
     max_static_fraction: float = 0.95
     scene_threshold: float = 0.25
     val_fraction: float = 0.1
+    camera: str | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -91,6 +93,7 @@ class PreparePlan:
         files: names of the videos, sorted.
         file_stats: (size in bytes, time of the last change in nanoseconds) of each video.
         shard: which share of the videos is prepared, as `parse_shard` reads it; None for all.
+        groups: of each video; those of one group are in one shard. None where each has its own.
     """
 
     config: PrepareConfig
@@ -98,12 +101,25 @@ class PreparePlan:
     files: list[str]
     file_stats: list[tuple[int, int]]
     shard: str | None = None
+    groups: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, config: PrepareConfig, fps: float, videos: Mapping[str, Source], shard: str | None
+    ) -> PreparePlan:
+        """Returns the plan for videos as they are found now."""
+        groups = [source.group(name) for name, source in videos.items()]
+        grouped = groups if groups != list(videos) else []
+        return cls(config, fps, list(videos), all_file_stats(videos), shard, grouped)
 
     @property
     def own_files(self) -> list[int]:
-        """Numbers of the files that are prepared: every n-th one in a shard of n."""
+        """Numbers of the files that are prepared: every n-th group of them in a shard of n."""
         number, count = parse_shard(self.shard) if self.shard is not None else (1, 1)
-        return list(range(number - 1, len(self.files), count))
+        groups = self.groups or self.files
+        places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+        mine = (places[group] % count == number - 1 for group in groups)
+        return [file for file, own in enumerate(mine) if own]
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -130,12 +146,11 @@ def start_or_resume(
         UserError: `out` holds files that no preparation made.
     """
     work = out / WORK_FOLDER
-    files, file_stats = list(videos), all_file_stats(videos)
-    plan = _read_plan(work / "plan.json")
-    if plan is not None and plan == PreparePlan(config, plan.fps, files, file_stats, shard):
-        return plan
+    begun, plan = _read_plan(work / "plan.json"), PreparePlan.of(config, 0.0, videos, shard)
+    if begun is not None and begun == replace(plan, fps=begun.fps):
+        return begun
     _clear(out)
-    plan = PreparePlan(config, config.fps or _common_fps(videos), files, file_stats, shard)
+    plan = replace(plan, fps=config.fps or _common_fps(videos))
     _write_plan(out, plan)
     return plan
 
@@ -181,7 +196,8 @@ def plan_from(values: Mapping[str, Any]) -> PreparePlan:
     config = from_record(PrepareConfig, values["config"])
     stats = [(int(size), int(time)) for size, time in values["file_stats"]]
     files = [str(name) for name in values["files"]]
-    return PreparePlan(config, float(values["fps"]), files, stats, values.get("shard"))
+    groups = [str(name) for name in values.get("groups", ())]
+    return PreparePlan(config, float(values["fps"]), files, stats, values.get("shard"), groups)
 
 
 def _common_fps(videos: Mapping[str, Source]) -> float:
@@ -204,7 +220,7 @@ def _sampled(videos: Mapping[str, Source]) -> dict[str, Source]:
     return {
         name: source
         for number, (name, source) in enumerate(videos.items())
-        if number % step == 0 or not source.folder.far
+        if number % step == 0 or not source.costly
     }
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -40,6 +41,8 @@ from genie.data.sources.base import Source
 from genie.data.sources.find import find_left_out, find_videos, kinds
 from genie.data.store import ClipStore
 from genie.data.video import Fit
+
+_FETCHED = ".fetched"
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,15 @@ def prepare(
     max_static_fraction: float = 0.95,
     scene_threshold: float = 0.25,
     val_fraction: float = 0.1,
+    camera: str | None = None,
     shard: str | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> PrepareReport:
     """Turns a folder of videos, or those at an address, into a clip store.
 
-    Videos are files (mp4, mkv, webm, avi, mov, gif) or folders of numbered images, at any depth.
+    Videos are files (mp4, mkv, webm, avi, mov, gif), folders of numbered images, videos in tar
+    files (WebDataset), or episodes of LeRobot datasets (versions 2 and 3), at any depth.
     Those in folders named `train`, `val` and `test` keep that split; the others are split by a hash
     of their path. Copies of the same pictures get the same split. Broken files are reported by
     name and the rest goes on. A killed run goes on where it stopped when the same command is given
@@ -115,6 +120,8 @@ def prepare(
         max_static_fraction: clips with a larger share of steps without change are dropped.
         scene_threshold: mean difference, 0..1, that counts as a cut.
         val_fraction: share of the videos to hold out.
+        camera: which one to take of a LeRobot dataset with several, such as `top` for
+            `observation.images.top`.
         shard: share of the videos to prepare, such as "2/8" for the second of eight. It makes a
             part of a store, and `genie.data.merge.merge` joins all parts. Any scheduler can run
             the shards, on as many machines. Give `fps` for many videos, or each shard first reads
@@ -138,22 +145,53 @@ def prepare(
         max_static_fraction,
         scene_threshold,
         val_fraction,
+        camera,
     )
-    folder = folder_at(source, out / WORK_FOLDER)
     if shard is not None:
         parse_shard(shard)
+    workers = available_cores() if workers is None else workers
+    with _folder_of(source, out) as folder:
+        return _prepare(folder, out, config, shard, workers, progress)
+
+
+@contextmanager
+def _folder_of(source: str | Path, out: Path) -> Iterator[Folder]:
+    """Gives the folder of videos; what is fetched from it lies beside `out` for a while."""
+    # Not inside: what `out` holds tells whether a preparation made it.
+    work = out.with_name(f".{out.name}.{os.getpid()}{_FETCHED}")
+    try:
+        yield folder_at(source, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _prepare(
+    folder: Folder,
+    out: Path,
+    config: PrepareConfig,
+    shard: str | None,
+    workers: int,
+    progress: bool,
+) -> PrepareReport:
     if (out / "store.json").exists():
         require(shard is None, f"{out}: holds a whole store; choose another --out for a shard")
         return _finished(out, folder, config)
-    videos = find_videos(folder)
-    left_out = find_left_out(folder)
+    videos = find_videos(folder, config.camera)
+    left_out = find_left_out(folder, config.camera)
     require(len(videos) > 0, _no_videos(folder, left_out))
     if (out / parts.FILE).exists():
         return _finished_part(out, config, videos, shard)
     with writing(out):
+        _remove_fetched(out)
         plan = start_or_resume(out, config, videos, shard)
-        workers = available_cores() if workers is None else workers
         return _run(out, plan, videos, left_out, workers, progress)
+
+
+def _remove_fetched(out: Path) -> None:
+    """Removes what killed runs fetched."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*{_FETCHED}"):
+        if left.name != f".{out.name}.{os.getpid()}{_FETCHED}":
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
@@ -198,14 +236,15 @@ def _lock(out: Path) -> Iterator[None]:
 def _finished(out: Path, source: Folder, config: PrepareConfig) -> PrepareReport:
     store = ClipStore.open(out)
     before = store.prepared
-    settings = translated(PrepareConfig, before["settings"])
+    # Settings that are newer than the store had the effect of their defaults.
+    settings = {**asdict(PrepareConfig()), **translated(PrepareConfig, before["settings"])}
     if settings != asdict(config):
         changed = [name for name, value in asdict(config).items() if settings.get(name) != value]
         raise UserError(
             f"{out}: was prepared with other settings ({', '.join(changed)}); "
             "choose another --out, or remove the folder"
         )
-    videos = find_videos(source)
+    videos = find_videos(source, config.camera)
     if before["inputs"] != inputs_digest(list(videos), all_file_stats(videos)):
         raise UserError(
             f"{out}: was prepared from other videos than {source} holds now; "
@@ -219,8 +258,7 @@ def _finished_part(
     out: Path, config: PrepareConfig, videos: Mapping[str, Source], shard: str | None
 ) -> PrepareReport:
     part = parts.read_part(out)
-    files, stats = list(videos), all_file_stats(videos)
-    same = part.plan == PreparePlan(config, part.plan.fps, files, stats, shard)
+    same = part.plan == PreparePlan.of(config, part.plan.fps, videos, shard)
     require(
         same,
         f"{out}: holds shard {part.plan.shard} that was prepared with other settings or from "

@@ -9,6 +9,8 @@ A store is a folder:
   is there only where the videos had sidecars, and training never reads it.
 - `step_labels.npy`: the same, and at the last frame of an episode the true action of a step whose
   frame was not recorded.
+- `action_vectors.npy`: (N,D) float32, the true action where it is no choice from a list, as of a
+  robot.
 - `rewards.npy`: (N,) float32, the reward of the step from each frame to the next.
 - `ends.npy`: (N,) int8, whether that step ended the episode.
 - `derived/`: arrays computed from the frames, such as tokens and latent actions (`cache.py`).
@@ -50,8 +52,9 @@ ROWS = {
     "step_labels": np.int64,
     "rewards": np.float32,
     "ends": np.int8,
+    "action_vectors": np.float32,
 }
-"""Arrays beside the frames, with a value for each."""
+"""Arrays beside the frames, with a value for each, or a row of values."""
 
 
 @dataclass(frozen=True)
@@ -354,6 +357,24 @@ class ClipStore:
         whole = last and self._file("step_labels").exists()
         return self._beside("step_labels" if whole else "labels", split)
 
+    def action_vectors(self, split: str | None = None) -> np.ndarray | None:
+        """Returns the true actions that are vectors, or None where no video had any.
+
+        Args:
+            split: only the frames of this split, in the order of `frames_in_split`; None is all.
+
+        Returns:
+            float32 (N,D): the action from each stored frame to the next, the mean where several
+            frames of the video lie between them. NaN where it is unknown and at the last frame of
+            an episode. `action_vector_names` names its numbers.
+        """
+        return self._beside("action_vectors", split)
+
+    @property
+    def action_vector_names(self) -> list[str] | None:
+        """Names of the numbers of `action_vectors`, None where there are none."""
+        return self.prepared.get("action_vector_names")
+
     def rewards(self, split: str | None = None) -> np.ndarray | None:
         """Returns the rewards that were recorded, or None where no sidecar had any.
 
@@ -393,7 +414,8 @@ class ClipStore:
             rows = np.load(path, mmap_mode="r")
         except Exception as error:  # a damaged file makes NumPy raise whatever it likes
             raise UserError(f"{path}: cannot be read ({error}); prepare the store again") from None
-        right = rows.shape == (self._total,) and rows.dtype == ROWS[name]
+        shape = rows.shape[:1] if name == "action_vectors" and rows.ndim == 2 else rows.shape
+        right = shape == (self._total,) and rows.dtype == ROWS[name]
         require(right, f"{path}: {rows.dtype} {rows.shape} is not of this store; prepare it again")
         return np.array(rows)
 

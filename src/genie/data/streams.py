@@ -122,11 +122,15 @@ def frame_rate(container: Any, stream: Any) -> float | None:
     return min(round((len(times) - 1) / seconds, 1), MAX_FPS) or None
 
 
-def moments(path: str | Path) -> Iterator[Moment]:
+def moments(path: str | Path, span: tuple[float, float] | None = None) -> Iterator[Moment]:
     """Decodes the video of a file in one thread, frame by frame.
 
     Frames that are flagged as interlaced are deinterlaced. After damage it goes on at the next
     frame that needs no other one.
+
+    Args:
+        path: of the file.
+        span: only the frames from this second to before that one. Numbers and times begin there.
 
     Raises:
         UserError: the file cannot be opened, or it was damaged somewhere: then after all frames
@@ -138,7 +142,10 @@ def moments(path: str | Path) -> Iterator[Moment]:
         stream.codec_context.thread_count = 1
         clock = _FrameTimes(stream)
         lost: list[str] = []
-        yield from _deinterlaced(_timed(_decoded(container, stream), clock, lost))
+        if span is not None:
+            clock.seek(container, span[0])
+        frames = _timed(_decoded(container, stream), clock, lost)
+        yield from _deinterlaced(frames if span is None else _within(frames, span, clock.period))
         if lost:
             more = f" and in {len(lost) - _TOLD} more places" if len(lost) > _TOLD else ""
             places = ", ".join(lost[:_TOLD])
@@ -195,25 +202,33 @@ class _FrameTimes:
     """Numbers and times of frames; fills in missing timestamps, begins again where they do."""
 
     def __init__(self, stream: Any) -> None:
-        self._period = 1 / (stated_rate(stream) or 25)
+        self._stream = stream
+        self.period = 1 / (stated_rate(stream) or 25)
         self._aspect = float(stream.sample_aspect_ratio or 1)
         self._offset: float | None = None
         self._number = -1
         self.last: float | None = None
         self._duration: float | None = None
 
+    def seek(self, container: Any, seconds: float) -> None:
+        """Goes to the last frame that needs no other one before a time of the video."""
+        base, first = self._stream.time_base, self._stream.start_time or 0
+        self._offset = float(first * base)
+        at = first + int(max(0.0, seconds - self.period / 2) / base)
+        container.seek(at, stream=self._stream)
+
     def __call__(self, frame: Any, lost: bool) -> Moment:
         """Returns the next frame, after others that were lost or right after the one before."""
         time, restarts = self._time(frame)
-        before = -self._period if self.last is None else self.last
-        step = max(1, round((time - before) / self._period)) if lost else 1
+        before = -self.period if self.last is None else self.last
+        step = max(1, round((time - before) / self.period)) if lost else 1
         self._number = min(self._number + step, _LAST_NUMBER)
         cut = self.last is not None and (lost or restarts)
         self.last, self._duration = time, _duration(frame)
         return Moment(self._number, time, self._duration, cut, self._aspect, frame)
 
     def _time(self, frame: Any) -> tuple[float, bool]:
-        following = 0.0 if self.last is None else self.last + (self._duration or self._period)
+        following = 0.0 if self.last is None else self.last + (self._duration or self.period)
         if frame.pts is None:
             return following, False
         stamp = float(frame.pts * frame.time_base)
@@ -224,6 +239,20 @@ class _FrameTimes:
         if restarts:
             self._offset = stamp - following
         return max(last, stamp - self._offset), restarts
+
+
+def _within(frames: Iterable[Moment], span: tuple[float, float], period: float) -> Iterator[Moment]:
+    """Yields the frames of a span, numbered by their times; times may be rounded."""
+    begin, end = span[0] - period / 2, span[1] - period / 2
+    first = True
+    for moment in frames:
+        if moment.time >= end:
+            return
+        if moment.time >= begin:
+            time = max(0.0, moment.time - span[0])
+            cut = moment.cut and not first
+            yield moment._replace(number=round(time / period), time=time, cut=cut)
+            first = False
 
 
 def _duration(frame: Any) -> float | None:

@@ -78,6 +78,7 @@ def read_frames(
     height: int | None = None,
     width: int | None = None,
     fit: Fit = "resize",
+    span: tuple[float, float] | None = None,
 ) -> Iterator[Frame]:
     """Decodes a video frame by frame, upright, in one thread.
 
@@ -91,13 +92,14 @@ def read_frames(
         width: columns of the frames to return.
         fit: how to reach that size: `crop` covers it and cuts the overhang off evenly, `letterbox`
             fits inside and fills with black, `resize` stretches.
+        span: only the frames from this second to before that one. Numbers and times begin there.
 
     Raises:
         UserError: names the file and whether it is missing, empty, without video, or damaged. A
             damaged file gives all of its intact frames before.
     """
     paint = _Painter(height, width, fit)
-    for moment in moments(path):
+    for moment in moments(path, span):
         pixels = paint(moment.picture, moment.aspect)
         yield Frame(moment.number, moment.time, moment.duration, moment.cut, pixels)
 

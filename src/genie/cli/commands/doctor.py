@@ -30,6 +30,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "rl": ("stable_baselines3",),
     "robots": ("mujoco",),
     "cloud": ("aiohttp", "gcsfs", "s3fs"),
+    "lerobot": ("pyarrow",),
     "wandb": ("wandb",),
 }
 """Extras of the package, and the modules that each brings."""
@@ -43,6 +44,7 @@ _PURPOSES = {
     "rl": "training agents",
     "robots": "recording a robot arm",
     "cloud": "videos at addresses",
+    "lerobot": "videos of LeRobot datasets",
     "wandb": "logging to Weights & Biases",
 }
 _COLOURS = {"good": "green", "slow": "yellow", "missing": "red"}

@@ -14,7 +14,8 @@ from genie.core.io import read_bounded
 from genie.data.folders import Folder
 from genie.data.video import Fit, Frame
 
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Names of folders that state a split."""
 MOST_BYTES = 2**26
 """Of a sidecar; an action takes about three."""
 # What is missing, no list, no number, or as infinite as JSON allows.
@@ -32,6 +33,8 @@ class Labels:
         rewards: the reward of each action.
         end: 1 where the episode ended by its own rules, 2 where it was cut off, 0 where it went on.
         env: the environment that was recorded, as `genie record` names it.
+        vectors: the true action from each frame to the next where actions are no list of choices.
+        vector_names: a name for each number of such an action.
     """
 
     sidecar: str | None = None
@@ -40,6 +43,8 @@ class Labels:
     rewards: list[float] | None = None
     end: int | None = None
     env: str | None = None
+    vectors: list[list[float]] | None = None
+    vector_names: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,11 @@ class Source(ABC):
 
     Args:
         folder: what is prepared.
+        camera: the one to take where a video has several.
     """
 
     folder: Folder
+    camera: str | None = None
     about: ClassVar[str]
     """What a video of this kind is, for the message that there is none."""
     plural: ClassVar[str]
@@ -61,6 +68,10 @@ class Source(ABC):
     @abstractmethod
     def list(self) -> Sequence[str]:
         """Returns the names of all videos of this kind that are not hidden, in any order."""
+
+    def claims(self) -> Sequence[str]:
+        """Returns folders whose files belong to this kind alone."""
+        return ()
 
     def left_out(self) -> Mapping[str, str]:
         """Returns what looks like a video of this kind but is none, and why, by its path."""
@@ -103,7 +114,20 @@ class Source(ABC):
     def split(self, name: str) -> str | None:
         """Returns `train`, `val` or `test` where the source says so; here, where a folder does."""
         folders = [part.lower() for part in PurePosixPath(name).parts[:-1]]
-        return next((_SPLITS[folder] for folder in folders if folder in _SPLITS), None)
+        return next((SPLITS[folder] for folder in folders if folder in SPLITS), None)
+
+    def group(self, name: str) -> str:
+        """Returns what belongs into one shard with a video; by itself, nothing else."""
+        return name
+
+    @property
+    def costly(self) -> bool:
+        """Whether a file is copied or fetched to be opened."""
+        return self.folder.far
+
+
+def _vector(value: Any) -> list[float]:
+    return [float(number) for number in (value if isinstance(value, list) else [value])]
 
 
 def _action(value: Any) -> int:
@@ -130,6 +154,9 @@ def read_sidecar(folder: Folder, name: str) -> Labels:
     with suppress(*_DAMAGED):
         names = [str(each) for each in told["action_names"]]
         known |= {"actions": [_action(action) for action in told["actions"]], "action_names": names}
+    with suppress(*_DAMAGED):
+        if told["action_names"] is None:
+            known["vectors"] = [_vector(action) for action in told["actions"]]
     with suppress(*_DAMAGED):
         known["rewards"] = [float(reward) for reward in told["rewards"]]
         known["end"] = 1 if told["terminated"] else 2 if told["truncated"] else 0
