@@ -14,6 +14,7 @@ from typing import Any
 
 from genie.core.config import UserError
 from genie.core.io import replacing
+from genie.data import local_copies
 
 _ADDRESS = re.compile(r"(s3|gs|https?):/+([^/]+)/?(.*)")
 RETRIES = {"max_retries": 32, "initial_delay": "100ms", "max_delay": "16s"}
@@ -84,11 +85,14 @@ def local_folder(address: str, table: bytes) -> Path:
     """Makes the local folder of a store, with its table; another table has another folder.
 
     It lies below `GENIE_CACHE`, or `~/.cache/genie`. Tokens and latent actions are kept there, so
-    machines that train together need one that they share.
+    machines that train together need one that they share. `GENIE_CACHE_LIMIT`, such as 50GB, is
+    the size above which folders of other stores are removed, unless a process uses them.
     """
     root = Path(os.environ.get("GENIE_CACHE") or Path.home() / ".cache" / "genie")
     mark = hashlib.sha256(address.rstrip("/").encode() + table).hexdigest()[:12]
     folder = root / "stores" / f"{address.rstrip('/').rpartition('/')[2]}-{mark}"
+    local_copies.hold(folder)
+    local_copies.trim(folder.parent, local_copies.limit())
     if not (folder / "store.json").exists():
         with replacing(folder / "store.json") as path:
             path.write_bytes(table)

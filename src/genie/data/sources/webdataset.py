@@ -53,11 +53,12 @@ class WebDatasetTars(Source):
 
     def open(self, name: str, *, height: int, width: int, fit: Fit, fps: float) -> Iterator[Frame]:
         """Copies a member out of its archive, decodes it and removes it."""
-        with self._unpacked(name) as (path, here):
+        with self._unpacked(name) as path:
             try:
                 yield from read_frames(path, height=height, width=width, fit=fit)
             except UserError as error:
-                raise UserError(str(error).replace(str(here), str(self.folder))) from None
+                told = str(error).replace(str(path), f"{self.folder}/{name}")
+                raise UserError(told) from None
 
     def files(self, name: str) -> Sequence[str]:
         """Returns the archive."""
@@ -65,7 +66,7 @@ class WebDatasetTars(Source):
 
     def fps(self, name: str) -> float | None:
         """Reads the rate from the head of the video."""
-        with self._unpacked(name) as (path, _):
+        with self._unpacked(name) as path:
             return probe(path).fps
 
     def labels(self, name: str) -> Labels:
@@ -74,9 +75,9 @@ class WebDatasetTars(Source):
         sidecar = str(PurePosixPath(member).with_suffix(SIDECAR))
         if sidecar not in self._archive(tar).members:
             return Labels()
-        with self._unpacked(f"{tar}/{sidecar}") as (path, here):
+        with self._unpacked(f"{tar}/{sidecar}") as path:
             labels = read_sidecar(LocalFolder(path.parent), path.name)
-            return replace(labels, sidecar=path.relative_to(here).as_posix())
+        return replace(labels, sidecar=f"{tar}/{sidecar}")
 
     def split(self, name: str) -> str | None:
         """Returns the split that a folder states, or the archive, such as `train-000.tar`."""
@@ -100,19 +101,18 @@ class WebDatasetTars(Source):
         return _archive(self.folder, tar, self.folder.key)
 
     @contextmanager
-    def _unpacked(self, name: str) -> Iterator[tuple[Path, Path]]:
-        """Gives the path of a copy, and the folder in which it lies under its name."""
+    def _unpacked(self, name: str) -> Iterator[Path]:
+        """Gives the path of a copy."""
         tar, member = _parts(name)
         found = self._archive(tar).members.get(member)
         require(found is not None, f"{self.folder}/{name}: is not in the archive any more")
         assert found is not None
         with self.folder.work_folder() as here, self.folder.open(tar) as archive:
-            path = here / tar / PurePosixPath(member).name
-            path.parent.mkdir(parents=True)
+            path = here / PurePosixPath(member).name
             archive.seek(found.offset)
             with path.open("wb") as copy:
                 shutil.copyfileobj(_Stretch(archive, found.size), copy)  # type: ignore[arg-type]
-            yield path, here
+            yield path
 
 
 class _Stretch:
