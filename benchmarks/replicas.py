@@ -237,7 +237,7 @@ class Player:
             if preview:
                 continue
             await socket.send(json.dumps({"type": "ack", "frame": frame}))
-            self._compare(at, hashlib.sha256(data[HEADER.size :]).hexdigest())
+            self._compare(at, data[HEADER.size :])
             if at == step:
                 break
         now = time.monotonic()
@@ -245,11 +245,12 @@ class Player:
             self.stalls.append(now - self.last_frame)
         self.last_frame = now
 
-    def _compare(self, step: int, picture: str) -> None:
+    def _compare(self, step: int, picture: bytes) -> None:
+        found = hashlib.sha256(picture).hexdigest()
         if step in self.seen:
             self.compared += 1
-            self.differed += self.seen[step] != picture
-        self.seen[step] = picture
+            self.differed += self.seen[step] != found
+        self.seen[step] = found
 
 
 if __name__ == "__main__":
