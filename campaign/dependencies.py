@@ -1,7 +1,7 @@
 """Runs a part of the tests with another Python or other versions of the dependencies.
 
-python campaign/dependencies.py PYTHON NAME, where PYTHON is the interpreter of an environment that
-has pytest, hypothesis and beartype as well. The result goes to benchmarks/results/dependencies.json.
+python campaign/dependencies.py PYTHON NAME, where PYTHON is of an environment that has pytest,
+hypothesis and beartype as well. The result goes to `benchmarks/results/dependencies.json`.
 """
 
 from __future__ import annotations

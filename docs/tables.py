@@ -580,6 +580,10 @@ def _earned(part: Report) -> str:
     return f"{part['mean']:.2f} ({part['low']:.1f} to {part['high']:.1f})"
 
 
+ONLY_IN_JSON = "tries of ", "p99 ratio in ", "frames compared", "steps", "minutes"
+"""How figures of attacks begin that have no place in a cell."""
+
+
 def reliability() -> str:
     """Returns what `make campaign` counted: attacks, trials, what held, and how long it took."""
     rows = [
@@ -588,7 +592,11 @@ def reliability() -> str:
             f"{row['trials']:,} of {row['planned']:,}",
             f"{row['held']:,}" if row["held"] == row["trials"] else f"**{row['held']:,}**",
             row["bar"],
-            "; ".join(f"{name} {value:,.4g}" for name, value in row["most"].items()),
+            "; ".join(
+                f"{name} {value:,.4g}"
+                for name, value in row["most"].items()
+                if not name.startswith(ONLY_IN_JSON)
+            ),
             f"{row['seconds']:,.0f}",
         )
         for row in read("reliability")["attacks"]
@@ -602,6 +610,17 @@ def versions() -> str:
     return markdown(
         ("of a version", "versions"), [(what, str(n)) for what, n in row["outcomes"].items()]
     )
+
+
+def dependencies() -> str:
+    """Returns what tests passed with other versions, of `campaign/dependencies.py`."""
+    rows = read("dependencies")
+    names = [key for key in next(iter(rows.values())) if key not in ("passed", "failed")]
+    found = [
+        (name, *(row[key] for key in names), f"{row['passed']} of {row['passed'] + row['failed']}")
+        for name, row in rows.items()
+    ]
+    return markdown(("dependencies", *names, "tests passed"), found)
 
 
 # -- studies ---------------------------------------------------------------------------------------
@@ -771,8 +790,8 @@ TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, variants, mapper,
-        clone, clone_references, planning, reliability, versions, licences, experiments, genres,
-        transfer, prompts, scaling, scaling_fits, robots,
+        clone, clone_references, planning, reliability, versions, dependencies, licences,
+        experiments, genres, transfer, prompts, scaling, scaling_fits, robots,
     )
 }  # fmt: skip
 

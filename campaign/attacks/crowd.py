@@ -45,7 +45,7 @@ def _play(address: str, seed: int, until: float, result: Path) -> None:
     import numpy as np
     from replicas import Player
 
-    from genie.serving.protocol import Codec, decode_picture
+    from genie.data.images import Codec, decode_picture
 
     largest: list[int] = [0]
     frames: dict[int, np.ndarray] = {}
