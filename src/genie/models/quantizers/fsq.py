@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -57,33 +58,49 @@ class FSQConfig(BaseConfig):
         return ProductQuantizer([part.build() for _ in range(self.codebooks)])
 
 
+EPSILON = 1e-3
+"""By how much the bound is wider than the levels, so that the outer ones are reached."""
+
+
 class FiniteScalarQuantizer(Quantizer):
     """Rounds each of a few bounded features to one of a few levels.
 
-    It has no codebook and nothing to learn. The rounding is that of vector-quantize-pytorch.
+    It has no codebook and nothing to learn. Values are those of vector-quantize-pytorch to the bit.
+    That library is not used, because its import slows the start of all that loads a world.
 
     Args:
         config: the size of the vocabulary.
     """
 
+    levels: Int[Tensor, " dim"]
+    strides: Int[Tensor, " dim"]
+
     def __init__(self, config: FSQConfig):
         super().__init__()
-        from vector_quantize_pytorch import FSQ
-
         levels = FSQ_LEVELS[config.codes]
-        with torch.device("cpu"):  # it reads its levels while being built, so not on "meta"
-            self.quantize = FSQ(list(levels))
+        strides = [math.prod(levels[:i]) for i in range(len(levels))]
+        for name, values in (("levels", levels), ("strides", strides)):
+            # Files of weights do not hold them, so they are not built on "meta".
+            buffer = torch.tensor(values, dtype=torch.int32, device="cpu")
+            self.register_buffer(name, buffer, persistent=False)
         self.size, self.dim = config.codes, len(levels)
 
     def forward(self, features: Float[Tensor, "*b dim"]) -> Quantized:
         """Quantizes features. The loss is zero."""
-        vectors, codes = self.quantize(features.reshape(1, -1, self.dim))
-        return Quantized(
-            vectors.view_as(features),
-            codes.view(features.shape[:-1]).long(),
-            features.new_zeros(()),
-        )
+        bounded = self._bounded(features.float() if features.dtype.itemsize < 4 else features)
+        points = bounded.round()
+        codes = ((points + self.levels // 2) * self.strides).sum(-1).long()
+        passed = bounded + (points - bounded).detach()  # gradients pass the rounding
+        vectors = (passed / (self.levels // 2)).to(features.dtype)
+        return Quantized(vectors, codes, features.new_zeros(()))
 
     def decode(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b dim"]:
         """Returns the grid points of codes, with values from -1 to 1."""
-        return self.quantize.indices_to_codes(codes.reshape(1, -1)).view(*codes.shape, self.dim)
+        half = self.levels // 2
+        return ((codes[..., None] // self.strides) % self.levels - half) / half
+
+    def _bounded(self, features: Float[Tensor, "*b dim"]) -> Float[Tensor, "*b dim"]:
+        """Bounds features to the range of the levels (section 3.1 and appendix A.1)."""
+        reach = (self.levels - 1) * (1 + EPSILON) / 2
+        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
+        return torch.tanh(features + torch.atanh(offset / reach)) * reach - offset
