@@ -23,12 +23,13 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--strategy", choices=["ddp", "fsdp"], default="ddp")
+    parser.add_argument("--shard-over", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         _toy.write_store(data)
-        run = partial(losses_on, data, steps=options.steps)
+        run = partial(losses_on, data, steps=options.steps, shard_over=options.shard_over)
         losses = {"ddp 1": run(Path(folder) / "one", 1, "ddp")}
         for count in options.ranks:
             name = f"{options.strategy} {count}"
@@ -47,24 +48,30 @@ def main() -> None:
         for ranks, stages in losses.items()
         for stage, values in stages.items()
     ]
-    tell({"rows": rows}, options.json)
+    tell({"shard_over": options.shard_over, "rows": rows}, options.json)
 
 
 def losses_on(
-    data: Path, out: Path, ranks: int, strategy: str, steps: int
+    data: Path, out: Path, ranks: int, strategy: str, steps: int, shard_over: int = 0
 ) -> dict[str, list[float]]:
     """The losses of each stage, step by step."""
-    for process in (group := _group.start(ranks, train_here, data, out, steps, ranks, strategy)):
+    for process in (
+        group := _group.start(ranks, train_here, data, out, steps, ranks, strategy, shard_over)
+    ):
         process.join()
     assert all(process.exitcode == 0 for process in group)
     return losses_in(out)
 
 
-def train_here(data: Path, out: Path, steps: int, ranks: int, strategy: str) -> None:
+def train_here(
+    data: Path, out: Path, steps: int, ranks: int, strategy: str, shard_over: int
+) -> None:
     from genie.training.pipeline import train
 
     torch.set_num_threads(1)
-    schedule = _toy.schedule(steps, ranks, strategy=strategy)
+    schedule = _toy.schedule(
+        steps, ranks, strategy=strategy, shard_over=shard_over if strategy == "fsdp" else 0
+    )
     console = Console(file=out.with_suffix(".log").open("a"))
     train(data, out, world=_toy.world(), train=schedule, console=console)
 

@@ -232,6 +232,8 @@ class TrainConfig:
         strategy: how processes share a model. With "ddp" each has all of its weights. With "fsdp"
             each keeps a part of weights, gradients and optimizer, and checkpoints are folders; for
             models that do not fit on one GPU. A run keeps the strategy that it was begun with.
+        shard_over: with "fsdp", how many processes divide one copy of the weights; 0 for all. With
+            the number of GPUs of a machine, weights are gathered inside of machines only.
         workers: threads that read clips ahead.
     """
 
@@ -257,6 +259,7 @@ class TrainConfig:
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
+    shard_over: int = 0
     workers: int = 2
 
     @property
@@ -295,6 +298,11 @@ class TrainConfig:
         require(self.nodes >= 1, f"nodes: {self.nodes}, must be at least 1")
         if self.strategy == "fsdp":
             self._check_sharding()
+        require(self.shard_over >= 0, f"shard_over: {self.shard_over} is negative")
+        require(
+            self.strategy == "fsdp" or not self.shard_over,
+            "train.shard_over: with 'ddp' each process has all weights; set strategy to 'fsdp'",
+        )
         require(self.workers >= 1, f"workers: {self.workers}, must be at least 1")
 
     def _check_sharding(self) -> None:

@@ -38,6 +38,7 @@ class StageModule(LightningModule):
         state: what `state()` returned, to go on from there.
         sharded: whether each process keeps a part of the weights; the model that was given stays as
             it is, and `model` is a copy.
+        shard_over: among how many processes one copy of the weights is divided; 0 for all.
         restore: puts saved tensors of a sharded model in place; see `sharding.restore`.
 
     Attributes:
@@ -59,10 +60,11 @@ class StageModule(LightningModule):
         compile: bool = False,
         state: dict[str, Any] | None = None,
         sharded: bool = False,
+        shard_over: int = 0,
         restore: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         super().__init__()
-        self.sharded, self._load_parts = sharded, restore
+        self.sharded, self._shard_over, self._load_parts = sharded, shard_over, restore
         self.model, self.stage, self.name, self.seed = model, stage, name, seed
         self.step: int = state["step"] if state else 0
         self.seconds: float = state["seconds"] if state else 0.0
@@ -84,7 +86,8 @@ class StageModule(LightningModule):
         if not self.sharded:
             return
         assert self.device_mesh is not None
-        mesh, whole = self.device_mesh["data_parallel"], self.model
+        mesh = sharding.mesh_of(self.device_mesh["data_parallel"], self._shard_over)
+        whole = self.model
         self.model = sharding.sharded_copy(whole, mesh)
         self._loss = self.model.loss  # type: ignore[assignment]
         copied = sharding.sharded_copy(whole, mesh)

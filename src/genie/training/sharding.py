@@ -19,11 +19,36 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from genie.core.config import require
 from genie.models.layers.transformer import SpaceTimeBlock
+
+
+def mesh_of(processes: DeviceMesh, shard_over: int) -> DeviceMesh:
+    """Returns how processes divide a model: among all of them, or among groups of them.
+
+    With groups, each keeps a whole copy of the weights, and gradients are summed over groups
+    (HSDP).
+
+    Args:
+        processes: all of the training.
+        shard_over: processes of a group, neighbours by their number; 0 for all.
+
+    Raises:
+        UserError: the processes cannot be divided into such groups.
+    """
+    count = processes.size()
+    if shard_over in (0, count):
+        return processes
+    require(
+        count % shard_over == 0,
+        f"train.shard_over: {count} processes cannot be divided into groups of {shard_over}",
+    )
+    groups = count // shard_over, shard_over
+    return init_device_mesh(processes.device_type, groups, mesh_dim_names=("replicate", "shard"))
 
 
 def sharded_copy(model: nn.Module, mesh: DeviceMesh) -> nn.Module:

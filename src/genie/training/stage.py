@@ -112,6 +112,7 @@ def run_stage(
             compile=train.compile,
             state=state,
             sharded=sharded,
+            shard_over=train.shard_over,
             restore=partial(load_sharded, state["folder"]) if sharded and state else None,
         )
 
