@@ -19,7 +19,7 @@ from campaign.harness import Attack, Fell, Figures
 RANKS = 2
 PIECES = {"SHORTEST_CHUNK": 7, "FRAMES_AT_ONCE": 20, "PIECE_FRAMES": 14}
 """Small ones, so that the toy store has several for each process."""
-SURVIVOR_SECONDS, RESUMED_SECONDS, TRIAL_SECONDS = 30.0, 300.0, 400.0
+VICTIM_SECONDS, SURVIVOR_SECONDS, RESUMED_SECONDS, TRIAL_SECONDS = 240.0, 30.0, 300.0, 600.0
 """Limits; two processes that wait for each other are slow on a busy machine."""
 
 
@@ -99,7 +99,7 @@ def _go_on(
     victim: int,
 ) -> tuple[str, Figures]:
     """Waits for what is left of a group, starts it again and compares."""
-    code, _ = harness.ended(children[victim], 60)
+    code, _ = harness.ended(children[victim], VICTIM_SECONDS)
     began = time.monotonic()
     others = [child for rank, child in enumerate(children) if rank != victim]
     left = [harness.ended(child, SURVIVOR_SECONDS)[0] for child in others]
@@ -113,7 +113,9 @@ def _go_on(
     ]
     if different:
         raise Fell(f"the end differs from that of the undisturbed run: {', '.join(different)}")
-    killed = "killed" if code == -signal.SIGKILL else "the run had ended before"
+    killed = {-signal.SIGKILL: "killed", None: "it was too slow to be killed"}.get(
+        code, "the run had ended before"
+    )
     how = "the other one waited on" if None in left else "the other one ended"
     return f"{killed}, {how}", {"seconds until the other one ended": round(waited, 1)}
 

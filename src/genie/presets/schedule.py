@@ -232,8 +232,8 @@ class TrainConfig:
         strategy: how processes share a model. With "ddp" each has all of its weights. With "fsdp"
             each keeps a part of weights, gradients and optimizer, and checkpoints are folders; for
             models that do not fit on one GPU. A run keeps the strategy that it was begun with.
-        shard_over: with "fsdp", how many processes divide one copy of the weights; 0 for all. With
-            the number of GPUs of a machine, weights are gathered inside of machines only.
+        shard_over: how many processes divide one copy of the weights with "fsdp"; 0 for all. The
+            number of GPUs of a machine keeps the gathering of weights inside of machines.
         workers: threads that read clips ahead.
     """
 
