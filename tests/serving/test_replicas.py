@@ -90,6 +90,7 @@ def test_the_page_goes_on_by_itself(browser, replica, dot_world):
         done = len(dot_world.batches)
         with replica(key, int(address.split(":")[1]), **folder):
             page.wait_for_selector("#announcer:has-text('The game goes on')", state="attached")
+            page.wait_for_selector("#overlay", state="hidden")  # a frame is there
             tap(page, "Digit4")
             wait_for_dot(page, lambda at, row=row: at == (13 + row, 21))
         assert (len(dot_world.batches) - done < 9) == (key is not None)
