@@ -120,7 +120,7 @@ def prepare(
         max_static_fraction: clips with a larger share of steps without change are dropped.
         scene_threshold: mean difference, 0..1, that counts as a cut.
         val_fraction: share of the videos to hold out.
-        camera: which one to take of a LeRobot dataset with several, such as `top` for
+        camera: the camera of a LeRobot dataset with several, such as `top` for
             `observation.images.top`.
         shard: share of the videos to prepare, such as "2/8" for the second of eight. It makes a
             part of a store, and `genie.data.merge.merge` joins all parts. Any scheduler can run

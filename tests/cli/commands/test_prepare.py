@@ -37,3 +37,16 @@ def test_the_summary_counts_videos_by_kind(capsys, monkeypatch):
     assert main.main(["prepare", "videos", "--out", "store"]) == 0
     said = "store: 4 clips of 2 of 3 videos (image folders: 1, video files: 2), 80 train frames\n"
     assert capsys.readouterr().out == said
+
+
+def test_a_cluster_gets_what_it_does_not_choose_itself(monkeypatch):
+    given = {}
+    report = PrepareReport(Path("store"), 0, 0, 0, {}, 15.0)
+    monkeypatch.setattr(
+        "genie.data.engines.prepare_on_ray", lambda **options: given.update(options) or report
+    )
+    line = "prepare videos --out store --engine ray --shards 8 --camera top"
+    assert main.main(line.split()) == 0
+    assert (given["source"], given["out"], given["shards"]) == ("videos", "store", 8)
+    assert given["camera"] == "top"
+    assert not {"engine", "shard", "workers"} & given.keys()

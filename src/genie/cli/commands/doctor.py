@@ -31,6 +31,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "robots": ("mujoco",),
     "cloud": ("aiohttp", "gcsfs", "s3fs"),
     "lerobot": ("pyarrow",),
+    "cluster": ("ray",),
     "wandb": ("wandb",),
 }
 """Extras of the package, and the modules that each brings."""
@@ -45,6 +46,7 @@ _PURPOSES = {
     "robots": "recording a robot arm",
     "cloud": "videos at addresses",
     "lerobot": "videos of LeRobot datasets",
+    "cluster": "preparing videos on a Ray cluster",
     "wandb": "logging to Weights & Biases",
 }
 _COLOURS = {"good": "green", "slow": "yellow", "missing": "red"}

@@ -28,12 +28,29 @@ def _options(parser: ArgumentParser) -> None:
         "source", help="folder or address (s3://, gs://, https://) of videos, at any depth"
     )
     parser.add_function_arguments(prepare, skip={"source"})
+    parser.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="ray divides the videos among the machines of a Ray cluster (RAY_ADDRESS)",
+    )
+    parser.add_argument(
+        "--shards", type=int, help="number of shares with --engine ray; four per core when left out"
+    )
 
 
 def _run(options: Namespace) -> None:
+    from genie.data.engines import prepare_on_ray
     from genie.data.prepare import prepare
 
-    print_report(prepare(**values_of(options)))
+    values = values_of(options)
+    engine, shards = values.pop("engine"), values.pop("shards")
+    if engine == "local":
+        print_report(prepare(**values))
+        return
+    others = ("shard", "workers")
+    given = {name: each for name, each in values.items() if name not in others or each is not None}
+    print_report(prepare_on_ray(**given, shards=shards))
 
 
 def print_report(report: PrepareReport) -> None:
