@@ -61,6 +61,19 @@ def test_a_game_goes_on_with_another_server_from_a_state_that_the_first_one_kept
         assert tuple(np.argwhere(back.picture[..., 0])[0]) == (12, 14)
 
 
+def test_a_player_who_connects_again_need_not_wait_for_the_whole_game(replica, playing, dot_world):
+    with replica(key=None, folder=None) as address:
+        with playing(address) as player:
+            last, game = play(player)
+        done = len(dot_world.batches)
+        with playing(address) as player:
+            player.send("start", **game)
+            while (frame := player.frame()).step < len(ACTIONS):
+                pass
+    assert len(dot_world.batches) - done == len(ACTIONS) - 8, "only the last steps are played"
+    np.testing.assert_array_equal(frame.picture, last.picture)
+
+
 def test_another_key_refuses_the_token_and_plays_the_actions_again_without_it(replica, playing):
     with replica() as address, playing(address) as player:
         last, game = play(player)

@@ -131,7 +131,7 @@ def keep(folder, game, *steps):
     log, notes = played(handover, origin=origin)
     for step in steps:
         log.keep(ACTIONS[:step], SAMPLING[:step], states[step])
-        while handover._folder._waiting:
+        while handover._states._waiting:
             pass
     handover.close()
     return last_token(notes)
@@ -148,6 +148,23 @@ def test_a_kept_state_continues_the_game_with_identical_frames(tmp_path, game):
         assert torch.equal(state.frames, wanted.frames)
         assert torch.equal(state.dynamics.cache.keys, wanted.dynamics.cache.keys)
     assert state.batched == states[-1].batched
+
+
+def test_without_a_folder_the_games_that_were_played_last_have_states_in_memory(game):
+    _, origin, states = game
+    handover = Handover(games=2)
+    games = [played(handover, origin=origin) for _ in range(3)]
+    for step in (8, 16, 20):
+        games[1][0].keep(ACTIONS[:step], SAMPLING[:step], states[step])
+    for log, _ in (games[0], games[1], games[2]):
+        log.keep(ACTIONS[:12], SAMPLING[:12], states[12])
+    found = [handover.resume(last_token(notes), origin, ACTIONS, SAMPLING) for _, notes in games]
+    assert [kept and kept.step for _, kept in found] == [None, 12, 12]
+    state = found[2][1].state(states[0])
+    assert torch.equal(state.dynamics.cache.keys, states[12].dynamics.cache.keys)
+    others = [*ACTIONS[:10], *[3] * 10]
+    token = handover.token_of(games[1][0], others[:8], SAMPLING[:8])
+    assert handover.resume(token, origin, others, SAMPLING)[1] is None, "all states are of others"
 
 
 def test_a_client_that_missed_the_last_steps_gets_an_older_state(tmp_path, game):

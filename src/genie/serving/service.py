@@ -172,7 +172,7 @@ class Service:
             unique = names.count(name) == 1
             require(unique, f"worlds: two are called {name!r}; rename the folder of one of them")
         self.limits, self.metrics = limits or Limits(), Metrics()
-        self.handover = handover or Handover()
+        self.handover = handover or Handover(games=self.limits.players)
         # One thread each bounds the memory that their work needs.
         self.reader = ThreadPoolExecutor(1, "genie-reading")
         self.encoder = ThreadPoolExecutor(1, "genie-encoding")

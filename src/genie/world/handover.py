@@ -1,8 +1,8 @@
-"""Games that outlive their server: signed resume tokens, and states that replicas keep.
+"""Games that outlive their connection or server: signed resume tokens, and states that are kept.
 
 A game is a prompt, a seed, and actions with their sampling. A client that has them, and a token of
-any replica with the same key, continues the game on any other. With a folder that the replicas
-share, most of it need not be played again: every few steps a replica keeps the state there.
+any replica with the same key, continues the game on any other. Most of it need not be played again:
+every few steps a server keeps the state, in memory or in a folder that the replicas share.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class GameLog:
         return note
 
     def keep(self, actions: Sequence[int], sampling: Sequence[SamplingConfig], state: Any) -> None:
-        """Keeps the state after these actions for other replicas; it does not wait for the disk."""
+        """Keeps the state after these actions; it does not wait for the disk."""
         self._handover.put(self, len(actions), self.digest(actions, sampling), state)
 
 
@@ -208,9 +208,10 @@ class Handover:
 
     Args:
         key: secret that all replicas share; None makes one that no other has.
-        folder: that all replicas share; None keeps no states.
-        minutes: how long a token is valid and a state is kept.
+        folder: that all replicas share; None keeps states in memory, for this server only.
+        minutes: how long a token is valid and a state in the folder is kept.
         clock: seconds since 1970.
+        games: how many have states in memory; those that were played last.
 
     Raises:
         UserError: the key is too short, or there is a folder and no key.
@@ -222,6 +223,7 @@ class Handover:
         folder: str | Path | None = None,
         minutes: float = 60,
         clock: Callable[[], float] = time.time,
+        games: int = 16,
     ) -> None:
         words = "make one with: openssl rand -hex 32"
         long = key is None or len(key) >= SHORTEST_KEY
@@ -233,7 +235,11 @@ class Handover:
         secret = secrets.token_bytes(32) if key is None else key.encode()
         self._key = hashlib.sha256(b"genie resume " + secret).digest()
         self._seconds, self._clock = minutes * 60, clock
-        self._folder = None if folder is None else _StateFolder(Path(folder), self._mac, minutes)
+        self._states = (
+            _StateMemory(games)
+            if folder is None
+            else _StateFolder(Path(folder), self._mac, minutes)
+        )
 
     def resume(
         self,
@@ -296,14 +302,12 @@ class Handover:
         return claims
 
     def put(self, game: GameLog, step: int, digest: str, state: Any) -> None:
-        """Keeps a state, as soon as those before it are written."""
-        if self._folder is not None:
-            self._folder.put(game.game, _about(game.origin, step, digest), state)
+        """Keeps a state; in a folder as soon as those before it are written."""
+        self._states.put(game.game, _about(game.origin, step, digest), state)
 
     def close(self) -> None:
         """Waits until all states are written."""
-        if self._folder is not None:
-            self._folder.close()
+        self._states.close()
 
     def _kept(
         self,
@@ -312,7 +316,7 @@ class Handover:
         actions: Sequence[int],
         sampling: Sequence[SamplingConfig],
     ) -> KeptState | None:
-        for about, tensors in self._folder.read(game) if self._folder is not None else ():
+        for about, tensors in self._states.read(game):
             step = int(about["step"])
             digest = GameLog(self, origin, game).digest(actions[:step], sampling[:step])
             if step <= len(actions) and about == _about(origin, step, digest):
@@ -327,6 +331,31 @@ def _about(origin: Origin, step: int, digest: str) -> dict[str, str]:
     """Returns what is written beside a state: it must be that of the game which is continued."""
     about = {"world": origin.world, "prompt": origin.prompt_hash, "seed": str(origin.seed)}
     return {**about, "step": str(step), "digest": digest}
+
+
+class _StateMemory:
+    """The last two states of the games that were played last.
+
+    The snapshots of a game that is played hold the same states, so only games that ended take
+    memory. Two threads may use it: what is read never changes.
+    """
+
+    def __init__(self, games: int) -> None:
+        self._most = games
+        self._games: dict[str, tuple[tuple[dict[str, str], Any], ...]] = {}
+
+    def put(self, game: str, about: dict[str, str], state: Any) -> None:
+        self._games[game] = (*self._games.pop(game, ())[-1:], (about, state))
+        if len(self._games) > self._most:
+            del self._games[next(iter(self._games))]
+
+    def read(self, game: str) -> Iterator[tuple[dict[str, str], dict[str, torch.Tensor]]]:
+        """Yields the states of a game, the newest first."""
+        for about, state in reversed(self._games.get(game, ())):
+            yield about, dict(_tensors(state))
+
+    def close(self) -> None:
+        self._games.clear()
 
 
 class _StateFolder:

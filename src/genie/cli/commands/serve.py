@@ -66,8 +66,8 @@ def _run(options: Namespace) -> None:
     require_device(values["device"])
     values["token"] = _secret(values.pop("token_file"), "GENIE_TOKEN")
     key = _secret(values.pop("resume_key_file"), "GENIE_RESUME_KEY")
-    values["handover"] = Handover(key, values["handover"])
     limits = from_dict(Limits, values.pop("limits"), "limits")
+    values["handover"] = Handover(key, values["handover"], games=limits.players)
     serve(*values.pop("worlds"), limits=limits, **values)
 
 
