@@ -347,7 +347,7 @@ def serving(worlds: list[Path], own: Path, token: str | None) -> Iterator[tuple[
         port = free.getsockname()[1]
     server = harness.fork(lambda: _serve(worlds, port, token), own / "server")
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300  # on a busy machine imports alone take a minute
         while not healthy(port):
             if time.monotonic() > deadline:
                 raise RuntimeError("the server did not start")
