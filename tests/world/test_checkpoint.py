@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genie.core.config import UserError
-from genie.world import checkpoint
+from genie.world import checkpoint, weight_files
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_weights_that_are_a_pipe_are_refused(folder: Path):
 
 
 def test_weights_of_too_many_tensors_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(checkpoint, "MOST_TENSORS", 0)
+    monkeypatch.setattr(weight_files, "MOST_TENSORS", 0)
     with pytest.raises(UserError, match="holds 1 tensors, which no world has"):
         checkpoint.read_weights(folder)
 

@@ -401,7 +401,7 @@ def test_push_to_hub_uploads_config_and_weights(world: Genie, monkeypatch: pytes
         def create_repo(self, repo_id: str, **options: object) -> None:
             uploads["repo"] = repo_id
 
-        def upload_folder(self, repo_id: str, folder_path: str) -> str:
+        def upload_folder(self, repo_id: str, folder_path: str, **options: object) -> str:
             uploads["files"] = sorted(path.name for path in Path(folder_path).iterdir())
             return f"https://hub/{repo_id}"
 

@@ -10,8 +10,11 @@ from genie import ActionMapper, Genie, UserError
 from genie.world import bundled
 from genie.world.action_mapper import MapperConfig, latent_actions_hash
 from genie.world.action_names import read_names, write_names
+from genie.world.compress import compress
 from genie.world.hub import world_folder
 from genie.world.prompts import load_prompts, save_prompts
+from genie.world.replay import world_hash
+from genie.world.weight_files import size_of
 
 
 def test_a_hub_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
@@ -54,21 +57,31 @@ class Hub:
         return self
 
     def create_repo(self, repo_id: str, **_: object) -> None:
-        (self.root / repo_id).mkdir(parents=True)
+        (self.root / repo_id).mkdir(parents=True, exist_ok=True)
 
-    def upload_folder(self, repo_id: str, folder_path: str) -> str:
+    def upload_folder(self, repo_id: str, folder_path: str, delete_patterns: list[str]) -> str:
+        for file in self.files(repo_id, delete_patterns):
+            file.unlink()
         shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
         (self.root / repo_id / ".gitattributes").write_text("of the hub")
         return f"https://hub/{repo_id}"
 
     def download(self, repo_id: str, allow_patterns: list[str]) -> str:
         cache = self.root / "cache" / repo_id
-        for file in (self.root / repo_id).rglob("*"):
-            name = file.relative_to(self.root / repo_id).as_posix()
-            if file.is_file() and any(fnmatch(name, pattern) for pattern in allow_patterns):
-                (cache / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, cache / name)
+        for file in self.files(repo_id, allow_patterns):
+            copy = cache / file.relative_to(self.root / repo_id)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
         return str(cache)
+
+    def files(self, repo_id: str, patterns: list[str]) -> list[Path]:
+        folder = self.root / repo_id
+        return [
+            file
+            for file in folder.rglob("*")
+            if file.is_file()
+            and any(fnmatch(file.relative_to(folder).as_posix(), pattern) for pattern in patterns)
+        ]
 
 
 @pytest.fixture
@@ -112,3 +125,21 @@ def test_given_prompts_take_the_place_of_those_in_the_folder(
     np.testing.assert_array_equal(found, mine)
     world.push_to_hub("me/new")  # it was never in a folder
     assert not (hub.root / "me/new/prompts").exists()
+
+
+def test_a_large_world_goes_to_the_hub_in_parts_and_a_small_one_replaces_it(
+    world: Genie, tmp_path: Path, hub: Hub
+):
+    for size, several in ((10**9, False), ("100KB", True), (10**9, False)):
+        world.push_to_hub("me/large", max_shard_size=size)
+        names = {file.name for file in (hub.root / "me/large").glob("model*")}
+        assert ("model.safetensors" in names) == (not several)
+        assert ("model.safetensors.index.json" in names) == several
+        if not several:
+            continue
+        assert sum("-of-" in name for name in names) == len(names) - 1 > 1
+        assert world_hash(Genie.from_pretrained("me/large", "cpu")) == world_hash(world)
+        small = compress("me/large", tmp_path / "small")
+        assert (small / "model.safetensors").stat().st_size < 0.6 * size_of(
+            world_folder("me/large")
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from genie.models.quantizers.vq import KMEANS_ITERATIONS, VectorQuantizer
 from genie.models.tokenizer_losses.config import ExtraLosses
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.training.previews import spread_clips
-from genie.world import checkpoint
+from genie.world import checkpoint, weight_files
 from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from genie.world.hub import world_folder
@@ -108,8 +107,7 @@ def open_base_world(name: str, keep_actions: bool) -> BaseWorld:
     """
     folder = world_folder(name)
     checkpoint.read_config(folder)
-    with (folder / checkpoint.WEIGHTS).open("rb") as file:
-        return BaseWorld(name, hashlib.file_digest(file, "sha256").hexdigest()[:12], keep_actions)
+    return BaseWorld(name, weight_files.digest_of(folder)[:12], keep_actions)
 
 
 def config_of(name: str | Path) -> GenieConfig:

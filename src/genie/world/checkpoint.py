@@ -1,31 +1,30 @@
-"""A world on disk: `config.json` and `model.safetensors`, never a pickle."""
+"""A world on disk: `config.json` and its weights in safetensors, never a pickle."""
 
 from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genie.core.config import UserError, require
 from genie.core.io import read_bounded, replacing_all
-from genie.world import rounding
+from genie.world import rounding, weight_files
+from genie.world.weight_files import INDEX, WEIGHTS
 
 FORMAT, VERSION = "genie-world", 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG = "config.json"
 METADATA = {FORMAT: str(VERSION)}
 """Of the weights. It has one entry, because safetensors writes several in random order."""
 OTHER_WEIGHTS = "they come from another world or another version: copy or train it again"
 DYNAMICS = "dynamics."
-MOST_TENSORS = 2**14
 Shape = tuple[int, ...]
 Value = TypeVar("Value")
 PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
@@ -36,8 +35,9 @@ def write_world(
     config: dict[str, Any],
     weights: dict[str, Tensor],
     matrices: Collection[str] = (),
+    max_shard_size: int | str = weight_files.MOST_BYTES,
 ) -> None:
-    """Writes a world; both of its files are replaced, or none.
+    """Writes a world; configuration and weights are replaced, or nothing is.
 
     Args:
         folder: of the world; made if it does not exist.
@@ -45,6 +45,8 @@ def write_world(
         weights: by name.
         matrices: names of weights to round to 8 bits. Where there are any, the others are in
             float16 where that loses nothing.
+        max_shard_size: bytes of a file of weights, as a number or like "5GB". Above it there are
+            several, and an index (`genie.world.weight_files`).
 
     Raises:
         UserError: the folder cannot be written or the disk is full; an older world is kept.
@@ -52,11 +54,17 @@ def write_world(
     folder = Path(folder)
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
     tensors = rounding.rounded(tensors, matrices) if matrices else tensors
+    files = weight_files.divided(tensors, max_shard_size)
     text = json.dumps({"format": FORMAT, "version": VERSION, "config": config}, indent=2)
+    texts = {INDEX: weight_files.index_of(files)} if len(files) > 1 else {}
+    texts[CONFIG] = text + "\n"
     try:
-        with replacing_all(folder / WEIGHTS, folder / CONFIG) as (new_weights, new_config):
-            save_file(tensors, new_weights, metadata=METADATA)
-            new_config.write_text(text + "\n")
+        with replacing_all(*(folder / name for name in (*files, *texts))) as new:
+            for path, part in zip(new, files.values(), strict=False):
+                save_file(part, path, metadata=METADATA)
+            for path, content in zip(new[len(files) :], texts.values(), strict=True):
+                path.write_text(content)
+        weight_files.remove_others(folder, files)
     except (OSError, safetensors.SafetensorError) as error:
         reason = "the disk is full" if getattr(error, "errno", 0) == errno.ENOSPC else str(error)
         raise UserError(
@@ -80,12 +88,13 @@ def read_config(folder: str | Path) -> Any:
             f"{folder} holds a pickle ({pickles[0]}), which can run any code when it is opened: "
             f"remove it, a world is {CONFIG} and {WEIGHTS} alone"
         )
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{folder}: no {name} here, so it is not a finished world; train one with "
-                "`genie train`, or name another folder"
-            )
+    found = {CONFIG: (folder / CONFIG).is_file(), WEIGHTS: weight_files.are_there(folder)}
+    for name, is_there in found.items():
+        require(
+            is_there,
+            f"{folder}: no {name} here, so it is not a finished world; train one with "
+            "`genie train`, or name another folder",
+        )
     try:
         values = json.loads(read_bounded(folder / CONFIG))
     except UserError:
@@ -179,9 +188,9 @@ def read_shapes(folder: str | Path, name: str = WEIGHTS) -> dict[str, Shape]:
     Raises:
         UserError: the file is cut short or damaged.
     """
-    path = Path(folder) / name
-    with _damage_named(path):
-        return rounding.shapes_of(_header(path))
+    header = weight_files.read_header(Path(folder), name)
+    with weight_files.damage_named(Path(folder) / name):
+        return rounding.shapes_of(header)
 
 
 def is_rounded(folder: str | Path) -> bool:
@@ -190,17 +199,7 @@ def is_rounded(folder: str | Path) -> bool:
     Raises:
         UserError: the file is cut short or damaged.
     """
-    path = Path(folder) / WEIGHTS
-    with _damage_named(path):
-        return any(name.endswith(rounding.SCALE) for name in _header(path))
-
-
-def _header(path: Path) -> rounding.Header:
-    with safetensors.safe_open(path, "pt") as file:
-        names = list(file.keys())
-        require(len(names) <= MOST_TENSORS, f"holds {len(names):,} tensors, which no world has")
-        slices = {name: file.get_slice(name) for name in names}
-        return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+    return any(name.endswith(rounding.SCALE) for name in weight_files.read_header(Path(folder)))
 
 
 def rename_dynamics(weights: Mapping[str, Value], rename: Callable[[str], str]) -> dict[str, Value]:
@@ -268,9 +267,7 @@ def read_weights(folder: str | Path, name: str = WEIGHTS) -> dict[str, Tensor]:
         UserError: the file is cut short or damaged.
     """
     read_shapes(folder, name)  # checks that scales fit
-    path = Path(folder) / name
-    with _damage_named(path):
-        return rounding.restored(load_file(path))
+    return rounding.restored(weight_files.read_tensors(Path(folder), name))
 
 
 def read_integers(folder: str | Path) -> list[tuple[Tensor, Tensor]]:
@@ -280,21 +277,9 @@ def read_integers(folder: str | Path) -> list[tuple[Tensor, Tensor]]:
         UserError: the file is cut short or damaged.
     """
     read_shapes(folder)  # checks that scales fit
-    path = Path(folder) / WEIGHTS
-    with _damage_named(path):
-        tensors = load_file(path)
+    tensors = weight_files.read_tensors(Path(folder))
     return [
         (value, tensors[name + rounding.SCALE])
         for name, value in tensors.items()
         if value.dtype == torch.int8
     ]
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    is_file = path.is_file() or not path.exists()
-    require(is_file, f"{path}: is no file, but a pipe or a device; copy the weights again")
-    try:
-        yield
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cut short or damaged ({error}); copy or train it again") from None

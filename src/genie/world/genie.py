@@ -36,6 +36,7 @@ from genie.world.reencoding import reencoded
 from genie.world.reference import generate_reference
 from genie.world.rounding import matrices
 from genie.world.state import PredictedFrame, State
+from genie.world.weight_files import MOST_BYTES
 
 if TYPE_CHECKING:
     import gymnasium
@@ -118,19 +119,27 @@ class Genie(nn.Module):
         with torch.device("meta"):
             return {name: tuple(w.shape) for name, w in cls(config).state_dict().items()}
 
-    def save_pretrained(self, folder: str | Path, rounded: bool = False) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        rounded: bool = False,
+        max_shard_size: int | str = MOST_BYTES,
+    ) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.
 
         Args:
             folder: to write; made if it does not exist.
             rounded: whether matrices have 8 bits in the file (`genie.world.rounding`). Loaded again
                 it is another world, if a similar one (`genie compress`).
+            max_shard_size: bytes of a file of weights, as a number or like "5GB". Larger weights
+                are written as `model.safetensors.index.json` and parts, the Hub's own format.
 
         Raises:
             UserError: the folder cannot be written; what was there is kept.
         """
         names = matrices(self) if rounded else ()
-        checkpoint.write_world(folder, to_dict(self.config), self.state_dict(), names)
+        config, weights = to_dict(self.config), self.state_dict()
+        checkpoint.write_world(folder, config, weights, names, max_shard_size)
 
     def push_to_hub(
         self,
@@ -139,6 +148,7 @@ class Genie(nn.Module):
         prompts: Any = None,
         private: bool = False,
         token: str | None = None,
+        max_shard_size: int | str = MOST_BYTES,
     ) -> str:
         """Uploads the world to the Hugging Face Hub and returns its address.
 
@@ -151,12 +161,13 @@ class Genie(nn.Module):
                 They take the place of those in the folder.
             private: whether a new repository is private.
             token: of the Hub; that of your login when left out.
+            max_shard_size: as of `save_pretrained`.
         """
         size = (self.config.height, self.config.width)
         images = [] if prompts is None else load_prompts(prompts, *size)
 
         def write(folder: Path) -> None:
-            self.save_pretrained(folder)
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
             if self.folder is not None:
                 copy_companions(self.folder, folder)
             if prompts is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genie.core.config import UserError
-from genie.world import bundled, checkpoint
+from genie.world import bundled, checkpoint, weight_files
 
 COMPANIONS = ("prompts/*", "names.json", "actions.json", "mapper/*", "reward/*")
 """Files beside a world that go with it: prompts, what its actions do, its mapper and rewards."""
@@ -64,7 +64,9 @@ def upload(
     api.create_repo(repo_id, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))
-        return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+        old = list(weight_files.PATTERNS)  # an old index would count before a new single file
+        about = api.upload_folder(repo_id=repo_id, folder_path=folder, delete_patterns=old)
+        return str(about)
 
 
 def _download(repo_id: str, **options: Any) -> Path:
@@ -72,7 +74,7 @@ def _download(repo_id: str, **options: Any) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        files = [checkpoint.CONFIG, checkpoint.WEIGHTS, *COMPANIONS]
+        files = [checkpoint.CONFIG, *weight_files.PATTERNS, *COMPANIONS]
         return Path(snapshot_download(repo_id, allow_patterns=files, **options))
     except HFValidationError:
         raise UserError(f"{repo_id}: there is no such world folder") from None

@@ -16,14 +16,12 @@ def _options(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> None:
-    from genie.world.checkpoint import WEIGHTS
     from genie.world.compress import compress
     from genie.world.hub import world_folder
+    from genie.world.weight_files import size_of
 
     out = compress(options.world, options.out)
-    before, after = (
-        (folder / WEIGHTS).stat().st_size / 1e6 for folder in (world_folder(options.world), out)
-    )
+    before, after = (size_of(folder) / 1e6 for folder in (world_folder(options.world), out))
     print(f"{out}: weights of {after:.1f} MB, {before:.1f} MB before")
     print(f"measure what it costs: genie evaluate {options.world} {out} --data STORE --quick")
 
