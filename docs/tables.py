@@ -786,12 +786,35 @@ def licences() -> str:
     return markdown(("licence, as stated", "packages", "which"), rows)
 
 
+# -- curation ------------------------------------------------------------------------------------
+
+
+def curation() -> str:
+    """Returns what a quality filter and the search for duplicates keep of a mixed set of videos."""
+    told = read("curation")
+    header = (
+        "labels", "`--keep_best`", "kept", "precision", "recall", "at random: precision", "recall",
+    )  # fmt: skip
+    rows = []
+    for row in told["filters"]:
+        figures = ("precision", "recall", "random_precision", "random_recall")
+        shares = (f"{row[name]:.2f}" for name in figures)
+        kept = f"{row['kept']} of {sum(told['test'].values())}"
+        rows.append((str(row["labels"]), f"{row['keep_best']:g}", kept, *shares))
+    found = told["duplicates"]
+    copies = (
+        f"Of {found['copies']} copies in another size or brightness, {found['copies_dropped']} "
+        f"were dropped, and {found['originals_dropped']} of {found['originals']} other clips."
+    )
+    return f"{markdown(header, rows)}\n\n{copies}"
+
+
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, variants, mapper,
         clone, clone_references, planning, reliability, versions, dependencies, licences,
-        experiments, genres, transfer, prompts, scaling, scaling_fits, robots,
+        experiments, genres, transfer, prompts, scaling, scaling_fits, robots, curation,
     )
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from sample_videos import HERE, moving_square
 from test_prepare import content
@@ -15,8 +16,10 @@ from genie.core.config import UserError
 from genie.data import merge as merge_module
 from genie.data import store as store_module
 from genie.data.assemble import write_store
+from genie.data.clip_features import FEATURES
 from genie.data.merge import merge
 from genie.data.prepare import prepare
+from genie.data.quality import QualityModel, Scorer, quantiles_of, save_quality
 from genie.data.store import ClipStore
 from genie.data.video import write_video
 
@@ -167,3 +170,48 @@ def test_a_place_that_is_taken_is_left_alone(source, tmp_path):
     with pytest.raises(UserError, match="holds other files"):
         merge(source, parts, progress=False)
     assert os.listdir(parts[0])
+
+
+@pytest.fixture(scope="module")
+def quality_file(tmp_path_factory):
+    """A filter that takes clips with much motion for good, learned from clips as of `HERE`."""
+    count, motion = len(FEATURES), FEATURES.index("motion")
+    weights = np.zeros(2 * count)
+    weights[motion] = 1
+    scorer = Scorer((-4.0,) * count, (1.0,) * count, tuple(weights.tolist()), 0.0)
+    quantiles = quantiles_of(np.linspace(-1, 1, 50))
+    path = tmp_path_factory.mktemp("quality") / "quality.json"
+    save_quality(QualityModel(scorer, quantiles, 32, 32, 15.0, 20, 20), path)
+    return path
+
+
+def test_shards_keep_the_clips_that_one_process_keeps(make_videos, tmp_path, quality_file):
+    folder = make_videos(3)
+    slow = moving_square(4, seed=2).repeat(10, 0)
+    write_video(folder / "slow.mp4", slow, 15, crf=0)
+    bright = (moving_square(40, seed=0) * 0.9).astype(np.uint8)
+    write_video(folder / "z.mp4", bright, 15)  # as clip-0.mp4
+    options = {"quality": quality_file, "keep_best": 0.5, "drop_duplicates": True}
+    whole = prepare(folder, tmp_path / "whole", **HERE, **options)
+    assert whole.left_out == {"duplicate": 1, "quality": 1}
+    assert whole.skipped == {
+        "slow.mp4": "dropped 40 frames in clips of low quality",
+        "z.mp4": "dropped 40 frames in near duplicates of clips before",
+    }
+    assert (whole.episodes, whole.videos, whole.fps) == (3, 5, 15)
+    parts = parts_of(folder, tmp_path, 2, **options)
+    merged = merge(tmp_path / "merged", parts, progress=False)
+    assert content(tmp_path / "merged") == content(tmp_path / "whole")
+    assert merged.left_out == whole.left_out
+    again = prepare(folder, tmp_path / "merged", **HERE, **options)
+    assert (again.complete_before, again.left_out) == (True, whole.left_out)
+    with pytest.raises(UserError, match=r"other settings \(fps, quality, drop_duplicates\)"):
+        prepare(folder, tmp_path / "merged", **HERE)
+
+
+def test_a_quality_filter_needs_a_share(make_videos, tmp_path, quality_file):
+    for half in ({"quality": quality_file}, {"keep_best": 0.1}):
+        with pytest.raises(UserError, match="give both, such as --quality"):
+            prepare("videos", tmp_path / "store", **HERE, **half)
+    with pytest.raises(UserError, match="was learned from frames of 32x32"):
+        prepare("videos", tmp_path / "store", quality=quality_file, keep_best=0.1)

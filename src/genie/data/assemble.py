@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from genie.core.io import replacing, save_array, sync_folder
-from genie.data.decode import DecodeTask
+from genie.data.decode import DecodeTask, count_left_out
 from genie.data.plan import WORK_FOLDER, PrepareConfig, PreparePlan, inputs_digest
 from genie.data.splits import hold_out_tail, merge_duplicates, split_sources
 from genie.data.store import Episode, shard_frames, write_table, zarr_spec
@@ -216,6 +216,7 @@ def write_store(
             "settings": asdict(plan.config),
             "inputs": inputs_digest(plan.files, plan.file_stats),
             "videos": len(plan.files),
+            "left_out": count_left_out(manifests),
             **({} if vector_names is None else {"action_vector_names": vector_names}),
             "environments": sorted({m["env"] for m in manifests if m["clips"] and m.get("env")}),
             "skipped": {**left_out, **{name: m["skipped"] for name, m in problems if m["skipped"]}},

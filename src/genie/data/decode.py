@@ -12,7 +12,8 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -24,13 +25,18 @@ import numpy as np
 
 from genie.core.config import UserError
 from genie.core.io import replacing
+from genie.data.clip_features import features_of
+from genie.data.near_duplicates import NearDuplicates, signature
 from genie.data.plan import PrepareConfig
+from genie.data.quality import QualityFilter
 from genie.data.sources.base import Labels, Source
 from genie.data.video import Frame
 
 _PREFETCH = 4
 _STILL_PIXELS = 0.0002
 _MAX_GAP = 2.0
+
+_Clip = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def decode(task: DecodeTask) -> None:
         _leave_out(task, _reason(task, error))
         return
     cutter = _CutDetector(task.config)
-    digests, positions = _ClipHashes(), []
+    digests, positions, signatures = _ClipHashes(), [], dict[int, str]()
     problem = None
     with replacing(task.part) as path, path.open("wb") as file:
         try:
@@ -77,7 +83,10 @@ def decode(task: DecodeTask) -> None:
                 file.write(frame.data)
         except UserError as error:
             problem = _reason(task, error)
-    clips, dropped = cutter.kept()
+    clips, left_out = cutter.kept()
+    if clips and (task.config.quality or task.config.drop_duplicates):
+        clips, signatures = _judged(task, clips, left_out)
+    dropped = left_out.reason(task.config)
     manifest = {
         "clips": [
             {
@@ -86,11 +95,13 @@ def decode(task: DecodeTask) -> None:
                 "hash": digests[number],
                 "source_frames": positions[first : first + length],
                 "to_end": problem is None and first + length == len(positions),
+                **({"signature": signatures[first]} if signatures else {}),
             }
             for number, first, length in clips
         ],
         "skipped": None if clips else problem or dropped or "holds no frames",
         "note": "; ".join(filter(None, (problem, dropped))) or None,
+        "left_out": dict(left_out.clips),
         **stated,
     }
     _write_manifest(task, manifest)
@@ -101,7 +112,7 @@ def _reason(task: DecodeTask, error: UserError) -> str:
 
 
 def _leave_out(task: DecodeTask, reason: str) -> None:
-    nothing = {"clips": [], "skipped": reason, "note": None}
+    nothing = {"clips": [], "skipped": reason, "note": None, "left_out": {}}
     task.part.unlink(missing_ok=True)
     _write_manifest(task, {**nothing, **asdict(Labels()), "split": None})
 
@@ -196,30 +207,105 @@ class _CutDetector:
         self._still[-1] += bool(changed <= _STILL_PIXELS)
         return False
 
-    def kept(self) -> tuple[list[tuple[int, int, int]], str | None]:
-        """Returns (number, first frame, length) of the clips to keep, and why others are not."""
+    def kept(self) -> tuple[list[_Clip], LeftOut]:
+        """Returns (number, first frame, length) of the clips to keep, and which are not."""
         ends = [*self._starts[1:], self._length]
-        kept, short, static = [], 0, 0
+        kept, left_out = [], LeftOut()
         for number, (first, end, still) in enumerate(
             zip(self._starts, ends, self._still, strict=True)
         ):
             length = end - first
             if length < self._config.min_frames:
-                short += length
+                left_out.add("short", length)
             elif still > self._config.max_static_fraction * (length - 1):
-                static += length
+                left_out.add("static", length)
             else:
                 kept.append((number, first, length))
-        return kept, _dropped(short, static, self._config.min_frames)
+        return kept, left_out
 
 
-def _dropped(short: int, static: int, min_frames: int) -> str | None:
-    reasons = []
-    if short:
-        reasons.append(f"{short} frames in clips shorter than {min_frames} frames")
-    if static:
-        reasons.append(f"{static} frames in clips that stand still")
-    return "dropped " + " and ".join(reasons) if reasons else None
+class LeftOut:
+    """Clips that are not kept, and their frames, by reason."""
+
+    def __init__(self) -> None:
+        self.clips: Counter[str] = Counter()
+        self._frames: Counter[str] = Counter()
+
+    def add(self, reason: str, frames: int) -> None:
+        """Counts a clip."""
+        self.clips[reason] += 1
+        self._frames[reason] += frames
+
+    def reason(self, config: PrepareConfig) -> str | None:
+        """Says what was dropped and why; None where all was kept."""
+        words = {
+            "short": f"clips shorter than {config.min_frames} frames",
+            "static": "clips that stand still",
+            "quality": "clips of low quality",
+        }
+        reasons = [f"{n} frames in {words[r]}" for r in words if (n := self._frames[r])]
+        return "dropped " + " and ".join(reasons) if reasons else None
+
+
+class Deduplicator:
+    """Drops clips from the manifests of videos, which come in their order."""
+
+    def __init__(self, config: PrepareConfig) -> None:
+        self._seen = NearDuplicates() if config.drop_duplicates else None
+
+    def without_duplicates(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Returns the manifest of a video without clips that look like one of a video before."""
+        if self._seen is None:
+            return manifest
+        clips = self._seen.without(manifest["clips"])
+        dropped = len(manifest["clips"]) - len(clips)
+        if not dropped:
+            return manifest
+        frames = sum(c["length"] for c in manifest["clips"]) - sum(c["length"] for c in clips)
+        reason = f"dropped {frames} frames in near duplicates of clips before"
+        return {
+            **manifest,
+            "clips": clips,
+            "skipped": None if clips else reason,
+            "note": "; ".join(filter(None, (manifest["note"], reason))),
+            "left_out": {**manifest["left_out"], "duplicate": dropped},
+        }
+
+
+def count_left_out(manifests: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Returns the number of clips that were not kept, by reason."""
+    counts: Counter[str] = Counter()
+    for manifest in manifests:
+        counts.update(manifest.get("left_out", {}))
+    return dict(sorted(counts.items()))
+
+
+def _judged(
+    task: DecodeTask, clips: list[_Clip], left_out: LeftOut
+) -> tuple[list[_Clip], dict[int, str]]:
+    """Returns the clips that are good enough, and signatures by first frame where wanted."""
+    config = task.config
+    frames = np.memmap(task.part, np.uint8, "r").reshape(-1, config.height, config.width, 3)
+    kept, signatures = [], {}
+    for clip in clips:
+        _, first, length = clip
+        if config.quality is not None and _score(config.quality, frames, clip) < (
+            config.quality.least_score
+        ):
+            left_out.add("quality", length)
+            continue
+        kept.append(clip)
+        if config.drop_duplicates:
+            signatures[first] = signature(frames[first : first + length])
+    return kept, signatures
+
+
+def _score(quality: QualityFilter, frames: np.ndarray, clip: _Clip) -> float:
+    _, first, length = clip
+    features = features_of(
+        lambda starts: np.stack([frames[starts], frames[starts + 1]], 1), first, length
+    )
+    return float(quality.scorer.scores(features[None])[0])
 
 
 class _ClipHashes:

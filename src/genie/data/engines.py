@@ -41,7 +41,8 @@ def prepare_on_ray(
 ) -> PrepareReport:
     """Prepares a clip store on a Ray cluster.
 
-    All machines need the videos and the folder of `out` at the same paths, or videos at an address.
+    All machines need the videos, the folder of `out` and the file of `quality` at the same paths;
+    videos may also lie at an address.
     The cluster is that of `RAY_ADDRESS`; without one, Ray is started on this machine. A shard whose
     worker died is begun again where it stopped. When this process is killed, the same command goes
     on.
@@ -59,6 +60,8 @@ def prepare_on_ray(
     require(not {"shard", "workers"} & options.keys(), "engine: ray chooses shard and workers")
     out = Path(out).absolute()
     place = str(source) if "://" in str(source) else str(Path(source).absolute())
+    if options.get("quality") is not None:
+        options["quality"] = Path(options["quality"]).absolute()
     if (out / "store.json").exists():
         return prepare(place, out, progress=progress, **options)
     with _cluster() as ray:

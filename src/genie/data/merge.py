@@ -14,6 +14,7 @@ import numpy as np
 from genie.core.config import UserError, require
 from genie.core.progress import Progress
 from genie.data.assemble import FramesOfVideo, ShardWriter, open_array, write_store
+from genie.data.decode import Deduplicator
 from genie.data.parts import StorePart, read_part
 from genie.data.plan import WORK_FOLDER, PrepareConfig, parse_shard, start_or_resume_plan
 from genie.data.prepare import PrepareReport, nothing_usable, report_of, writing
@@ -52,11 +53,13 @@ def merge(out: str | Path, parts: Sequence[str | Path], *, progress: bool = True
         plan = replace(first.plan, shard=None)
         start_or_resume_plan(out, plan)
         videos = {folder: _PartFrames(folder, first.plan.config) for folder in folders}
-        shards = ShardWriter(out, first.plan.config)
+        shards, new = ShardWriter(out, first.plan.config), Deduplicator(plan.config)
         with Progress("merging", len(files), unit="videos", show=progress) as bar:
             for number in range(len(files)):
                 video = videos[by_number[number][0]]
-                shards.append(number, video, video.placed(manifests[number]["clips"]))
+                placed = {**manifests[number], "clips": video.placed(manifests[number]["clips"])}
+                manifests[number] = new.without_duplicates(placed)
+                shards.append(number, video, manifests[number]["clips"])
                 bar.update(number + 1, f"{shards.frames:,} frames")
         shards.finish()
         write_store(out, plan, manifests, shards.clips, first.left_out)

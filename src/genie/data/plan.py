@@ -18,6 +18,7 @@ from typing import Any
 from genie.core.config import UserError, from_record, require
 from genie.core.io import replacing
 from genie.data.folders import Folder
+from genie.data.quality import QualityFilter
 from genie.data.sources.base import Source
 from genie.data.video import Fit
 
@@ -46,6 +47,8 @@ class PrepareConfig:
             exceed this.
         val_fraction: share of the videos to hold out, chosen by a hash of their paths.
         camera: the one to take where a video has several.
+        quality: judges clips; None keeps all.
+        drop_duplicates: drop clips that look nearly like one before them.
     """
 
     height: int = 64
@@ -58,6 +61,8 @@ class PrepareConfig:
     scene_threshold: float = 0.25
     val_fraction: float = 0.1
     camera: str | None = None
+    quality: QualityFilter | None = None
+    drop_duplicates: bool = False
 
     def __post_init__(self) -> None:
         require(

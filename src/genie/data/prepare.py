@@ -18,14 +18,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genie.core.config import UserError, require
+from genie.core.config import UserError, from_record, require
 from genie.core.io import make_folder
 from genie.core.machine import available_cores
 from genie.core.progress import Progress
-from genie.core.renamed_keys import translated
 from genie.data import parts
 from genie.data.assemble import RawFrames, ShardWriter, write_store
-from genie.data.decode import DecoderPool, DecodeTask
+from genie.data.decode import DecoderPool, DecodeTask, Deduplicator, count_left_out
 from genie.data.folders import Folder, folder_at
 from genie.data.plan import (
     WORK_FOLDER,
@@ -37,6 +36,7 @@ from genie.data.plan import (
     remove_unfinished,
     start_or_resume,
 )
+from genie.data.quality import QualityModel, load_quality
 from genie.data.sources.base import Source
 from genie.data.sources.find import find_left_out, find_videos, kinds
 from genie.data.store import ClipStore
@@ -61,6 +61,8 @@ class PrepareReport:
         notes: path of each video of which only a part was stored, and why.
         complete_before: the store was there already, nothing was done.
         kinds: number of videos of each kind.
+        left_out: number of clips that were not stored, by reason: "short", "static", "quality" and
+            "duplicate".
     """
 
     store: Path
@@ -73,6 +75,7 @@ class PrepareReport:
     notes: dict[str, str] = field(default_factory=dict)
     complete_before: bool = False
     kinds: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def prepare(
@@ -89,6 +92,9 @@ def prepare(
     scene_threshold: float = 0.25,
     val_fraction: float = 0.1,
     camera: str | None = None,
+    quality: str | Path | None = None,
+    keep_best: float | None = None,
+    drop_duplicates: bool = False,
     shard: str | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -114,7 +120,8 @@ def prepare(
         width: columns of the stored frames.
         fit: what to do with other proportions. `crop` cuts the edges, `letterbox` adds black ones,
             `resize` stretches.
-        fps: frames per second; the most common rate of the videos when left out.
+        fps: frames per second; the most common rate of the videos when left out, or that of
+            `quality`.
         min_frames: shorter clips are dropped.
         static_threshold: smallest change of a pixel that counts, 0..255.
         max_static_fraction: clips with a larger share of steps without change are dropped.
@@ -122,6 +129,11 @@ def prepare(
         val_fraction: share of the videos to hold out.
         camera: the camera of a LeRobot dataset with several, such as `top` for
             `observation.images.top`.
+        quality: file of a quality filter that `genie label` learned; give `keep_best`, too.
+        keep_best: share of clips to keep, such as 0.1 for the best tenth. It is measured on the
+            store that was labelled, so that whether a clip is kept depends on no other clip.
+        drop_duplicates: drop clips that look nearly like one before them, such as copies in another
+            size or codec. With `shard` it is done when the parts are merged.
         shard: share of the videos to prepare, such as "2/8" for the second of eight. It makes a
             part of a store, and `genie.data.merge.merge` joins all parts. Any scheduler can run
             the shards, on as many machines. Give `fps` for many videos, or each shard first reads
@@ -135,6 +147,10 @@ def prepare(
             full.
     """
     out = Path(out)
+    model = _quality_model(quality, keep_best)
+    if model is not None:
+        model.require_like(height, width, fps)
+        fps = model.fps
     config = PrepareConfig(
         height,
         width,
@@ -146,12 +162,22 @@ def prepare(
         scene_threshold,
         val_fraction,
         camera,
+        model.filter(keep_best) if model is not None and keep_best is not None else None,
+        drop_duplicates,
     )
     if shard is not None:
         parse_shard(shard)
     workers = available_cores() if workers is None else workers
     with _folder_of(source, out) as folder:
         return _prepare(folder, out, config, shard, workers, progress)
+
+
+def _quality_model(path: str | Path | None, keep_best: float | None) -> QualityModel | None:
+    require(
+        (path is None) == (keep_best is None),
+        "quality and keep_best: give both, such as --quality quality.json --keep_best 0.1",
+    )
+    return load_quality(path) if path is not None else None
 
 
 @contextmanager
@@ -237,9 +263,11 @@ def _finished(out: Path, source: Folder, config: PrepareConfig) -> PrepareReport
     store = ClipStore.open(out)
     before = store.prepared
     # Settings that are newer than the store had the effect of their defaults.
-    settings = {**asdict(PrepareConfig()), **translated(PrepareConfig, before["settings"])}
-    if settings != asdict(config):
-        changed = [name for name, value in asdict(config).items() if settings.get(name) != value]
+    settings = from_record(PrepareConfig, before["settings"])
+    if settings != config:
+        changed = [
+            name for name in asdict(config) if getattr(settings, name) != getattr(config, name)
+        ]
         raise UserError(
             f"{out}: was prepared with other settings ({', '.join(changed)}); "
             "choose another --out, or remove the folder"
@@ -287,6 +315,7 @@ def _report_of_part(
         },
         complete_before=complete_before,
         kinds=dict(part.kinds),
+        left_out=count_left_out(part.manifests.values()),
     )
 
 
@@ -307,11 +336,14 @@ def _run(
     shards = ShardWriter(out, plan.config)
     shards.drop_unfinished(tasks)
     manifests: dict[int, dict[str, Any]] = {}
+    new = Deduplicator(plan.config) if plan.shard is None else None
     bar = Progress("preparing", len(tasks), unit="videos", show=progress)
     with DecoderPool(tasks, workers) as decoders, bar:
         for done, ((number, _), task) in enumerate(zip(files, tasks, strict=True)):
             decoders.wait(done)
-            manifests[number] = json.loads(task.manifest.read_text())
+            manifest = json.loads(task.manifest.read_text())
+            # Of shards, merge drops duplicates: it sees all videos in their order.
+            manifests[number] = new.without_duplicates(manifest) if new else manifest
             video = RawFrames(task.part, plan.config)
             shards.append(number, video, manifests[number]["clips"])
             bar.update(done + 1, f"{shards.frames:,} frames")
@@ -354,7 +386,7 @@ def nothing_usable(
     reasons += [f"{name}: {why}" for name, why in left_out.items()]
     return (
         f"{where}: none of its {len(files)} videos is usable; {_shortened(reasons)}. "
-        "Give other videos, or lower --min_frames or raise --max_static_fraction"
+        "Give other videos, or lower --min_frames or raise --max_static_fraction or --keep_best"
     )
 
 
@@ -373,6 +405,7 @@ def report_of(
         notes=store.prepared["notes"],
         complete_before=complete_before,
         kinds=dict(kinds),
+        left_out=store.prepared.get("left_out", {}),
     )
 
 

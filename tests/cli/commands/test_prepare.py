@@ -39,6 +39,16 @@ def test_the_summary_counts_videos_by_kind(capsys, monkeypatch):
     assert capsys.readouterr().out == said
 
 
+def test_the_summary_says_why_clips_were_left_out(capsys, monkeypatch):
+    left_out = {"duplicate": 2, "quality": 1200, "short": 1, "static": 3}
+    report = PrepareReport(Path("store"), 0, 0, 0, {}, 15.0, left_out=left_out)
+    monkeypatch.setattr("genie.data.prepare.prepare", wraps(prepare)(lambda *_, **__: report))
+    assert main.main(["prepare", "videos", "--out", "store"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "clips left out: near duplicates: 2, below the quality: 1,200, too short: 1, static: 3"
+    )
+
+
 def test_a_cluster_gets_what_it_does_not_choose_itself(monkeypatch):
     given = {}
     report = PrepareReport(Path("store"), 0, 0, 0, {}, 15.0)

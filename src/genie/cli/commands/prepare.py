@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 SHOWN_NOTES = 10
 """Most lines about videos; all notes are in the store."""
+WHY = {
+    "short": "too short",
+    "static": "static",
+    "quality": "below the quality",
+    "duplicate": "near duplicates",
+}
 
 
 def _options(parser: ArgumentParser) -> None:
@@ -70,6 +76,9 @@ def print_report(report: PrepareReport) -> None:
     of = f"{report.used:,} of {report.videos:,} videos ({kinds})"
     counts = f"{report.episodes:,} clips of {of}, {splits} frames"
     print(f"{report.store}: {counts}{done}")
+    left_out = ", ".join(f"{WHY[why]}: {count:,}" for why, count in report.left_out.items())
+    if left_out:
+        print(f"clips left out: {left_out}")
 
 
 def _by_kind(problems: Mapping[str, str]) -> list[list[str]]:
