@@ -27,7 +27,7 @@ CHOOSE = """async ([wasm, webgpu, choices]) => {
         commit: async () => {},
     };
     const tell = ({ device, text }) => said.push(`${device} ${text}`);
-    const devices = new Devices(world, tell, async () => ({}), 60);
+    const devices = new Devices(world, tell, async () => ({}), 300);
     await Promise.all(choices.map((choice) => devices.choose(choice)));
     return [world.device, said.at(-1), world.dropped];
 }"""
@@ -38,7 +38,7 @@ CHOOSE = """async ([wasm, webgpu, choices]) => {
     [
         (20, 5, ["auto"], "webgpu", "A frame takes "),
         (5, 20, ["auto"], "wasm", "A frame takes "),
-        (5, 90, ["auto"], "wasm", "A frame takes "),
+        (5, 400, ["auto"], "wasm", "A frame takes "),
         (5, None, ["auto"], "wasm", "WebGPU cannot be used: this browser offers no graphics"),
         (5, "broken", ["auto"], "wasm", "WebGPU failed: no shaders"),
         (5, "broken", ["webgpu"], "wasm", "WebGPU failed: no shaders"),
