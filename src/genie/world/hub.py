@@ -64,7 +64,8 @@ def upload(
     api.create_repo(repo_id, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))
-        old = list(weight_files.PATTERNS)  # an old index would count before a new single file
+        # An old index would count before a new single file.
+        old: list[str] = list(weight_files.PATTERNS)
         about = api.upload_folder(repo_id=repo_id, folder_path=folder, delete_patterns=old)
         return str(about)
 
