@@ -71,19 +71,19 @@ def test_the_first_frame_of_an_animation_is_taken():
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_uploads_are_refused_quickly_and_in_little_memory(name):
     data, statuses = MALFORMED[name]
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(RequestRejected, match="send") as refused:
         decode_upload(data, LIMITS)
     assert refused.value.status in (statuses if isinstance(statuses, tuple) else (statuses,))
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
 
 
 def test_a_gif_of_a_million_frames_is_read_as_one():
     data = gif_of(500_000)  # under the limit on bytes
-    began = time.monotonic()
+    began = time.process_time()
     assert decode_upload(data, LIMITS).shape == (16, 16, 3)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_the_limit_on_pixels_is_exact():
