@@ -22,6 +22,7 @@ from genie.serving.play.session import MAX_GAMES, STALLED_AFTER, Session, Sessio
 from genie.serving.protocol import HEADER, ProtocolError, StartMessage, parse
 from genie.world.action_mapper import ActionMapper, MapperConfig
 from genie.world.config import GenieConfig
+from genie.world.handover import Handover, Origin
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import encode_frame
 from small import TINY
@@ -216,6 +217,26 @@ def test_an_undone_game_is_replayed_up_to_there_without_frames(playing):
     assert turns(playing) is None
     notify(playing, "step", seq=8, action=0)
     assert [turns(playing), playing.game.actions] == [act(0), [0]]
+
+
+def test_a_message_during_an_undo_tells_no_step_that_was_undone(playing):
+    origin = Origin("world", np.zeros((24, 24, 3), np.uint8), 5)
+    playing.game.log, _ = Handover().resume("", origin, [], [])
+    for action in (1, 2, 3):
+        notify(playing, "step", seq=2, action=action)
+        turns(playing)
+        told = [sent["actions"] for sent in arrives(playing) if isinstance(sent, dict)]
+        assert told == [[action]]
+    notify(playing, "undo", seq=3, steps=2)
+    assert playing.take_turn() == Rewind(1)  # the world steps in another thread meanwhile
+    for action in (0, 0, 0):
+        notify(playing, "step", seq=4, action=action)
+    assert [(sent["from"], sent["actions"]) for sent in arrives(playing)] == [(1, [])]
+    draws(playing, step=0)
+    while turns(playing):
+        pass
+    told = [sent for sent in arrives(playing) if isinstance(sent, dict)]
+    assert [(sent["from"], sent["actions"]) for sent in told] == [(1, [0, 0, 0])]
 
 
 def test_an_undo_during_a_step_undoes_that_step(playing):

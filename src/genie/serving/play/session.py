@@ -247,9 +247,8 @@ class Session:
     def in_real_time(self) -> bool:
         """Returns whether the next turn has to wait for the next tick."""
         game = self.game
-        if game is None or game.queued_turns or game.steps_behind > 0:
-            return False
-        return self._is_running()
+        catches_up = game is None or game.queued_turns or game.steps_behind > 0
+        return not catches_up and self._is_running()
 
     def extra_maskgit_steps(self) -> int:
         """Returns the MaskGIT steps of the next turn that the shared batch does not cover."""
@@ -265,6 +264,8 @@ class Session:
         self._turn_game, self._turn = game, turn
         if game.queued_turns:
             game.queued_turns.pop(0)
+            if isinstance(turn, batch.Rewind):  # what is beyond it is no longer known
+                game.step = min(game.step, turn.step)
         elif isinstance(turn, batch.PreviewActions):
             self._queued_previews.popleft()
             return turn
@@ -356,8 +357,8 @@ class Session:
             return packet
         if self._pending_previews:
             return self._pending_previews.pop(0)
-        packet, self._video = self._video, None
-        return packet
+        video, self._video = self._video, None
+        return video
 
     def keep_state(self, snapshot: tuple[int, State] | None) -> None:
         """Keeps the last snapshot of the current game for other servers, when it is made."""
