@@ -8,7 +8,8 @@ import torch
 
 from genie.core.config import UserError
 from genie.world.genie import Genie
-from genie.world.handover import KEEP_EVERY, GameLog, Handover, Origin, thin_snapshots
+from genie.world.handover import GameLog, Handover, Origin
+from genie.world.kept_states import KEEP_EVERY, thin_snapshots
 from genie.world.maskgit import SamplingConfig
 from small import TINY
 
@@ -205,7 +206,7 @@ def test_states_are_deleted_when_their_tokens_have_expired(tmp_path, game):
 
 def test_a_full_disk_stops_no_game(tmp_path, game, caplog, monkeypatch):
     handover = Handover(KEY, tmp_path)
-    monkeypatch.setattr("genie.world.handover.save", lambda *_: 1 / 0)
+    monkeypatch.setattr("genie.world.kept_states.save", lambda *_: 1 / 0)
     log, _ = played(handover, origin=game[1])
     log.keep(ACTIONS[:8], SAMPLING[:8], game[2][8])
     handover.close()

@@ -17,7 +17,7 @@ from genie.serving.play.batch import (
     extra_maskgit_steps,
 )
 from genie.world.genie import Genie
-from genie.world.handover import KEEP_EVERY
+from genie.world.kept_states import KEEP_EVERY
 from genie.world.maskgit import SamplingConfig
 from small import TINY
 

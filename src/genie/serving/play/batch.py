@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genie.data.images import Picture, encode_picture
-from genie.world.handover import KEEP_EVERY, thin_snapshots
+from genie.world.kept_states import KEEP_EVERY, thin_snapshots
 from genie.world.maskgit import SamplingConfig
 
 if TYPE_CHECKING:
     from genie.world.action_mapper import ActionMapper
     from genie.world.genie import Genie
-    from genie.world.handover import KeptState
+    from genie.world.kept_states import KeptState
     from genie.world.state import PredictedFrame, State
 
 log = logging.getLogger(__name__)
