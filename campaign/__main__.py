@@ -61,9 +61,10 @@ def write(campaign: Campaign, attacks: list[Attack], path: Path) -> None:
 
     known = json.loads(path.read_text())["attacks"] if path.exists() else []
     found = {row["name"]: row for row in known}
-    found |= {a.name: figures(campaign, a) for a in attacks if campaign.of(a)}
+    here = {"machine": about()}
+    found |= {a.name: figures(campaign, a) | here for a in attacks if campaign.of(a)}
     rows = [found[attack.name] for attack in attacks if attack.name in found]
-    result = {"machine": about(), "seed": campaign.seed, "attacks": rows}
+    result = {"seed": campaign.seed, "attacks": rows}
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 

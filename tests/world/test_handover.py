@@ -1,5 +1,3 @@
-import math
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +7,6 @@ import torch
 from genie.core.config import UserError
 from genie.world.genie import Genie
 from genie.world.handover import GameLog, Handover, Origin
-from genie.world.kept_states import KEEP_EVERY, thin_snapshots
 from genie.world.maskgit import SamplingConfig
 from small import TINY
 
@@ -193,34 +190,3 @@ def test_damaged_states_are_left_out(tmp_path, game, damage):
     }
     path.write_bytes(damaged[damage]) if damage in damaged else path.unlink()
     assert Handover(KEY, tmp_path).resume(token, game[1], ACTIONS, SAMPLING)[1] is None
-
-
-def test_states_are_deleted_when_their_tokens_have_expired(tmp_path, game):
-    keep(tmp_path, game, 16)
-    (old,) = tmp_path.glob("*.state")
-    os.utime(old, (0, 0))
-    keep(tmp_path, game, 8)
-    assert not old.exists()
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_full_disk_stops_no_game(tmp_path, game, caplog, monkeypatch):
-    handover = Handover(KEY, tmp_path)
-    monkeypatch.setattr("genie.world.kept_states.save", lambda *_: 1 / 0)
-    log, _ = played(handover, origin=game[1])
-    log.keep(ACTIONS[:8], SAMPLING[:8], game[2][8])
-    handover.close()
-    assert "states for other replicas cannot be written" in caplog.text
-
-
-def test_snapshots_are_few_and_none_is_far():
-    """Of a game of n steps about log2(n) are kept; going back d steps replays less than 2 d."""
-    snapshots = ((0, None),)
-    for step in range(KEEP_EVERY, 4000, KEEP_EVERY):
-        snapshots = thin_snapshots((*snapshots, (step, None)))
-        assert len(snapshots) <= 3 + math.log2(step / KEEP_EVERY)
-        kept = np.array([at for at, _ in snapshots])
-        wanted = np.arange(step + KEEP_EVERY)
-        nearest = kept[np.searchsorted(kept, wanted, side="right") - 1]
-        back = np.maximum(step - wanted, 0)
-        assert (wanted - nearest < np.maximum(KEEP_EVERY, 2 * back)).all()
