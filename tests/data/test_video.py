@@ -15,7 +15,15 @@ from sample_videos import (
 
 from genie.core.config import UserError
 from genie.data.images import read_image
-from genie.data.video import Resizer, VideoWriter, fit_frame, probe, read_video, write_video
+from genie.data.video import (
+    Resizer,
+    VideoWriter,
+    encode,
+    fit_frame,
+    probe,
+    read_video,
+    write_video,
+)
 
 
 def frames_of(path: Path, **options) -> np.ndarray:
@@ -229,3 +237,18 @@ def test_an_unfinished_video_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="create it first"):
         VideoWriter(tmp_path / "nowhere" / "x.mp4", fps=15)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["mp4", "gif", "png"])
+def test_a_clip_in_memory_needs_no_temporary_file(format, monkeypatch, tmp_path):
+    frames = [np.full((16, 16, 3), 40 * value, np.uint8) for value in range(6)]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "full"))  # there is no such folder
+    data = encode(frames, format, 10, 2)
+    if format != "png":
+        path = tmp_path / f"clip.{format}"
+        path.write_bytes(data)
+        shown = frames_of(path)
+        assert shown.shape == (6, 32, 32, 3)
+        assert np.abs(shown.mean((1, 2, 3)) - np.arange(6) * 40).max() < 3
+        with pytest.raises(UserError, match="at least one frame"):
+            encode([], format, 10, 2)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -259,6 +259,78 @@ def fit_frame(frame: np.ndarray, height: int, width: int, fit: Fit = "resize") -
     return np.ascontiguousarray(_paste(frame, (height, width)))
 
 
+class VideoEncoder:
+    """Encodes frames to H.264 as they come.
+
+    Args:
+        file: path, or a binary file in memory.
+        container: `mp4`, `matroska` or `mov`.
+        fps, crf, pixel_format, size, scale, preset: as of `VideoWriter`.
+    """
+
+    def __init__(
+        self,
+        file: str | io.BytesIO,
+        container: str,
+        fps: float,
+        *,
+        crf: int = 10,
+        pixel_format: str = "yuv444p",
+        size: tuple[int, int] | None = None,
+        scale: int = 1,
+        preset: str = "veryfast",
+    ) -> None:
+        require(fps > 0, f"fps must be above 0, got {fps}")
+        self.frames = 0
+        self._file, self._format = file, container
+        self._options = {"crf": str(crf), "preset": preset, "threads": "1"}
+        self._fps, self._pixel_format = fps, pixel_format
+        self._size, self._factor = size, scale
+        self._scale = _Scaler(sharp=True)
+        self._container: Any = None
+        self._stream: Any = None
+
+    def write(self, frame: np.ndarray) -> None:
+        """Adds one frame, u8 (H,W,3)."""
+        import av
+
+        require(
+            frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3,
+            f"a video frame is uint8 (height, width, 3), got {frame.dtype} {frame.shape}",
+        )
+        enlarged = (frame.shape[0] * self._factor, frame.shape[1] * self._factor)
+        container = self._container or self._start(*(self._size or enlarged))
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture = self._scale(picture, self._stream.height, self._stream.width, self._pixel_format)
+        picture.pts, self.frames = self.frames, self.frames + 1
+        container.mux(self._stream.encode(picture))
+
+    def _start(self, height: int, width: int) -> Any:
+        import av
+
+        even = self._pixel_format == "yuv420p"
+        self._container = av.open(self._file, "w", format=self._format)
+        rate = Fraction(self._fps).limit_denominator(1001)
+        self._stream = self._container.add_stream("libx264", rate=rate, options=self._options)
+        self._stream.width = width + width % 2 if even else width
+        self._stream.height = height + height % 2 if even else height
+        self._stream.pix_fmt = self._pixel_format
+        self._stream.codec_context.time_base = 1 / rate
+        self._stream.codec_context.thread_count = 1
+        return self._container
+
+    def close(self) -> None:
+        """Finishes the video, which has at least one frame."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def discard(self) -> None:
+        """Closes an unfinished video."""
+        if self._container is not None:
+            with contextlib.suppress(OSError, ValueError):  # on a full disk closing fails too
+                self._container.close()
+
+
 class VideoWriter:
     """Encodes frames to an H.264 mp4 as they come; the file appears under its name only when whole.
 
@@ -287,17 +359,14 @@ class VideoWriter:
         scale: int = 1,
         preset: str = "veryfast",
     ) -> None:
-        require(fps > 0, f"fps must be above 0, got {fps}")
         require(Path(path).parent.is_dir(), f"{Path(path).parent}: no such folder; create it first")
         self.path = Path(path)
-        self.frames = 0
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        self._options = {"crf": str(crf), "preset": preset, "threads": "1"}
-        self._fps, self._pixel_format = fps, pixel_format
-        self._size, self._factor = size, scale
-        self._scale = _Scaler(sharp=True)
-        self._container: Any = None
-        self._stream: Any = None
+        container = {".mkv": "matroska", ".mov": "mov"}.get(self.path.suffix.lower(), "mp4")
+        self._encoder = VideoEncoder(
+            str(self._part), container, fps, crf=crf, pixel_format=pixel_format, size=size,
+            scale=scale, preset=preset,
+        )  # fmt: skip
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -308,35 +377,14 @@ class VideoWriter:
         else:
             self.discard()
 
+    @property
+    def frames(self) -> int:
+        """Number of frames so far."""
+        return self._encoder.frames
+
     def write(self, frame: np.ndarray) -> None:
         """Adds one frame, u8 (H,W,3)."""
-        import av
-
-        require(
-            frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3,
-            f"a video frame is uint8 (height, width, 3), got {frame.dtype} {frame.shape}",
-        )
-        enlarged = (frame.shape[0] * self._factor, frame.shape[1] * self._factor)
-        container = self._container or self._start(*(self._size or enlarged))
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = self._scale(picture, self._stream.height, self._stream.width, self._pixel_format)
-        picture.pts, self.frames = self.frames, self.frames + 1
-        container.mux(self._stream.encode(picture))
-
-    def _start(self, height: int, width: int) -> Any:
-        import av
-
-        even = self._pixel_format == "yuv420p"
-        container_format = {".mkv": "matroska", ".mov": "mov"}.get(self.path.suffix.lower(), "mp4")
-        self._container = av.open(str(self._part), "w", format=container_format)
-        rate = Fraction(self._fps).limit_denominator(1001)
-        self._stream = self._container.add_stream("libx264", rate=rate, options=self._options)
-        self._stream.width = width + width % 2 if even else width
-        self._stream.height = height + height % 2 if even else height
-        self._stream.pix_fmt = self._pixel_format
-        self._stream.codec_context.time_base = 1 / rate
-        self._stream.codec_context.thread_count = 1
-        return self._container
+        self._encoder.write(frame)
 
     def close(self) -> None:
         """Finishes the file and gives it its name.
@@ -346,8 +394,7 @@ class VideoWriter:
         """
         require(self.frames > 0, f"{self.path}: a video needs at least one frame")
         try:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
+            self._encoder.close()
             put_in_place(self._part, self.path)
         except BaseException:
             self.discard()
@@ -355,9 +402,7 @@ class VideoWriter:
 
     def discard(self) -> None:
         """Drops the unfinished file."""
-        if self._container is not None:
-            with contextlib.suppress(OSError, ValueError):  # on a full disk closing fails too
-                self._container.close()
+        self._encoder.discard()
         self._part.unlink(missing_ok=True)
 
 
@@ -402,13 +447,33 @@ def encode(frames: Iterable[np.ndarray], format: Format, fps: float, scale: int)
     """
     if format == "png":
         return png_archive(frames, scale)
-    with tempfile.TemporaryDirectory(prefix="genie-video-") as folder:
-        # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
-        path = Path(folder) / f"video.{format}"
-        return write_video(path, frames, fps, scale=scale, pixel_format="yuv420p").read_bytes()
+    video = io.BytesIO()  # no temporary file, which a full disk would fail
+    if format == "gif":
+        _save_gif(video, frames, fps, scale)
+        return video.getvalue()
+    # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
+    encoder = VideoEncoder(video, "mp4", fps, scale=scale, pixel_format="yuv420p")
+    for frame in frames:
+        encoder.write(frame)
+    require(encoder.frames > 0, "a video needs at least one frame")
+    encoder.close()
+    return video.getvalue()
 
 
 def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int) -> Path:
+    require(path.parent.is_dir(), f"{path.parent}: no such folder; create it first")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        _save_gif(part, frames, fps, scale)
+        put_in_place(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _save_gif(
+    file: Path | io.BytesIO, frames: Iterable[np.ndarray], fps: float, scale: int
+) -> None:
     from PIL import Image
 
     def enlarged(frame: np.ndarray) -> Image.Image:
@@ -420,23 +485,11 @@ def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int)
         return few.resize((few.width * scale, few.height * scale), Image.Resampling.NEAREST)
 
     frames = list(frames)
-    require(len(frames) > 0, f"{path}: a video needs at least one frame")
-    require(path.parent.is_dir(), f"{path.parent}: no such folder; create it first")
+    require(len(frames) > 0, "a video needs at least one frame")
     pictures = map(enlarged, frames)  # one at a time: enlarged they take much more memory
     # A GIF counts in hundredths of a second: rounding the end times keeps the whole on time.
     ends = np.round(np.arange(len(frames) + 1) * 100 / fps).astype(int)
     durations = [int(d) * 10 for d in np.diff(ends)]
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        next(pictures).save(
-            part,
-            format="GIF",
-            save_all=True,
-            append_images=pictures,
-            duration=durations,
-            loop=0,
-        )
-        put_in_place(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    next(pictures).save(
+        file, format="GIF", save_all=True, append_images=pictures, duration=durations, loop=0
+    )

@@ -86,7 +86,7 @@ def test_an_error_while_writing_is_told_and_leaves_no_halves(tmp_path, monkeypat
     def write(writer, frame, writing=VideoWriter.write):
         writing(writer, frame)
         if writer.frames > 9:
-            writer._container.close()
+            writer._encoder._container.close()
             writer._container = FullContainer()
 
     monkeypatch.setattr(VideoWriter, "write", write)
