@@ -1,9 +1,9 @@
 """Does a filter that was learned from labels keep the gameplay of a mixed folder of videos?
 
 Videos are made from a store of recorded games: clips as they are (good), and stills, menus, game
-under an overlay, noise and fades (bad). Labels are given for some. The filter never sees the
-others, which come from other episodes. Copies of good clips, encoded anew, stand for duplicates.
-Everything goes through `genie prepare`.
+under an overlay, noise and fades (bad). Some are labelled by their true kind, through the requests
+of the page of `genie label`. The filter never sees the test videos, which come from other episodes.
+Copies of good clips, encoded anew, stand for duplicates. Everything goes through `genie prepare`.
 
 python benchmarks/curation.py STORE --json benchmarks/results/curation.json
 """
@@ -19,12 +19,15 @@ from typing import Any
 
 import numpy as np
 from _machine import tell
+from fastapi.testclient import TestClient
 
+from genie.data.labelling import Labelling
 from genie.data.prepare import prepare
 from genie.data.quality import save_quality
-from genie.data.quality_labels import Label, clips_by_name, learn_quality
+from genie.data.quality_labels import Label, learn_quality, read_labels
 from genie.data.store import ClipStore
 from genie.data.video import write_video
+from genie.serving import create_server
 
 FRAMES, FPS = 32, 10.0
 Clip = np.ndarray
@@ -130,6 +133,21 @@ def judged(kept: Counter[str], all_: Counter[str]) -> dict[str, Any]:
     }
 
 
+def labelled_on_the_page(store: ClipStore, file: Path, count: int) -> dict[str, Label]:
+    """Labels clips in the order in which the page shows them, by their true kind."""
+    labelling = Labelling(store, file)
+    app = create_server([], extend=labelling.add_to)
+    with TestClient(app, base_url="http://localhost") as page:
+        after = -1
+        for _ in range(min(count, len(store.episodes))):
+            clip = page.get("/label/clip", params={"after": after}).json()["clip"]
+            label = "good" if clip["name"].startswith("good") else "bad"
+            answer = page.post("/label/clip", json={"clip": clip["name"], "label": label})
+            answer.raise_for_status()
+            after = clip["place"]
+    return read_labels(file)
+
+
 def compared(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All figures."""
     games = ClipStore.open(options.store)
@@ -144,14 +162,11 @@ def compared(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     prepare(folder / "sample", folder / "sample-store", **same)
     prepare(folder / "test", folder / "test-store", **same)
     sample = ClipStore.open(folder / "sample-store")
-    learned_from = np.random.default_rng(2).permutation(list(clips_by_name(sample)))
     results: dict[str, Any] = {"frames": FRAMES, "fps": FPS, "videos": count, "filters": []}
     everything = kinds(ClipStore.open(folder / "test-store"))
     results["test"] = dict(everything)
     for labels in options.labels:
-        told: dict[str, Label] = {
-            n: "good" if n.startswith("good") else "bad" for n in learned_from[:labels]
-        }
+        told = labelled_on_the_page(sample, folder / f"labels-{labels}.json", labels)
         learned = learn_quality(sample, told, progress=False)
         save_quality(learned.model, folder / "quality.json")
         for share in options.keep_best:
@@ -159,7 +174,7 @@ def compared(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             chosen = {"quality": folder / "quality.json", "keep_best": share}
             prepare(folder / "test", out, **same, **chosen)
             found = judged(kinds(ClipStore.open(out)), everything)
-            row = {"labels": labels, "keep_best": share, "held_out_ranking": learned.ranking}
+            row = {"labels": len(told), "keep_best": share, "held_out_ranking": learned.ranking}
             results["filters"].append({**row, **found})
     return {**results, "duplicates": duplicates(folder, tests, options, same)}
 
@@ -183,7 +198,7 @@ def main() -> None:
     parser.add_argument("store", help="clip store of recorded games, 64x64")
     parser.add_argument("--videos", type=int, default=300, help="in the sample, and in the test")
     parser.add_argument("--good", type=float, default=0.2, help="share of good ones")
-    parser.add_argument("--labels", type=int, nargs="+", default=[50, 300])
+    parser.add_argument("--labels", type=int, nargs="+", default=[50, 200])
     parser.add_argument("--keep_best", type=float, nargs="+", default=[0.1, 0.2])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

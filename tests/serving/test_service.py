@@ -23,8 +23,6 @@ def test_worlds_are_found_by_name_and_the_first_one_without(dot_world, dot_promp
 def test_two_worlds_of_one_name_are_refused(dot_world, dot_prompts):
     with pytest.raises(UserError, match="rename"):
         Service([ServedWorld("a", dot_world, dot_prompts)] * 2)
-    with pytest.raises(UserError, match="at least one"):
-        Service([])
 
 
 def test_the_service_is_ready_when_all_worlds_are_warm_until_it_stops(dot_world, dot_prompts):

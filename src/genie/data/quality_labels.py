@@ -61,6 +61,26 @@ def label_of(name: str, labels: Mapping[str, Label]) -> Label | None:
     return labels[name] if name in labels else labels.get(name.rpartition("#")[0])
 
 
+def require_known(store: ClipStore, labels: Mapping[str, Label], where: str = "labels") -> None:
+    """Refuses labels of clips and videos that a store does not have.
+
+    Args:
+        store: of the clips.
+        labels: by names of `clips_by_name` or of videos.
+        where: the labels come from, for the message.
+
+    Raises:
+        UserError: a name is not in the store.
+    """
+    clips = clips_by_name(store)
+    unknown = sorted(labels.keys() - clips.keys() - {episode.source for episode in store.episodes})
+    require(
+        not unknown,
+        f"{where}: {store.path} has no clip {', '.join(unknown[:3])}; its clips have names such as "
+        f"{next(iter(clips), 'none')}",
+    )
+
+
 @dataclass(frozen=True)
 class Learned:
     """What became of labels.
@@ -91,13 +111,7 @@ def learn_quality(
         UserError: a name is not in the store, or there are too few labels.
     """
     clips = clips_by_name(store)
-    known = clips.keys() | {episode.source for episode in store.episodes}
-    unknown = sorted(labels.keys() - known)
-    require(
-        not unknown,
-        f"labels: {store.path} has no clip {', '.join(unknown[:3])}; its clips have names such as "
-        f"{next(iter(clips))}",
-    )
+    require_known(store, labels)
     rows = list[np.ndarray]()
     with Progress("features", len(clips), unit="clips", show=progress) as bar:
         for episode in clips.values():

@@ -57,7 +57,8 @@ PACKAGES = (
 RUNTIME_FILES = tuple(name for package in PACKAGES for name in package.files)
 ON_DEMAND = {f"packages/{name}" for package in PACKAGES for name in package.on_demand}
 SERVER_FILES = {
-    "connection.js", "transport.js", "docs.css", "docs.html", "docs.js", "press.html", "press.js",
+    "connection.js", "transport.js", "docs.css", "docs.html", "docs.js", "label.html", "label.js",
+    "press.html", "press.js",
 }  # fmt: skip
 """Of the page of `genie play`, those that need its server."""
 WORLDS, SERVICE_WORKER = "worlds.json", "offline.js"

@@ -65,7 +65,7 @@ def serve(
         worlds: each a `Genie`, the folder of a saved one, its id on the Hugging Face hub, or the
             name of a bundled one. The last part is its name for clients. Without any, all bundled
             worlds are served, and the page shows them to choose from; with `prompts` only the
-            default one.
+            default one, and with `page` none.
         host: address to listen on; an address that is not loopback requires a token.
         port: TCP port; 0 takes any free one.
         prompts: what games start from, as `genie.world.prompts.load_prompts` reads it; None takes
@@ -96,18 +96,19 @@ def serve(
         f"host: {host} can be reached from other machines, so a token is needed; set one in the "
         "environment with: export GENIE_TOKEN=$(openssl rand -hex 32)",
     )
-    bundle = bundled.names() if prompts is None else [bundled.DEFAULT]
+    bundle = [] if page else bundled.names() if prompts is None else [bundled.DEFAULT]
     with contextlib.closing(_listen(host, port)) as listener:
         served_worlds = [
             _load(world, prompts, device, dtype, action_names, agent, fps=fps, compiled=compile)
             for world in worlds or bundle
         ]
-        with _warm_worlds(served_worlds):
+        with _warm_worlds(served_worlds) if served_worlds else contextlib.nullcontext():
             app = create_server(served_worlds, auth, limits, extend, handover)
             name = f"[{host}]" if ":" in host else host
             url = f"http://{name}:{listener.getsockname()[1]}" + (page and f"/{page}")
             listed = " or ".join(served.name for served in served_worlds)
-            print(f"Play {listed} at {url} (Ctrl+C stops)", flush=True)
+            words = f"Play {listed} at" if listed else "Open"
+            print(f"{words} {url} (Ctrl+C stops)", flush=True)
             if open_browser:
                 webbrowser.open(url)  # the listener queues the request until the server runs
             run(app, listener)

@@ -159,7 +159,7 @@ class Service:
         handover: for players who continue on another server.
 
     Raises:
-        UserError: there is no world, or two have the same name.
+        UserError: two worlds have the same name.
     """
 
     def __init__(
@@ -167,7 +167,6 @@ class Service:
         handover: Handover | None = None,
     ) -> None:  # fmt: skip
         names = [served.name for served in worlds]
-        require(len(names) > 0, "worlds: give at least one")
         for name in names:
             unique = names.count(name) == 1
             require(unique, f"worlds: two are called {name!r}; rename the folder of one of them")
@@ -196,7 +195,7 @@ class Service:
         Raises:
             RequestRejected: there is no world of this name.
         """
-        world = next(iter(self.worlds.values())) if name is None else self.worlds.get(name)
+        world = self.worlds.get(next(iter(self.worlds), "") if name is None else name)
         if world is None:
             raise RequestRejected(
                 404, "world", "There is no world of this name; GET /worlds lists them."

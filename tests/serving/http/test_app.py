@@ -17,6 +17,7 @@ from PIL import Image
 from served import encoded, figures
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from genie.core.config import UserError
 from genie.data.video import read_video
 from genie.serving import ServedWorld, create_server
 from genie.serving.limits import Limits
@@ -184,6 +185,18 @@ def test_the_world_is_described_with_its_prompt_pictures(client, dot_prompts):
         np.testing.assert_array_equal(np.asarray(picture), prompt)
     assert client.get("/worlds/dots & more/prompts/2.png").status_code == 404
     assert client.get("/worlds/other/prompts/0.png").status_code == 404
+
+
+def test_a_page_of_another_command_needs_no_world():
+    with pytest.raises(UserError, match="worlds: give at least one"):
+        create_server([])
+    app = create_server([], extend=lambda app: app.get("/other")(lambda: "here"))
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.get("/other").json() == "here"
+        assert client.get("/worlds").json() == []
+        assert client.get("/ready").status_code == 200
+        assert client.get("/play").status_code == client.post("/generate?actions=1").status_code
+        assert client.get("/play").status_code == 404
 
 
 # Who may connect

@@ -72,8 +72,9 @@ def create_server(
         `genie.serving.protocol`).
 
     Raises:
-        UserError: there is no world, or two have the same name.
+        UserError: there is neither a world nor a further route, or two worlds have the same name.
     """
+    require(len(worlds) > 0 or extend is not None, "worlds: give at least one")
     service = Service(worlds, limits, handover)
     # FastAPI's own docs page loads its scripts from another host.
     about: dict[str, Any] = {"title": "Genie", "version": str(VERSION), "description": ABOUT}
@@ -88,11 +89,7 @@ def create_server(
     _add_player_route(app, service)
     if extend is not None:
         extend(app)
-
-    @app.get("/docs", include_in_schema=False)
-    def docs() -> Response:
-        return FileResponse(STATIC / "docs.html")
-
+    app.get("/docs", include_in_schema=False)(lambda: FileResponse(STATIC / "docs.html"))
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     app.state.service = service
     return app
@@ -183,7 +180,7 @@ _UPLOAD_ERRORS = _errors(404, 408, 413, 415, 422, 503)
 
 
 def _add_world_routes(app: FastAPI, service: Service) -> None:
-    example = PathParameter(description="Name of a world.", examples=[next(iter(service.worlds))])
+    example = PathParameter(description="Name of a world.", examples=[*service.worlds][:1])
 
     @app.get("/worlds", tags=["worlds"])
     def worlds() -> list[World]:
@@ -308,15 +305,14 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
 async def _start_image(
     request: Request, service: Service, served: WorldService, prompt: int = 0
 ) -> np.ndarray:
-    config = served.world.config
-
-    def decode(upload: bytes) -> np.ndarray:
-        return crop_and_resize(decode_upload(upload, service.limits), config.height, config.width)
-
+    config, limits = served.world.config, service.limits
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         with service.upload_slots:  # until it is decoded, as a waiting upload holds its bytes
-            if upload := await read_upload(request.stream(), service.limits):
-                return await served.scheduler.run_in_reader(lambda: decode(upload))
+            if upload := await read_upload(request.stream(), limits):
+                size = config.height, config.width
+                return await served.scheduler.run_in_reader(
+                    lambda: crop_and_resize(decode_upload(upload, limits), *size)
+                )
     last = len(served.prompts) - 1
     require(prompt <= last, f"prompt: {prompt} does not exist, this world has 0 to {last}")
     return served.prompts[prompt]
