@@ -1,7 +1,8 @@
-"""Trainings of two processes of which one is killed, and workers of `prepare` that are."""
+"""Trainings of two processes of which one is killed, slow or out of space; killed workers."""
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from campaign import faults, harness
@@ -21,6 +23,8 @@ PIECES = {"SHORTEST_CHUNK": 7, "FRAMES_AT_ONCE": 20, "PIECE_FRAMES": 14}
 """Small ones, so that the toy store has several for each process."""
 VICTIM_SECONDS, SURVIVOR_SECONDS, RESUMED_SECONDS, TRIAL_SECONDS = 240.0, 30.0, 300.0, 600.0
 """Limits; two processes that wait for each other are slow on a busy machine."""
+NEED_SPACE = "owmst"
+"""Operations that fail on a full disk."""
 
 
 def _train(data: Path, out: Path, rank: int, port: int, strategy: str) -> None:
@@ -35,37 +39,46 @@ def _train(data: Path, out: Path, rank: int, port: int, strategy: str) -> None:
 
 
 def _group(
-    data: Path, out: Path, own: Path, strategy: str, plan: dict[str, object] | None = None
+    data: Path,
+    out: Path,
+    own: Path,
+    strategy: str,
+    plan: dict[str, object] | None = None,
+    victim: int = RANKS - 1,
 ) -> list[int]:
-    """Starts two processes; faults of the plan happen in the second one."""
+    """Starts two processes; faults of the plan happen in one of them."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
     def go(rank: int) -> None:
-        if plan is not None and rank == RANKS - 1:
+        if plan is not None and rank == victim:
             faults.arm(**plan)  # type: ignore[arg-type]
         _train(data, out, rank, port, strategy)
 
     return [harness.fork(lambda rank=rank: go(rank), own / f"rank-{rank}") for rank in range(RANKS)]
 
 
-def _whole(shared: Path, strategy: str) -> None:
+def _whole(shared: Path, strategy: str, counted: str = "whole/checkpoints") -> None:
+    """Makes a store and an undisturbed run, and counts what each process does in a folder."""
     harness.called(lambda: str(toys.make_store(shared / "data")), output=shared / "store")
     shutil.copytree(shared / "data", shared / "fresh")
     began = time.monotonic()
-    nothing = {"path": shared / "whole" / "checkpoints", "ops": faults.EVERYTHING, "nth": 0}
+    nothing = {"path": shared / counted, "ops": faults.EVERYTHING, "nth": 0}
+    if counted == ".":
+        nothing |= {"path": shared, "ops": NEED_SPACE}
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
-    def counted() -> None:
+    def count(rank: int) -> None:
         faults.arm(**nothing)  # type: ignore[arg-type]
-        _train(shared / "data", shared / "whole", 1, port, strategy)
-        (shared / "operations").write_text(str(faults.counted()))
+        _train(shared / "data", shared / "whole", rank, port, strategy)
+        (shared / f"operations-{rank}").write_text(str(faults.counted()))
 
-    first = harness.fork(
-        lambda: _train(shared / "data", shared / "whole", 0, port, strategy), shared / "rank-0"
-    )
-    codes = [harness.ended(each, 120)[0] for each in (first, harness.fork(counted, shared / "1"))]
+    children = [
+        harness.fork(lambda rank=rank: count(rank), shared / f"rank-{rank}")
+        for rank in range(RANKS)
+    ]
+    codes = [harness.ended(child, VICTIM_SECONDS)[0] for child in children]
     if codes != [0] * RANKS:
         raise RuntimeError(f"the undisturbed run ended with {codes}")
     (shared / "seconds").write_text(str(time.monotonic() - began))
@@ -83,7 +96,7 @@ def _kill_rank(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figur
 
 def _kill_saving(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
     data, out = shutil.copytree(shared / "fresh", own / "data"), own / "run"
-    number = dice.randint(1, int((shared / "operations").read_text()))
+    number = dice.randint(1, int((shared / f"operations-{RANKS - 1}").read_text()))
     plan = {"path": out / "checkpoints", "ops": faults.EVERYTHING, "nth": number}
     children = _group(data, out, own, "fsdp", plan | {"kill": dice.choice((1, 2))})
     return _go_on(shared, data, out, own, "fsdp", children, RANKS - 1)
@@ -104,8 +117,17 @@ def _go_on(
     others = [child for rank, child in enumerate(children) if rank != victim]
     left = [harness.ended(child, SURVIVOR_SECONDS)[0] for child in others]
     waited = time.monotonic() - began
-    again = _group(data, out, own, strategy)
-    codes = [harness.ended(child, RESUMED_SECONDS)[0] for child in again]
+    _ends_well(shared, out, _group(data, out, own, strategy))
+    killed = {-signal.SIGKILL: "killed", None: "it was too slow to be killed"}.get(
+        code, "the run had ended before"
+    )
+    how = "the other one waited on" if None in left else "the other one ended"
+    return f"{killed}, {how}", {"seconds until the other one ended": round(waited, 1)}
+
+
+def _ends_well(shared: Path, out: Path, children: list[int]) -> None:
+    """Waits for a group, and compares its world with that of the undisturbed run."""
+    codes = [harness.ended(child, RESUMED_SECONDS)[0] for child in children]
     if codes != [0] * RANKS:
         raise Fell(f"it did not go on: {codes}")
     different = [
@@ -113,11 +135,45 @@ def _go_on(
     ]
     if different:
         raise Fell(f"the end differs from that of the undisturbed run: {', '.join(different)}")
-    killed = {-signal.SIGKILL: "killed", None: "it was too slow to be killed"}.get(
-        code, "the run had ended before"
-    )
-    how = "the other one waited on" if None in left else "the other one ended"
-    return f"{killed}, {how}", {"seconds until the other one ended": round(waited, 1)}
+
+
+def _stop_rank(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
+    data, out = shutil.copytree(shared / "fresh", own / "data"), own / "run"
+    children = _group(data, out, own, "ddp")
+    time.sleep(dice.uniform(0.0, float((shared / "seconds").read_text())))
+    victim, seconds = children[dice.randrange(RANKS)], dice.uniform(1, 5)
+    with suppress(ProcessLookupError):
+        os.kill(victim, signal.SIGSTOP)
+        time.sleep(seconds)
+        os.kill(victim, signal.SIGCONT)
+    _ends_well(shared, out, children)
+    return "stopped for a while", {"seconds that a process stood still": round(seconds, 1)}
+
+
+def _fill_disk(shared: Path, own: Path, dice: random.Random, strategy: str) -> tuple[str, Figures]:
+    disk = own / "disk"
+    data, out = shutil.copytree(shared / "fresh", disk / "data"), disk / "run"
+    victim = dice.randrange(RANKS)
+    number = dice.randint(1, int((shared / f"operations-{victim}").read_text()))
+    plan = {"path": disk, "ops": NEED_SPACE, "nth": number, "errno": errno.ENOSPC, "sticky": 1}
+    children, began = _group(data, out, own, strategy, plan, victim), time.monotonic()
+    codes = [harness.ended(child, VICTIM_SECONDS)[0] for child in children]
+    took, said = time.monotonic() - began, [_last_line(own / f"rank-{r}") for r in range(RANKS)]
+    what = "both said it"
+    if codes == [0] * RANKS:
+        what = "nothing was missed"
+    elif None in codes:
+        raise Fell(f"process {codes.index(None)} waited on: {said}")
+    elif not all("UserError" in words or "No space left" in words for words in said):
+        raise Fell(f"{codes}: {said}")
+    _ends_well(shared, out, _group(data, out, own, strategy))
+    who = f"the {('first', 'second')[victim]} process"
+    return f"{strategy}, {who}: {what}", {"seconds until both ended": round(took, 1)}
+
+
+def _last_line(output: Path) -> str:
+    lines = output.read_text().strip().splitlines()
+    return lines[-1][:300] if lines else ""
 
 
 def _prepare_encoding(shared: Path) -> None:
@@ -239,6 +295,31 @@ ATTACKS = (
         lambda shared: _whole(shared, "fsdp"),
         TRAINING,
         TRIAL_SECONDS,
+    ),
+    Attack(
+        "stop-rank",
+        "SIGSTOP of one of two processes of a training (DDP) at a random time, SIGCONT one to "
+        "five seconds later",
+        "both end well; final weights, configuration and prompts equal to the undisturbed run",
+        20,
+        _stop_rank,
+        lambda shared: _whole(shared, "ddp"),
+        TRAINING,
+        TRIAL_SECONDS,
+    ),
+    *(
+        Attack(
+            f"full-disk-rank-{strategy}",
+            f"the disk of one of two processes of a training ({name}) is full from a random file "
+            "operation on",
+            f"both end and say so; with space it {GOES_ON}",
+            20,
+            partial(_fill_disk, strategy=strategy),
+            partial(_whole, strategy=strategy, counted="."),
+            TRAINING,
+            TRIAL_SECONDS,
+        )
+        for strategy, name in (("ddp", "DDP"), ("fsdp", "FSDP"))
     ),
     Attack(
         "kill-encoding",

@@ -1,5 +1,6 @@
 import csv
 import ctypes
+import json
 import os
 import signal
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from killing import train_here
+from killing import save_on_full_disks, train_here, train_on_a_full_disk, train_with_a_straggler
 from lightning.pytorch.utilities import rank_zero_only
 from schedules import STAGES, small_schedule
 
@@ -15,7 +16,15 @@ from forked import in_a_group
 from genie.core.config import UserError
 from genie.presets.schedule import StageConfig, TrainConfig
 from genie.training import distributed
-from genie.training.distributed import connect, first_alone, rank_and_size, strategy_of
+from genie.training.distributed import (
+    all_results,
+    connect,
+    first_alone,
+    others_needed,
+    rank_and_size,
+    strategy_of,
+    together,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,24 +46,55 @@ def test_one_process_is_the_first_and_only_one(monkeypatch):
     monkeypatch.setattr(distributed, "build_trainer", None)
     connect(TrainConfig(accelerator="cpu"))
     assert rank_and_size() == (0, 1)
-    assert first_alone(lambda: "done") == "done"
+    assert first_alone(lambda: "done") == together(lambda: "done") == "done"
+    assert all_results(lambda: "done") == ["done"]
+    with pytest.raises(RuntimeError, match="gloo"), others_needed():
+        raise RuntimeError("/gloo/")  # nobody else is here, so it is no sentence for users
 
 
 @pytest.fixture
 def group(monkeypatch):
-    """A group of processes, the second of which is this one."""
-    waits = []
+    """A group of processes, the second of which is this one; what each tells the others."""
+    told = [(None, "one"), None]
+
+    def exchange(found, own):
+        told[1] = own
+        found[:] = told
+
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(dist, "barrier", lambda: waits.append(1))
-    return waits
+    monkeypatch.setattr(dist, "all_gather_object", exchange)
+    return told
 
 
 def test_the_others_wait_for_what_the_first_one_does_alone(group):
     assert rank_and_size() == (1, 2)
     assert first_alone(lambda: pytest.fail("not here")) is None
-    assert group
+    assert group[1] == (None, None)
+    assert all_results(lambda: "two") == ["one", "two"]
+
+
+def test_what_fails_in_one_process_fails_in_all(group):
+    with pytest.raises(ZeroDivisionError):
+        together(lambda: 1 / 0)
+    assert group[1] == ("division by zero", None)
+    group[0] = ("the disk is full", None)
+    with pytest.raises(UserError, match="process 0 of 2 failed: the disk is full"):
+        first_alone(lambda: None)
+
+
+def test_a_disk_that_is_full_in_one_process_ends_all_with_a_sentence(tmp_path):
+    assert in_a_group(2, save_on_full_disks, tmp_path) == [0, 0]
+    first, second = (json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in (0, 1))
+    full = "ckpt: the disk is full (No space left on device). Make room. Earlier checkpoints are"
+    assert all(full in words for words in (*first[:5], *second))
+    alone = [words.startswith("process ") for words in first[:5]]
+    assert alone == [False, False, True, False, False]
+    assert [words.startswith("process 0 of 2 failed: ") for words in second] == [
+        True, False, False, True, True,
+    ]  # fmt: skip
+    assert first[5].startswith("another process of this training ended")
 
 
 @pytest.fixture
@@ -108,8 +148,8 @@ def losses_of(run: Path) -> dict[str, list[float]]:
     return rows
 
 
-def trained(count, out, store, world, stages=STAGES, **changes):
-    """The losses of a run of so many processes."""
+def trained(count, out, store, world, stages=STAGES, how=train_here, code=0, **changes):
+    """The losses of a run of so many processes, all of which end with a code."""
     stage = {"batch_size": 4, "clip_frames": 4, "learning_rate": 1e-3, "warmup_steps": 2}
     plain = StageConfig(steps=changes.pop("steps", 4), lr_schedule="constant", **stage)
     parts = replace(plain, grad_accum_steps=2)
@@ -122,16 +162,17 @@ def trained(count, out, store, world, stages=STAGES, **changes):
         devices=count,
         **changes,
     )
-    assert in_a_group(count, train_here, store.path, out, world, schedule, stages, None) == (
-        [0] * count
-    )
+    codes = in_a_group(count, how, store.path, out, world, schedule, stages, None)
+    assert codes == [code] * count
     return losses_of(out)
 
 
 @pytest.mark.long
 def test_the_number_of_processes_and_sharded_weights_change_no_result(store, small_world, tmp_path):
+    """One of two processes has no space at first, and is stopped for a second later."""
     one = trained(1, tmp_path / "one", store, small_world)
-    two = trained(2, tmp_path / "two", store, small_world)
+    trained(2, tmp_path / "two", store, small_world, how=train_on_a_full_disk, code=1)
+    two = trained(2, tmp_path / "two", store, small_world, how=train_with_a_straggler)
     sharded = tmp_path / "sharded"
     stages = ("tokenizer",)
     trained(2, sharded, store, small_world, stages, steps=2, strategy="fsdp")

@@ -59,7 +59,7 @@ class CheckpointCallback(_AfterSteps):
 
     Args:
         module: the stage.
-        save: writes the checkpoint; all processes call it.
+        save: writes the checkpoint; all processes call it, and it returns when all have written.
         stop: whether to stop.
         steps: write every so many steps; 0 for not.
         minutes: write every so many minutes; 0 for not.
@@ -91,14 +91,12 @@ class CheckpointCallback(_AfterSteps):
         by_steps = self.steps and self.module.step % self.steps == 0
         by_time = self.minutes and time.monotonic() - self.saved >= 60 * self.minutes
         if by_steps or by_time or trainer.should_stop:
-            self._save(trainer)
+            self._save()
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self) -> None:
         if not self.module.finite():
             raise _diverged(self.module, "the loss or a weight is not finite")
         self.save()
-        # Lightning ends the first process, in the middle of its save, when another one has left.
-        trainer.strategy.barrier()
         self.saved = time.monotonic()
 
 

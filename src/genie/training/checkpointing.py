@@ -59,7 +59,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise UserError(_advice(path, error)) from error
+        raise UserError(advice(path, error)) from error
     except BadCheckpoint as error:
         raise UserError(
             f"{path}: the new checkpoint did not read back ({error}); check this disk. "
@@ -169,8 +169,10 @@ def _verify(path: Path) -> None:
         raise BadCheckpoint("truncated or corrupt")
 
 
-def _advice(path: Path, error: OSError) -> str:
+def advice(path: Path, error: BaseException) -> str:
+    """Returns what to do about a checkpoint that could not be written."""
     kept = "Earlier checkpoints are intact: run the same command again to go on from them."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and error.errno in full:
         return f"{path}: the disk is full ({error.strerror}). Make room. {kept}"
     return f"{path}: the checkpoint could not be written ({error}). {kept}"

@@ -13,7 +13,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -27,6 +27,8 @@ from genie.presets.schedule import TrainConfig
 
 LIGHTNING_NAMES = {"cuda": "gpu"}
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
+GLOO = "/gloo/"
+"""In the errors of gloo, which are plain ones and begin with the file that raised them."""
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl.h
 
 T = TypeVar("T")
@@ -61,12 +63,75 @@ def connect(train: TrainConfig) -> None:
 
 
 def first_alone(work: Callable[[], T]) -> T | None:
-    """Runs something in the first process only; the others go on when it is done."""
-    rank, size = rank_and_size()
-    result = work() if rank == 0 else None
-    if size > 1:
-        dist.barrier()
-    return result
+    """Runs something in the first process only; the others go on when it is done.
+
+    Raises:
+        UserError: it failed, in all processes but the first, which raises its own error.
+    """
+    return together(lambda: work() if rank_and_size()[0] == 0 else None)
+
+
+def together(work: Callable[[], T]) -> T:
+    """Runs something in all processes; they go on when all of them have done it.
+
+    Raises:
+        UserError: it failed in another process, for the reason in the message. Where it failed
+            here, its own error is raised.
+    """
+    results: list[T] = []
+    all_results(lambda: results.append(work()))
+    return results[0]
+
+
+def all_results(work: Callable[[], T]) -> list[T]:
+    """Runs something in all processes, and returns what it gave in each of them.
+
+    A process that failed alone would leave the others waiting for it.
+
+    Raises:
+        UserError: it failed in another process, for the reason in the message. Where it failed
+            here, its own error is raised.
+    """
+    _, size = rank_and_size()
+    if size == 1:
+        return [work()]
+    try:
+        result = work()
+    except Exception as error:
+        with suppress(RuntimeError):  # the others have gone; this error counts
+            _exchange((str(error) or type(error).__name__, None), size)
+        raise
+    found = _exchange((None, result), size)
+    for other, (problem, _) in enumerate(found):
+        if problem is not None:
+            raise UserError(f"process {other} of {size} failed: {problem}")
+    return [value for _, value in found]
+
+
+def _exchange(own: tuple[str | None, Any], size: int) -> list[tuple[str | None, Any]]:
+    """Tells the others what went wrong here, or what came of it; returns that of all."""
+    found: list[Any] = [None] * size
+    dist.all_gather_object(found, own)
+    return found
+
+
+@contextmanager
+def others_needed() -> Iterator[None]:
+    """Says in one sentence that another process has gone while this one waited for it.
+
+    Raises:
+        UserError: another process ended, or did not answer for half an hour.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or GLOO in str(error)
+        if not lost or rank_and_size()[1] == 1:
+            raise
+        raise UserError(
+            "another process of this training ended or did not answer; what it said tells why. "
+            "The last checkpoint is whole: run the same command again to go on from it"
+        ) from error
 
 
 def build_trainer(

@@ -14,7 +14,7 @@ from genie.data.store import ClipStore
 from genie.presets.schedule import TrainConfig
 from genie.training import config, finetune
 from genie.training.config import STAGES, RunConfig
-from genie.training.distributed import connect, first_alone
+from genie.training.distributed import connect, first_alone, others_needed
 from genie.training.interrupts import StopRequest
 from genie.training.memory import keep_freed_memory
 from genie.training.reporting import DiagnosticWarnings
@@ -78,7 +78,8 @@ def train(
         The run folder.
 
     Raises:
-        UserError: something does not fit together; the message says what to do.
+        UserError: something does not fit together, or failed in this or another process; the
+            message says what to do.
         Stopped: Ctrl-C or SIGTERM came; everything is saved. A `SystemExit`.
     """
     store = data if isinstance(data, ClipStore) else ClipStore.open(data)
@@ -100,7 +101,7 @@ def train(
     first_alone(lambda: _begin(out, chosen, store))
     if device_of(chosen.train).type == "cpu":
         keep_freed_memory()
-    with StopRequest(console) as stop:
+    with StopRequest(console) as stop, others_needed():
         pipeline = _Pipeline(StageRun(out, chosen.train, stop, console), store, chosen)
         running = [TABLE[name] for name in stages if chosen.trains(name)]
         needed = {need for stage in running for need in stage.reads(chosen.world)}
@@ -183,10 +184,12 @@ class _Pipeline:
             stage.report(self.context)
 
     def save(self) -> None:
-        """Writes the world and some prompts."""
-        if rank_zero_only.rank == 0:
-            self.world.cpu().eval().save_pretrained(self.run.folder)
-            write_prompts(self.run.folder, self.world, self.store)
+        """Writes the world and some prompts; the processes go on when both are written."""
+        first_alone(self._save)
+
+    def _save(self) -> None:
+        self.world.cpu().eval().save_pretrained(self.run.folder)
+        write_prompts(self.run.folder, self.world, self.store)
 
 
 def write_prompts(run: Path, world: Genie, store: ClipStore) -> None:

@@ -13,11 +13,12 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
@@ -27,11 +28,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from genie.core.config import UserError
 from genie.core.io import make_folder, sync_folder
-from genie.training.checkpointing import previous_path
-from genie.training.distributed import rank_and_size
+from genie.training.checkpointing import advice, previous_path
+from genie.training.distributed import all_results, first_alone, rank_and_size, together
 from genie.training.sharding import all_agree, own_part
 
 HEADER = "header.json"
+
+T = TypeVar("T")
 
 
 def write_sharded(path: Path, header: dict[str, Any], tensors: dict[str, Any]) -> None:
@@ -48,16 +51,15 @@ def write_sharded(path: Path, header: dict[str, Any], tensors: dict[str, Any]) -
         UserError: a process could not write, or did not read back what it wrote.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    _alone(lambda: _begin(temporary))
-    problem = _written(temporary, tensors)
-    if not all_agree(not problem):
-        raise UserError(
-            f"{path}: the checkpoint could not be written ({problem or 'by another process'}); "
-            "make room or check this disk. Earlier checkpoints are intact: run the same command "
-            "again to go on from them."
-        )
-    sums = _checksums(temporary)
-    _alone(lambda: _finish(path, temporary, header | {"files": sums}))
+    try:
+        first_alone(partial(_explained, path, _begin, temporary))
+        together(partial(_explained, path, _write, temporary, tensors))
+        sums = all_results(partial(_explained, path, _checksums, temporary))
+        files = {name: value for part in sums for name, value in part.items()}
+        first_alone(partial(_explained, path, _finish, path, temporary, header | {"files": files}))
+    finally:
+        if rank_and_size()[0] == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_header(path: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -103,17 +105,26 @@ def read_part(folder: Path, part: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{part}."): value for name, value in tensors.items()}
 
 
-def _written(folder: Path, tensors: dict[str, Any]) -> str:
-    """Writes and reads back the part of this process; says what went wrong."""
+def _explained(path: Path, work: Callable[..., T], *arguments: Any) -> T:
+    """Calls something that writes to the disk, and says in its error what is left."""
     try:
-        state_dict_saver.save(tensors, storage_writer=FileSystemWriter(folder))
-        again = tree_map(_emptied, tensors)
-        state_dict_loader.load(again, checkpoint_id=folder)
-    except (OSError, CheckpointException) as error:
-        return str(error).strip().splitlines()[-1]
+        return work(*arguments)
+    except OSError as error:
+        raise UserError(advice(path, error)) from error
+    except CheckpointException as error:  # the same in all processes
+        reason, _ = next(iter(error.failures.values()))
+        raise UserError(advice(path, reason)) from error
+
+
+def _write(folder: Path, tensors: dict[str, Any]) -> None:
+    """Writes and reads back the part of this process."""
+    state_dict_saver.save(tensors, storage_writer=FileSystemWriter(folder))
+    again = tree_map(_emptied, tensors)
+    state_dict_loader.load(again, checkpoint_id=folder)
     pairs = zip(tree_leaves(tensors), tree_leaves(again), strict=True)
     same = all(torch.equal(own_part(wrote), own_part(read)) for wrote, read in pairs)
-    return "" if same else "it did not read back"
+    if not same:
+        raise OSError("it did not read back; check this disk")
 
 
 def _emptied(values: Any) -> Any:
@@ -121,14 +132,10 @@ def _emptied(values: Any) -> Any:
 
 
 def _checksums(folder: Path) -> dict[str, str]:
+    """Returns the checksums of this process's share of the files."""
     rank, size = rank_and_size()
     names = sorted(path.name for path in folder.iterdir())[rank::size]
-    own = {name: _sha(folder / name) for name in names}
-    if size == 1:
-        return own
-    found: list[Any] = [None] * size
-    dist.all_gather_object(found, own)
-    return {name: value for part in found for name, value in part.items()}
+    return {name: _sha(folder / name) for name in names}
 
 
 def _problem(folder: Path) -> str:
@@ -145,14 +152,6 @@ def _problem(folder: Path) -> str:
 def _sha(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _alone(work: Any) -> None:
-    rank, size = rank_and_size()
-    if rank == 0:
-        work()
-    if size > 1:
-        dist.barrier()
 
 
 def _begin(temporary: Path) -> None:

@@ -29,7 +29,12 @@ from genie.training.callbacks import (
     PreviewCallback,
 )
 from genie.training.checkpointing import read_checkpoint, write_checkpoint
-from genie.training.distributed import build_trainer, sharding_strategy, silence_lightning
+from genie.training.distributed import (
+    build_trainer,
+    first_alone,
+    sharding_strategy,
+    silence_lightning,
+)
 from genie.training.interrupts import StopRequest
 from genie.training.loggers import build_loggers, close_loggers
 from genie.training.module import StageModule
@@ -120,8 +125,8 @@ def run_stage(
         header = {"format": FORMAT, "stage": name, "inputs": inputs, "config": to_dict(stage)}
         if sharded:
             write_sharded(path, {**header, **module.progress()}, module.parts())
-        elif rank_zero_only.rank == 0:
-            write_checkpoint(path, {**header, **module.state()})
+        else:
+            first_alone(lambda: write_checkpoint(path, {**header, **module.state()}))
 
     with Progress(name, console=run.console, show=rank_zero_only.rank == 0) as progress:
         callbacks: list[Callback] = [
