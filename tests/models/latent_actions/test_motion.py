@@ -206,3 +206,11 @@ def test_the_encoder_stands_still_once_there_are_codes():
 def test_impossible_values_name_the_field(change: dict):
     with pytest.raises(UserError, match=next(iter(change))):
         LatentActionConfig(**change)
+
+
+def test_the_bias_that_centring_removes_has_no_gradient_of_rounding():
+    model = build().train()
+    model.loss(moving_block(4)[0], 0.0)[0].backward()
+    gradients = {name: values.grad for name, values in model.named_parameters()}
+    assert gradients["to_latent.weight"].any()
+    assert not gradients["to_latent.bias"].any()

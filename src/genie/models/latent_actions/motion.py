@@ -167,7 +167,8 @@ class MotionActionModel(LatentActionModel):
         any_changed = changed.any(dim=2, keepdim=True)
         still = any_changed & ~changed  # where nothing changed at all, the pool is empty
         share = self.attend(x).masked_fill(still, -torch.inf).softmax(dim=2) * any_changed
-        latents = self.to_latent(torch.einsum("btsh,btsd->bthd", share, x).flatten(2))
+        pooled = torch.einsum("btsh,btsd->bthd", share, x).flatten(2)
+        latents = F.linear(pooled, self.to_latent.weight, _fixed(self.to_latent.bias))
         return self._centred(latents.flatten(0, 1), learn).view_as(latents)
 
     def _centred(self, latents: Tensor, learn: bool) -> Tensor:
@@ -185,6 +186,15 @@ class MotionActionModel(LatentActionModel):
         before = pixels[:, :-1]
         x = self.decoder_patches(_with_differences(before, 1))
         return self.to_motion(self.decoder(x + self.from_latent(latents)[:, :, None]), before)
+
+
+def _fixed(bias: Tensor) -> Tensor:
+    """The same values, with a gradient of exactly 0.
+
+    Centring removes the bias, so its true gradient is 0. What is computed is rounding, which Adam
+    would scale to whole steps, others for each number of processes.
+    """
+    return bias.detach() + 0 * bias
 
 
 def _statistics(latents: Tensor) -> tuple[Tensor, Tensor, int]:
