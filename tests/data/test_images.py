@@ -1,6 +1,8 @@
 import io
 import os
+import threading
 import zipfile
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -8,7 +10,17 @@ from PIL import Image
 
 from genie.core.config import UserError
 from genie.data import images
-from genie.data.images import Codec, over_black, png, png_archive, read_image, rgb
+from genie.data.images import (
+    Codec,
+    decode_pictures,
+    encode_picture,
+    over_black,
+    png,
+    png_archive,
+    read_image,
+    rgb,
+)
+from genie.data.video import display_scale, encode, probe, read_video
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -174,3 +186,33 @@ def test_small_pictures_are_lossless_and_large_ones_jpeg():
     assert codec is Codec.JPEG
     decode_frames = np.asarray(Image.open(io.BytesIO(data)))
     assert np.abs(decode_frames.astype(int) - smooth).max() < 8
+
+
+@pytest.mark.parametrize("format", ["mp4", "gif"])
+def test_a_video_has_the_frames_enlarged_at_their_rate(tmp_path, format):
+    frames = [np.full((24, 25, 3), 40 * i, np.uint8) for i in range(6)]
+    pictures = decode_pictures([encode_picture(frame) for frame in frames], threading.Event())
+    path = tmp_path / f"film.{format}"
+    path.write_bytes(encode(pictures, format, 10.0, display_scale(24, 25)))
+    info = probe(path)
+    assert info.fps == pytest.approx(10)
+    shown = np.stack([frame for _, frame in read_video(path)])
+    assert shown.shape[0] == 6
+    assert shown.shape[1:3] == (240, 250)
+    assert [round(float(frame.mean()) / 40) for frame in shown] == list(range(6))
+
+
+def test_frames_are_decoded_one_at_a_time_until_cancelled():
+    frame, unwanted, seen = np.zeros((8, 8, 3), np.uint8), threading.Event(), []
+    pictures = [encode_picture(frame)] * 50
+
+    def watched():
+        for picture in pictures:
+            seen.append(picture)
+            if len(seen) == 3:
+                unwanted.set()
+            yield picture
+
+    with pytest.raises(CancelledError):
+        encode(decode_pictures(watched(), unwanted), "mp4", 10, 1)
+    assert len(seen) == 3

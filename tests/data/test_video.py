@@ -18,6 +18,7 @@ from genie.data.images import read_image
 from genie.data.video import (
     Resizer,
     VideoWriter,
+    choose_scale,
     encode,
     fit_frame,
     probe,
@@ -252,3 +253,11 @@ def test_a_clip_in_memory_needs_no_temporary_file(format, monkeypatch, tmp_path)
         assert np.abs(shown.mean((1, 2, 3)) - np.arange(6) * 40).max() < 3
         with pytest.raises(UserError, match="at least one frame"):
             encode([], format, 10, 2)
+
+
+def test_the_scale_is_chosen_and_bounded():
+    assert choose_scale(None, 10, 64, 64) == 4
+    assert choose_scale(None, 10, 360, 640) == 1
+    assert choose_scale(8, 100, 64, 64) == 8
+    with pytest.raises(UserError, match="at most 8"):
+        choose_scale(9, 300, 64, 64)

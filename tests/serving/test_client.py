@@ -12,6 +12,7 @@ from genie.serving.http.app import create_server
 from genie.serving.http.auth import AuthConfig
 from genie.serving.limits import Limits
 from genie.serving.service import ServedWorld
+from genie.world.handover import Handover
 
 TOKEN = "a-secret-of-some-length"
 
@@ -88,6 +89,44 @@ def test_a_game_whose_first_frame_fails_leaves_no_connection(client, app, dot_wo
     gc.collect()  # a socket that was left open would warn
     with client.play() as game:
         game.step(1)
+
+
+@pytest.fixture
+def replica(running, dot_world, dot_prompts, tmp_path):
+    """Runs a server with a key, and with the folder that all of them share."""
+
+    def run(port=0, key="a key of all replicas"):
+        served, limits = [ServedWorld("dots", dot_world, dot_prompts)], Limits(players=1)
+        handover = Handover(key, tmp_path / "states")
+        return running(create_server(served, AuthConfig(), limits, handover=handover), port)
+
+    return run
+
+
+def places(game, actions):
+    return [dot(game.step(action)) for action in actions]
+
+
+def test_a_game_continues_on_another_server_and_after_a_lost_connection(replica, dot_world):
+    with replica() as address:
+        client = Client(f"http://{address}")
+        game = client.play(seed=5)
+        assert places(game, [1] * 9 + [3])[-1] == (13, 21)
+    port = int(address.rpartition(":")[2])
+    with replica(port):
+        done = len(dot_world.batches)
+        assert places(game, [3, 3]) == [(14, 21), (15, 21)]
+        assert len(dot_world.batches) - done == 4, "two steps after the state that was kept"
+        game._socket.socket.close()
+        assert places(game, [2]) == [(14, 21)]
+    with replica(port, "a key that no other has"):
+        assert places(game, [0]) == [(14, 20)], "it is played again without the token"
+        assert (game.steps, game.seed) == (14, 5)
+    game._timeout = 0.1
+    with pytest.raises(ServerError, match=r"No server continued the game within 0\.1 seconds"):
+        game.step(1)
+    client.close()
+    game.close()
 
 
 def test_rejections_have_a_reason(client, app):

@@ -5,31 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from genie.core.config import UserError
 from genie.serving import clips
 from genie.world.action_mapper import ActionMapper, MapperConfig
-
-
-def test_actions_are_parsed():
-    assert clips.parse_actions("1, 0,3", 4, most=4) == [1, 0, 3]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "give numbers"),
-        ("1,,2", "give numbers"),
-        ("1;2", "give numbers"),
-        ("-1", "has 0 to 3"),
-        ("²", "give numbers"),
-        ("9" * 30, "give numbers"),
-        ("4", "has 0 to 3"),
-        ("0,0,0,0,0", "at most 4"),
-    ],
-)
-def test_other_actions_are_refused_with_advice(text, words):
-    with pytest.raises(UserError, match=words):
-        clips.parse_actions(text, 4, most=4)
 
 
 @pytest.fixture
@@ -38,21 +15,6 @@ def mapper():
     found = ActionMapper(MapperConfig("dictionary", ("left", "right"), 4, "dots", 2))
     found.counts[[2, 1], [0, 1]] = 1
     return found
-
-
-def test_names_are_parsed_where_there_is_a_mapper(mapper):
-    assert clips.parse_actions("left, right,left", 4, 3, mapper) == ["left", "right", "left"]
-    assert clips.parse_actions("1,3", 4, 3, mapper) == [1, 3]
-    for text, words in (
-        ("left,fly", "'fly'; this mapper knows left, right"),
-        ("2,left", "not '2,left'"),
-    ):
-        with pytest.raises(UserError, match=words):
-            clips.parse_actions(text, 4, 3, mapper)
-    with pytest.raises(UserError, match="4 are too many"):
-        clips.parse_actions("left,left,left,left", 4, 3, mapper)
-    with pytest.raises(UserError, match="give numbers"):
-        clips.parse_actions("left", 4, most=3)
 
 
 def test_names_are_played_by_their_latent_actions(dot_world, dot_prompts, mapper):
@@ -65,14 +27,6 @@ def test_names_are_played_by_their_latent_actions(dot_world, dot_prompts, mapper
 
     assert np.array_equal(clip(["right", "left"]), clip([1, 2]))
     assert not np.array_equal(clip(["right", "left"]), clip([2, 1]))
-
-
-def test_the_scale_is_chosen_and_bounded():
-    assert clips.choose_scale(None, 10, 64, 64) == 4
-    assert clips.choose_scale(None, 10, 360, 640) == 1
-    assert clips.choose_scale(8, 100, 64, 64) == 8
-    with pytest.raises(UserError, match="at most 8"):
-        clips.choose_scale(9, 300, 64, 64)
 
 
 def generate_clip(world, prompt, actions, wanted=lambda: True):

@@ -8,7 +8,13 @@ from untrained import CONFIG, stirred
 
 from genie import SamplingConfig
 from genie.core.config import UserError
-from genie.world.action_mapper import ActionMapper, MapperConfig, latent_actions_hash, read_mapper
+from genie.world.action_mapper import (
+    ActionMapper,
+    MapperConfig,
+    latent_actions_hash,
+    parse_actions,
+    read_mapper,
+)
 
 NAMES = ("noop", "left", "right", "up", "right+up", "down")
 COUNTS = torch.tensor(
@@ -182,3 +188,41 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 def test_impossible_sizes_are_refused():
     with pytest.raises(UserError, match="from 1 to 4096"):
         replace(mapper_of().config, num_actions=0)
+
+
+def test_actions_are_parsed():
+    assert parse_actions("1, 0,3", 4, most=4) == [1, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "give numbers"),
+        ("1,,2", "give numbers"),
+        ("1;2", "give numbers"),
+        ("-1", "has 0 to 3"),
+        ("²", "give numbers"),
+        ("9" * 30, "give numbers"),
+        ("4", "has 0 to 3"),
+        ("0,0,0,0,0", "at most 4"),
+    ],
+)
+def test_other_actions_are_refused_with_advice(text, words):
+    with pytest.raises(UserError, match=words):
+        parse_actions(text, 4, most=4)
+
+
+def test_names_are_parsed_where_there_is_a_mapper():
+    mapper = mapper_of()
+    assert parse_actions("left, right,left", 4, 3, mapper) == ["left", "right", "left"]
+    assert parse_actions("1,3", 4, 3, mapper) == [1, 3]
+    for text, words in (
+        ("left,fly", "'fly'; this mapper knows noop, left"),
+        ("2,left", "not '2,left'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            parse_actions(text, 4, 3, mapper)
+    with pytest.raises(UserError, match="4 are too many"):
+        parse_actions("left,left,left,left", 4, 3, mapper)
+    with pytest.raises(UserError, match="give numbers"):
+        parse_actions("left", 4, most=3)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
 from enum import IntEnum
 from pathlib import Path
 
@@ -136,3 +138,21 @@ def encode_picture(frame: np.ndarray) -> Picture:
 def decode_picture(picture: Picture) -> np.ndarray:
     """Decodes a frame `uint8 (H, W, 3)`, the reverse of `encode_picture`."""
     return np.asarray(Image.open(io.BytesIO(picture[1])).convert("RGB"))
+
+
+def decode_pictures(
+    pictures: Iterable[Picture], cancelled: threading.Event
+) -> Iterator[np.ndarray]:
+    """Yields the frames `uint8 (H, W, 3)` of encoded pictures, one at a time.
+
+    Args:
+        pictures: as `encode_picture` makes them.
+        cancelled: another thread sets it to stop.
+
+    Raises:
+        CancelledError: it was set.
+    """
+    for picture in pictures:
+        if cancelled.is_set():
+            raise CancelledError
+        yield decode_picture(picture)

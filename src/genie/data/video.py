@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from genie.data.streams import frame_rate, moments, open_video
 
 DISPLAY_SIDE = 256
 """Pixels of the longer side of a frame that is enlarged for display."""
+MOST_CLIP_PIXELS = 80e6
+"""Of all frames of a clip together that others ask for."""
 
 Fit = Literal["crop", "letterbox", "resize"]
 Format = Literal["mp4", "gif", "png"]
@@ -434,6 +437,18 @@ def write_video(
 def display_scale(height: int, width: int) -> int:
     """Returns the default factor by which frames are enlarged for display."""
     return max(1, DISPLAY_SIDE // max(height, width))
+
+
+def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int:
+    """Returns the factor by which the frames of a clip are enlarged.
+
+    Raises:
+        UserError: the clip would be too large.
+    """
+    scale = display_scale(height, width) if scale is None else scale
+    most = max(1, math.isqrt(int(MOST_CLIP_PIXELS / (frames * height * width))))
+    require(scale <= most, f"scale: {scale} is too large for {frames} frames, at most {most}")
+    return scale
 
 
 def encode(frames: Iterable[np.ndarray], format: Format, fps: float, scale: int) -> bytes:

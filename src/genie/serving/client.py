@@ -13,18 +13,24 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+import random
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 import numpy as np
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from genie.data.images import Codec, decode_picture, png
-from genie.serving.protocol import HEADER, World
+from genie.serving.protocol import HEADER, SERVICE_RESTART, World
+from genie.world.played_game import PlayedGame
+
+SOON, LONGEST = 0.2, 10.0  # seconds until the next try of a lost game, which double
+NOT_READY = (502, 503, 504)  # of a server or the proxy in front of it
 
 
 class ServerError(Exception):
@@ -42,8 +48,12 @@ class ServerError(Exception):
         self.status, self.retry_after = status, retry_after
 
 
+class _Lost(ServerError):
+    """The server has gone or is not ready; it, or another one, may answer later."""
+
+
 class Client(AbstractContextManager["Client"]):
-    """A connection to a server.
+    """A connection to a server, or to several behind one address.
 
     Args:
         url: of the server, for example `http://127.0.0.1:8000`.
@@ -123,9 +133,12 @@ class Client(AbstractContextManager["Client"]):
         url = url.copy_with(scheme="wss" if url.scheme == "https" else "ws")
         if world is not None:
             url = url.copy_add_param("world", world)
+        return RemoteGame(lambda into: self._connect(str(url), into), prompt, seed, self._timeout)
+
+    def _connect(self, url: str, into: ExitStack) -> ClientConnection:
+        options: dict[str, Any] = {"additional_headers": self._headers, "max_size": None}
         try:
-            opened = connect(str(url), additional_headers=self._headers, max_size=None)
-            return RemoteGame(opened, prompt, seed, self._timeout)
+            return into.enter_context(connect(url, **options))
         except InvalidStatus as refusal:
             answer = refusal.response
             raise _error(answer.status_code, bytes(answer.body or b""), answer.headers) from None
@@ -133,6 +146,9 @@ class Client(AbstractContextManager["Client"]):
 
 class RemoteGame(AbstractContextManager["RemoteGame"]):
     """A game on a server, one step at a time; `Client.play` starts one.
+
+    When its server dies, the game continues on whichever server answers at the same address, with
+    equal frames. `step` waits for that, as long as for any other answer.
 
     Attributes:
         frame: the last frame, `uint8 (H, W, 3)`.
@@ -142,59 +158,103 @@ class RemoteGame(AbstractContextManager["RemoteGame"]):
 
     def __init__(
         self,
-        opened: AbstractContextManager[ClientConnection],
+        connect: Callable[[ExitStack], ClientConnection],
         prompt: int,
         seed: int | None,
         timeout: float,
     ) -> None:
-        self._open = ExitStack()
-        self._socket, self._timeout = self._open.enter_context(opened), timeout
+        self._connect, self._timeout, self._opened = connect, timeout, ExitStack()
         self._numbers = itertools.count(1)
-        self.seed = -1
-        self.steps = -1
-        chosen = {} if seed is None else {"seed": seed}
-        try:
-            self._send("start", seq=next(self._numbers), prompt=prompt, **chosen)
-            self.frame = self._next_frame()
-        except BaseException:
-            self.close()
-            raise
+        self._game, self._asked = PlayedGame(prompt, seed), list[int]()
+        self.seed = self.steps = -1
+        self._begin()
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Ends the game."""
-        self._open.close()
+        self._opened.close()
 
     def step(self, action: int) -> np.ndarray:
         """Plays an action and returns the frame after it, `uint8 (H, W, 3)`.
 
         Raises:
-            ServerError: the game ended; the message says why.
+            ServerError: the game ended, or no server continued it; the message says why.
         """
-        self._send("step", seq=next(self._numbers), action=action)
-        self.frame = self._next_frame()
+        self._asked.append(action)
+        try:
+            self._play(action)
+        except _Lost:
+            self._continue()
         return self.frame
+
+    def _begin(self) -> None:
+        self.close()
+        try:
+            self._socket = self._connect(self._opened)
+            goal = len(self._game.actions)
+            self._start()
+            while self.steps < goal:
+                self._next_frame()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        self.steps = -1
+        self._send("start", seq=next(self._numbers), **self._game.start())
+
+    def _play(self, action: int) -> None:
+        self._send("step", seq=next(self._numbers), action=action)
+        self._next_frame()
+
+    def _continue(self) -> None:
+        """Connects again, and takes the steps that the lost server told nothing of."""
+        until, wait = time.monotonic() + self._timeout, SOON
+        while True:
+            time.sleep(wait * random.uniform(0.5, 1))
+            try:
+                self._begin()
+                for action in self._asked[len(self._game.actions) :]:
+                    self._play(action)
+                return
+            except (_Lost, OSError, WebSocketException, EOFError) as error:
+                if time.monotonic() > until:
+                    words = f"No server continued the game within {self._timeout:g} seconds."
+                    raise ServerError(words) from error
+                wait = max(getattr(error, "retry_after", None) or 0, min(2 * wait, LONGEST))
 
     def _send(self, type: str, **fields: Any) -> None:
         with suppress(ConnectionClosed):  # receiving reports the reason
             self._socket.send(json.dumps({"type": type, **fields}))
 
-    def _next_frame(self) -> np.ndarray:
+    def _next_frame(self) -> None:
         told = "The server ended the game."
         try:
             while isinstance(message := self._socket.recv(self._timeout), str):
                 note = json.loads(message)
                 told = note.get("message", told)
-                self.seed = note.get("seed", self.seed)
-        except ConnectionClosed:
-            raise ServerError(told) from None
+                self._learn(note)
+        except ConnectionClosed as closed:
+            gone = closed.rcvd is None or closed.rcvd.code == SERVICE_RESTART
+            raise (_Lost if gone else ServerError)(told) from None
         except TimeoutError:
             raise ServerError(f"No frame came within {self._timeout:g} seconds.") from None
         _, codec, _, number, _, self.steps, _ = HEADER.unpack_from(message)
         self._send("ack", frame=number)
-        return decode_picture((Codec(codec), message[HEADER.size :]))
+        self.frame = decode_picture((Codec(codec), message[HEADER.size :]))
+
+    def _learn(self, note: dict[str, Any]) -> None:
+        if note["type"] == "started":
+            self.seed = self._game.seed = note["seed"]
+        elif note["type"] == "resume":
+            self._game.learn(note)
+        elif note["type"] == "refused":
+            if not self._game.token:
+                raise ServerError(note["message"])
+            self._game.token = ""  # the whole game is played again
+            self._start()
 
 
 def _content(image: str | Path | bytes | np.ndarray | None) -> bytes:
@@ -217,4 +277,5 @@ def _error(status: int, body: bytes, headers: Any) -> ServerError:
     except (ValueError, KeyError, TypeError):
         words = f"The server answered with {status}."
     again = headers.get("Retry-After")
-    return ServerError(words, status, None if again is None else float(again))
+    kind = _Lost if status in NOT_READY else ServerError
+    return kind(words, status, None if again is None else float(again))

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from genie.core.config import UserError, require
-from genie.data.video import Format, display_scale
-from genie.world import inputs
+from genie.data.video import Format
 
 if TYPE_CHECKING:
     from genie.serving.play.scheduler import BatchScheduler
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 MIN_PIECES = 4  # per second, of all clips together
 RETRY_SECONDS = 0.004
-MAX_PIXELS = 80e6  # of all frames of a clip together
+MEDIA_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "png": "application/zip"}
 
 
 class ClipQuery(BaseModel):
@@ -39,37 +37,6 @@ class ClipQuery(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="Of all random numbers.")
     prompt: int = Field(0, ge=0, description="Index of the world's prompt, without an upload.")
     scale: int | None = Field(None, ge=1, le=64, description="Factor that enlarges the frames.")
-
-
-def parse_actions(
-    text: str, num_actions: int, most: int, mapper: ActionMapper | None = None
-) -> list[int] | list[str]:
-    """Parses actions such as "1,1,2,0", or "left,left,jump" where there is a mapper.
-
-    Raises:
-        UserError: the text is not a list of the world's actions, or has more than `most`.
-    """
-    actions = inputs.parse_actions(text)
-    require(len(actions) <= most, f"actions: {len(actions)} are too many, at most {most}")
-    if isinstance(actions[0], str):
-        if mapper is None:
-            raise UserError("actions: names need a mapper; give numbers such as 1,1,2,0")
-        mapper.indices_of(actions, len(actions))
-    else:
-        inputs.check_range(np.array(actions, object), num_actions, "actions")
-    return actions
-
-
-def choose_scale(scale: int | None, frames: int, height: int, width: int) -> int:
-    """Returns the factor by which the frames of a clip are enlarged.
-
-    Raises:
-        UserError: the clip would be too large.
-    """
-    scale = display_scale(height, width) if scale is None else scale
-    most = max(1, math.isqrt(int(MAX_PIXELS / (frames * height * width))))
-    require(scale <= most, f"scale: {scale} is too large for {frames} frames, at most {most}")
-    return scale
 
 
 class ClipScheduler:

@@ -357,3 +357,28 @@ def _chosen(
         sampled = rng.random(len(ends))[:, None] * ends[:, -1:]
         chosen = (ends <= sampled).sum(-1)
     return int(chosen[0]) if single else chosen
+
+
+def parse_actions(
+    text: str, num_actions: int, most: int, mapper: ActionMapper | None = None
+) -> list[int] | list[str]:
+    """Reads actions such as "1,1,2,0", or "left,left,jump" where there is a mapper.
+
+    Args:
+        text: as `genie.world.inputs.parse_actions` reads it.
+        num_actions: A, of the world.
+        most: actions that there may be.
+        mapper: that knows the names.
+
+    Raises:
+        UserError: the text is not a list of the world's actions, or has more than `most`.
+    """
+    actions = inputs.parse_actions(text)
+    require(len(actions) <= most, f"actions: {len(actions)} are too many, at most {most}")
+    if isinstance(actions[0], str):
+        if mapper is None:
+            raise UserError("actions: names need a mapper; give numbers such as 1,1,2,0")
+        mapper.indices_of(actions, len(actions))
+    else:
+        inputs.check_range(np.array(actions, object), num_actions, "actions")
+    return actions

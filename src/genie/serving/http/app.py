@@ -23,13 +23,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from genie.core.config import UserError, require
 from genie.data.images import png
-from genie.serving import clips, video_export
+from genie.data.video import choose_scale
+from genie.serving import clips
 from genie.serving.http.auth import AuthConfig, AuthMiddleware, http_error
 from genie.serving.http.uploads import decode_upload
 from genie.serving.limits import Limits, RequestRejected, read_upload
 from genie.serving.play.connection import Connection
 from genie.serving.protocol import MAX_SMALL_MESSAGE, VERSION, World
 from genie.serving.service import ServedWorld, Service, WorldService
+from genie.world.action_mapper import parse_actions
 from genie.world.action_names import ActionNames
 from genie.world.handover import Handover
 from genie.world.prompts import crop_and_resize, frame_count
@@ -269,7 +271,7 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses=_content(
             "The clip: the prompt, then one frame for each action.",
-            *video_export.MEDIA_TYPES.values(),
+            *clips.MEDIA_TYPES.values(),
         )
         | _UPLOAD_ERRORS,
         openapi_extra=_UPLOAD_BODY,
@@ -280,14 +282,14 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
         service.require_ready()
         served = service.world(query.world)
         config, limits = served.world.config, service.limits
-        actions = clips.parse_actions(
+        actions = parse_actions(
             query.actions, config.num_actions, limits.actions_per_clip, served.mapper
         )
         service.clip_slots.require_free()  # before an upload is read for nothing
         start = await _start_image(request, service, served, query.prompt)
         with service.clip_slots:
             count = len(actions) + frame_count(start)
-            scale = clips.choose_scale(query.scale, count, config.height, config.width)
+            scale = choose_scale(query.scale, count, config.height, config.width)
 
             async def wanted() -> bool:
                 service.require_ready()
@@ -298,7 +300,7 @@ def _add_generate_route(app: FastAPI, service: Service) -> None:
         service.metrics.generate_seconds.labels(served.name).observe(time.perf_counter() - began)
         ending = "zip" if query.format == "png" else query.format
         disposition = {"Content-Disposition": f'inline; filename="clip.{ending}"'}
-        media_type = video_export.MEDIA_TYPES[query.format]
+        media_type = clips.MEDIA_TYPES[query.format]
         return Response(content, media_type=media_type, headers=disposition)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from genie.agents.autoplay import Autoplay
 from genie.core.config import UserError, require, to_dict
-from genie.data.images import Picture
+from genie.data.images import Codec, Picture, decode_pictures
 from genie.data.video import Format, display_scale, encode
 from genie.serving.play.batch import DropGame, GameBatch, Maintenance, Turn, TurnResults
 from genie.serving.play.session import Session
@@ -36,7 +36,6 @@ from genie.serving.protocol import (
     VideoFormat,
     VideoMessage,
 )
-from genie.serving.video_export import CODECS, decode_frames
 from genie.world.handover import Handover, Origin
 from genie.world.prompts import frame_count
 from genie.world.replay import Replay, world_hash
@@ -133,7 +132,7 @@ class BatchScheduler:
         return await asyncio.get_running_loop().run_in_executor(self._reader, function)
 
     async def encode(self, frames: Iterable[np.ndarray], format: Format, scale: int) -> bytes:
-        """Encodes frames in the thread for it, as `genie.serving.video_export.encode`."""
+        """Encodes frames in the thread for it, as `genie.data.video.encode`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._encoder, encode, frames, format, self.fps, scale)
 
@@ -306,10 +305,10 @@ class BatchScheduler:
         self, session: Session, pictures: list[Picture], format: VideoFormat
     ) -> None:
         config, cancelled = self._games.world.config, threading.Event()
-        frames = decode_frames(pictures, cancelled)
+        frames = decode_pictures(pictures, cancelled)
         scale = display_scale(config.height, config.width)
         try:
-            session.send_video((CODECS[format], await self.encode(frames, format, scale)))
+            session.send_video((Codec[format.upper()], await self.encode(frames, format, scale)))
         except Exception:
             log.exception("a video of %d frames failed", len(pictures))
             session.notify({"type": "refused", "message": "The video could not be encoded."})
