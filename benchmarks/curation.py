@@ -5,7 +5,11 @@ under an overlay, noise and fades (bad). Some are labelled by their true kind, t
 of the page of `genie label`. The filter never sees the test videos, which come from other episodes.
 Copies of good clips, encoded anew, stand for duplicates. Everything goes through `genie prepare`.
 
-python benchmarks/curation.py STORE --json benchmarks/results/curation.json
+STORE has half of the videos held out, of 22,000 frames recorded in CoinRun:
+
+genie record procgen:coinrun --out videos/ --frames 20000    # then all videos in one folder
+genie prepare videos/ --out STORE --fps 15 --val_fraction 0.5
+python benchmarks/curation.py STORE --videos 250 --json benchmarks/results/curation.json
 """
 
 from __future__ import annotations
