@@ -373,6 +373,186 @@ def _attack_world(shared: Path, own: Path, dice: random.Random) -> tuple[str, Fi
     return _harmless(kind, own, (lambda: _open_world(folder)) if inside else command, usual)
 
 
+# -- worlds in parts -----------------------------------------------------------------------------
+
+INDEX = "model.safetensors.index.json"
+OUT = "model-00001-of-00001.safetensors"
+Where = dict[str, Any]
+"""The file of each tensor by an index."""
+
+
+def _mapped(change: Callable[[Where, random.Random], Where]) -> Poison:
+    """Changes which tensors the index says to be in which part."""
+
+    def put(folder: Path, dice: random.Random) -> None:
+        values = json.loads((folder / INDEX).read_text())
+        values["weight_map"] = change(values["weight_map"], dice)
+        (folder / INDEX).write_text(json.dumps(values))
+
+    return put
+
+
+def _one(*files: Any) -> Poison:
+    """A tensor lies in another file by the index."""
+
+    def change(where: Where, dice: random.Random) -> Where:
+        return where | {dice.choice(sorted(where)): dice.choice(files)}
+
+    return _mapped(change)
+
+
+def _a_part(make: Callable[[str], Poison]) -> Poison:
+    """Does something to one of the parts."""
+
+    def put(folder: Path, dice: random.Random) -> None:
+        name = dice.choice(sorted(path.name for path in folder.glob("model-*-of-*")))
+        make(name)(folder, dice)
+
+    return put
+
+
+def _all_parts(make: Callable[[str], Poison]) -> Poison:
+    def put(folder: Path, dice: random.Random) -> None:
+        for path in sorted(folder.glob("model-*-of-*")):
+            make(path.name)(folder, dice)
+
+    return put
+
+
+def _many_files(count: int) -> Callable[[Where, random.Random], Where]:
+    def change(where: Where, dice: random.Random) -> Where:
+        files = (f"model-{i % 100_000:05}-of-{i // 100_000:05}.safetensors" for i in range(count))
+        return {f"t{i}": file for i, file in enumerate(files)}
+
+    return change
+
+
+def _parts_that_are_there(folder: Path, dice: random.Random) -> None:
+    """An index of 255 parts, all of which are the same file."""
+    part = next(folder.glob("model-*-of-*"))
+    files = [f"model-{i:05}-of-00255.safetensors" for i in range(255)]
+    for file in files:
+        os.link(part, folder / file)
+    _mapped(lambda where, _: {f"t{i}": file for i, file in enumerate(files)})(folder, dice)
+
+
+def _exchanged(folder: Path, dice: random.Random) -> None:
+    first, second = dice.sample(sorted(folder.glob("model-*-of-*")), 2)
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+
+
+def _in_two_parts(folder: Path, dice: random.Random) -> None:
+    """A tensor lies in a second part as well, with other numbers."""
+    from safetensors.torch import load_file, save_file
+
+    first, second = dice.sample(sorted(folder.glob("model-*-of-*")), 2)
+    name, tensor = dice.choice(sorted(load_file(first).items(), key=lambda item: item[0]))
+    save_file(load_file(second) | {name: tensor + 1}, second)
+    if dice.random() < 0.5:  # the index says so, by a key that is there twice
+        text = (folder / INDEX).read_text()
+        key = f'"{name}": "{first.name}"'
+        (folder / INDEX).write_text(text.replace(key, f'{key}, "{name}": "{second.name}"'))
+
+
+def _linked_parts(folder: Path, dice: random.Random) -> None:
+    """Parts that lie outside: the Hub's cache has them like this, with the right content."""
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    for path in folder.glob("model-*-of-*"):
+        path.rename(outside / path.name)
+        path.symlink_to(outside / path.name)
+
+
+LARGE = {"x": "x" * 90_000_000}
+PARTS: dict[str, Poison] = {
+    **_of_json(INDEX),
+    "a file outside": _one(f"../{OUT}", f"/tmp/{OUT}", "/etc/passwd", f"..\\{OUT}", f"a/../{OUT}"),
+    "a file of another kind": _one(
+        "config.json", "a.pt", "", "\0", f"{OUT}\n", "\x1b[2J", "." * 999
+    ),
+    "no names of files": _one(None, 7, [OUT], {"a": OUT}, True, 1e300),
+    "a part that is not here": _one(OUT, "model-99999-of-99999.safetensors"),
+    "another part": _mapped(lambda where, dice: where | {min(where): where[max(where)]}),
+    "all in one part": _mapped(lambda where, dice: dict.fromkeys(where, min(where.values()))),
+    "nothing": _mapped(lambda where, dice: {}),
+    "one tensor less": _mapped(lambda where, dice: dict(sorted(where.items())[1:])),
+    "names of tensors with control characters": _mapped(
+        lambda where, dice: {f"\x1b[2J\n{name}": file for name, file in where.items()}
+    ),
+    "a name of a tensor of 3 MB": _mapped(
+        lambda where, dice: where | {"x" * 3_000_000: min(where.values())}
+    ),
+    "10^6 parts": _mapped(_many_files(10**6)),
+    "60,000 parts": _mapped(_many_files(60_000)),
+    "16,000 parts": _mapped(_many_files(16_000)),
+    "255 parts that are one file": _parts_that_are_there,
+    "a map that is none": _mapped(lambda where, dice: dice.choice(([], "x", None, 7, [where]))),
+    "no map": _text(INDEX, lambda dice: '{"metadata": {"total_size": 99}}'),
+    **{
+        f"a size of {value}": _changed(INDEX, "metadata", "total_size", value=value)
+        for value in (-1, 0, 10**18, 1e308, 10**400, "much", None, [[]], True)
+    },
+    "metadata that are none": _changed(INDEX, "metadata", value=[1, "x"]),
+    "deep metadata": _text(
+        INDEX, lambda dice: '{"metadata": ' + "[" * 10**6 + "]" * 10**6 + ', "weight_map": {}}'
+    ),
+    "a part is missing": _a_part(lambda name: lambda folder, dice: (folder / name).unlink()),
+    "parts are exchanged": _exchanged,
+    "a tensor in two parts": _in_two_parts,
+    "parts behind links": _linked_parts,
+    "a part is a link to itself": _a_part(lambda name: _link(name, name)),
+    "a part is a link to /etc/passwd": _a_part(lambda name: _link(name, "/etc/passwd")),
+    "the index is a link to itself": _link(INDEX, INDEX),
+    "the index is a link to nowhere": _link(INDEX, "nowhere"),
+    "a single file that is a pickle beside it": _pickle("model.safetensors"),
+    "a whole header of 90 MB": _a_part(
+        lambda name: _weights(name, lambda header, dice: header.update(__metadata__=LARGE))
+    ),
+    "headers of 99 MB each": _all_parts(lambda name: _text(name, _length(99_000_000))),
+    "all parts take 100 GB": _all_parts(_huge),
+    "an index of the mapper": _text(f"mapper/{INDEX}", lambda dice: "[" * 10**6),
+    "an index of the mapper that names its folder's parent": _text(
+        f"mapper/{INDEX}", lambda dice: json.dumps({"weight_map": {"a": f"../{OUT}"}})
+    ),
+    **{
+        f"a part: {kind.partition(': ')[2]}": _a_part(
+            lambda name, kind=kind: _of_weights(name)[kind.replace("NAME", name)]
+        )
+        for kind in _of_weights("NAME")
+    },
+}
+
+
+def _prepare_parts(shared: Path) -> None:
+    from genie.world.genie import Genie
+    from genie.world.weight_files import files_of, size_of
+
+    _prepare_world(shared)
+    folder = shared / "world"
+    Genie.from_pretrained(folder, "cpu").save_pretrained(
+        folder, max_shard_size=size_of(folder) // 5
+    )
+    assert len(files_of(folder)) > 3
+
+
+def _attack_parts(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]:
+    from genie.training.finetune import open_base_world
+
+    number = int(own.name.rpartition("-")[2])
+    kind = list(PARTS)[number % len(PARTS)]
+    folder = shutil.copytree(shared / "world", own / "world")
+    PARTS[kind](folder, dice)
+    command = ["generate", str(folder), "--frames", "2", "--out", str(own / "clip.gif")]
+    if "mapper" in kind:
+        command += ["--actions", "left,right"]
+    usual = float((shared / "usual").read_text())
+    trained = number >= len(PARTS) and "mapper" not in kind
+    act = (lambda: open_base_world(str(folder), True)) if trained else command
+    return _harmless(kind, own, act, usual)
+
+
 # -- replays -------------------------------------------------------------------------------------
 
 REPLAYS: dict[str, Poison] = {
@@ -600,6 +780,9 @@ BAR = (
 ATTACKS = (
     Attack("worlds", f"a hostile world folder is opened ({len(WORLDS)} kinds)", BAR, 200,
            _attack_world, _prepare_world, MODULES, 60),
+    Attack("parts", f"a hostile world in parts with an index ({len(PARTS)} kinds) is "
+           "played, and trained on", BAR, 2 * len(PARTS),
+           _attack_parts, _prepare_parts, (*MODULES, "genie.training.finetune"), 60),
     Attack("replays", f"a hostile replay is played ({len(REPLAYS)} kinds)", BAR, 60,
            _attack_replay, _prepare_world, MODULES, 60),
     Attack("stores", f"a hostile clip store is read ({len(STORES)} kinds)", BAR, 100,

@@ -20,6 +20,7 @@ from genie.training.finetune import (
     BaseWorld,
     check_fits,
     finetune_schedule,
+    open_base_world,
     starting_world,
     with_larger_vocabularies,
 )
@@ -27,6 +28,7 @@ from genie.training.module import StageModule, step_seed
 from genie.training.pipeline import train
 from genie.training.previews import held_out_clips
 from genie.world.genie import Genie
+from small import save_world
 
 WEIGHTS = "model.safetensors"
 
@@ -44,6 +46,17 @@ def written(folder, frames, fps=10):
     episodes = [Episode(0, "0", "train", 0, t, "0")]
     write_table(folder, height=h, width=w, fps=fps, episodes=episodes, prepared={})
     return ClipStore.open(folder)
+
+
+@pytest.mark.parametrize("most", [10**9, 8_000])
+def test_weights_of_100_gb_are_refused_before_they_are_hashed(tmp_path, most):
+    save_world(tmp_path)
+    Genie.from_pretrained(tmp_path).save_pretrained(tmp_path, max_shard_size=most)
+    assert len(open_base_world(str(tmp_path), True).weights) == 12
+    with max(tmp_path.glob("model*.safetensors")).open("ab") as file:
+        file.truncate(100 * 2**30)  # takes no room
+    with pytest.raises(UserError, match=r"safetensors: cut short or damaged"):
+        open_base_world(str(tmp_path), True)
 
 
 def only(**steps):

@@ -103,10 +103,11 @@ def open_base_world(name: str, keep_actions: bool) -> BaseWorld:
     """Returns which world a new run goes on from.
 
     Raises:
-        UserError: there is no such world, or it is of another version.
+        UserError: there is no such world, it is damaged, or it is of another version.
     """
     folder = world_folder(name)
     checkpoint.read_config(folder)
+    checkpoint.read_shapes(folder)  # a damaged file may claim more bytes than can be hashed
     return BaseWorld(name, weight_files.digest_of(folder)[:12], keep_actions)
 
 
