@@ -9,7 +9,7 @@ install = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pi
 # The variable silences a notice about the successor of MkDocs.
 mkdocs = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: setup demo play test soak campaign audit check bench study-agents site tables docs clean
+.PHONY: setup demo play test soak campaign audit hashed check bench study-agents site tables docs clean
 setup: $(VENV)/.installed-dev
 demo: $(VENV)/.installed-demo ; $(BIN)/genie demo $(ARGS)
 play: $(VENV)/.installed-demo ; $(BIN)/genie play $(or $(WORLD),$(wildcard runs/demo)) $(ARGS)
@@ -21,6 +21,12 @@ audit: setup
 	$(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit cyclonedx-bom
 	build/audit/bin/cyclonedx-py environment $(VENV) --of JSON -o build/sbom.json
 	build/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+# The packages in an environment of their own, each file only if it has the hash that was noted.
+hashed: build/hashes.txt
+	$(PYTHON) -m venv --clear build/hashed
+	build/hashed/bin/pip install -q --require-hashes --no-deps -r build/hashes.txt
+	build/hashed/bin/pip install -q --no-deps --no-build-isolation .
+build/hashes.txt: pyproject.toml constraints.txt ; mkdir -p build && $(PYTHON) campaign/hashes.py $@ $(EXTRAS)
 check: setup ; $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports && $(mkdocs) build --strict --quiet
 bench: setup ; for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
 docs: setup ; $(mkdocs) serve $(ARGS)

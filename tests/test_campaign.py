@@ -6,9 +6,11 @@ import random
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from campaign.hashes import hashed
 from campaign.powercut import Disk
 
 ROOT = Path(__file__).parent.parent
@@ -77,3 +79,34 @@ def test_a_number_that_is_used_again_is_another_file(tmp_path):
 def test_a_rename_that_was_not_seen_is_found(tmp_path):
     rows = [WRITTEN[0], ("sync", 7, 1, "/d/x"), ("sync-folder", 1, 1, "/d")]
     assert after(tmp_path / "log", rows, [b"new"]) == {"/d/x": b"new"}
+
+
+def write_wheel(folder, code):
+    """Writes a wheel of one module."""
+    about = "parcel-1.0.dist-info"
+    files = {
+        "parcel.py": code,
+        f"{about}/METADATA": "Metadata-Version: 2.1\nName: parcel\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/RECORD": "",
+    }
+    with zipfile.ZipFile(folder / "parcel-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(zipfile.ZipInfo(name), text)  # of 1980, so that hashes are the same
+
+
+def test_a_package_that_was_exchanged_is_not_installed(tmp_path):
+    here = ["--no-index", "--find-links", str(tmp_path), "--disable-pip-version-check"]
+    write_wheel(tmp_path, "GOOD = 1")
+    noted = tmp_path / "hashes.txt"
+    noted.write_text(hashed(["parcel"], *here))
+    command = [sys.executable, "-m", "pip", "install", "--require-hashes", *here, "-r", noted]
+    command += ["--target", tmp_path / "installed"]
+    write_wheel(tmp_path, "GOOD = 0")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not (tmp_path / "installed").exists()
+    write_wheel(tmp_path, "GOOD = 1")
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "installed" / "parcel.py").read_text() == "GOOD = 1"
