@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 from dataclasses import fields
 from itertools import pairwise
 
@@ -11,8 +12,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sample_videos import moving_square
 
 from genie.core.config import UserError, from_dict, to_dict
+from genie.data.images import png
+from genie.data.merge import merge
+from genie.data.prepare import prepare
 from genie.data.store import ClipStore
 from genie.models.layers.transformer import TransformerConfig
 from genie.presets.schedule import StageConfig
@@ -22,15 +27,15 @@ from genie.world.config import GenieConfig
 from genie.world.genie import Genie
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import Replay, compress_changes, expand_changes
-from small import TINY, save_store
+from small import STACK, TINY, save_store
 
 EXAMPLES = int(os.environ.get("GENIE_EXAMPLES", "0"))
 
 
-def examples(few):
-    """Settings for a few examples in the tests, and all of a campaign."""
+def examples(few, share=1.0):
+    """Settings for a few examples in the tests, and for a campaign all or a share of them."""
     return settings(
-        max_examples=EXAMPLES or few,
+        max_examples=int(EXAMPLES * share) or few,
         derandomize=not EXAMPLES,
         deadline=None,
         database=None,
@@ -95,7 +100,32 @@ def stores(tmp_path_factory):
     return [ClipStore.open(folder, cache_bytes=size) for size in (2**30, 0)]
 
 
-@examples(8)
+@examples(20)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.data())
+def test_a_store_of_any_episodes_holds_what_was_written(tmp_path_factory, lengths, data):
+    seed, side = data.draw(st.integers(0, 2**31)), data.draw(st.sampled_from([1, 3, 8]))
+    dice = np.random.default_rng(seed)
+    clips = [dice.integers(0, 256, (n, side, side + 1, 3), np.uint8) for n in lengths]
+    splits = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=len(clips)))
+    folder = tmp_path_factory.mktemp("store")
+    written = list(zip(splits, clips, strict=False))
+    store = save_store(folder, *written)
+    assert np.array_equal(store.read(0, len(store)), np.concatenate(clips))
+    length = data.draw(st.integers(1, max(lengths)))
+    for split in store.splits:
+        cut = [
+            clip[t : t + length]
+            for name, clip in written
+            for t in range(len(clip) - length + 1)
+            if name == split
+        ]
+        if cut:
+            starts = store.window_starts(length, split)
+            assert np.array_equal(store.windows(starts, length), np.stack(cut))
+    shutil.rmtree(folder)
+
+
+@examples(30)
 @given(st.integers(1, 40), st.data())
 def test_windows_are_what_was_written(stores, length, data):
     starts = data.draw(st.lists(st.integers(0, len(FRAMES) - length), max_size=6))
@@ -111,21 +141,70 @@ def test_windows_are_what_was_written(stores, length, data):
     assert allowed == {t for t in range(len(FRAMES)) for a, b in inside if a <= t <= b - length}
 
 
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Six videos of numbered pictures, two of them the same, and the store of all."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(6):
+        place = folder / f"clip-{number}"
+        place.mkdir()
+        for time, frame in enumerate(moving_square(3 + 2 * number % 5, seed=number % 5)):
+            (place / f"{time}.png").write_bytes(png(frame))
+    prepare(folder, folder / "whole", **PREPARED)
+    return folder, files_of(folder / "whole")
+
+
+PREPARED = {"height": 8, "width": 8, "min_frames": 2, "fps": 10, "workers": 0, "progress": False}
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@examples(2, share=0.2)
+@given(st.integers(1, 9), st.randoms(use_true_random=False))
+def test_shards_in_any_order_merge_to_the_whole_store(videos, tmp_path_factory, count, dice):
+    source, whole = videos
+    folder = tmp_path_factory.mktemp("shards")
+    parts = [folder / f"{number}" for number in range(1, count + 1)]
+    dice.shuffle(parts)
+    for part in parts:
+        prepare(source, part, shard=f"{part.name}/{count}", **PREPARED)
+    dice.shuffle(parts)
+    merge(folder / "merged", parts, progress=False)
+    assert files_of(folder / "merged") == whole
+    shutil.rmtree(folder)
+
+
 # -- games ---------------------------------------------------------------------------------------
 
 SAMPLING = st.builds(SamplingConfig, st.integers(1, 3), temperature=st.sampled_from([0.5, 1.0]))
-ACTIONS = st.lists(st.integers(0, 3), min_size=1, max_size=5)
+ACTIONS = st.lists(st.integers(0, 3), min_size=1, max_size=20 if EXAMPLES else 5)
+NARROW = {**STACK, "width": 8, "heads": 1, "window": 3}
+SMALLEST = {
+    **TINY,
+    "height": 8,
+    "width": 8,
+    "tokenizer": {
+        "patch": 4,
+        "encoder": NARROW,
+        "decoder": NARROW,
+        "quantizer": {"codes": 16, "dim": 4},
+    },
+    "actions": {"patch": 4, "encoder": {**NARROW, "window": 2}, "decoder": NARROW},
+    "dynamics": NARROW,
+}
 
 
 @pytest.fixture(scope="module")
 def world():
     torch.manual_seed(0)
-    return Genie(TINY).eval()
+    return Genie(SMALLEST).eval()
 
 
 @pytest.fixture(scope="module")
 def prompt():
-    return np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
+    return np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)
 
 
 def played(world, prompt, seed, actions):
@@ -145,7 +224,7 @@ def test_changes_of_sampling_expand_to_what_they_were(sampling):
     assert all(a.sampling != b.sampling for a, b in pairwise(changes))
 
 
-@examples(1)
+@examples(25)
 @given(ACTIONS, st.integers(0, 2**31 - 1))
 def test_a_replay_is_the_game(world, prompt, actions, seed):
     game = Replay.of_game(world, "small", prompt, seed, actions)
@@ -154,7 +233,7 @@ def test_a_replay_is_the_game(world, prompt, actions, seed):
     assert all(map(np.array_equal, again.frames(world), expected))
 
 
-@examples(1)
+@examples(25)
 @given(st.lists(ACTIONS, min_size=2, max_size=3), st.integers(0, 2**31 - 9))
 def test_players_of_a_batch_play_as_alone(world, prompt, games, seed):
     steps = min(map(len, games))
@@ -167,7 +246,7 @@ def test_players_of_a_batch_play_as_alone(world, prompt, games, seed):
         np.testing.assert_allclose(frames[player].numpy(), alone, rtol=0, atol=1)
 
 
-@examples(1)
+@examples(12)
 @given(ACTIONS, ACTIONS, ACTIONS, st.integers(0, 99))
 def test_an_undone_game_goes_on_as_if_it_had_not_been_played(
     world, prompt, before, undone, after, seed
