@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from genie.core.config import UserError
-from genie.core.io import put_in_place, read_bounded, replacing, replacing_all, save_array
+from genie.core.io import (
+    MOST_BYTES,
+    put_in_place,
+    read_bounded,
+    replacing,
+    replacing_all,
+    save_array,
+)
 
 
 def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path):
@@ -118,6 +125,12 @@ def test_files_that_would_fill_the_memory_or_never_end_are_not_read(tmp_path: Pa
     assert read_bounded(tmp_path / "small", 4) == b"text"
     with pytest.raises(UserError, match="holds 4 bytes, at most 3"):
         read_bounded(tmp_path / "small", 3)
+    assert read_bounded(tmp_path / "small", 5) == b"text"
+    (tmp_path / "most").write_bytes(bytes(MOST_BYTES))
+    assert len(read_bounded(tmp_path / "most")) == 4 * 1024 * 1024
+    (tmp_path / "more").write_bytes(bytes(MOST_BYTES + 1))
+    with pytest.raises(UserError, match="at most 4,194,304"):
+        read_bounded(tmp_path / "more")
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(2**40)  # takes no room
     with pytest.raises(UserError, match="at most"):
@@ -128,3 +141,29 @@ def test_files_that_would_fill_the_memory_or_never_end_are_not_read(tmp_path: Pa
             read_bounded(endless)
     with pytest.raises(FileNotFoundError):
         read_bounded(tmp_path / "missing")
+
+
+def test_files_are_flushed_then_renamed_then_their_names_are_flushed(tmp_path: Path, synced):
+    with replacing_all(tmp_path / "a", tmp_path / "b") as paths:
+        for path in paths:
+            path.write_text("whole")
+    assert synced == [*paths, tmp_path]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_what_a_killed_process_of_the_same_number_left_does_not_matter(tmp_path: Path):
+    with replacing(tmp_path / "file") as path:
+        pass
+    usual, left = (tmp_path / "file").stat().st_mode, path
+    left.touch(mode=0o600)
+    with replacing(tmp_path / "file") as path:
+        assert path == left
+        assert path.read_bytes() == b""
+    assert (tmp_path / "file").stat().st_mode == usual
+
+
+def test_no_file_stays_open(tmp_path: Path):
+    before = os.listdir("/proc/self/fd")
+    with replacing(tmp_path / "folder" / "file"):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -50,6 +50,12 @@ def test_windows_from_memory_and_from_the_disk(path, frames, cache_bytes):
             store.windows([outside], 4)
 
 
+def test_a_store_that_just_fits_is_kept_in_memory(path):
+    size = FRAMES * 6 * 8 * 3
+    assert ClipStore.open(path, cache_bytes=size).in_memory
+    assert not ClipStore.open(path, cache_bytes=size - 1).in_memory
+
+
 def test_a_path_may_lead_upwards(path, frames, monkeypatch):
     (path.parent / "here").mkdir()
     monkeypatch.chdir(path.parent / "here")
@@ -89,6 +95,10 @@ def test_labels(path):
     assert store.action_names is None
     np.save(path / "labels.npy", np.arange(FRAMES))
     assert list(store.labels("val")) == list(range(25, 34))
+    assert list(store.labels(last=True)) == list(range(FRAMES)), "older stores have no more"
+    np.save(path / "step_labels.npy", np.arange(FRAMES) + 1)
+    assert list(store.labels()) == list(range(FRAMES))
+    assert list(store.labels("val", last=True)) == list(range(26, 35))
 
 
 def test_what_is_not_a_store(path, tmp_path):
@@ -105,6 +115,9 @@ def test_a_store_of_another_version_or_damaged(path):
     table = json.loads((path / "store.json").read_text())
     (path / "store.json").write_text(json.dumps(table | {"version": 99}))
     with pytest.raises(UserError, match="version 99, this program reads 1"):
+        ClipStore.open(path)
+    (path / "store.json").write_text(json.dumps(table | {"version": 0}))
+    with pytest.raises(UserError, match="version 0, this program reads 1"):
         ClipStore.open(path)
     (path / "store.json").write_text(json.dumps(table | {"format": "photos"}))
     with pytest.raises(UserError, match="not the table"):
@@ -145,6 +158,9 @@ def test_frames_that_tensorstore_would_not_bear_are_refused(path):
         zarr.write_text(text)
         with pytest.raises(UserError, match=r"cannot be opened|disagree|holds 3,000,000"):
             ClipStore.open(path).read(0, 1)
+    zarr.write_text(whole.replace("lz4", "lz5"))
+    with pytest.raises(UserError, match="its frames cannot be opened"):
+        ClipStore.open(path).read(0, 1)
     zarr.write_text(whole)
     chunk.unlink()
     os.mkfifo(chunk)
@@ -170,4 +186,6 @@ def test_files_of_the_array_stay_small():
     assert shard_frames(64, 64) == 4096
     assert shard_frames(160, 90) == 4096
     assert shard_frames(512, 512) == 256
+    assert shard_frames(349, 1000) == 256  # 268 million bytes, the limit is 2^28
+    assert shard_frames(350, 1000) == 128
     assert shard_frames(4000, 4000) == 16

@@ -63,6 +63,32 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous(tmp_path, damage):
         assert_same(read_checkpoint(path), 1)
 
 
+def test_a_bit_that_flips_anywhere_is_noticed(tmp_path):
+    path = tmp_path / "stage.ckpt"
+    write_checkpoint(path, state(1))
+    whole = path.read_bytes()
+    for at in [*range(0, len(whole), 97), *range(len(whole) - 67, len(whole))]:
+        for bit in (1, 128):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
+            with pytest.raises(UserError, match="no whole checkpoint"):
+                read_checkpoint(path)
+
+
+def test_a_checkpoint_is_flushed_whole_before_it_gets_its_name(tmp_path, monkeypatch):
+    path, sync, seen = tmp_path / "stage.ckpt", os.fsync, []
+
+    def noted(descriptor):
+        seen.append((os.readlink(f"/proc/self/fd/{descriptor}"), os.fstat(descriptor).st_size))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_checkpoint(path, state(1))
+    (file, size), (folder, _) = seen
+    assert file == str(tmp_path / ".stage.ckpt.tmp")
+    assert size == path.stat().st_size
+    assert folder == str(tmp_path)
+
+
 def test_no_whole_checkpoint_says_what_to_do(tmp_path):
     path = tmp_path / "stage.ckpt"
     write_checkpoint(path, state(1))

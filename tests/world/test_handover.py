@@ -91,6 +91,12 @@ def test_after_an_undo_the_client_is_told_what_is_left():
     Handover(KEY).resume(note["token"], GAME, others, [USUAL] * 16)
 
 
+def test_an_undo_of_steps_that_were_not_told_changes_nothing():
+    log, _ = played(Handover(KEY))
+    log.rewind(24)
+    assert log.news(20, ACTIONS, SAMPLING) is None
+
+
 def test_a_branch_tells_its_whole_game_under_a_name_of_its_own():
     log, notes = played(Handover(KEY))
     branch = log.branch()

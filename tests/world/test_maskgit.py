@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import pytest
@@ -6,6 +7,8 @@ import torch
 from genie.core.config import UserError
 from genie.world.maskgit import (
     SamplingConfig,
+    confidence,
+    fixed_order,
     guided,
     halton_order,
     mask_ratio,
@@ -132,7 +135,16 @@ def test_guidance_favours_what_the_action_made_likelier():
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 0}, {"temperature": -1.0}, {"top_k": -1}, {"guidance": -0.5}]
+    "change",
+    [
+        {"steps": 0},
+        {"temperature": -1.0},
+        {"temperature": math.inf},
+        {"top_k": -1},
+        {"guidance": -0.5},
+        {"guidance": math.nan},
+        {"reencode_every": -1},
+    ],
 )
 def test_values_outside_their_range_name_the_field(change: dict):
     with pytest.raises(UserError, match=next(iter(change))):
@@ -155,3 +167,48 @@ def test_the_first_tokens_are_all_drawn_before_the_others(order: str):
     assert len(seen) == 4 == len(step_counts(20, config, 4))
     assert len(step_counts(20, SamplingConfig(steps=1), 4)) == 2
     assert step_counts(20, config) == masked_counts(20, 4, "cosine")
+
+
+def test_schedules_by_their_formulas():
+    assert mask_ratio("cosine", 1 / 3) == pytest.approx(math.sqrt(3) / 2)
+    assert mask_ratio("linear", 0.25) == 0.75
+    assert mask_ratio("exponential", 0.5) == pytest.approx(0.92414, abs=1e-5)
+
+
+def test_halton_order_by_hand():
+    assert halton_order((2, 3)) == (4, 2, 3, 1, 5, 0)
+    assert fixed_order("halton", (2, 3), torch.tensor([5])).tolist() == [[4, 2, 3, 1, 5, 0]]
+    assert fixed_order("halton", (2, 3), torch.tensor([5]), 3).tolist() == [[2, 1, 0, 4, 3, 5]]
+
+
+def test_counts_of_two_parts_by_hand():
+    assert step_counts(20, SamplingConfig(steps=4), 8) == [17, 12, 8, 0]
+
+
+def test_confidence_is_the_log_probability():
+    logits = torch.randn(2, 3, VOCABULARY, generator=torch.Generator().manual_seed(0))
+    tokens = torch.tensor([[0, 6, 2], [3, 3, 1]])
+    expected = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+    assert torch.allclose(confidence(logits, tokens), expected)
+
+
+def test_guidance_doubles_the_calls_of_the_model():
+    assert SamplingConfig(steps=5, reencode_every=3).model_calls == 5
+    assert SamplingConfig(steps=5, guidance=0.5).model_calls == 10
+
+
+def constant(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Logits that are the same everywhere, those of the last token the largest."""
+    return torch.linspace(1, 2, VOCABULARY).expand(*positions.shape, VOCABULARY)
+
+
+def test_temperature_0_takes_the_most_likely_token():
+    config = SamplingConfig(steps=3, temperature=0)
+    assert (sample(constant, GRID, VOCABULARY, config, torch.tensor([1, 2])) == 6).all()
+
+
+def test_a_seed_gives_the_tokens_that_it_always_gave():
+    """When this changes, `SAMPLER_VERSION` must: a replay would show other frames."""
+    tokens = sample(constant, GRID, VOCABULARY, SamplingConfig(steps=3), torch.tensor([7]))
+    expected = [0, 3, 4, 4, 2, 4, 6, 6, 0, 6, 0, 3, 5, 4, 6, 2, 2, 3, 6, 5]
+    assert tokens.tolist() == [expected]

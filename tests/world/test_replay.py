@@ -1,6 +1,7 @@
 import base64
 import json
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from genie.world.generate import replay
 from genie.world.genie import Genie
 from genie.world.maskgit import SamplingConfig
 from genie.world.replay import (
+    ADDED,
     Replay,
     SamplingChange,
+    _hashed,
     compress_changes,
     decode_prompt,
     dtype_name,
@@ -136,6 +139,14 @@ def test_a_hash_is_of_configuration_and_weights(world):
     assert world_hash(other) != world_hash(world)
 
 
+def test_options_that_a_world_does_not_use_are_not_in_its_hash(world):
+    hashed = _hashed(world.config)
+    for path in ADDED:
+        part = reduce(lambda values, key: values.get(key, {}), path.split("."), hashed)
+        assert part == {}, path
+    assert hashed["actions"]["encoder"]["window"] == 2
+
+
 def test_another_world_is_refused(world, game):
     with pytest.raises(UserError, match=r"made in small.*--world"):
         next(replace(game, hash="0").frames(world))
@@ -153,6 +164,9 @@ def test_another_world_is_refused(world, game):
         ({"prompt": []}, "at least one picture"),
         ({"prompt": ["a"] * 2000}, "2,000 pictures, at most 1024"),
         ({"fps": 0}, "fps"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**31}, "seed"),
+        ({"sampling": [{"step": 1, "sampling": {}}]}, "from step 0"),
         ({"fps": 1e-300}, "fps"),
         ({"fps": 1e300}, "fps"),
     ],
@@ -160,6 +174,14 @@ def test_another_world_is_refused(world, game):
 def test_what_is_no_replay_is_refused(game, tmp_path, changes, reason):
     with pytest.raises(UserError, match=reason):
         Replay.read(write(tmp_path / "a.json", game, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fps": 0.01}, {"fps": 1000}, {"seed": 0}, {"seed": 2**31 - 1}]
+)
+def test_the_ends_of_ranges_are_played(game, tmp_path, changes):
+    (name,) = changes
+    assert getattr(Replay.read(write(tmp_path / "a.json", game, **changes)), name) == changes[name]
 
 
 def test_a_file_that_cannot_be_read_is_said(tmp_path):
