@@ -166,3 +166,31 @@ def test_bootstrap_intervals_hold_the_figures_and_draw_episodes_whole():
     twice = FrameErrors.cat([errors, errors]).intervals(torch.arange(40).repeat(2))
     assert twice["psnr"] == pytest.approx(found["psnr"])
     assert all(math.isnan(limit) for limit in errors.intervals(torch.zeros(40).long())["psnr"])
+
+
+def test_rows_and_columns_are_not_confused():
+    table = torch.tensor([[5, 1, 0], [0, 2, 2]])
+    assert formulas.purity(table) == pytest.approx(0.7)
+    rows, columns = (formulas.entropy(table.sum(side)) for side in (1, 0))
+    information = formulas.mutual_information(table)
+    expected = information / ((rows + columns) / 2)
+    assert formulas.normalised_mutual_information(table) == pytest.approx(expected)
+    assert rows != columns
+
+
+def test_a_latent_action_that_never_occurs_gets_the_commonest_true_one():
+    table = torch.tensor([[0, 0, 0], [4, 1, 2], [0, 1, 9]])
+    assert formulas.action_map(table).tolist() == [2, 0, 2]
+
+
+def test_rounding_makes_no_information_negative():
+    for seed in range(50):
+        dice = torch.Generator().manual_seed(seed)
+        rows, columns = torch.randint(1, 99, (2, 7), generator=dice)
+        assert 0 <= formulas.mutual_information(rows[:, None] * columns) < 1e-9
+
+
+def test_students_quantiles_are_right_to_half_a_percent():
+    known = {3: 3.18245, 4: 2.77645, 5: 2.57058, 6: 2.44691, 10: 2.22814, 30: 2.04227}
+    for freedom, quantile in known.items():
+        assert formulas.student_quantile(freedom) == pytest.approx(quantile, rel=0.005)

@@ -46,7 +46,9 @@ def test_dead_codes_are_moved():
     assert len(codes.unique()) == 8
 
 
-@pytest.mark.parametrize(("field", "value"), [("dim", 0), ("dim", 2**17), ("ema_decay", 1.0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("dim", 0), ("dim", 65_537), ("ema_decay", 1.0), ("ema_decay", -0.1)]
+)
 def test_impossible_settings_are_refused(field: str, value: Any):
     with pytest.raises(UserError, match=field):
         VQConfig(**{field: value})
@@ -98,3 +100,30 @@ def test_only_a_small_codebook_takes_the_best_of_tries(codes: int, starts: int, 
     monkeypatch.setattr(vq, "_start", lambda *x: calls.append(x) or begin(*x))
     quantizer.init_codebook(quantizer.normalise(torch.randn(200, 4)))
     assert len(calls) == starts
+
+
+def test_the_loss_keeps_features_near_their_code():
+    quantizer = VQConfig(codes=8, dim=4, commitment_weight=0.5).build().eval()
+    features = torch.randn(64, 4)
+    found = quantizer(features)
+    distance = quantizer.normalise(features) - quantizer.codebook[found.codes]
+    torch.testing.assert_close(found.loss, 0.5 * distance.square().mean())
+
+
+def test_averages_begin_as_if_the_codes_had_been_used_alike():
+    quantizer = VQConfig(codes=8, dim=6).build()
+    quantizer.init_codebook(quantizer.normalise(torch.randn(40, 6)))
+    assert quantizer.usage.tolist() == [5.0] * 8
+    torch.testing.assert_close(quantizer.sums, 5 * quantizer.codebook)
+
+
+def test_a_batch_smaller_than_the_codebook_keeps_the_scale_of_the_codes():
+    quantizer = VQConfig(codes=16, dim=4, ema_decay=0.5, dead_code_threshold=0.0).build()
+    features = torch.randn(4, 4)
+    for _ in range(3):
+        quantizer(features)
+    assert 0 < quantizer.usage.max() < 4
+    used = quantizer.usage > 1e-6
+    expected = quantizer.sums[used] / quantizer.usage[used, None]
+    torch.testing.assert_close(quantizer.codebook[used], expected)
+    assert (quantizer.usage < 1).any()

@@ -5,7 +5,14 @@ from websockets.exceptions import InvalidStatus
 
 from genie.core.config import UserError
 from genie.serving.http.app import create_server
-from genie.serving.http.auth import COOKIE, AuthConfig, AuthMiddleware, is_loopback
+from genie.serving.http.auth import (
+    COOKIE,
+    AuthConfig,
+    AuthMiddleware,
+    http_error,
+    is_loopback,
+    is_wildcard,
+)
 from genie.serving.service import ServedWorld
 
 TOKEN = "0123456789abcdef-secret"
@@ -25,12 +32,23 @@ def client(refusals):
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", TOKEN, "Bearer é"],
+    [
+        "",
+        "Bearer",
+        "Bearer wrong",
+        f"Basic {TOKEN}",
+        f"Digest {TOKEN}",
+        f"Bearer {TOKEN}x",
+        TOKEN,
+        "Bearer é",
+    ],
 )
 def test_nothing_is_served_without_the_token(client, refusals, header):
     answer = client.get("/worlds", headers={"Authorization": header.encode("latin-1")})
     assert answer.status_code == 401
     assert "Authorization: Bearer" in answer.json()["detail"]
+    wrong = header.startswith("Bearer ")
+    assert ("The token is wrong" if wrong else "A token is needed") in answer.json()["detail"]
     assert answer.headers["www-authenticate"] == "Bearer"
     assert refusals == ["token"]
 
@@ -47,6 +65,7 @@ def test_a_page_opened_with_the_token_stores_it_as_a_cookie(client):
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=lax" in cookie
+    assert "Secure" not in cookie
     assert client.cookies[COOKIE] == TOKEN
     assert client.get("/").text == "welcome"
     client.cookies.clear()
@@ -54,12 +73,19 @@ def test_a_page_opened_with_the_token_stores_it_as_a_cookie(client):
     assert client.post("/", params={"token": TOKEN}).status_code == 401
 
 
+def test_behind_tls_the_cookie_is_not_sent_in_the_clear(client):
+    answer = client.get("https://play.example.org/", params={"token": TOKEN})
+    assert "Secure" in answer.headers["set-cookie"]
+
+
 def test_the_redirect_stays_on_this_server(client):
     answer = client.get("http://play.example.org//evil.example/", params={"token": TOKEN})
     assert answer.headers["location"] == "/evil.example/"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "play.example.org.evil.example", "", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "play.example.org.evil.example", "", "10.0.0.1", "[::1"]
+)
 def test_other_host_names_are_refused_even_with_the_token(client, refusals, host):
     headers = {"Host": host, "Authorization": f"Bearer {TOKEN}"}
     assert client.get("/health", headers=headers).status_code == 403
@@ -79,9 +105,22 @@ def test_an_invalid_token_is_refused(token):
         AuthConfig(token)
 
 
+def test_the_shortest_token_has_16_characters():
+    assert AuthConfig("x" * 16).token == "x" * 16
+    with pytest.raises(UserError, match="at least 16"):
+        AuthConfig("x" * 15)
+
+
+def test_an_error_may_say_when_to_come_back():
+    assert http_error(503, "Full.", 7).headers["retry-after"] == "7"
+    assert "retry-after" not in http_error(503, "Full.").headers
+
+
 def test_loopback_addresses_are_recognised():
     assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.9.9.9", "::1"]))
     assert not any(map(is_loopback, ["", "0.0.0.0", "example.org", "192.168.1.1", "::"]))
+    assert all(map(is_wildcard, ["0.0.0.0", "::"]))
+    assert not any(map(is_wildcard, ["", "localhost", "127.0.0.1", "::1", "192.168.1.1"]))
 
 
 def test_the_websocket_requires_the_token(dot_world, dot_prompts, running, playing):
