@@ -28,11 +28,11 @@ def _attack(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]
         print(found.stdout)
         lines = [line for line in found.stdout.splitlines() if line.startswith("E ")]
         raise Fell(f"{name}: {' '.join(lines)[:300] or found.stderr[-300:]}")
-    return name.removeprefix("test_").replace("_", " "), {"examples of each": EXAMPLES}
+    return name.removeprefix("test_").replace("_", " "), {"examples": EXAMPLES}
 
 
 ATTACKS = (
     Attack("properties", f"{len(NAMES)} properties of configurations, stores and games are tried "
-           "with random examples", "each holds for all of its examples", len(NAMES), _attack,
+           "with random examples, a fifth as many of shards", "each holds for all of its examples", len(NAMES), _attack,
            limit=3600),
 )  # fmt: skip
