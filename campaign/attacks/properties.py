@@ -33,6 +33,6 @@ def _attack(shared: Path, own: Path, dice: random.Random) -> tuple[str, Figures]
 
 ATTACKS = (
     Attack("properties", f"{len(NAMES)} properties of configurations, stores and games are tried "
-           "with random examples, a fifth as many of shards", "each holds for all of its examples", len(NAMES), _attack,
-           limit=3600),
+           "with random examples, a fifth as many of shards", "each holds for all of its examples",
+           len(NAMES), _attack, limit=3600),
 )  # fmt: skip
