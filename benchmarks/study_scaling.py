@@ -34,7 +34,7 @@ from genie.presets import registry
 from genie.training import finetune
 
 GAME = Game("procgen:coinrun")
-STEPS, SIZES = (15, 45, 135), ("2x32", "2x64", "3x96", "3x128")
+STEPS, SIZES = (45, 135, 405), ("2x32", "2x64", "3x96", "3x128")
 SHARES = (0.1, 0.3, 1.0)
 """Of the training videos."""
 FRAMES = 6
