@@ -21,7 +21,7 @@ from campaign.harness import Attack, Fell, Figures
 RANKS = 2
 PIECES = {"SHORTEST_CHUNK": 7, "FRAMES_AT_ONCE": 20, "PIECE_FRAMES": 14}
 """Small ones, so that the toy store has several for each process."""
-VICTIM_SECONDS, SURVIVOR_SECONDS, RESUMED_SECONDS, TRIAL_SECONDS = 240.0, 30.0, 300.0, 600.0
+VICTIM_SECONDS, SURVIVOR_SECONDS, RESUMED_SECONDS, TRIAL_SECONDS = 240.0, 30.0, 600.0, 900.0
 """Limits; two processes that wait for each other are slow on a busy machine."""
 NEED_SPACE = "owmst"
 """Operations that fail on a full disk."""
