@@ -63,6 +63,16 @@ def run_scheduler(games, play, fps=50):
     return asyncio.run(running())
 
 
+@pytest.mark.parametrize(("sizes", "expected"), [((1, 2, 4), [1, 2, 4]), ((), [1])])
+def test_a_frame_of_each_batch_size_is_generated_first(
+    dot_world, dot_prompts, monkeypatch, sizes, expected
+):
+    games, warmed = GameBatch(dot_world, dot_prompts, batch_sizes=sizes), []
+    monkeypatch.setattr(games, "warm_up", warmed.append)
+    asyncio.run(BatchScheduler(games, 50).warm_up())
+    assert warmed == expected
+
+
 def test_an_agent_plays_for_those_who_let_it(dot_world, dot_prompts):
     async def play():
         agent = Always(1)

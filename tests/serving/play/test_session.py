@@ -118,6 +118,17 @@ def test_a_start_without_seed_samples_and_reports_one(session):
     assert note(session) == {"type": "started", "prompt": 0, "seed": turn.seed}
 
 
+def test_maskgit_steps_outside_of_the_shared_batch_are_counted(session):
+    assert session.extra_maskgit_steps() == 0
+    notify(session, "start", seq=1, prompt=0)
+    session.take_turn()
+    draws(session)
+    notify(session, "idle", action=1)
+    assert session.extra_maskgit_steps() == 0
+    notify(session, "sampling", steps=USUAL.steps + 3, temperature=1.0)
+    assert session.extra_maskgit_steps() == USUAL.steps + 3
+
+
 def test_the_last_held_key_is_played(playing):
     notify(playing, "keys", seq=2, held=[1])
     assert turns(playing) == act(1)
