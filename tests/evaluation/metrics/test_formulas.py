@@ -126,6 +126,8 @@ def test_macro_f1_counts_every_action_alike():
     # An action that never occurs is left out, though saying it is wrong.
     unseen = torch.tensor([[8, 2, 0], [0, 0, 0], [0, 0, 10]])
     assert formulas.macro_f1(unseen) == pytest.approx((16 / 18 + 1) / 2)
+    neither = torch.tensor([[8, 2, 0], [0, 5, 0], [0, 0, 0]])
+    assert formulas.macro_f1(neither) == pytest.approx((16 / 18 + 10 / 12) / 2)
 
 
 def test_sides_are_compared_where_they_differ_from_the_frame_before():
@@ -179,7 +181,7 @@ def test_rows_and_columns_are_not_confused():
 
 
 def test_a_latent_action_that_never_occurs_gets_the_commonest_true_one():
-    table = torch.tensor([[0, 0, 0], [4, 1, 2], [0, 1, 9]])
+    table = torch.tensor([[0, 0, 0], [5, 1, 4], [0, 2, 7]])
     assert formulas.action_map(table).tolist() == [2, 0, 2]
 
 
