@@ -135,7 +135,7 @@ def test_a_store_of_another_version_or_damaged(path):
 
 HOSTILE = [
     *({key: value} for key in ("height", "frames") for value in (None, "many", -1, 2**60)),
-    *({"fps": value} for value in (0, "fast")),
+    *({"fps": value} for value in (0, "fast", float("inf"))),
     {"prepared": None}, {"episodes": None}, {"episodes": ["x"]}, {"episodes": [{"start": 0}]},
     {"action_names": 7}, {"frames": 3},
 ]  # fmt: skip

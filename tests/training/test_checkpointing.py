@@ -126,6 +126,15 @@ def test_a_full_disk_is_said_and_keeps_what_was_there(tmp_path, monkeypatch):
         assert [p.name for p in tmp_path.iterdir()] == ["stage.ckpt"]
 
 
+def test_another_fault_of_the_disk_is_not_called_full(tmp_path, monkeypatch):
+    def fails(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(UserError, match=r"could not be written .*Input/output error"):
+        write_checkpoint(tmp_path / "stage.ckpt", state(1))
+
+
 def test_a_write_that_does_not_read_back_is_dropped(tmp_path, monkeypatch):
     path = tmp_path / "stage.ckpt"
     write_checkpoint(path, state(1))

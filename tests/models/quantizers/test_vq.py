@@ -88,6 +88,7 @@ def test_codes_are_initialized_once_and_again_only_after_a_reset():
     for again in (quantizer.reset_codebook, lambda: quantizer.load_state_dict(fresh)):
         quantizer.codebook.zero_()
         again()
+        assert not quantizer.initialized
         quantizer(far)
         assert quantizer.initialized
         assert quantizer.codebook.any()
