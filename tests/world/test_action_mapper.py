@@ -86,7 +86,7 @@ def test_a_number_without_labels_plays_something():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda m: m.to_latent(FRAME, "fly"), "no action is called 'fly'; this mapper knows noop"),
+        (lambda m: m.to_latent(FRAME, "fly"), "no action is called 'fly'; this world knows noop"),
         (lambda m: m.to_latent(FRAME, "down"), "no labelled step has the action 'down'"),
         (lambda m: m.to_latent(FRAME, 6), "6 is out of range, this world has 0 to 5"),
         (lambda m: m.to_latent(FRAMES[:2], ["left"]), "one for each of 2 players"),
@@ -197,12 +197,12 @@ def test_actions_are_parsed():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "give numbers"),
-        ("1,,2", "give numbers"),
-        ("1;2", "give numbers"),
+        ("", "give only numbers"),
+        ("1,,2", "give only numbers"),
+        ("1;2", "give only numbers"),
         ("-1", "has 0 to 3"),
-        ("²", "give numbers"),
-        ("9" * 30, "give numbers"),
+        ("²", "give only numbers"),
+        ("9" * 30, "give only numbers"),
         ("4", "has 0 to 3"),
         ("0,0,0,0,0", "at most 4"),
     ],
@@ -217,7 +217,7 @@ def test_names_are_parsed_where_there_is_a_mapper():
     assert parse_actions("left, right,left", 4, 3, mapper) == ["left", "right", "left"]
     assert parse_actions("1,3", 4, 3, mapper) == [1, 3]
     for text, words in (
-        ("left,fly", "'fly'; this mapper knows noop, left"),
+        ("left,fly", "'fly'; this world knows noop, left"),
         ("2,left", "not '2,left'"),
     ):
         with pytest.raises(UserError, match=words):

@@ -343,5 +343,6 @@ def folder_at(place: str | Path, work: Path) -> Folder:
     if "://" in str(place):
         return RemoteFolder(str(place), work)
     path = Path(place)
-    require(path.is_dir(), f"{path}: no such folder; give the folder that holds the videos")
+    words = "is a file" if path.is_file() else "no such folder"
+    require(path.is_dir(), f"{path}: {words}; give the folder that holds the videos")
     return LocalFolder(path, work)

@@ -184,7 +184,7 @@ class ActionMapper(nn.Module):
         parts = _parts(name)
         found = [index for index, known in enumerate(self.names) if _parts(known) == parts]
         exact = [index for index in found if self.names[index] == name]
-        known = f"this mapper knows {', '.join(self.labelled_names)}"
+        known = f"this world knows {', '.join(self.labelled_names)}"
         require(len(found) > 0, f"actions: no action is called {shown(name)}; {known}")
         index = (exact or found)[0]
         seen = int(self.counts[:, index].sum()) > 0

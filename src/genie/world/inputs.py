@@ -51,7 +51,7 @@ def parse_actions(text: str) -> list[int] | list[str]:
     if words and all(word.isascii() and word.isdigit() and len(word) < 10 for word in digits):
         return [int(word) for word in words]
     lettered = all(any(letter.isalpha() for letter in word) for word in words)
-    expected = "actions: give numbers such as 1,1,2,0 or names such as left,left,jump"
+    expected = "actions: give only numbers such as 1,1,2,0, or only names such as left,left,jump"
     require(len(words) > 0 and lettered, f"{expected}, not {shown(text)}")
     return words
 

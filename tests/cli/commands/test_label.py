@@ -54,7 +54,7 @@ class Page:
         if self.finishes:
             self.answers["post", "/label/finish"]()
 
-    def get(self, path, tags):
+    def get(self, path, **_):
         return lambda answer: self.answers.setdefault(("get", path), answer)
 
     def post(self, path, tags):

@@ -22,7 +22,7 @@ def test_actions_are_mapped_and_played_by_name(data, tmp_path, capsys):
     assert "recall of the saved mapper (dictionary): noop" in heard.out
     played = ["generate", str(world), "--out", str(tmp_path / "clip.gif"), "--actions"]
     assert main.main([*played, "left,left,jump"]) == 0
-    assert "no action is called 'fly'; this mapper knows" in fails_after(capsys, *played, "fly")
+    assert "no action is called 'fly'; this world knows" in fails_after(capsys, *played, "fly")
 
 
 def fails_after(capsys, *arguments):

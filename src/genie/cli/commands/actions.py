@@ -41,6 +41,7 @@ def name_actions(folder: Path, data: str | Path, config: EffectsConfig, device: 
 
     world, store = world_and_store(folder, data, device)
     names = read_names(folder, world.config.num_actions)
+    print(f"measuring the {world.config.num_actions} actions in games of {folder}", flush=True)
     found = measure_actions(world, store, config, names)
     for group in found.groups:
         actions = ", ".join(str(action + 1) for action in group.actions)

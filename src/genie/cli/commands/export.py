@@ -45,6 +45,7 @@ def _run(options: Namespace) -> None:
     from genie.export.site import export_site
 
     require(bool(options.onnx) != bool(options.web), "give --onnx OUT or --web SITE, one of them")
+    print(f"exporting {', '.join(map(name_of, options.worlds))}, a minute or more", flush=True)
     if options.web:
         site = export_site(options.worlds, options.web, options.weights, options.runtime)
         print(f"{site}: a site of {', '.join(map(name_of, options.worlds))}, {_megabytes(site)}")

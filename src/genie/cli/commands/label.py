@@ -100,6 +100,8 @@ def _learn(store: ClipStore, labels: str, options: Namespace) -> None:
         f"{options.out}: from {learned.model.good:,} good and {learned.model.bad:,} bad clips; "
         f"in {learned.ranking:.1%} of held-out pairs the good clip scores higher"
     )
+    if learned.ranking < 0.6:
+        print("That is hardly better than chance (50%): label more clips before you use it.")
     print(f"next: genie prepare VIDEOS --out STORE --quality {options.out} --keep_best 0.1")
 
 

@@ -503,10 +503,6 @@ async function open() {
     return;
   }
   if (world) return;
-  if (!worlds.length) {
-    showLost({ reason: "This server has no world. Open the address that its command printed.", final: true });
-    return;
-  }
   connectionError = "";
   const wanted = new URLSearchParams(location.search).get("world");
   world = worlds.find(({ name }) => name === wanted) ?? worlds[0];
