@@ -97,9 +97,9 @@ class Mutants:
 
         self._source, self._kinds = source, operators()
         places: dict[Any, list[tuple[int, int]]] = defaultdict(list)
-        skipped = _annotations(source)
+        skipped, nodes = _annotations(source), list(ast_nodes(get_ast(source)))
         for kind, operator in enumerate(self._kinds):
-            found = (place for n in ast_nodes(get_ast(source)) for place in _positions(operator, n))
+            found = (place for node in nodes for place in _positions(operator, node))
             for occurrence, (start, end) in enumerate(found):
                 if not any(a <= start <= end <= b for a, b in skipped):
                     places[start].append((kind, occurrence))
@@ -337,7 +337,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="JSON file for the figures of the page")
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
-    for number, name in enumerate(options.only):
+    for number, name in enumerate(options.only if options.minutes else ()):
         now = time.monotonic()
         until = now + (end - now) / (len(options.only) - number)  # what one leaves, others get
         folder = options.run.absolute() / name.replace("/", "-").removesuffix(".py")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -623,6 +624,29 @@ def dependencies() -> str:
     return markdown(("dependencies", *names, "tests passed"), found)
 
 
+def mutants() -> str:
+    """Returns how many mutants of each file the tests notice, of `campaign/mutants.py`."""
+    rows = [
+        (
+            f"`{row['file']}`",
+            *(f"{row[key]:,}" for key in ("mutants", "run", "survived at first", "survived")),
+            f"{sum(n for kind, n in row['read as'].items() if kind.startswith('same')):,}",
+            f"{(row['killed'] + row['timed out']) / row['run']:.0%}",
+        )
+        for row in read("mutants")["files"]
+    ]
+    header = ("file", "mutants", "tried", "survived at first", "survive now", "of these equivalent")
+    return markdown((*header, "noticed now"), rows)
+
+
+def survivors() -> str:
+    """Returns what survivors of mutation testing are, by kind, and how many there are of each."""
+    counts: Counter[str] = Counter()
+    for row in read("mutants")["files"]:
+        counts.update(row["read as"])
+    return markdown(("survivors", "how many"), [(k, f"{n:,}") for k, n in counts.most_common()])
+
+
 # -- studies ---------------------------------------------------------------------------------------
 
 ARMS = ("from nothing", "as it is", "fine-tuned")
@@ -814,6 +838,7 @@ TABLES: dict[str, Callable[..., str]] = {
     for function in (
         results, card, miner, presets, play, training, data, growth, gpu, recipe, variants, mapper,
         clone, clone_references, planning, reliability, versions, dependencies, licences,
+        mutants, survivors,
         experiments, genres, transfer, prompts, scaling, scaling_fits, robots, curation,
     )
 }  # fmt: skip
