@@ -21,7 +21,8 @@ def test_options_reach_the_export_and_the_result_is_named(tmp_path, monkeypatch,
         ("runs/mine", "out", "float16"),
         (["a", "b"], "site", "lossless", "dist"),
     ]
-    graphs, example, site, play, publish = capsys.readouterr().out.splitlines()
+    one, graphs, example, two, site, play, publish = capsys.readouterr().out.splitlines()
+    assert (one[:14], two[:14]) == ("exporting mine", "exporting a, b")
     assert graphs.startswith(f"{tmp_path / 'out'}: graphs, weights and world.json")
     assert graphs.endswith("2.5 MB")
     assert "examples/play_onnx.py" in example

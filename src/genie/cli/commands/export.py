@@ -45,6 +45,8 @@ def _run(options: Namespace) -> None:
     from genie.export.site import export_site
 
     require(bool(options.onnx) != bool(options.web), "give --onnx OUT or --web SITE, one of them")
+    fits = bool(options.web) or len(options.worlds) == 1
+    require(fits, "--onnx: takes one world; --web takes several")
     print(f"exporting {', '.join(map(name_of, options.worlds))}, a minute or more", flush=True)
     if options.web:
         site = export_site(options.worlds, options.web, options.weights, options.runtime)
@@ -52,7 +54,6 @@ def _run(options: Namespace) -> None:
         print(f"play it: python -m http.server --bind 127.0.0.1 --directory {options.web}")
         print("publish it: any host of static files serves it (docs/export.md)")
         return
-    require(len(options.worlds) == 1, "--onnx: takes one world; --web takes several")
     out = export_onnx(options.worlds[0], options.onnx, options.weights)
     print(f"{out}: graphs, weights and world.json, which describes them, {_megabytes(out)}")
     print("play it: examples/play_onnx.py does so in NumPy (docs/export.md)")
