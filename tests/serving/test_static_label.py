@@ -71,7 +71,7 @@ class TestPage:
         order, clips = first.order, first.clips
         with running(create_server([], extend=first.add_to)) as address:
             page.goto(f"http://{address}/")
-            assert page.url == f"http://{address}/label.html"
+            page.wait_for_url(f"http://{address}/label.html")
             wait_until(page, SHOWN, order[0])
             assert axe.Axe().run(page).response["violations"] == []
             for turn, key in enumerate(("j", "f", "ArrowRight", "ArrowLeft", "j")):

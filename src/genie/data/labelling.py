@@ -135,10 +135,7 @@ class Labelling:
         self._lock = Lock()
 
     def add_to(self, app: Any) -> None:
-        """Adds the requests of the page to a FastAPI application, whose first page it becomes."""
-        from fastapi.responses import RedirectResponse
-
-        app.get("/", include_in_schema=False)(lambda: RedirectResponse("/label.html"))
+        """Adds the requests of the page to a FastAPI application."""
         app.get("/label/session", tags=["label"])(self.session)
         app.get("/label/clip", tags=["label"])(self.clip)
         app.post("/label/clip", tags=["label"])(self.label)

@@ -54,7 +54,7 @@ class Page:
         if self.finishes:
             self.answers["post", "/label/finish"]()
 
-    def get(self, path, **_):
+    def get(self, path, tags):
         return lambda answer: self.answers.setdefault(("get", path), answer)
 
     def post(self, path, tags):

@@ -503,6 +503,7 @@ async function open() {
     return;
   }
   if (world) return;
+  if (!worlds.length) return location.replace("label.html"); // the server of `genie label` has none
   connectionError = "";
   const wanted = new URLSearchParams(location.search).get("world");
   world = worlds.find(({ name }) => name === wanted) ?? worlds[0];
