@@ -1,13 +1,15 @@
+import contextlib
 import gc
 import io
 import time
 import zipfile
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
-from genie.serving.client import Client, ServerError
+from genie.serving.client import Client, ServerError, _error
 from genie.serving.http.app import create_server
 from genie.serving.http.auth import AuthConfig
 from genie.serving.limits import Limits
@@ -93,12 +95,17 @@ def test_a_game_whose_first_frame_fails_leaves_no_connection(client, app, dot_wo
 
 @pytest.fixture
 def replica(running, dot_world, dot_prompts, tmp_path):
-    """Runs a server with a key, and with the folder that all of them share."""
+    """Runs a server, which is ready, with a key and with the folder that all of them share."""
 
+    @contextlib.contextmanager
     def run(port=0, key="a key of all replicas"):
         served, limits = [ServedWorld("dots", dot_world, dot_prompts)], Limits(players=1)
         handover = Handover(key, tmp_path / "states")
-        return running(create_server(served, AuthConfig(), limits, handover=handover), port)
+        app = create_server(served, AuthConfig(), limits, handover=handover)
+        with running(app, port) as address:
+            while httpx.get(f"http://{address}/ready").status_code != 200:
+                time.sleep(0.01)
+            yield address
 
     return run
 
@@ -125,8 +132,20 @@ def test_a_game_continues_on_another_server_and_after_a_lost_connection(replica,
     game._timeout = 0.1
     with pytest.raises(ServerError, match=r"No server continued the game within 0\.1 seconds"):
         game.step(1)
+
+    def is_full(_):
+        raise _error(503, b"", {"Retry-After": "3600"})
+
+    game._connect, game._timeout = is_full, 0.5
+    with pytest.raises(ServerError, match=r"No server continued the game within 0\.5 seconds"):
+        game.step(1)
     client.close()
     game.close()
+
+
+def test_a_date_at_which_to_come_back_is_left_out():
+    refused = _error(502, b"<html>", {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
+    assert (str(refused), refused.retry_after) == ("The server answered with 502.", None)
 
 
 def test_rejections_have_a_reason(client, app):

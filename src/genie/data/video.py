@@ -459,6 +459,9 @@ def encode(frames: Iterable[np.ndarray], format: Format, fps: float, scale: int)
         format: an mp4 that browsers play, a GIF, or a ZIP archive of numbered PNG images.
         fps: frames per second.
         scale: factor by which the frames are enlarged.
+
+    Raises:
+        UserError: there is no frame.
     """
     if format == "png":
         return png_archive(frames, scale)
@@ -468,10 +471,14 @@ def encode(frames: Iterable[np.ndarray], format: Format, fps: float, scale: int)
         return video.getvalue()
     # Browsers play 4:2:0 only; enlarged pixels lose nothing by it.
     encoder = VideoEncoder(video, "mp4", fps, scale=scale, pixel_format="yuv420p")
-    for frame in frames:
-        encoder.write(frame)
-    require(encoder.frames > 0, "a video needs at least one frame")
-    encoder.close()
+    try:
+        for frame in frames:
+            encoder.write(frame)
+        require(encoder.frames > 0, "a video needs at least one frame")
+        encoder.close()
+    except BaseException:
+        encoder.discard()
+        raise
     return video.getvalue()
 
 

@@ -29,7 +29,7 @@ from genie.data.images import Codec, decode_picture, png
 from genie.serving.protocol import HEADER, SERVICE_RESTART, World
 from genie.world.played_game import PlayedGame
 
-SOON, LONGEST = 0.2, 10.0  # seconds until the next try of a lost game, which double
+SOON, LONGEST = 0.2, 10.0  # seconds at least until the next try of a lost game, which double
 NOT_READY = (502, 503, 504)  # of a server or the proxy in front of it
 
 
@@ -213,7 +213,8 @@ class RemoteGame(AbstractContextManager["RemoteGame"]):
         """Connects again, and takes the steps that the lost server told nothing of."""
         until, wait = time.monotonic() + self._timeout, SOON
         while True:
-            time.sleep(wait * random.uniform(0.5, 1))
+            left = max(0.0, until - time.monotonic())
+            time.sleep(min(left, wait * random.uniform(1, 1.5)))
             try:
                 self._begin()
                 for action in self._asked[len(self._game.actions) :]:
@@ -276,6 +277,6 @@ def _error(status: int, body: bytes, headers: Any) -> ServerError:
         words = str(json.loads(body)["detail"])
     except (ValueError, KeyError, TypeError):
         words = f"The server answered with {status}."
-    again = headers.get("Retry-After")
+    again = headers.get("Retry-After", "")  # a proxy may send a date
     kind = _Lost if status in NOT_READY else ServerError
-    return kind(words, status, None if again is None else float(again))
+    return kind(words, status, float(again) if again.isdecimal() else None)

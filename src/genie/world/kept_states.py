@@ -138,7 +138,7 @@ class StateFolder:
         yield from sorted(found, key=lambda each: -int(each[0]["step"]))
 
     def close(self) -> None:
-        """Waits until all states are written."""
+        """Waits until all states are written, for five seconds at most."""
         with self._changed:
             self._closed = True
             self._changed.notify()

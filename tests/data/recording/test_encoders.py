@@ -87,7 +87,7 @@ def test_an_error_while_writing_is_told_and_leaves_no_halves(tmp_path, monkeypat
         writing(writer, frame)
         if writer.frames > 9:
             writer._encoder._container.close()
-            writer._container = FullContainer()
+            writer._encoder._container = FullContainer()
 
     monkeypatch.setattr(VideoWriter, "write", write)
     with pytest.raises(UserError, match="disk is full"):

@@ -191,8 +191,8 @@ class MotionActionModel(LatentActionModel):
 def _fixed(bias: Tensor) -> Tensor:
     """The same values, with a gradient of exactly 0.
 
-    Centring removes the bias, so its true gradient is 0. What is computed is rounding, which Adam
-    would scale to whole steps, others for each number of processes.
+    Centring removes the bias, so its true gradient is 0. What is computed is rounding. Adam would
+    scale it to whole steps, which differ with the number of processes.
     """
     return bias.detach() + 0 * bias
 
