@@ -82,6 +82,7 @@ def test_clips_are_labelled_on_a_page_and_the_filter_is_learned(
         f"learn the filter with: genie label {store} --labels labels.json",
     ]
     assert (stopped.given["page"], stopped.given["port"]) == ("label.html", 8000)
+    assert stopped.given["hosts"] == []
     assert stopped.given["token"] is None
     assert (len(told), signals) == (6, [])
     said = run(away := Page(4, finishes=True), "--host=192.168.1.5", "--port=0")

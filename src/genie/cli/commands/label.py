@@ -40,6 +40,12 @@ def _options(parser: ArgumentParser) -> None:
         help="address of the page; one that is not loopback, for a phone, wants a token in "
         "$GENIE_TOKEN",
     )
+    parser.add_argument(
+        "--hosts",
+        type=list[str],
+        default=[],
+        help="names or addresses that the phone calls this machine by, for --host 0.0.0.0",
+    )
     parser.add_argument("--port", type=int, default=8000, help="TCP port; 0 takes any free one")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--progress", type=bool, default=True, help="show a progress bar")
@@ -75,6 +81,7 @@ def _label(store: ClipStore, path: str, options: Namespace) -> bool:
     serve(
         host=options.host,
         port=options.port,
+        hosts=options.hosts,
         token=None if is_loopback(options.host) else os.environ.get("GENIE_TOKEN") or None,
         open_browser=options.open,
         extend=labelling.add_to,

@@ -247,8 +247,8 @@ class Session:
     def in_real_time(self) -> bool:
         """Returns whether the next turn has to wait for the next tick."""
         game = self.game
-        catches_up = game is None or game.queued_turns or game.steps_behind > 0
-        return not catches_up and self._is_running()
+        waits_for_no_tick = game is None or game.queued_turns or game.steps_behind > 0
+        return not waits_for_no_tick and self._is_running()
 
     def extra_maskgit_steps(self) -> int:
         """Returns the MaskGIT steps of the next turn that the shared batch does not cover."""
