@@ -86,7 +86,8 @@ class TokenActionModel(LatentActionModel):
 
     The paper found actions from tokens less consistent than those from pixels: ΔPSNR 1.33 instead
     of 1.91 on platformers. It decodes to tokens; here the decoder is that of `pixels`, so that the
-    figures of both can be compared. Ours is not measured.
+    figures of both can be compared. After 300 steps ours know less of the
+    true actions than those from pixels, too (`docs/experiments/2026-11-28-variants.md`).
 
     The tokenizer belongs to the world. It is no part of this model: it is neither saved nor trained
     with it, but it goes where the model goes.

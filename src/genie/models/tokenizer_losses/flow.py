@@ -19,7 +19,8 @@ def flow_error(
     the change over time divided by the slope of the image, in the direction of that slope. It needs
     no network. It is right where an edge is softer than the motion is long.
 
-    It is `tokenizer.extra_losses.flow_weight` times this. What it gains is not measured.
+    It is `tokenizer.extra_losses.flow_weight` times this. After 300 steps
+    the tokenizer is worse with it (`docs/experiments/2026-11-28-variants.md`).
 
     Args:
         predicted: reconstructed clips.

@@ -24,7 +24,7 @@ BLOCK = 4
 class HierarchicalTokenizerConfig(BaseConfig):
     """A convolutional network of single frames with tokens at two resolutions.
 
-    What it gains is not measured.
+    After 300 steps it is below the default (`docs/experiments/2026-11-28-variants.md`).
 
     Attributes:
         backbone: "hierarchical".
