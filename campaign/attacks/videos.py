@@ -123,9 +123,11 @@ WAYS: dict[str, tuple[bool, Break]] = {
     "text": (NAMED, _bytes(lambda data, dice: b"no video" * dice.randint(1, 999))),
     "noise": (NAMED, _bytes(lambda data, dice: dice.randbytes(5000))),
     "cut in the pictures": (NAMED, _bytes(lambda data, dice: data[: len(data) // 2])),
-    "cut in the head": (
+    "cut in the head": (  # before what only describes the video, without which it is whole
         NAMED,
-        _bytes(lambda data, dice: data[: dice.randrange(data.index(b"moov") + 8, len(data) - 9)]),
+        _bytes(
+            lambda data, dice: data[: dice.randrange(data.index(b"moov") + 8, data.rindex(b"udta"))]
+        ),
     ),
     "bits of pictures flipped": (MAYBE, _bytes(_flip_pictures)),
     "bits of the head flipped": (MAYBE, _bytes(_flip_head)),
