@@ -20,7 +20,7 @@ def diversity_gap(
     video or more. So the loss acts against dynamics that always draw the same, and not against
     sure predictions. The gradient goes through the probabilities.
 
-    It is `dynamics.diversity_weight` times this. In 300 steps of `coinrun-tiny` it was always 0
+    It is `dynamics.diversity_weight` times this. In 300 steps of `coinrun-tiny` it changed nothing
     (`docs/experiments/2026-11-28-variants.md`); its effect on longer training is not measured.
 
     Args:
